@@ -1,0 +1,15 @@
+"""The core: no sockets, no clock, no threads, no randomness of its own.
+
+From the bottom up, each importing only what stands above it here:
+
+    slots      where elections live: one C struct each
+    schedule   when each is due, and which wait to be sent
+    resp       the Redis protocol, as bytes
+    holders    the names of other leaders, each once
+    events     what there is to tell
+    terms      the states of an election and what moves it from one to the next
+    wakeups    announcements of elections set free
+    lane       batches in flight on one connection
+    seat       what any thread may read at any time
+    core       all of it as the engine sees it
+"""

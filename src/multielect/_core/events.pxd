@@ -1,0 +1,44 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    NOTE_BYTES = 200
+    MOST_NOTES = 16
+
+
+cdef struct Event:
+    int64_t epoch
+    int64_t at_ns
+    uint32_t number
+    uint8_t reason          # 0: elected; else why the term ended
+
+
+cdef struct Note:
+    uint8_t request
+    uint32_t elections
+    uint32_t length
+    char text[200]
+
+
+cdef struct Tally:
+    uint64_t refreshes
+    uint64_t checks
+    uint64_t elected
+    uint64_t demoted
+    uint64_t released
+    uint64_t batches
+    uint64_t wakeups
+    uint64_t stale_replies
+
+
+cdef class Events:
+    cdef Event *items
+    cdef size_t count
+    cdef size_t capacity
+    cdef Note notes[16]
+    cdef int note_count
+    cdef Tally tally
+
+    cdef int append(self, uint32_t number, int64_t epoch, uint8_t reason,
+                    int64_t at_ns) except -1 nogil
+    cdef void note(self, uint8_t request, uint32_t elections,
+                   const char *text, size_t length) noexcept nogil

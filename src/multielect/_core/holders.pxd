@@ -1,0 +1,19 @@
+from libc.stdint cimport uint32_t
+
+
+cdef struct Holder:
+    char *text
+    size_t length
+    uint32_t hash
+    uint32_t uses
+
+
+cdef class Holders:
+    cdef Holder *items
+    cdef uint32_t used
+    cdef uint32_t capacity
+
+    cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil
+    cdef void keep(self, uint32_t place) noexcept nogil
+    cdef void drop(self, uint32_t place) noexcept nogil
+    cdef bytes text_of(self, uint32_t place)

@@ -1,0 +1,81 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""Who leads the elections that others lead: each name once, however many it leads.
+
+Rules of this file:
+    * An election keeps four bytes for its leader's name, not the name.
+    * A name that no election uses any more gives its place to the next: nodes come and
+      go for years under new incarnations, and the table must not grow with them.
+"""
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+from libc.stdint cimport uint8_t
+
+from .slots cimport NONE
+
+
+cdef class Holders:
+    """Names of holders, counted by use."""
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.used):
+            free(self.items[i].text)
+        free(self.items)
+
+    cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil:
+        """Give `place` the name's number, and count one use of it."""
+        cdef uint32_t hashed = <uint32_t>2166136261
+        cdef uint32_t i, vacant = NONE, capacity
+        cdef size_t j
+        cdef Holder *item
+        cdef Holder *grown
+        cdef char *copy
+        for j in range(length):
+            hashed = (hashed ^ <uint8_t>text[j]) * <uint32_t>16777619
+        for i in range(self.used):
+            item = &self.items[i]
+            if item.uses == 0:
+                vacant = i
+            elif (item.hash == hashed and item.length == length
+                    and memcmp(item.text, text, length) == 0):
+                item.uses += 1
+                place[0] = i
+                return 0
+        copy = <char *>malloc(length if length else 1)
+        if copy == NULL:
+            with gil:
+                raise MemoryError
+        memcpy(copy, text, length)
+        if vacant == NONE:
+            if self.used == self.capacity:
+                capacity = self.capacity * 2 if self.capacity else 8
+                grown = <Holder *>realloc(self.items, capacity * sizeof(Holder))
+                if grown == NULL:
+                    free(copy)
+                    with gil:
+                        raise MemoryError
+                self.items = grown
+                self.capacity = capacity
+            vacant = self.used
+            self.used += 1
+        else:
+            free(self.items[vacant].text)
+        item = &self.items[vacant]
+        item.text = copy
+        item.length = length
+        item.hash = hashed
+        item.uses = 1
+        place[0] = vacant
+        return 0
+
+    cdef void keep(self, uint32_t place) noexcept nogil:
+        self.items[place].uses += 1
+
+    cdef void drop(self, uint32_t place) noexcept nogil:
+        if place != NONE:
+            self.items[place].uses -= 1
+
+    cdef bytes text_of(self, uint32_t place):
+        """Return the name with this number."""
+        return self.items[place].text[:self.items[place].length]

@@ -1,0 +1,70 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from .resp cimport Cursor, Incoming, Outgoing, Value
+from .terms cimport Terms
+from .wakeups cimport Wakeups
+
+cdef enum:
+    MOST_ENTRIES = 250      # elections a batch holds at most
+    MOST_IN_FLIGHT = 32     # batches sent and not answered
+
+
+cdef struct Entry:
+    uint32_t number
+    uint32_t serial
+
+
+cdef struct Text:
+    const char *data
+    size_t length
+
+
+cdef struct Batch:
+    int64_t sent_ns
+    uint32_t count
+    uint8_t request
+    Entry entries[250]
+
+
+cdef class Lane:
+    cdef Terms terms
+    cdef Wakeups wakeups
+    cdef Incoming incoming
+    cdef Outgoing outgoing
+    cdef Batch *ring
+    cdef uint32_t ring_start
+    cdef uint32_t in_flight
+    cdef bint connected
+    cdef bint refused           # the server cannot serve us any more: connect anew
+    cdef bint loaded[3]         # the server knows the script by its digest
+    cdef tuple kept             # the bytes objects that the texts below point into
+    cdef tuple scripts
+    cdef Text *heads
+    cdef Text holder
+    cdef Text ttl_ms
+    cdef Text epochs
+    cdef Text channel
+    cdef Text bodies[3]
+    cdef Text digests[3]
+
+    cdef int connection_made(self, scripts) except -1
+    cdef int connection_lost(self, int64_t now_ns) except -1 nogil
+    cdef int pack(self, int64_t now_ns) except -1 nogil
+    cdef int take(self, int64_t now_ns) except -1 nogil
+
+    cdef bint has_room(self) noexcept nogil
+
+    cdef Batch *_batch(self, uint32_t place) noexcept nogil
+    cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
+    cdef int _write(self, Batch *batch) except -1 nogil
+    cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil
+    cdef int _write_script(self, uint8_t request) except -1 nogil
+    cdef int _write_text(self, Text *text) except -1 nogil
+    cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _answer_release(self, Batch *batch, Cursor *frame) except -1 nogil
+    cdef int _refused(self, Batch *batch, Value *error, int64_t now_ns) except -1 nogil
+    cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
+    cdef bint _is_void(self, Entry *entry) noexcept nogil
+    cdef int64_t _retry_ns(self, int64_t now_ns) noexcept nogil

@@ -1,0 +1,382 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""One connection to one primary: what is in flight on it, in order.
+
+Rules of this file:
+    * `now_ns`, read before `pack`, is the `sent_ns` of all that `pack` writes: it is
+      earlier than the moment when the bytes leave.
+    * Redis answers in order, so the oldest batch in flight is the one that a reply
+      answers. When the connection is lost all batches are forgotten: a reply can never
+      be taken for another connection's.
+    * A reply counts for an election only if its serial is still the one that asked.
+    * What is in flight is bounded; what is due beyond that waits in the queues. Refreshes
+      go first, then releases, then acquires.
+    * A batch that cannot be understood is an error of the connection. An election that
+      the server refuses is an error of that election.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memchr, memcmp
+
+from ..errors import ProtocolError
+from .resp cimport read_value
+from .slots cimport NONE, Slot
+from .terms cimport ACQUIRE, REFRESH, RELEASE, REQUESTS
+
+cdef enum:
+    WHOLE = 1
+    MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
+
+cdef enum:
+    NOT_OURS = 1
+    FAILED = 2
+
+
+cdef Text _text(bytes source):
+    """Point into `source`, which the caller keeps alive."""
+    cdef Text text
+    text.data = source
+    text.length = len(source)
+    return text
+
+
+cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept nogil:
+    return error.length >= length and memcmp(error.text, word, length) == 0
+
+
+cdef int _nonsense(const char *what) except -1 nogil:
+    with gil:
+        raise ProtocolError(f"the server's reply makes no sense: {what.decode()}")
+
+
+cdef class Lane:
+    """Packs what is due into batches and hands the replies to the terms."""
+
+    def __cinit__(self, Terms terms, Wakeups wakeups, *, tuple heads, bytes holder,
+                  bytes channel, bytes epochs):
+        cdef Py_ssize_t i
+        cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
+        self.terms = terms
+        self.wakeups = wakeups
+        self.incoming = Incoming()
+        self.outgoing = Outgoing()
+        self.kept = (heads, holder, channel, epochs, ttl_ms)
+        self.holder = _text(holder)
+        self.channel = _text(channel)
+        self.epochs = _text(epochs)
+        self.ttl_ms = _text(ttl_ms)
+        self.ring = <Batch *>calloc(MOST_IN_FLIGHT, sizeof(Batch))
+        self.heads = <Text *>calloc(len(heads), sizeof(Text))
+        if self.ring == NULL or self.heads == NULL:
+            raise MemoryError
+        for i in range(len(heads)):
+            self.heads[i] = _text(heads[i])
+
+    def __dealloc__(self):
+        free(self.ring)
+        free(self.heads)
+
+    cdef int connection_made(self, scripts) except -1:
+        """Begin on a fresh connection, with the scripts that suit its server."""
+        cdef int request
+        self.scripts = (scripts.acquire, scripts.refresh, scripts.release)
+        for request in range(<int>REQUESTS):
+            self.bodies[request] = _text(self.scripts[request].body)
+            self.digests[request] = _text(self.scripts[request].sha)
+            self.loaded[request] = False
+        self.connected = True
+        self.refused = False
+        self.terms.refresh_all()
+        return 0
+
+    cdef int connection_lost(self, int64_t now_ns) except -1 nogil:
+        """Forget what is in flight: its outcome is unknown, so each is asked again."""
+        cdef Batch *batch
+        self.connected = False
+        self.incoming.clear()
+        self.outgoing.clear()
+        while self.in_flight:
+            batch = self._batch(0)
+            self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
+            self.in_flight -= 1
+            self._give_back(batch, now_ns, 0)
+        return 0
+
+    cdef int pack(self, int64_t now_ns) except -1 nogil:
+        """Write batches of what is due, as many as may be in flight."""
+        cdef Batch *batch
+        while self.has_room():
+            batch = self._batch(self.in_flight)
+            if (self._collect(batch, REFRESH, now_ns) == 0
+                    and self._collect(batch, RELEASE, now_ns) == 0
+                    and self._collect(batch, ACQUIRE, now_ns) == 0):
+                return 0
+            batch.sent_ns = now_ns
+            self.in_flight += 1
+            self.terms.events.tally.batches += 1
+            self._write(batch)
+        return 0
+
+    cdef int take(self, int64_t now_ns) except -1 nogil:
+        """Act on every reply that has arrived whole."""
+        cdef Cursor frame
+        cdef Batch *batch
+        cdef int outcome
+        while True:
+            outcome = self.incoming.next_frame(&frame)
+            if outcome == 0:
+                return 0
+            if outcome != WHOLE:
+                _nonsense(b"it is not the Redis protocol")
+            if frame.here[0] == c'>':
+                self.wakeups.heed(&frame)
+                continue
+            if self.in_flight == 0:
+                _nonsense(b"nothing had been asked")
+            batch = self._batch(0)
+            self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
+            self.in_flight -= 1
+            self._answer(batch, &frame, now_ns)
+
+    cdef bint has_room(self) noexcept nogil:
+        """Tell whether another batch may be sent now."""
+        return self.connected and not self.refused and self.in_flight < MOST_IN_FLIGHT
+
+    # ---- requests
+
+    cdef Batch *_batch(self, uint32_t place) noexcept nogil:
+        return &self.ring[(self.ring_start + place) % MOST_IN_FLIGHT]
+
+    cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil:
+        """Fill the batch with what is due of one kind; returns how many."""
+        cdef uint32_t most = self.terms.batch_keys
+        cdef uint32_t number
+        if request != REFRESH and most > MOST_KEYS // 2:
+            most = MOST_KEYS // 2
+        batch.request = request
+        batch.count = 0
+        while batch.count < most:
+            if request == REFRESH:
+                number = self.terms.next_refresh(now_ns)
+            elif request == RELEASE:
+                number = self.terms.next_release()
+            else:
+                number = self.terms.next_acquire()
+            if number == NONE:
+                break
+            batch.entries[batch.count].number = number
+            batch.entries[batch.count].serial = self.terms.slots.at(number).serial
+            batch.count += 1
+        if request == REFRESH:
+            self.terms.events.tally.refreshes += batch.count
+        elif request == ACQUIRE:
+            self.terms.events.tally.checks += batch.count
+        return batch.count
+
+    cdef int _write(self, Batch *batch) except -1 nogil:
+        cdef uint32_t i, number
+        cdef int64_t keys = batch.count if batch.request == REFRESH else 2 * batch.count
+        cdef int64_t arguments = 2
+        if batch.request == ACQUIRE:
+            arguments = 3
+        elif batch.request == RELEASE:
+            arguments = 2 + batch.count
+        self.outgoing.reserve(32)
+        self.outgoing.put_header(c'*', 3 + keys + arguments)
+        self._write_script(batch.request)
+        self.outgoing.put_integer(keys)
+        for i in range(batch.count):
+            number = batch.entries[i].number
+            self._write_key(number, b":leader", 7)
+            if batch.request != REFRESH:
+                self._write_key(number, b":epoch", 6)
+        self._write_text(&self.holder)
+        self._write_text(&self.channel if batch.request == RELEASE else &self.ttl_ms)
+        if batch.request == ACQUIRE:
+            self._write_text(&self.epochs)
+        if batch.request == RELEASE:
+            for i in range(batch.count):
+                self.outgoing.put_integer(self.terms.slots.at(batch.entries[i].number).epoch)
+        return 0
+
+    cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil:
+        cdef Slot *slot = self.terms.slots.at(number)
+        cdef Text *head = &self.heads[slot.bucket]
+        cdef size_t total = head.length + slot.key_length + length
+        self.outgoing.reserve(total + 32)
+        self.outgoing.put_header(c'$', total)
+        self.outgoing.put(head.data, head.length)
+        self.outgoing.put(slot.key, slot.key_length)
+        self.outgoing.put(tail, length)
+        self.outgoing.put(b"\r\n", 2)
+        return 0
+
+    cdef int _write_script(self, uint8_t request) except -1 nogil:
+        # The first batch of a connection brings the script's text; those behind it in
+        # the pipeline can name it already.
+        if self.loaded[request]:
+            self.outgoing.put_bulk(b"EVALSHA", 7)
+            return self._write_text(&self.digests[request])
+        self.loaded[request] = True
+        self.outgoing.put_bulk(b"EVAL", 4)
+        return self._write_text(&self.bodies[request])
+
+    cdef int _write_text(self, Text *text) except -1 nogil:
+        return self.outgoing.put_bulk(text.data, text.length)
+
+    # ---- replies
+
+    cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
+        cdef Value head
+        cdef Value time
+        if read_value(frame, &head) != WHOLE:
+            _nonsense(b"an empty frame")
+        if head.kind == c'-':
+            return self._refused(batch, &head, now_ns)
+        if head.kind != c'*' or head.number < 1:
+            _nonsense(b"a script answered no table")
+        if read_value(frame, &time) != WHOLE or time.kind != c':':
+            _nonsense(b"the server's time is missing")
+        if batch.request == ACQUIRE:
+            if head.number != 2 + <int64_t>batch.count:
+                _nonsense(b"an acquire answered for another number of elections")
+            return self._answer_acquire(batch, frame, now_ns)
+        if batch.request == REFRESH:
+            if head.number != 3:
+                _nonsense(b"a refresh answered in another form")
+            return self._answer_refresh(batch, frame, now_ns)
+        return self._answer_release(batch, frame)
+
+    cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
+        cdef uint32_t places[MOST_ENTRIES]
+        cdef bint polled[MOST_ENTRIES]
+        cdef uint32_t known = 0, i
+        cdef Value value
+        cdef Value name
+        cdef Entry *entry
+        cdef int64_t jitter_ns = 1_000_000 + self.terms.random_below(self.terms.jitter_ns)
+        cdef int64_t _i, n, again_ns
+        if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
+                or value.number > batch.count):
+            _nonsense(b"an acquire named no holders")
+        try:
+            for _i in range(value.number):
+                if read_value(frame, &name) != WHOLE or name.kind != c'$' or name.number < 0:
+                    _nonsense(b"a holder's name is missing")
+                self.terms.holders.intern(name.text, name.length, &places[known])
+                # A bare node id is a node that tells nobody when it releases.
+                polled[known] = memchr(name.text, c'/', name.length) == NULL
+                known += 1
+            for i in range(batch.count):
+                entry = &batch.entries[i]
+                if read_value(frame, &value) != WHOLE:
+                    _nonsense(b"an outcome is missing")
+                if value.kind == c'-':
+                    self.terms.events.note(ACQUIRE, 1, value.text, value.length)
+                    if not self._is_void(entry):
+                        self.terms.not_acquired(entry.number, self._retry_ns(now_ns))
+                elif value.kind != c':' or value.number == 0:
+                    _nonsense(b"an outcome is no number")
+                elif self._is_void(entry):
+                    continue
+                elif value.number > 0:
+                    self.terms.won(entry.number, value.number, batch.sent_ns, now_ns)
+                else:
+                    n = (-value.number) % 256 - 1
+                    if n < 0 or n >= known:
+                        _nonsense(b"an outcome names no holder")
+                    again_ns = now_ns + (-value.number) // 256 * 1_000_000 + jitter_ns
+                    if polled[n] and again_ns > now_ns + self.terms.refresh_ns:
+                        again_ns = now_ns + self.terms.refresh_ns
+                    self.terms.contested(entry.number, places[n], again_ns)
+        finally:
+            for i in range(known):
+                self.terms.holders.drop(places[i])
+        return 0
+
+    cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
+        cdef uint8_t marks[MOST_ENTRIES]
+        cdef Value value
+        cdef Value place
+        cdef Entry *entry
+        cdef int64_t _i
+        cdef uint32_t i
+        for i in range(batch.count):
+            marks[i] = 0
+        if read_value(frame, &value) != WHOLE or value.kind != c'*':
+            _nonsense(b"a refresh does not say which keys are not ours")
+        for _i in range(value.number):
+            if (read_value(frame, &place) != WHOLE or place.kind != c':'
+                    or not 1 <= place.number <= batch.count):
+                _nonsense(b"a refresh names a key that was not sent")
+            marks[place.number - 1] = NOT_OURS
+        if read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number % 2:
+            _nonsense(b"a refresh does not say which keys failed")
+        for _i in range(value.number // 2):
+            if (read_value(frame, &place) != WHOLE or place.kind != c':'
+                    or not 1 <= place.number <= batch.count):
+                _nonsense(b"a refresh names a key that was not sent")
+            marks[place.number - 1] = FAILED
+            if read_value(frame, &place) != WHOLE or place.kind != c'-':
+                _nonsense(b"a refresh failed for no reason")
+            self.terms.events.note(REFRESH, 1, place.text, place.length)
+        for i in range(batch.count):
+            entry = &batch.entries[i]
+            if self._is_void(entry):
+                continue
+            if marks[i] == NOT_OURS:
+                self.terms.mismatched(entry.number, now_ns)
+            elif marks[i] == FAILED:
+                self.terms.not_refreshed(entry.number, now_ns, self._retry_ns(now_ns))
+            else:
+                self.terms.refreshed(entry.number, batch.sent_ns, now_ns)
+        return 0
+
+    cdef int _answer_release(self, Batch *batch, Cursor *frame) except -1 nogil:
+        # Released, or held by another since: this node has nothing there either way.
+        cdef uint32_t i
+        for i in range(batch.count):
+            if not self._is_void(&batch.entries[i]):
+                self.terms.released(batch.entries[i].number)
+        return 0
+
+    cdef int _refused(self, Batch *batch, Value *error, int64_t now_ns) except -1 nogil:
+        """The server refused the whole batch."""
+        if _starts(error, b"NOSCRIPT", 8):
+            self.loaded[batch.request] = False
+            return self._give_back(batch, now_ns, 0)
+        self.terms.events.note(batch.request, batch.count, error.text, error.length)
+        if (_starts(error, b"READONLY", 8) or _starts(error, b"NOAUTH", 6)
+                or _starts(error, b"MASTERDOWN", 10)):
+            self.refused = True
+        return self._give_back(batch, now_ns, self._retry_ns(now_ns))
+
+    cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil:
+        """Nothing is known of the batch's outcome: ask again at `again_ns`, or at once if 0."""
+        cdef Entry *entry
+        cdef uint32_t i
+        for i in range(batch.count):
+            entry = &batch.entries[i]
+            if self._is_void(entry):
+                continue
+            if batch.request == ACQUIRE:
+                self.terms.not_acquired(entry.number, again_ns)
+            elif batch.request == REFRESH:
+                self.terms.not_refreshed(entry.number, now_ns, again_ns)
+            elif again_ns == 0 or self.refused:
+                self.terms.not_released(entry.number)
+            else:
+                # Refused, and reported: the lease ends by itself.
+                self.terms.released(entry.number)
+        return 0
+
+    cdef bint _is_void(self, Entry *entry) noexcept nogil:
+        if self.terms.slots.at(entry.number).serial == entry.serial:
+            return False
+        self.terms.events.tally.stale_replies += 1
+        return True
+
+    cdef int64_t _retry_ns(self, int64_t now_ns) noexcept nogil:
+        # Half the time between two refreshes: soon enough for a second and third try
+        # before the deadline, seldom enough for a server that refuses everything.
+        return now_ns + self.terms.refresh_ns // 2 + self.terms.random_below(
+            self.terms.refresh_ns // 4)

@@ -1,0 +1,47 @@
+from libc.stdint cimport int64_t, uint32_t
+
+
+cdef struct Value:
+    char kind               # the type byte of RESP: + - : $ * > _ ...
+    int64_t number          # of an integer; elements of an aggregate; -1 for a null
+    const char *text        # of a string or an error
+    size_t length
+
+
+cdef struct Cursor:
+    const char *here
+    const char *end
+
+
+cdef int read_value(Cursor *cursor, Value *value) noexcept nogil
+
+
+cdef class Incoming:
+    cdef char *data
+    cdef size_t capacity
+    cdef size_t start           # of the frame that is being received
+    cdef size_t end             # of what has been received
+    cdef size_t scanned         # how far the frame is known to be whole
+    cdef int64_t missing        # elements of the frame not yet scanned
+    cdef size_t largest
+
+    cdef int feed(self, const char *data, size_t length) except -1 nogil
+    cdef int next_frame(self, Cursor *frame) noexcept nogil
+    cdef void clear(self) noexcept nogil
+
+
+cdef class Outgoing:
+    cdef char *data
+    cdef size_t capacity
+    cdef size_t start
+    cdef size_t end
+    cdef Py_ssize_t shape[1]
+
+    cdef int reserve(self, size_t length) except -1 nogil
+    cdef void put(self, const char *data, size_t length) noexcept nogil
+    cdef void put_header(self, char kind, int64_t number) noexcept nogil
+    cdef int put_bulk(self, const char *data, size_t length) except -1 nogil
+    cdef int put_integer(self, int64_t number) except -1 nogil
+    cdef size_t waiting(self) noexcept nogil
+    cdef void drop(self, size_t length) noexcept nogil
+    cdef void clear(self) noexcept nogil

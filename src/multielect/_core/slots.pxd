@@ -1,0 +1,80 @@
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #ifndef MULTIELECT_NONE
+    #define MULTIELECT_NONE 0xFFFFFFFFu
+    #define MULTIELECT_TIMER 0
+    #define MULTIELECT_QUEUE 1
+    static inline int64_t multielect_load_i64(const int64_t *p) {
+        return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+    }
+    static inline void multielect_store_i64(int64_t *p, int64_t v) {
+        __atomic_store_n(p, v, __ATOMIC_RELEASE);
+    }
+    static inline uint32_t multielect_load_u32(const uint32_t *p) {
+        return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+    }
+    static inline void multielect_store_u32(uint32_t *p, uint32_t v) {
+        __atomic_store_n(p, v, __ATOMIC_RELEASE);
+    }
+    #endif
+    """
+    const uint32_t NONE "MULTIELECT_NONE"
+    const int TIMER "MULTIELECT_TIMER"
+    const int QUEUE "MULTIELECT_QUEUE"
+    int64_t load_i64 "multielect_load_i64" (const int64_t *place) noexcept nogil
+    void store_i64 "multielect_store_i64" (int64_t *place, int64_t value) noexcept nogil
+    uint32_t load_u32 "multielect_load_u32" (const uint32_t *place) noexcept nogil
+    void store_u32 "multielect_store_u32" (uint32_t *place, uint32_t value) noexcept nogil
+
+
+cdef struct Link:
+    uint32_t next
+    uint32_t previous
+    uint32_t list           # which list the slot is on, or NONE
+
+
+cdef struct Slot:
+    int64_t deadline_ns     # shared with readers; 0 where this node does not lead
+    int64_t epoch           # shared with readers; of the current or the latest term
+    int64_t due_ns
+    char *key
+    Link links[2]           # TIMER, QUEUE
+    uint32_t generation     # shared with readers; rises when the slot is freed
+    uint32_t serial         # rises with each change of state: a reply to an older one is void
+    uint32_t hash
+    uint32_t holder         # who leads, as last seen
+    uint16_t key_length
+    uint16_t bucket
+    uint8_t state
+    uint8_t in_flight       # a refresh has been sent and not answered
+    uint8_t unwanted        # an acquire in flight is to be released if it wins
+    uint8_t next_state      # what follows a release
+    uint8_t forgotten       # taken out of the index
+
+
+cdef class Slots:
+    cdef Slot **chunks
+    cdef uint32_t chunk_count
+    cdef uint32_t used              # slots ever handed out
+    cdef uint32_t free_head
+    cdef readonly uint32_t count    # elections in the index
+    cdef uint32_t *index
+    cdef uint32_t index_size
+    cdef uint32_t index_filled      # with tombstones
+    cdef uint32_t seed
+    cdef size_t key_bytes
+    cdef int64_t open               # shared with readers; 0 once nothing here leads any more
+
+    cdef Slot *at(self, uint32_t number) noexcept nogil
+    cdef uint32_t find(self, const char *key, size_t length) noexcept nogil
+    cdef int insert(self, const char *key, size_t length, uint16_t bucket,
+                    uint32_t *number) except -1 nogil
+    cdef void forget(self, uint32_t number) noexcept nogil
+    cdef void give_back(self, uint32_t number) noexcept nogil
+    cdef size_t memory_bytes(self) noexcept nogil
+    cdef uint32_t _hash(self, const char *key, size_t length) noexcept nogil
+    cdef int _add_chunk(self) except -1 nogil
+    cdef int _grow_index(self) except -1 nogil

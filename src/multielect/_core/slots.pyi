@@ -1,0 +1,2 @@
+class Slots:
+    count: int

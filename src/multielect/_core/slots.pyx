@@ -1,0 +1,193 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""Where elections live: one C struct each, found by key or by number.
+
+Rules of this file:
+    * A slot never moves, so that other threads may read its shared fields at any time,
+      without a lock. Those fields are read and written atomically; all else belongs to
+      whoever holds the engine's mutex.
+    * A slot's number is used again after it is freed; its generation tells the old
+      election from the new. The generation rises before the slot is used again.
+    * `forget` takes an election out of the index, `give_back` returns its slot: an election
+      that was removed may still have a release in flight.
+"""
+
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+cdef enum:
+    CHUNK_BITS = 10
+    CHUNK_SLOTS = 1 << 10
+    MOST_CHUNKS = 1 << 14
+    FIRST_INDEX = 64
+
+cdef extern from *:
+    """
+    #define MULTIELECT_TOMBSTONE 0xFFFFFFFEu
+    """
+    const uint32_t TOMBSTONE "MULTIELECT_TOMBSTONE"
+
+
+cdef class Slots:
+    """Storage for elections, and the index from key to slot."""
+
+    def __cinit__(self, uint32_t seed=0):
+        self.chunks = <Slot **>calloc(MOST_CHUNKS, sizeof(Slot *))
+        self.index = <uint32_t *>malloc(FIRST_INDEX * sizeof(uint32_t))
+        if self.chunks == NULL or self.index == NULL:
+            raise MemoryError
+        memset(self.index, 0xFF, FIRST_INDEX * sizeof(uint32_t))
+        self.index_size = FIRST_INDEX
+        self.free_head = NONE
+        self.seed = seed
+        self.open = 1
+
+    def __dealloc__(self):
+        cdef uint32_t number
+        if self.chunks != NULL:
+            for number in range(self.used):
+                free(self.at(number).key)
+            for number in range(self.chunk_count):
+                free(self.chunks[number])
+            free(self.chunks)
+        free(self.index)
+
+    cdef Slot *at(self, uint32_t number) noexcept nogil:
+        return &self.chunks[number >> CHUNK_BITS][number & (CHUNK_SLOTS - 1)]
+
+    cdef uint32_t find(self, const char *key, size_t length) noexcept nogil:
+        """Return the slot of the election with this key, or NONE."""
+        cdef uint32_t hashed = self._hash(key, length)
+        cdef uint32_t place = hashed & (self.index_size - 1)
+        cdef uint32_t number
+        cdef Slot *slot
+        while True:
+            number = self.index[place]
+            if number == NONE:
+                return NONE
+            if number != TOMBSTONE:
+                slot = self.at(number)
+                if (slot.hash == hashed and slot.key_length == length
+                        and memcmp(slot.key, key, length) == 0):
+                    return number
+            place = (place + 1) & (self.index_size - 1)
+
+    cdef int insert(self, const char *key, size_t length, uint16_t bucket,
+                    uint32_t *number) except -1 nogil:
+        """Give `number` the slot of a key that is not in the index yet."""
+        cdef char *copy
+        cdef Slot *slot
+        cdef uint32_t place
+        if (self.index_filled + 1) * 4 > self.index_size * <uint64_t>3:
+            self._grow_index()
+        if self.free_head == NONE and self.used == self.chunk_count * CHUNK_SLOTS:
+            self._add_chunk()
+        copy = <char *>malloc(length if length else 1)
+        if copy == NULL:
+            with gil:
+                raise MemoryError
+        memcpy(copy, key, length)
+        if self.free_head != NONE:
+            number[0] = self.free_head
+            slot = self.at(number[0])
+            self.free_head = slot.links[QUEUE].next
+        else:
+            number[0] = self.used
+            self.used += 1
+            slot = self.at(number[0])
+        self.key_bytes += length
+        slot.key = copy
+        slot.key_length = <uint16_t>length
+        slot.bucket = bucket
+        slot.hash = self._hash(key, length)
+        slot.holder = NONE
+        slot.links[TIMER].list = NONE
+        slot.links[QUEUE].list = NONE
+        slot.due_ns = 0
+        slot.in_flight = 0
+        slot.unwanted = 0
+        slot.forgotten = 0
+        store_i64(&slot.epoch, 0)
+        store_i64(&slot.deadline_ns, 0)
+        place = slot.hash & (self.index_size - 1)
+        while self.index[place] < TOMBSTONE:
+            place = (place + 1) & (self.index_size - 1)
+        if self.index[place] == NONE:
+            self.index_filled += 1
+        self.index[place] = number[0]
+        self.count += 1
+        return 0
+
+    cdef void forget(self, uint32_t number) noexcept nogil:
+        """Take an election out of the index; its slot stays."""
+        cdef uint32_t place = self.at(number).hash & (self.index_size - 1)
+        while self.index[place] != number:
+            place = (place + 1) & (self.index_size - 1)
+        self.index[place] = TOMBSTONE
+        self.count -= 1
+        self.at(number).forgotten = 1
+
+    cdef void give_back(self, uint32_t number) noexcept nogil:
+        """Give back the slot of a forgotten election."""
+        cdef Slot *slot = self.at(number)
+        self.key_bytes -= slot.key_length
+        free(slot.key)
+        slot.key = NULL
+        slot.serial += 1
+        store_u32(&slot.generation, slot.generation + 1)
+        slot.links[QUEUE].next = self.free_head
+        self.free_head = number
+
+    cdef size_t memory_bytes(self) noexcept nogil:
+        """Return what is held: slots, index, and the keys without malloc's own share."""
+        return (self.chunk_count * CHUNK_SLOTS * sizeof(Slot) + MOST_CHUNKS * sizeof(Slot *)
+                + self.index_size * sizeof(uint32_t) + self.key_bytes)
+
+    cdef uint32_t _hash(self, const char *key, size_t length) noexcept nogil:
+        # FNV-1a, then the finish of MurmurHash3: the index uses the low bits alone.
+        cdef uint32_t value = <uint32_t>2166136261 ^ self.seed
+        cdef size_t i
+        for i in range(length):
+            value = (value ^ <uint8_t>key[i]) * <uint32_t>16777619
+        value ^= value >> 16
+        value *= <uint32_t>0x85EBCA6B
+        value ^= value >> 13
+        value *= <uint32_t>0xC2B2AE35
+        value ^= value >> 16
+        return value
+
+    cdef int _add_chunk(self) except -1 nogil:
+        if self.chunk_count == MOST_CHUNKS:
+            with gil:
+                raise MemoryError(f"a node holds at most {MOST_CHUNKS * CHUNK_SLOTS} elections")
+        cdef Slot *chunk = <Slot *>calloc(CHUNK_SLOTS, sizeof(Slot))
+        if chunk == NULL:
+            with gil:
+                raise MemoryError
+        self.chunks[self.chunk_count] = chunk
+        self.chunk_count += 1
+        return 0
+
+    cdef int _grow_index(self) except -1 nogil:
+        # Sized by what lives: a table full of tombstones is swept, not doubled.
+        cdef uint32_t size = self.index_size
+        cdef uint32_t *fresh
+        cdef uint32_t i, place, number
+        if self.count * <uint64_t>2 >= size:
+            size *= 2
+        fresh = <uint32_t *>malloc(size * sizeof(uint32_t))
+        if fresh == NULL:
+            with gil:
+                raise MemoryError
+        memset(fresh, 0xFF, size * sizeof(uint32_t))
+        for i in range(self.index_size):
+            number = self.index[i]
+            if number < TOMBSTONE:
+                place = self.at(number).hash & (size - 1)
+                while fresh[place] != NONE:
+                    place = (place + 1) & (size - 1)
+                fresh[place] = number
+        free(self.index)
+        self.index = fresh
+        self.index_size = size
+        self.index_filled = self.count
+        return 0

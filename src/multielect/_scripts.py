@@ -1,0 +1,64 @@
+"""The Lua scripts, as the server at hand wants them.
+
+Rules of this file:
+    * The text of a script is in ``lua/``, with the contract of its KEYS, ARGV and reply.
+    * From server 7.0 on a script names its flags in a first line. Refresh and release are
+      then let through on a full server, and a replica refuses all three with READONLY
+      instead of answering that a lease is not ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+
+_SHEBANG = {
+    "acquire": "#!lua\n",
+    "refresh": "#!lua flags=allow-oom\n",
+    "release": "#!lua flags=allow-oom\n",
+}
+
+PROBE = "#!lua\nreturn 1"
+"""A script that only a server which knows the first line will load."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script's text and the name that the server gives it."""
+
+    body: bytes
+    sha: bytes
+
+    @classmethod
+    def of(cls, text: str) -> Script:
+        """Return the script with this text."""
+        body = text.encode()
+        return cls(body, hashlib.sha1(body, usedforsecurity=False).hexdigest().encode())
+
+
+@dataclass(frozen=True)
+class ScriptSet:
+    """The three scripts for one kind of server."""
+
+    acquire: Script
+    refresh: Script
+    release: Script
+
+
+def _load(*, flags: bool) -> ScriptSet:
+    folder = resources.files(__package__).joinpath("lua")
+    scripts = {
+        name: Script.of(
+            (first if flags else "") + folder.joinpath(f"{name}.lua").read_text("utf-8")
+        )
+        for name, first in _SHEBANG.items()
+    }
+    return ScriptSet(**scripts)
+
+
+WITH_FLAGS = _load(flags=True)
+"""For servers from 7.0 on."""
+
+WITHOUT_FLAGS = _load(flags=False)
+"""For servers before 7.0."""

@@ -1,0 +1,129 @@
+"""What a node may be told, and what it may not.
+
+Rules of this file:
+    * Bad input is refused where it enters, with a `ConfigError` that says what was wrong
+      and what is allowed. What has passed here is not checked again further down.
+    * Users speak in seconds; from here on it is whole nanoseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+from ._keys import check_node_id
+from .errors import ConfigError
+
+SHORTEST_TTL_S = 0.1
+LONGEST_TTL_S = 7 * 86_400.0
+MOST_LEASES = 0xFFFF_FFFF
+MOST_CALLBACK_THREADS = 1_000
+
+_NS = 1_000_000_000
+_MS_IN_NS = 1_000_000
+_LEAST_MARGIN_NS = 20 * _MS_IN_NS
+
+Epochs = Literal["time", "counter"]
+"""How epochs are minted: see `ElectionGroup`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A node's settings, checked.
+
+    Attributes:
+        node_id: this node's name, without an incarnation.
+        ttl_ns: how long a lease lasts; whole milliseconds, as Redis counts.
+        margin_ns: how long before a lease's end this node stops calling itself leader.
+        max_leases: how many elections this node leads at once.
+        epochs: how epochs are minted.
+        callback_threads: how many callbacks may run at once.
+    """
+
+    node_id: str
+    ttl_ns: int
+    margin_ns: int
+    max_leases: int
+    epochs: Epochs
+    callback_threads: int
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        node_id: str | None,
+        ttl: float,
+        margin: float | None,
+        max_leases: int | None = None,
+        epochs: Epochs = "time",
+        callback_threads: int = 1,
+    ) -> Settings:
+        """Return the settings that a user asked for.
+
+        Raises:
+            ConfigError: for any value that is not allowed.
+        """
+        ttl_s = _seconds("ttl", ttl)
+        if not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
+            raise ConfigError(
+                f"ttl must be from {SHORTEST_TTL_S} to {LONGEST_TTL_S:.0f} seconds, not {ttl!r}"
+            )
+        ttl_ns = round(ttl_s * 1000) * _MS_IN_NS
+        if epochs not in ("time", "counter"):
+            raise ConfigError(f"epochs must be 'time' or 'counter', not {epochs!r}")
+        return cls(
+            node_id=generate_node_id() if node_id is None else check_node_id(node_id),
+            ttl_ns=ttl_ns,
+            margin_ns=_margin_ns(margin, ttl_ns),
+            max_leases=MOST_LEASES
+            if max_leases is None
+            else _count("max_leases", max_leases, MOST_LEASES),
+            epochs=epochs,
+            callback_threads=_count("callback_threads", callback_threads, MOST_CALLBACK_THREADS),
+        )
+
+
+def generate_node_id() -> str:
+    """Return a name for this node that no other has: its hostname and random bytes."""
+    hostname = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:200] or "node"
+    return f"{hostname}-{secrets.token_hex(4)}"
+
+
+def checked_timeout(timeout: float) -> float:
+    """Return `timeout` in seconds.
+
+    Raises:
+        ConfigError: for a value that is negative or no number.
+    """
+    seconds = _seconds("timeout", timeout)
+    if seconds < 0:
+        raise ConfigError(f"timeout must not be negative: {timeout!r}")
+    return seconds
+
+
+def _margin_ns(margin: float | None, ttl_ns: int) -> int:
+    if margin is None:
+        return max(ttl_ns // 10, _LEAST_MARGIN_NS)
+    seconds = _seconds("margin", margin)
+    # Beyond half of the TTL a single refresh that is late would end the term.
+    if not 0 <= seconds * _NS <= ttl_ns / 2:
+        raise ConfigError(
+            f"margin must be from 0 to half of the ttl ({ttl_ns / 2 / _NS} seconds), not {margin!r}"
+        )
+    return round(seconds * _NS)
+
+
+def _seconds(what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"{what} must be a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _count(what: str, value: int, most: int) -> int:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ConfigError(f"{what} must be a whole number from 1 to {most}, not {value!r}")
+    return value

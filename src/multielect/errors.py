@@ -1,0 +1,60 @@
+"""Every error that a user of multielect can meet.
+
+Rules of this file:
+    * All derive from `MultielectError`, so that one ``except`` catches them.
+    * An error that has a counterpart in the standard library derives from that too.
+    * A message says what was wrong and what is allowed or what to do.
+"""
+
+from __future__ import annotations
+
+
+class MultielectError(Exception):
+    """Any error raised or reported by multielect."""
+
+
+class ConfigError(MultielectError, ValueError):
+    """An argument was refused where it entered. The message says what is allowed."""
+
+
+class ClosedError(MultielectError, RuntimeError):
+    """A group or elector was used after it stopped, or in a forked child."""
+
+
+class NotLeaderError(MultielectError):
+    """Leadership was required of a node that does not lead the election now."""
+
+
+class ConnectionLostError(MultielectError, ConnectionError):
+    """The connection to Redis ended, or could not be made. It is being made anew.
+
+    What was in flight has an unknown outcome: terms keep their old deadline.
+    """
+
+
+class ProtocolError(MultielectError):
+    """The server sent something that is no answer to what was asked."""
+
+
+class ServerError(MultielectError):
+    """Redis refused a batch, or some elections of one.
+
+    Attributes:
+        code: the first word of the server's error, such as ``OOM`` or ``WRONGTYPE``.
+        request: what was asked: ``"acquire"``, ``"refresh"`` or ``"release"``.
+        elections: how many elections it concerns.
+    """
+
+    def __init__(self, message: str, *, request: str, elections: int) -> None:
+        """Keep the server's own words and what they concern."""
+        super().__init__(f"{request} of {elections} election(s): {message}")
+        self.code = message.split(" ", 1)[0]
+        self.request = request
+        self.elections = elections
+
+
+class CallbackError(MultielectError):
+    """A callback of the user raised; the cause is in ``__cause__``.
+
+    Nothing else suffers: other callbacks run, and leases are refreshed as before.
+    """

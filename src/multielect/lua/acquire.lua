@@ -1,0 +1,73 @@
+-- Takes every free lease of the batch, each under a new epoch.
+--
+-- KEYS  leader key and epoch key of each election, in pairs
+-- ARGV  1: this holder   2: TTL in ms   3: 'time' or 'counter'
+-- reply {server time in ms, {holders}, outcome...}, one outcome an election:
+--         > 0    won: the new epoch
+--         < 0    led by another: -(remaining ms * 256 + n), its holder being holders[n]
+--         error  this election failed, and this one alone
+--
+-- What can fail comes before what takes the lease: a script that stops half way keeps
+-- its first half, and an epoch without a lease is harmless where a lease without an
+-- epoch is not. Lua counts exactly up to 2^53, so a larger counter is refused.
+
+local holder, ttl_ms, by_time = ARGV[1], ARGV[2], ARGV[3] == 'time'
+local LARGEST, ONE_DAY_MS = 9007199254740991, 86400000
+local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local holders, place_of = {}, {}
+
+local function led_by(other, leader_key)
+  -- No name of ours is as long: what else stands there is shown in part.
+  other = string.sub(other, 1, 1100)
+  local place = place_of[other]
+  if not place then
+    place = #holders + 1
+    holders[place] = other
+    place_of[other] = place
+  end
+  local remaining_ms = redis.call('PTTL', leader_key)
+  -- A lease without an end is not ours to wait for: look again after one TTL.
+  if remaining_ms < 0 then remaining_ms = tonumber(ttl_ms) end
+  remaining_ms = math.min(remaining_ms, ONE_DAY_MS)
+  return -(remaining_ms * 256 + place)
+end
+
+local function next_epoch(epoch_key)
+  local last = redis.pcall('GET', epoch_key)
+  if type(last) == 'table' then return last end
+  if last and not string.match(last, '^%-?%d+$') then
+    return redis.error_reply('ERR epoch counter is not an integer')
+  end
+  if last and tonumber(last) >= LARGEST then
+    return redis.error_reply('ERR epoch counter would overflow')
+  end
+  if not by_time then return redis.pcall('INCR', epoch_key) end
+  local epoch = math.max((tonumber(last or 0)) + 1, now_ms)
+  local set = redis.pcall('SET', epoch_key, string.format('%.0f', epoch))
+  if set.err then return set end
+  return epoch
+end
+
+local function campaign(leader_key, epoch_key)
+  local leader = redis.pcall('GET', leader_key)
+  if type(leader) == 'table' then return leader end
+  if leader and leader ~= holder then return led_by(leader, leader_key) end
+  local epoch = next_epoch(epoch_key)
+  if type(epoch) == 'table' then return epoch end
+  local taken
+  if leader then
+    taken = redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)
+  else
+    taken = redis.pcall('SET', leader_key, holder, 'NX', 'PX', ttl_ms)
+  end
+  if taken.err then return taken end
+  return epoch
+end
+
+local reply = {now_ms, holders}
+for i = 1, #KEYS, 2 do
+  reply[#reply + 1] = campaign(KEYS[i], KEYS[i + 1])
+end
+return reply
