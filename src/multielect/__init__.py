@@ -1,0 +1,49 @@
+"""Thousands of leader elections in one process, over one pipelined connection to Redis.
+
+`ElectionGroup` holds many elections, `Elector` one. The layers, each of which imports only
+what stands below it::
+
+    cli                                       what people touch
+    group, elector                            two fronts
+    election, _node                           one node, put together
+    _engine, _connect, _dispatch              the owner thread, connecting, callbacks
+    _core (Cython)                            schedule, pack, parse: no I/O, no clock, no threads
+    lua/, _scripts, _keys, _settings,         scripts, names, input, time, errors
+    _clock, errors
+"""
+
+from ._node import Counters
+from ._settings import generate_node_id
+from .election import DemotionReason, Election, Term
+from .elector import Elector
+from .errors import (
+    CallbackError,
+    ClosedError,
+    ConfigError,
+    ConnectionLostError,
+    MultielectError,
+    NotLeaderError,
+    ProtocolError,
+    ServerError,
+)
+from .group import ElectionGroup
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CallbackError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectionLostError",
+    "Counters",
+    "DemotionReason",
+    "Election",
+    "ElectionGroup",
+    "Elector",
+    "MultielectError",
+    "NotLeaderError",
+    "ProtocolError",
+    "ServerError",
+    "Term",
+    "generate_node_id",
+]

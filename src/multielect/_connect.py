@@ -1,0 +1,283 @@
+"""How a connection comes about, and comes back.
+
+Rules of this file:
+    * Connecting (URL, AUTH, TLS, HELLO, SELECT) is redis-py's work, done on a thread of
+      its own: whoever refreshes leases never waits for a name server or a handshake.
+    * Every wait has an end, and the pause between two attempts grows, with jitter.
+    * A connection is handed over only when the node may use it: not to a replica, and not
+      to a namespace that is divided into another number of buckets.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from socket import socket
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+
+from ._keys import KeyLayout
+from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet
+from .errors import ConfigError, ConnectionLostError, MultielectError
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+# What a pool sets up for its own clients and a connection of ours has no use for.
+_NOT_FOR_US = (
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+    "oss_cluster_maint_notifications_handler",
+    "event_dispatcher",
+    "himport_registry",
+)
+
+
+@dataclass
+class Connection:
+    """A connection to a primary, ready for batches.
+
+    Attributes:
+        batches: carries the batches, and the announcements where the server speaks RESP3.
+        listener: carries the announcements where it does not.
+        scripts: the scripts that suit the server.
+        warnings: what is amiss but does not keep the node from leading.
+    """
+
+    batches: socket
+    listener: socket | None
+    scripts: ScriptSet
+    warnings: list[MultielectError] = field(default_factory=list)
+    _owners: list[AbstractConnection] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for owner in self._owners:
+            _disconnect(owner)
+
+    def abandon(self) -> None:
+        """Close a forked child's copies of the sockets without a byte to the server."""
+        self.batches.close()
+        if self.listener is not None:
+            self.listener.close()
+
+
+class Server:
+    """Where the elections are, and how to reach it."""
+
+    def __init__(self, source: str | redis.Redis, layout: KeyLayout, timeout_s: float) -> None:
+        """Take the address from a URL or from a client that the user has set up.
+
+        Raises:
+            ConfigError: for a URL that cannot be understood, or another kind of object.
+        """
+        if isinstance(source, str):
+            try:
+                pool = ConnectionPool.from_url(source)
+            except ValueError as error:
+                raise ConfigError(f"not a Redis URL: {error}") from error
+        elif isinstance(source, redis.Redis):
+            pool = source.connection_pool
+        else:
+            raise ConfigError(
+                f"redis must be a URL or a redis.Redis, not {type(source).__module__}."
+                f"{type(source).__qualname__}"
+            )
+        self._class: type[AbstractConnection] = pool.connection_class
+        self._settings: dict[str, Any] = {
+            name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_FOR_US
+        }
+        self._settings |= {
+            "decode_responses": False,
+            "health_check_interval": 0,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_error": [],
+            "socket_connect_timeout": timeout_s,
+            "socket_timeout": timeout_s,
+        }
+        self._layout = layout
+
+    def connect(self) -> Connection:
+        """Connect and see that this node may stand for election there.
+
+        Raises:
+            MultielectError: where it may not.
+            redis.RedisError, OSError: where the server cannot be reached or refuses us.
+        """
+        owners: list[AbstractConnection] = []
+        try:
+            return self._connect(owners)
+        except BaseException:
+            for owner in owners:
+                _disconnect(owner)
+            raise
+
+    def _connect(self, owners: list[AbstractConnection]) -> Connection:
+        warnings: list[MultielectError] = []
+        try:
+            batches = self._open(owners, protocol=3)
+            pushes = True
+        except (ResponseError, redis.ConnectionError) as error:
+            if not _speaks_only_resp2(error):
+                raise
+            batches = self._open(owners, protocol=2)
+            pushes = False
+        _refuse_replica(batches)
+        self._check_buckets(batches)
+        scripts = WITH_FLAGS if _knows_script_flags(batches) else WITHOUT_FLAGS
+        listener = batches if pushes else self._open(owners, protocol=2)
+        try:
+            _send(listener, "SUBSCRIBE", self._layout.channel)
+            listener.read_response(push_request=True)
+        except ResponseError as error:
+            warnings.append(
+                MultielectError(f"elections set free are noticed late, as SUBSCRIBE fails: {error}")
+            )
+        return Connection(
+            batches=_socket_of(batches),
+            listener=None if pushes else _socket_of(listener),
+            scripts=scripts,
+            warnings=warnings,
+            _owners=owners,
+        )
+
+    def _open(self, owners: list[AbstractConnection], *, protocol: int) -> AbstractConnection:
+        connection = self._class(**{**self._settings, "protocol": protocol})
+        owners.append(connection)
+        connection.connect()  # type: ignore[no-untyped-call]
+        return connection
+
+    def _check_buckets(self, connection: AbstractConnection) -> None:
+        if not self._layout.buckets_key:
+            return
+        wanted = len(self._layout.heads)
+        _ask(connection, "SET", self._layout.buckets_key, wanted, "NX")
+        found = _ask(connection, "GET", self._layout.buckets_key)
+        if found != b"%d" % wanted:
+            raise ConfigError(
+                f"this namespace is divided into {(found or b'').decode(errors='replace')} buckets,"
+                f" not {wanted}: use the same number on all nodes, or another prefix"
+            )
+
+
+class Connector(threading.Thread):
+    """Connects when asked to, again and again until it works."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        *,
+        on_connected: Callable[[Connection], None],
+        on_failure: Callable[[MultielectError], None],
+        name: str,
+    ) -> None:
+        """Keep what to do; `start` begins. Both callbacks run on this thread."""
+        super().__init__(name=name, daemon=True)
+        self._connect = connect
+        self._on_connected = on_connected
+        self._on_failure = on_failure
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
+
+    def want(self) -> None:
+        """Ask for a connection. Any thread."""
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Ask for none any more; an attempt under way ends by its own timeout. Any thread."""
+        self._closing.set()
+        self._wanted.set()
+
+    def run(self) -> None:
+        """Serve requests until closed."""
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._closing.is_set():
+                return
+            self._connect_until_done()
+
+    def _connect_until_done(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._closing.is_set():
+            try:
+                connection = self._connect()
+            # redis-py lets errors of its own and of the socket through, and an attempt
+            # that fails in a way nobody foresaw must not end all further attempts.
+            except Exception as error:  # noqa: BLE001
+                self._on_failure(_as_ours(error))
+                self._closing.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            for warning in connection.warnings:
+                self._on_failure(warning)
+            self._on_connected(connection)
+            return
+
+
+def _as_ours(error: Exception) -> MultielectError:
+    if isinstance(error, MultielectError):
+        return error
+    ours = ConnectionLostError(f"cannot connect to Redis: {error}")
+    ours.__cause__ = error
+    return ours
+
+
+# redis-py does not type its connections; these three are where that ends.
+
+
+def _send(connection: AbstractConnection, *command: object) -> None:
+    connection.send_command(*command)  # type: ignore[no-untyped-call]
+
+
+def _ask(connection: AbstractConnection, *command: object) -> Any:  # noqa: ANN401
+    _send(connection, *command)
+    return connection.read_response()
+
+
+def _disconnect(connection: AbstractConnection) -> None:
+    connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _speaks_only_resp2(error: Exception) -> bool:
+    # Servers before 6 know no HELLO; some that do refuse protocol 3.
+    text = str(error)
+    return "unknown command" in text.lower() or "NOPROTO" in text or "Invalid RESP version" in text
+
+
+def _knows_script_flags(connection: AbstractConnection) -> bool:
+    try:
+        _ask(connection, "SCRIPT", "LOAD", PROBE)
+    except ResponseError as error:
+        # Only what Lua says of the first line speaks of the version.
+        if "compiling script" not in str(error).lower():
+            raise
+        return False
+    return True
+
+
+def _refuse_replica(connection: AbstractConnection) -> None:
+    try:
+        role = _ask(connection, "ROLE")
+    except ResponseError:
+        # Forbidden, or not known there. A replica will refuse the first batch.
+        return
+    if role and role[0] != b"master":
+        raise ConnectionLostError(
+            f"this server is a {role[0].decode()}: elections can only be held on a primary"
+        )
+
+
+def _socket_of(connection: AbstractConnection) -> socket:
+    found: socket | None = connection._sock  # redis-py has no public name for it
+    if found is None:
+        raise ConnectionLostError("the connection ended while it was being set up")
+    found.setblocking(False)  # noqa: FBT003
+    return found

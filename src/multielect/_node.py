@@ -1,0 +1,320 @@
+"""One node: a core, its engine and its callbacks, put together. Both fronts stand on it.
+
+Rules of this file:
+    * A node is started once and stopped once. What may be read is readable before and
+      after; what would change something raises `ClosedError` when it is over.
+    * In a forked child a node is over from the start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import redis
+
+from ._clock import Clock
+from ._connect import Server
+from ._core.core import Core
+from ._core.slots import Slots
+from ._dispatch import Dispatcher, Happening
+from ._engine import CoreEvent, Engine, Outlets
+from ._keys import KeyLayout, decode_key, encode_key
+from ._settings import Settings, checked_timeout
+from .election import DemotionReason, Election, Term
+from .errors import ClosedError, MultielectError
+
+_LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
+_LEAST_CONNECT_TIMEOUT_S = 0.5
+_LONGEST_CONNECT_TIMEOUT_S = 5.0
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a node has done since it was made.
+
+    Attributes:
+        refreshes: leases sent for refresh.
+        checks: elections asked for, won or not.
+        elected: terms begun.
+        demoted: terms ended.
+        released: terms that Redis was told of being given up, and answered.
+        batches: scripts sent.
+        wakeups: elections asked for at once because another node released them.
+        stale_replies: outcomes that came too late to count.
+        reconnects: connections lost.
+    """
+
+    refreshes: int
+    checks: int
+    elected: int
+    demoted: int
+    released: int
+    batches: int
+    wakeups: int
+    stale_replies: int
+    reconnects: int
+
+
+class Node:
+    """The elections of one node and all that keeps them going."""
+
+    def __init__(
+        self,
+        source: str | redis.Redis,
+        *,
+        layout: KeyLayout,
+        settings: Settings,
+        tell: Callable[[Term], object] | None,
+        tell_error: Callable[[MultielectError], object] | None,
+        logger: logging.Logger,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare; nothing is connected before `start`."""
+        self.settings = settings
+        self.layout = layout
+        self.clock = Clock() if clock is None else clock
+        self.holder = f"{settings.node_id}/{secrets.token_hex(8)}"
+        self._tells_terms = tell is not None
+        self._core = Core(
+            now_ns=self.clock.now_ns(),
+            ttl_ns=settings.ttl_ns,
+            margin_ns=settings.margin_ns,
+            max_leases=settings.max_leases,
+            heads=layout.heads,
+            separator=layout.separator,
+            holder=self.holder.encode("utf-8", "surrogateescape"),
+            channel=layout.channel,
+            epochs=settings.epochs.encode(),
+            seed=random.getrandbits(64),
+        )
+        self.slots: Slots = self._core.terms.slots
+        name = f"multielect-{settings.node_id}"
+        self._dispatcher: Dispatcher[Term] = Dispatcher(
+            tell=tell or (lambda _: None),
+            tell_error=tell_error,
+            threads=settings.callback_threads,
+            name=f"{name}-callback",
+            logger=logger,
+        )
+        connect_timeout_s = min(
+            max(settings.ttl_ns / 3 / _NS, _LEAST_CONNECT_TIMEOUT_S), _LONGEST_CONNECT_TIMEOUT_S
+        )
+        self._engine = Engine(
+            self._core,
+            Server(source, layout, connect_timeout_s).connect,
+            clock=self.clock,
+            response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
+            outlets=Outlets(events=self._on_events, error=self._dispatcher.put_error),
+            name=name,
+        )
+        self._pid = os.getpid()
+        self._started = False
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    # ---- life
+
+    def start(self) -> None:
+        """Stand for all elections, now and as they are added.
+
+        Raises:
+            ClosedError: if the node was stopped or forked.
+        """
+        self.check_open()
+        with self._changed:
+            if self._started:
+                return
+            self._started = True
+        self._engine.start()
+
+    def stop(self, timeout: float) -> None:
+        """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
+        timeout_s = checked_timeout(timeout)
+        if os.getpid() != self._pid:
+            return
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            started = self._started
+        if started:
+            self._engine.stop(int(timeout_s * _NS))
+        self._dispatcher.close(max(0.0, until - time.monotonic()))
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` if the node is over."""
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                f"this node belongs to process {self._pid}: a forked child must make its own"
+            )
+        if self._stopped:
+            raise ClosedError("this node was stopped: make a new one to stand for election again")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node was started and not stopped, in this process."""
+        return self._started and not self._stopped and os.getpid() == self._pid
+
+    # ---- elections
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def add(self, key: str | bytes) -> Election:
+        """Stand for an election, unless the node does already."""
+        raw = encode_key(key)
+        return self._add_raw(raw, decode_key(raw))
+
+    def add_sole(self) -> Election:
+        """Add the one election of a layout that has but one: its key is empty."""
+        return self._add_raw(b"", "")
+
+    def _add_raw(self, raw: bytes, key: str) -> Election:
+        self.check_open()
+        with self._engine.mutex:
+            number, is_new = self._core.add(raw, self.layout.bucket(raw))
+            election = Election(self, key, number, self._core.generation(number))
+        if is_new and self._started:
+            self._engine.wake()
+        return election
+
+    def add_many(self, keys: Iterable[str | bytes]) -> int:
+        """Stand for many elections; returns how many of them are new."""
+        self.check_open()
+        count = 0
+        try:
+            for key in keys:
+                raw = encode_key(key)
+                with self._engine.mutex:
+                    count += self._core.add(raw, self.layout.bucket(raw))[1]
+        finally:
+            if count and self._started:
+                self._engine.wake()
+        return count
+
+    def find(self, key: str | bytes) -> Election | None:
+        """Return the election with this key."""
+        raw = encode_key(key)
+        with self._reading():
+            number = self._core.find(raw)
+            if number is None:
+                return None
+            return Election(self, decode_key(raw), number, self._core.generation(number))
+
+    def remove(self, key: str | bytes) -> None:
+        """Give an election up for good.
+
+        Raises:
+            KeyError: if there is none with this key.
+        """
+        raw = encode_key(key)
+        self.check_open()
+        with self._engine.mutex:
+            number = self._core.find(raw)
+            if number is None:
+                raise KeyError(key)
+            self._core.remove(number, self.clock.now_ns())
+        self._after_change()
+
+    def keys(self) -> list[str]:
+        """Return the keys of all elections."""
+        with self._reading():
+            return [decode_key(raw) for raw in self._core.list_keys()]
+
+    def owned(self) -> list[Election]:
+        """Return the elections that this node leads now."""
+        if not self.is_running:
+            return []
+        with self._reading():
+            owned = self._core.owned(self.clock.now_ns())
+        return [Election(self, decode_key(raw), *place) for raw, *place in owned]
+
+    @property
+    def counters(self) -> Counters:
+        """What this node has done since it was made."""
+        with self._reading():
+            return Counters(**self._core.counters, reconnects=self._engine.reconnects)
+
+    # ---- what elections ask for
+
+    def leader_id(self, election: Election) -> str | None:
+        """Return the node id of whoever leads, as last seen."""
+        if election.is_leader:
+            return self.settings.node_id
+        with self._reading():
+            holder = self._core.leader(election.number, election.generation)
+        return None if holder is None else decode_key(holder).partition("/")[0]
+
+    def resign(self, election: Election) -> bool:
+        """End the election's current term."""
+        self.check_open()
+        with self._engine.mutex:
+            resigned = self._core.resign(
+                election.number, election.generation, election.term_epoch, self.clock.now_ns()
+            )
+        self._after_change()
+        return resigned
+
+    def campaign(self, election: Election) -> None:
+        """Cut short what is left of an abstention."""
+        self.check_open()
+        with self._engine.mutex:
+            self._core.campaign(election.number, election.generation)
+        self._after_change()
+
+    def wait(self, election: Election, timeout: float | None) -> bool:
+        """Wait until this node leads the election."""
+        until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
+        with self._changed:
+            while not election.is_leader:
+                self.check_open()
+                if election.is_removed:
+                    raise ClosedError(f"the election {election.key!r} was removed")
+                left_s = None if until is None else until - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                self._changed.wait(left_s)
+        return True
+
+    # ---- inside
+
+    def _reading(self) -> threading.Lock:
+        # A forked child may inherit the mutex as some other thread of its parent held it.
+        if os.getpid() != self._pid:
+            self.check_open()
+        return self._engine.mutex
+
+    def _after_change(self) -> None:
+        if self._started:
+            self._engine.wake()
+        else:
+            with self._engine.mutex:
+                self._core.take_events()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _on_events(self, events: list[CoreEvent]) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        if not self._tells_terms:
+            return
+        for raw, number, generation, epoch, reason, at_ns in events:
+            term = Term(
+                self,
+                decode_key(raw),
+                number,
+                generation,
+                epoch,
+                began_ns=at_ns if reason == 0 else None,
+                ended_ns=at_ns if reason else None,
+                reason=DemotionReason(reason) if reason else None,
+            )
+            self._dispatcher.put(Happening(raw, epoch, reason == 0, term))

@@ -1,0 +1,166 @@
+"""An election as users see it, and one term of it as callbacks see it.
+
+Rules of this file:
+    * What is asked most (`is_leader`, `epoch`, `remaining`) is inherited from the compiled
+      `Seat`: no lock, no I/O, any thread.
+    * These are handles: they hold no state of their own, and two for one election are equal.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from ._core.seat import Seat
+from .errors import NotLeaderError
+
+if TYPE_CHECKING:
+    from ._node import Node
+
+
+class DemotionReason(enum.Enum):
+    """Why a term ended."""
+
+    RESIGNED = 1
+    """`resign` was called."""
+    REMOVED = 2
+    """The election was removed from its group."""
+    EXPIRED = 3
+    """The deadline passed without a refresh: Redis was away, or this process was."""
+    LOST = 4
+    """Redis said that the lease is not this node's."""
+    STOPPED = 5
+    """The group or elector stopped."""
+
+
+class Election(Seat):
+    """One election of a node: whether it leads, by what epoch, and who leads if not.
+
+    All of it may be used from any thread.
+
+    Attributes:
+        key: the election's key in its group; empty for an `Elector`.
+    """
+
+    __slots__ = ("_node", "key")
+
+    key: str
+
+    def __init__(
+        self, node: Node, key: str, number: int, generation: int, term_epoch: int = 0
+    ) -> None:
+        """Only a group or an elector makes elections."""
+        super().__init__(node.slots, node.clock, number, generation, term_epoch)
+        self._node = node
+        self.key = key
+
+    @property
+    def leader_id(self) -> str | None:
+        """The node id of whoever leads, as last seen; None where nobody was seen leading.
+
+        This node learns who leads whenever it stands for the election, so the answer may be
+        as old as the lease. One that was reached `max_leases` stands for nothing and learns
+        nothing.
+        """
+        return self._node.leader_id(self)
+
+    def require_leader(self) -> int:
+        """Return the epoch if this node leads now.
+
+        Raises:
+            NotLeaderError: if it does not.
+        """
+        # The epoch first: if this node leads after it was read, it led under it or newer.
+        epoch = self.epoch
+        if not self.is_leader:
+            raise NotLeaderError(f"this node does not lead {self.key!r}")
+        return epoch
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until this node leads.
+
+        Args:
+            timeout: seconds, or None to wait for as long as it takes.
+
+        Returns:
+            True once it leads, False if it does not after `timeout`.
+
+        Raises:
+            ClosedError: if the group stops, or the election is removed, while waiting.
+        """
+        return self._node.wait(self, timeout)
+
+    def resign(self) -> bool:
+        """Give the current term up, and let other nodes go first for one TTL.
+
+        `is_leader` is False when this returns; the lease is released in the background and
+        the others are told. After the TTL, or `campaign`, this node stands again.
+
+        Returns:
+            Whether there was a term to give up.
+
+        Raises:
+            ClosedError: if the group has stopped.
+        """
+        return self._node.resign(self)
+
+    def campaign(self) -> None:
+        """Stand for election again at once after `resign`; else there is nothing to do.
+
+        Raises:
+            ClosedError: if the group has stopped.
+        """
+        self._node.campaign(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is viewed: the same election, and the same term of it if bound to one."""
+        if not isinstance(other, Election):
+            return NotImplemented
+        return self._identity() == other._identity() and self._node is other._node
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[int, int, int]:
+        return self.number, self.generation, self.term_epoch
+
+    def __repr__(self) -> str:
+        state = f"leading, epoch {self.epoch}" if self.is_leader else "not leading"
+        return f"<{type(self).__name__} {self.key!r}: {state}>"
+
+
+class Term(Election):
+    """One term of an election, as callbacks are given it.
+
+    Its `epoch` is that term's, whatever has happened since, and its `is_leader` is True only
+    while that very term goes on.
+
+    Attributes:
+        began_ns: when this node began to call itself leader, on the clock of the deadlines
+            (CLOCK_BOOTTIME where there is one); None in a demotion.
+        ended_ns: when it ceased to; None while the term goes on.
+        reason: why the term ended; None while it goes on.
+    """
+
+    __slots__ = ("began_ns", "ended_ns", "reason")
+
+    began_ns: int | None
+    ended_ns: int | None
+    reason: DemotionReason | None
+
+    def __init__(
+        self,
+        node: Node,
+        key: str,
+        number: int,
+        generation: int,
+        term_epoch: int,
+        *,
+        began_ns: int | None = None,
+        ended_ns: int | None = None,
+        reason: DemotionReason | None = None,
+    ) -> None:
+        super().__init__(node, key, number, generation, term_epoch)
+        self.began_ns = began_ns
+        self.ended_ns = ended_ns
+        self.reason = reason
