@@ -130,7 +130,7 @@ class Server:
             batches = self._open(owners, protocol=2)
             pushes = False
         _refuse_replica(batches)
-        self._check_buckets(batches)
+        self._check_buckets(batches, warnings)
         scripts = WITH_FLAGS if _knows_script_flags(batches) else WITHOUT_FLAGS
         listener = batches if pushes else self._open(owners, protocol=2)
         try:
@@ -154,12 +154,22 @@ class Server:
         connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
-    def _check_buckets(self, connection: AbstractConnection) -> None:
-        if not self._layout.buckets_key:
+    def _check_buckets(
+        self, connection: AbstractConnection, warnings: list[MultielectError]
+    ) -> None:
+        key = self._layout.buckets_key
+        if not key:
             return
         wanted = len(self._layout.heads)
-        _ask(connection, "SET", self._layout.buckets_key, wanted, "NX")
-        found = _ask(connection, "GET", self._layout.buckets_key)
+        found = _ask(connection, "GET", key)
+        if found is None:
+            try:
+                _ask(connection, "SET", key, wanted, "NX")
+            except ResponseError as error:
+                # A full server still refreshes leases, so it must not be turned away here.
+                warnings.append(MultielectError(f"cannot record the number of buckets: {error}"))
+                return
+            found = _ask(connection, "GET", key)
         if found != b"%d" % wanted:
             raise ConfigError(
                 f"this namespace is divided into {(found or b'').decode(errors='replace')} buckets,"
@@ -254,7 +264,7 @@ def _speaks_only_resp2(error: Exception) -> bool:
 
 def _knows_script_flags(connection: AbstractConnection) -> bool:
     try:
-        _ask(connection, "SCRIPT", "LOAD", PROBE)
+        _ask(connection, "EVAL", PROBE, 0)
     except ResponseError as error:
         # Only what Lua says of the first line speaks of the version.
         if "compiling script" not in str(error).lower():
@@ -279,5 +289,5 @@ def _socket_of(connection: AbstractConnection) -> socket:
     found: socket | None = connection._sock  # redis-py has no public name for it
     if found is None:
         raise ConnectionLostError("the connection ended while it was being set up")
-    found.setblocking(False)  # noqa: FBT003
+    found.settimeout(0.0)
     return found

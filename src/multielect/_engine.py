@@ -66,9 +66,9 @@ class Engine:
         self._outlets = outlets
         self._connection: Connection | None = None
         self._arrived: Connection | None = None
-        self._alarm, self._alarm_end = socket.socketpair()
-        self._alarm.setblocking(False)  # noqa: FBT003
-        self._alarm_end.setblocking(False)  # noqa: FBT003
+        self._accepts = False
+        self._alarm: socket.socket | None = None
+        self._alarm_end: socket.socket | None = None
         self._stop_by_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._connector = Connector(
@@ -83,17 +83,22 @@ class Engine:
 
     def start(self) -> None:
         """Stand for all elections of the core, from the moment a connection is there."""
+        self._alarm, self._alarm_end = socket.socketpair()
+        self._alarm.settimeout(0.0)
+        self._alarm_end.settimeout(0.0)
         with self.mutex:
+            self._accepts = True
             self.core.start()
+        self._thread.start()
         self._connector.start()
         self._connector.want()
-        self._thread.start()
 
     def wake(self) -> None:
         """Have the next tick happen now: the core was changed."""
         # A full buffer wakes as well as one more byte would, and a closed one is past waking.
-        with contextlib.suppress(OSError):
-            self._alarm_end.send(b"\0")
+        if self._alarm_end is not None:
+            with contextlib.suppress(OSError):
+                self._alarm_end.send(b"\0")
 
     def stop(self, timeout_ns: int) -> None:
         """End all terms now, release them, and return at the latest after `timeout_ns`."""
@@ -115,19 +120,19 @@ class Engine:
         for connection in (self._connection, self._arrived):
             if connection is not None:
                 connection.abandon()
-        self._alarm.close()
-        self._alarm_end.close()
+        self._close_alarm()
 
     # ---- the connector's thread
 
     def _connected(self, connection: Connection) -> None:
         with self.mutex:
-            if self._thread.is_alive() and self._arrived is None:
+            accepted = self._accepts
+            if accepted:
                 self._arrived = connection
-                connection = None  # type: ignore[assignment]
-        if connection is not None:
+        if accepted:
+            self.wake()
+        else:
             connection.close()
-        self.wake()
 
     # ---- the owner thread
 
@@ -149,8 +154,7 @@ class Engine:
         self._tell()
         ready = self._wait(next_ns)
         connection = self._connection
-        if self._alarm.fileno() in ready:
-            self._quiet_alarm()
+        self._quiet_alarm()
         if connection is None:
             return
         if connection.batches.fileno() in ready:
@@ -162,6 +166,7 @@ class Engine:
 
     def _wait(self, next_ns: int) -> set[int]:
         poll = select.poll()
+        assert self._alarm is not None
         poll.register(self._alarm, select.POLLIN)
         oldest_ns = self.core.oldest_sent_ns
         if oldest_ns is not None:
@@ -264,6 +269,7 @@ class Engine:
             self._outlets.error(ServerError(text, request=request, elections=elections))
 
     def _quiet_alarm(self) -> None:
+        assert self._alarm is not None
         with contextlib.suppress(BlockingIOError, InterruptedError):
             while self._alarm.recv(4096):
                 pass
@@ -281,14 +287,19 @@ class Engine:
         self._tell()
         self._connector.close()
         with self.mutex:
+            self._accepts = False
             self.core.abandon()
             leftover = [self._connection, self._arrived]
             self._connection = self._arrived = None
         for connection in leftover:
             if connection is not None:
                 connection.close()
-        self._alarm.close()
-        self._alarm_end.close()
+        self._close_alarm()
+
+    def _close_alarm(self) -> None:
+        for end in (self._alarm, self._alarm_end):
+            if end is not None:
+                end.close()
 
 
 def _must_wait(error: OSError) -> bool:

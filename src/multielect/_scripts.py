@@ -19,8 +19,8 @@ _SHEBANG = {
     "release": "#!lua flags=allow-oom\n",
 }
 
-PROBE = "#!lua\nreturn 1"
-"""A script that only a server which knows the first line will load."""
+PROBE = "#!lua flags=no-writes\nreturn 1"
+"""A script that only a server which knows the first line will run."""
 
 
 @dataclass(frozen=True)

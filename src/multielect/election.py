@@ -59,8 +59,8 @@ class Election(Seat):
         """The node id of whoever leads, as last seen; None where nobody was seen leading.
 
         This node learns who leads whenever it stands for the election, so the answer may be
-        as old as the lease. One that was reached `max_leases` stands for nothing and learns
-        nothing.
+        as old as the lease. A node that leads `max_leases` stands for no others and learns
+        nothing of them.
         """
         return self._node.leader_id(self)
 
