@@ -19,6 +19,7 @@ import resource
 import sys
 import time
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,12 @@ def _neighbour(url: str, pipe: Connection) -> None:
 
 
 def _measure(url: str, keys: int, ttl: float, seconds: float, console: Console) -> dict[str, Any]:
-    roles: dict[str, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
+    roles: dict[str, tuple[BaseProcess, Connection]] = {}
     try:
         for role in ("holder", "standby", "neighbour"):
             ours, theirs = SPAWN.Pipe()
             arguments = (url, theirs) if role == "neighbour" else (url, keys, ttl, role, theirs)
-            process = SPAWN.Process(
+            process: BaseProcess = SPAWN.Process(
                 target=_neighbour if role == "neighbour" else _node, args=arguments, daemon=True
             )
             process.start()
@@ -167,7 +168,7 @@ def _tell(report: dict[str, Any], keys: int, ttl: float, console: Console) -> bo
     console.print(table)
     for error in holder["errors"] + standby["errors"]:
         console.print(f"reported: {error}")
-    return held and share < 5 and checks < 1.5
+    return bool(held and share < 5 and checks < 1.5)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -175,7 +176,9 @@ def _tell(report: dict[str, Any], keys: int, ttl: float, console: Console) -> bo
 @click.option("--ttl", default=3.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1))
 @click.option("--redis", "url", help="A server's URL; a private one is started by default.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
+)
 def main(
     elections: int, ttl: float, seconds: float, url: str | None, json_file: Path | None
 ) -> None:
