@@ -3,27 +3,21 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from .slots cimport Link, Slot, Slots
 
 cdef enum:
-    WHEEL_LISTS = 1024      # 4 levels of 256 buckets
-
-cdef enum:
     REFRESHES = 0
     RELEASES = 1
     ACQUIRES = 2
     REAPED = 3
-    QUEUES = 4
 
 
 cdef class Schedule:
     cdef Slots slots
     cdef int64_t tick
-    cdef uint32_t wheel[1024]
+    cdef uint32_t wheel[1024]       # the first of each bucket: 4 levels of 256
     cdef uint64_t filled[4][4]      # a bit for each bucket that is not empty
     cdef uint32_t queues[4]
-    cdef uint32_t lengths[4]
 
     cdef void set_timer(self, uint32_t number, int64_t due_ns) noexcept nogil
     cdef void cancel_timer(self, uint32_t number) noexcept nogil
-    cdef bint has_timer(self, uint32_t number) noexcept nogil
     cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil
     cdef int64_t next_due_ns(self) noexcept nogil
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil

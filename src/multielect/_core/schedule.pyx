@@ -51,9 +51,6 @@ cdef class Schedule:
         if self.wheel[list] == NONE:
             self.filled[list >> 8][(list & 255) >> 6] &= ~(<uint64_t>1 << (list & 63))
 
-    cdef bint has_timer(self, uint32_t number) noexcept nogil:
-        return self.slots.at(number).links[TIMER].list != NONE
-
     cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil:
         """Return a slot whose timer has rung by `now_ns`, the timer taken off, or NONE.
 
@@ -96,14 +93,12 @@ cdef class Schedule:
 
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil:
         self._append(QUEUE, &self.queues[queue], queue, number)
-        self.lengths[queue] += 1
 
     cdef void dequeue(self, uint32_t number) noexcept nogil:
         """Take the slot out of the queue it stands in, if any."""
         cdef uint32_t queue = self.slots.at(number).links[QUEUE].list
         if queue != NONE:
             self._unlink(QUEUE, &self.queues[queue], number)
-            self.lengths[queue] -= 1
 
     cdef bint is_queued(self, uint32_t number) noexcept nogil:
         return self.slots.at(number).links[QUEUE].list != NONE
