@@ -24,6 +24,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from ._keys import KeyLayout
+from ._relay import Relay
 from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet
 from .errors import ConfigError, ConnectionLostError, MultielectError
 
@@ -55,18 +56,23 @@ class Connection:
     listener: socket | None
     scripts: ScriptSet
     warnings: list[MultielectError] = field(default_factory=list)
-    _owners: list[AbstractConnection] = field(default_factory=list)
+    owners: list[AbstractConnection] = field(default_factory=list)
+    relays: list[Relay] = field(default_factory=list)
 
     def close(self) -> None:
         """Close the sockets."""
-        for owner in self._owners:
+        for owner in self.owners:
             _disconnect(owner)
+        for relay in self.relays:
+            relay.near.close()
 
     def abandon(self) -> None:
         """Close a forked child's copies of the sockets without a byte to the server."""
-        self.batches.close()
-        if self.listener is not None:
-            self.listener.close()
+        for owner in self.owners:
+            # As of redis-py 5, a connection made by another process is closed, not shut down.
+            _disconnect(owner)
+        for relay in self.relays:
+            relay.abandon()
 
 
 class Server:
@@ -140,12 +146,14 @@ class Server:
             warnings.append(
                 MultielectError(f"elections set free are noticed late, as SUBSCRIBE fails: {error}")
             )
+        relays: list[Relay] = []
         return Connection(
-            batches=_socket_of(batches),
-            listener=None if pushes else _socket_of(listener),
+            batches=_plain_socket_of(batches, relays),
+            listener=None if pushes else _plain_socket_of(listener, relays),
             scripts=scripts,
             warnings=warnings,
-            _owners=owners,
+            owners=owners,
+            relays=relays,
         )
 
     def _open(self, owners: list[AbstractConnection], *, protocol: int) -> AbstractConnection:
@@ -285,9 +293,14 @@ def _refuse_replica(connection: AbstractConnection) -> None:
         )
 
 
-def _socket_of(connection: AbstractConnection) -> socket:
+def _plain_socket_of(connection: AbstractConnection, relays: list[Relay]) -> socket:
     found: socket | None = connection._sock  # redis-py has no public name for it
     if found is None:
         raise ConnectionLostError("the connection ended while it was being set up")
+    if hasattr(found, "pending"):
+        relay = Relay(found)  # type: ignore[arg-type]
+        relays.append(relay)
+        relay.start()
+        return relay.near
     found.settimeout(0.0)
     return found

@@ -3,9 +3,9 @@
 Rules of this file:
     * For one election, callbacks run in order and never at once; for different elections
       they run side by side, as many as there are threads.
-    * What waits is bounded: a term that ended before its begin was told is not told at
-      all, so that no more than an end and a begin wait for one election. Errors that wait
-      are kept to the newest.
+    * What waits is bounded: behind others that wait, a term that ended before its begin was
+      told is not told at all, so that no more than three wait for one election. Errors that
+      wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers.
 """
 
@@ -74,7 +74,7 @@ class Dispatcher(Generic[T]):
                 self._waiting[happening.key] = deque([happening])
                 self._pool.submit(self._work, happening.key)
             elif (
-                queue
+                len(queue) > 1
                 and not happening.is_begin
                 and queue[-1].is_begin
                 and queue[-1].epoch == happening.epoch

@@ -1,12 +1,11 @@
-"""The owner thread: bytes between the core and its connection, events out of it.
+"""Keeps a node's core going: its threads, its connection, what it has to tell.
 
 Rules of this file:
-    * One thread owns the sockets. Others change the core only under the mutex, which is
-      held for one tick or one read at a time and never while anything waits.
-    * The time of a tick is read before its bytes are sent: it is what deadlines count from.
-    * A batch without an answer for a third of the TTL means that the connection is dead,
-      so that there is time for another try before a deadline.
-    * No callback runs here.
+    * The owner thread lives in the pump, which moves bytes without the GIL, and comes out
+      of it only when a connection was lost, has arrived, or the node has stopped.
+    * The courier thread brings events from the core to the outlets. It may be late, for
+      want of the GIL; the pump does not wait for it.
+    * The connector thread connects. No callback runs on any of the three.
     * A forked child abandons the engine: it closes its copies of the sockets without a
       byte to the server, and the parent does not notice.
 """
@@ -15,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +24,13 @@ from dataclasses import dataclass
 from ._clock import Clock
 from ._connect import Connection, Connector
 from ._core.core import Core
+from ._pump import Pump
 from .errors import ConnectionLostError, MultielectError, ProtocolError, ServerError
 
-_READ_BYTES = 1 << 16
-_MS_IN_NS = 1_000_000
 _NS = 1_000_000_000
-_LONGEST_SLEEP_MS = 60_000
+
+# What a machine too busy to run our threads in time is given beyond a timeout.
+_GRACE_S = 1.0
 
 CoreEvent = tuple[bytes, int, int, int, int, int]
 """Key, number, generation, epoch, reason (0: elected), at_ns: see `Core.take_events`."""
@@ -58,19 +58,19 @@ class Engine:
         name: str,
     ) -> None:
         """Prepare; `start` begins."""
-        self.core = core
-        self.mutex = threading.Lock()
         self.reconnects = 0
+        self._core = core
         self._clock = clock
         self._response_timeout_ns = response_timeout_ns
         self._outlets = outlets
-        self._connection: Connection | None = None
-        self._arrived: Connection | None = None
+        self._arrival = threading.Lock()
         self._accepts = False
-        self._alarm: socket.socket | None = None
-        self._alarm_end: socket.socket | None = None
-        self._stop_by_ns: int | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._arrived: Connection | None = None
+        self._connection: Connection | None = None
+        self._pump: Pump | None = None
+        self._ends: list[socket.socket] = []
+        self._owner = threading.Thread(target=self._run, name=name, daemon=True)
+        self._courier = threading.Thread(target=self._carry, name=f"{name}-courier", daemon=True)
         self._connector = Connector(
             connect,
             on_connected=self._connected,
@@ -83,228 +83,159 @@ class Engine:
 
     def start(self) -> None:
         """Stand for all elections of the core, from the moment a connection is there."""
-        self._alarm, self._alarm_end = socket.socketpair()
-        self._alarm.settimeout(0.0)
-        self._alarm_end.settimeout(0.0)
-        with self.mutex:
-            self._accepts = True
-            self.core.start()
-        self._thread.start()
+        alarm, alarm_end = socket.socketpair()
+        news, news_end = socket.socketpair()
+        self._ends = [alarm, alarm_end, news_end, news]
+        for end in self._ends[:3]:
+            end.settimeout(0.0)
+        self._pump = Pump(
+            self._core,
+            self._clock,
+            alarm=alarm.fileno(),
+            alarm_end=alarm_end.fileno(),
+            news=news_end.fileno(),
+            response_timeout_ns=self._response_timeout_ns,
+        )
+        self._accepts = True
+        self._core.start()
+        self._courier.start()
+        self._owner.start()
         self._connector.start()
         self._connector.want()
 
     def wake(self) -> None:
-        """Have the next tick happen now: the core was changed."""
-        # A full buffer wakes as well as one more byte would, and a closed one is past waking.
-        if self._alarm_end is not None:
-            with contextlib.suppress(OSError):
-                self._alarm_end.send(b"\0")
+        """Have the core's next turn happen now: it was changed."""
+        if self._pump is not None:
+            self._pump.wake()
 
-    def stop(self, timeout_ns: int) -> None:
-        """End all terms now, release them, and return at the latest after `timeout_ns`."""
+    def stop(self, timeout_s: float) -> None:
+        """End all terms now, release them, and return at the latest after `timeout_s`."""
         now_ns = self._clock.now_ns()
-        with self.mutex:
-            if self._stop_by_ns is None:
-                self.core.stop(now_ns)
-                self._stop_by_ns = now_ns + timeout_ns
-        self.wake()
-        if self._thread is not threading.current_thread():
-            # The thread ends by itself at that time; the second more is for a machine
-            # that is too busy to let it.
-            self._thread.join(timeout_ns / _NS + 1.0)
+        until = time.monotonic() + timeout_s + _GRACE_S
+        self._core.stop(now_ns)
+        assert self._pump is not None
+        self._pump.stop_by(now_ns + int(timeout_s * _NS))
+        for thread in (self._owner, self._courier):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
         self._connector.close()
 
     def abandon(self) -> None:
         """In a forked child: lead nothing, touch nothing that the parent shares."""
-        self.core.abandon()
+        self._core.abandon()
         for connection in (self._connection, self._arrived):
             if connection is not None:
                 connection.abandon()
-        self._close_alarm()
+        for end in self._ends:
+            end.close()
 
     # ---- the connector's thread
 
     def _connected(self, connection: Connection) -> None:
-        with self.mutex:
+        with self._arrival:
             accepted = self._accepts
             if accepted:
                 self._arrived = connection
-        if accepted:
-            self.wake()
-        else:
+                assert self._pump is not None
+                self._pump.interrupt()
+        if not accepted:
             connection.close()
 
     # ---- the owner thread
 
     def _run(self) -> None:
         try:
-            while not self._is_finished():
-                self._adopt()
-                self._turn()
+            while self._pump_once():
+                pass
+        except BaseException as error:
+            # A fault of ours. What this node leads is given up, and said so.
+            fault = MultielectError(f"the owner thread failed: {error!r}")
+            fault.__cause__ = error
+            self._outlets.error(fault)
+            raise
         finally:
             self._finish()
 
-    def _turn(self) -> None:
-        """Tick, send, tell, wait, and read what has come."""
-        now_ns = self._clock.now_ns()
-        with self.mutex:
-            self.core.tick(now_ns)
-            next_ns = self.core.next_tick_ns(now_ns)
-        self._send()
-        self._tell()
-        ready = self._wait(next_ns)
+    def _pump_once(self) -> bool:
+        assert self._pump is not None
         connection = self._connection
-        self._quiet_alarm()
-        if connection is None:
-            return
-        if connection.batches.fileno() in ready:
-            self._read(connection.batches)
-        listener = connection.listener
-        if listener is not None and self._connection is connection and listener.fileno() in ready:
-            self._read(listener)
-        self._check_connection()
-
-    def _wait(self, next_ns: int) -> set[int]:
-        poll = select.poll()
-        assert self._alarm is not None
-        poll.register(self._alarm, select.POLLIN)
-        oldest_ns = self.core.oldest_sent_ns
-        if oldest_ns is not None:
-            next_ns = min(next_ns, oldest_ns + self._response_timeout_ns)
-        if self._stop_by_ns is not None:
-            next_ns = min(next_ns, self._stop_by_ns)
-        connection = self._connection
-        if connection is not None:
-            wanted = select.POLLIN | (select.POLLOUT if self.core.outgoing_bytes else 0)
-            poll.register(connection.batches, wanted)
-            if connection.listener is not None:
-                poll.register(connection.listener, select.POLLIN)
-        wait_ms = -(-(next_ns - self._clock.now_ns()) // _MS_IN_NS)
-        return {number for number, _ in poll.poll(max(0, min(wait_ms, _LONGEST_SLEEP_MS)))}
-
-    def _send(self) -> None:
-        connection = self._connection
-        while connection is not None and self.core.outgoing_bytes:
-            try:
-                with memoryview(self.core.outgoing) as waiting:
-                    count = connection.batches.send(waiting)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                # SSL tells by exceptions of its own that it must wait.
-                if _must_wait(error):
-                    return
-                self._lose(ConnectionLostError(f"the connection to Redis broke: {error}"))
-                return
-            self.core.sent(count)
-
-    def _read(self, source: socket.socket) -> None:
-        while True:
-            try:
-                data = source.recv(_READ_BYTES)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if not _must_wait(error):
-                    self._lose(ConnectionLostError(f"the connection to Redis broke: {error}"))
-                return
-            if not data:
-                self._lose(ConnectionLostError("Redis closed the connection"))
-                return
-            try:
-                with self.mutex:
-                    if self._connection is not None and source is self._connection.listener:
-                        self.core.receive_announcements(data)
-                    else:
-                        self.core.receive(data, self._clock.now_ns())
-            except ProtocolError as error:
-                self._lose(error)
-                return
-            # TLS may hold decrypted bytes that poll() does not know of.
-            if len(data) < _READ_BYTES and not getattr(source, "pending", int)():
-                return
-
-    def _check_connection(self) -> None:
-        if self._connection is None:
-            return
-        if self.core.is_refused:
-            self._lose(ConnectionLostError("this server does not serve elections any more"))
-            return
-        oldest_ns = self.core.oldest_sent_ns
-        if oldest_ns is not None:
-            waited_ns = self._clock.now_ns() - oldest_ns
-            if waited_ns >= self._response_timeout_ns:
-                self._lose(
-                    ConnectionLostError(f"Redis did not answer for {waited_ns / _NS:.3f} seconds")
-                )
+        outcome = (
+            self._pump.run(-1, -1)
+            if connection is None
+            else self._pump.run(
+                connection.batches.fileno(),
+                -1 if connection.listener is None else connection.listener.fileno(),
+            )
+        )
+        if outcome == "finished":
+            return False
+        if outcome == "interrupted":
+            self._adopt()
+        else:
+            self._lose(self._error_of(outcome))
+        return True
 
     def _adopt(self) -> None:
-        with self.mutex:
-            connection = self._arrived
-            if connection is None:
-                return
-            self._arrived = None
+        with self._arrival:
+            connection, self._arrived = self._arrived, None
+        if connection is not None:
+            self._core.prepare(connection.scripts)
             self._connection = connection
-            self.core.connection_made(connection.scripts)
 
     def _lose(self, error: MultielectError) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        self._connection = None
-        with self.mutex:
-            self.core.connection_lost(self._clock.now_ns())
+        connection, self._connection = self._connection, None
+        assert connection is not None
         connection.close()
         self.reconnects += 1
         self._outlets.error(error)
         self._connector.want()
 
-    def _tell(self) -> None:
-        with self.mutex:
-            events = self.core.take_events()
-            notes = self.core.take_notes()
-        if events:
-            self._outlets.events(events)
-        for request, elections, text in notes:
-            self._outlets.error(ServerError(text, request=request, elections=elections))
-
-    def _quiet_alarm(self) -> None:
-        assert self._alarm is not None
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            while self._alarm.recv(4096):
-                pass
-
-    def _is_finished(self) -> bool:
-        if self._stop_by_ns is None:
-            return False
-        if self._clock.now_ns() >= self._stop_by_ns:
-            return True
-        with self.mutex:
-            return self.core.is_quiet
+    def _error_of(self, outcome: str) -> MultielectError:
+        assert self._pump is not None
+        if outcome == "nonsense":
+            return ProtocolError(self._core.complaint)
+        if outcome == "broken":
+            reason = os.strerror(self._pump.error_number)
+            return ConnectionLostError(f"the connection to Redis broke: {reason}")
+        if outcome == "silent":
+            waited_s = self._pump.waited_ns / _NS
+            return ConnectionLostError(f"Redis did not answer for {waited_s:.3f} seconds")
+        if outcome == "refused":
+            return ConnectionLostError("this server does not serve elections any more")
+        return ConnectionLostError("Redis closed the connection")
 
     def _finish(self) -> None:
         _live.discard(self)
-        self._tell()
+        self._core.abandon()
         self._connector.close()
-        with self.mutex:
+        with self._arrival:
             self._accepts = False
-            self.core.abandon()
             leftover = [self._connection, self._arrived]
             self._connection = self._arrived = None
         for connection in leftover:
             if connection is not None:
                 connection.close()
-        self._close_alarm()
+        # The courier reads the news to its end, tells what is left, and closes the last.
+        for end in self._ends[:3]:
+            end.close()
 
-    def _close_alarm(self) -> None:
-        for end in (self._alarm, self._alarm_end):
-            if end is not None:
-                end.close()
+    # ---- the courier's thread
 
+    def _carry(self) -> None:
+        assert self._pump is not None
+        news = self._ends[3]
+        with contextlib.closing(news):
+            going_on = True
+            while going_on:
+                going_on = bool(news.recv(4096))
+                self._pump.heard()
+                self._tell()
 
-def _must_wait(error: OSError) -> bool:
-    # By name, so that a Python built without ssl works.
-    return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+    def _tell(self) -> None:
+        while events := self._core.take_events():
+            self._outlets.events(events)
+        for request, elections, text in self._core.take_notes():
+            self._outlets.error(ServerError(text, request=request, elections=elections))
 
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()

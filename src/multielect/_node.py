@@ -146,15 +146,22 @@ class Node:
             self._changed.notify_all()
             started = self._started
         if started:
-            self._engine.stop(int(timeout_s * _NS))
+            self._engine.stop(timeout_s)
         self._dispatcher.close(max(0.0, until - time.monotonic()))
 
-    def check_open(self) -> None:
-        """Raise `ClosedError` if the node is over."""
+    def check_process(self) -> None:
+        """Raise `ClosedError` in a forked child, which must touch nothing of its parent's.
+
+        It may even have inherited the core's mutex as another thread was holding it.
+        """
         if os.getpid() != self._pid:
             raise ClosedError(
                 f"this node belongs to process {self._pid}: a forked child must make its own"
             )
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` if the node is over."""
+        self.check_process()
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
 
@@ -179,12 +186,10 @@ class Node:
 
     def _add_raw(self, raw: bytes, key: str) -> Election:
         self.check_open()
-        with self._engine.mutex:
-            number, is_new = self._core.add(raw, self.layout.bucket(raw))
-            election = Election(self, key, number, self._core.generation(number))
+        number, generation, is_new = self._core.add(raw, self.layout.bucket(raw))
         if is_new and self._started:
             self._engine.wake()
-        return election
+        return Election(self, key, number, generation)
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
         """Stand for many elections; returns how many of them are new."""
@@ -193,8 +198,7 @@ class Node:
         try:
             for key in keys:
                 raw = encode_key(key)
-                with self._engine.mutex:
-                    count += self._core.add(raw, self.layout.bucket(raw))[1]
+                count += self._core.add(raw, self.layout.bucket(raw))[2]
         finally:
             if count and self._started:
                 self._engine.wake()
@@ -203,11 +207,9 @@ class Node:
     def find(self, key: str | bytes) -> Election | None:
         """Return the election with this key."""
         raw = encode_key(key)
-        with self._reading():
-            number = self._core.find(raw)
-            if number is None:
-                return None
-            return Election(self, decode_key(raw), number, self._core.generation(number))
+        self.check_process()
+        place = self._core.find(raw)
+        return None if place is None else Election(self, decode_key(raw), *place)
 
     def remove(self, key: str | bytes) -> None:
         """Give an election up for good.
@@ -217,31 +219,27 @@ class Node:
         """
         raw = encode_key(key)
         self.check_open()
-        with self._engine.mutex:
-            number = self._core.find(raw)
-            if number is None:
-                raise KeyError(key)
-            self._core.remove(number, self.clock.now_ns())
+        if not self._core.remove(raw, self.clock.now_ns()):
+            raise KeyError(key)
         self._after_change()
 
     def keys(self) -> list[str]:
         """Return the keys of all elections."""
-        with self._reading():
-            return [decode_key(raw) for raw in self._core.list_keys()]
+        self.check_process()
+        return [decode_key(raw) for raw in self._core.list_keys()]
 
     def owned(self) -> list[Election]:
         """Return the elections that this node leads now."""
         if not self.is_running:
             return []
-        with self._reading():
-            owned = self._core.owned(self.clock.now_ns())
+        owned = self._core.owned(self.clock.now_ns())
         return [Election(self, decode_key(raw), *place) for raw, *place in owned]
 
     @property
     def counters(self) -> Counters:
         """What this node has done since it was made."""
-        with self._reading():
-            return Counters(**self._core.counters, reconnects=self._engine.reconnects)
+        self.check_process()
+        return Counters(**self._core.counters, reconnects=self._engine.reconnects)
 
     # ---- what elections ask for
 
@@ -249,25 +247,23 @@ class Node:
         """Return the node id of whoever leads, as last seen."""
         if election.is_leader:
             return self.settings.node_id
-        with self._reading():
-            holder = self._core.leader(election.number, election.generation)
+        self.check_process()
+        holder = self._core.leader(election.number, election.generation)
         return None if holder is None else decode_key(holder).partition("/")[0]
 
     def resign(self, election: Election) -> bool:
         """End the election's current term."""
         self.check_open()
-        with self._engine.mutex:
-            resigned = self._core.resign(
-                election.number, election.generation, election.term_epoch, self.clock.now_ns()
-            )
+        resigned = self._core.resign(
+            election.number, election.generation, election.term_epoch, self.clock.now_ns()
+        )
         self._after_change()
         return resigned
 
     def campaign(self, election: Election) -> None:
         """Cut short what is left of an abstention."""
         self.check_open()
-        with self._engine.mutex:
-            self._core.campaign(election.number, election.generation)
+        self._core.campaign(election.number, election.generation)
         self._after_change()
 
     def wait(self, election: Election, timeout: float | None) -> bool:
@@ -286,18 +282,11 @@ class Node:
 
     # ---- inside
 
-    def _reading(self) -> threading.Lock:
-        # A forked child may inherit the mutex as some other thread of its parent held it.
-        if os.getpid() != self._pid:
-            self.check_open()
-        return self._engine.mutex
-
     def _after_change(self) -> None:
         if self._started:
             self._engine.wake()
         else:
-            with self._engine.mutex:
-                self._core.take_events()
+            self._core.take_events()
         with self._changed:
             self._changed.notify_all()
 

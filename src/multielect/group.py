@@ -54,8 +54,8 @@ class ElectionGroup:
             Redis lost the counter; ``"counter"`` mints `counter + 1`, small numbers that start
             again where it did.
         on_elected: called with the `Term` that began.
-        on_demoted: called with the `Term` that ended, and why. Where a term ended before
-            `on_elected` was called for it, neither is.
+        on_demoted: called with the `Term` that ended, and why. Behind a callback that
+            blocks, a term that ended before its `on_elected` was called is not told at all.
         on_error: called with what went wrong: the connection, the server, a callback. It is
             logged in any case.
         callback_threads: how many callbacks may run at once. As many that block hold up the

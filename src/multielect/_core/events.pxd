@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from .slots cimport Slots
+
 cdef enum:
     NOTE_BYTES = 200
     MOST_NOTES = 16
@@ -8,7 +10,7 @@ cdef enum:
 cdef struct Event:
     int64_t epoch
     int64_t at_ns
-    uint32_t number
+    uint32_t number         # NONE: this one is not told
     uint8_t reason          # 0: elected; else why the term ended
 
 
@@ -31,14 +33,21 @@ cdef struct Tally:
 
 
 cdef class Events:
+    cdef Slots slots
     cdef Event *items
-    cdef size_t count
-    cdef size_t capacity
+    cdef uint32_t start         # the first that was not taken yet
+    cdef uint32_t count
+    cdef uint32_t dropped       # items that are not told
+    cdef uint32_t capacity
     cdef Note notes[16]
     cdef int note_count
     cdef Tally tally
 
-    cdef int append(self, uint32_t number, int64_t epoch, uint8_t reason,
-                    int64_t at_ns) except -1 nogil
+    cdef int elected(self, uint32_t number, int64_t epoch, int64_t at_ns) except -1 nogil
+    cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
+                     int64_t at_ns) except -1 nogil
     cdef void note(self, uint8_t request, uint32_t elections,
                    const char *text, size_t length) noexcept nogil
+    cdef void taken_to(self, uint32_t place) noexcept nogil
+    cdef Event *_next(self) except NULL nogil
+    cdef void _sweep(self) noexcept nogil

@@ -4,6 +4,9 @@
 Rules of this file:
     * Events keep their order. They are few bytes each and become Python objects only
       when they are taken.
+    * Where others wait for the same election, a term that ends before its begin was taken
+      is not told at all. So no more than three events wait for one election, however long
+      nobody comes to take them.
     * Errors of one text are told once, with the number of elections they concern, and no
       more than `MOST_NOTES` texts are kept: a server that refuses everything must not
       fill our memory with its reasons.
@@ -12,18 +15,75 @@ Rules of this file:
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from .slots cimport NONE, Slot
+
 
 cdef class Events:
     """Events and error notes that wait to be taken, and counts of what was done."""
 
+    def __cinit__(self, Slots slots):
+        self.slots = slots
+
     def __dealloc__(self):
         free(self.items)
 
-    cdef int append(self, uint32_t number, int64_t epoch, uint8_t reason,
-                    int64_t at_ns) except -1 nogil:
-        """Tell that a term began (`reason` 0) or ended."""
+    cdef int elected(self, uint32_t number, int64_t epoch, int64_t at_ns) except -1 nogil:
+        """Tell that a term began at `at_ns`."""
+        cdef Event *event = self._next()
+        event.number = number
+        event.epoch = epoch
+        event.reason = 0
+        event.at_ns = at_ns
+        if self.slots.at(number).events_waiting:
+            self.slots.at(number).untold = self.count
+        self.slots.at(number).events_waiting += 1
+        self.count += 1
+        self.tally.elected += 1
+        return 0
+
+    cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
+                     int64_t at_ns) except -1 nogil:
+        """Tell that the latest term ended at `at_ns`."""
+        cdef Slot *slot = self.slots.at(number)
+        cdef Event *event
+        self.tally.demoted += 1
+        if slot.untold != NONE:
+            self.items[slot.untold].number = NONE
+            slot.untold = NONE
+            slot.events_waiting -= 1
+            self.dropped += 1
+            return 0
+        event = self._next()
+        event.number = number
+        event.epoch = epoch
+        event.reason = reason
+        event.at_ns = at_ns
+        slot.events_waiting += 1
+        self.count += 1
+        return 0
+
+    cdef void taken_to(self, uint32_t place) noexcept nogil:
+        """All events before `place` have been taken."""
+        cdef uint32_t i
+        cdef Slot *slot
+        for i in range(self.start, place):
+            if self.items[i].number == NONE:
+                self.dropped -= 1
+                continue
+            slot = self.slots.at(self.items[i].number)
+            slot.events_waiting -= 1
+            if slot.untold == i:
+                slot.untold = NONE
+        self.start = place
+        if self.start == self.count:
+            self.start = 0
+            self.count = 0
+
+    cdef Event *_next(self) except NULL nogil:
         cdef Event *grown
-        cdef size_t capacity
+        cdef uint32_t capacity
+        if self.count == self.capacity and (self.start + self.dropped) * 2 > self.count:
+            self._sweep()
         if self.count == self.capacity:
             capacity = self.capacity * 2 if self.capacity else 64
             grown = <Event *>realloc(self.items, capacity * sizeof(Event))
@@ -32,12 +92,23 @@ cdef class Events:
                     raise MemoryError
             self.items = grown
             self.capacity = capacity
-        self.items[self.count].number = number
-        self.items[self.count].epoch = epoch
-        self.items[self.count].reason = reason
-        self.items[self.count].at_ns = at_ns
-        self.count += 1
-        return 0
+        return &self.items[self.count]
+
+    cdef void _sweep(self) noexcept nogil:
+        """Close the gaps that taken and dropped events have left."""
+        cdef uint32_t i, kept = 0
+        cdef Slot *slot
+        for i in range(self.start, self.count):
+            if self.items[i].number == NONE:
+                continue
+            self.items[kept] = self.items[i]
+            slot = self.slots.at(self.items[kept].number)
+            if slot.untold == i:
+                slot.untold = kept
+            kept += 1
+        self.start = 0
+        self.count = kept
+        self.dropped = 0
 
     cdef void note(self, uint8_t request, uint32_t elections,
                    const char *text, size_t length) noexcept nogil:

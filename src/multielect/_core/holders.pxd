@@ -16,4 +16,4 @@ cdef class Holders:
     cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil
     cdef void keep(self, uint32_t place) noexcept nogil
     cdef void drop(self, uint32_t place) noexcept nogil
-    cdef bytes text_of(self, uint32_t place)
+    cdef Py_ssize_t copy(self, uint32_t place, char *into, size_t most) noexcept nogil

@@ -76,6 +76,8 @@ cdef class Holders:
         if place != NONE:
             self.items[place].uses -= 1
 
-    cdef bytes text_of(self, uint32_t place):
-        """Return the name with this number."""
-        return self.items[place].text[:self.items[place].length]
+    cdef Py_ssize_t copy(self, uint32_t place, char *into, size_t most) noexcept nogil:
+        """Copy the name with this number, or as much of it as fits. Returns how much."""
+        cdef size_t length = min(self.items[place].length, most)
+        memcpy(into, self.items[place].text, length)
+        return length

@@ -26,6 +26,12 @@ cdef struct Batch:
     Entry entries[250]
 
 
+cdef struct Rivals:             # who leads what an acquire did not win
+    uint32_t count
+    uint32_t places[250]
+    bint silent[250]
+
+
 cdef class Lane:
     cdef Terms terms
     cdef Wakeups wakeups
@@ -34,6 +40,7 @@ cdef class Lane:
     cdef Batch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
+    cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
     cdef bint refused           # the server cannot serve us any more: connect anew
     cdef bint loaded[3]         # the server knows the script by its digest
@@ -47,7 +54,8 @@ cdef class Lane:
     cdef Text bodies[3]
     cdef Text digests[3]
 
-    cdef int connection_made(self, scripts) except -1
+    cdef int prepare(self, scripts) except -1
+    cdef int connection_made(self) except -1 nogil
     cdef int connection_lost(self, int64_t now_ns) except -1 nogil
     cdef int pack(self, int64_t now_ns) except -1 nogil
     cdef int take(self, int64_t now_ns) except -1 nogil
@@ -62,9 +70,13 @@ cdef class Lane:
     cdef int _write_text(self, Text *text) except -1 nogil
     cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _read_rivals(self, Batch *batch, Cursor *frame, Rivals *rivals) except -1 nogil
+    cdef int _read_outcomes(self, Batch *batch, Cursor *frame, Rivals *rivals,
+                            int64_t now_ns) except -1 nogil
     cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _answer_release(self, Batch *batch, Cursor *frame) except -1 nogil
     cdef int _refused(self, Batch *batch, Value *error, int64_t now_ns) except -1 nogil
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
+    cdef int _nonsense(self, const char *what) noexcept nogil
     cdef bint _is_void(self, Entry *entry) noexcept nogil
     cdef int64_t _retry_ns(self, int64_t now_ns) noexcept nogil

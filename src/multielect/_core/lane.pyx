@@ -10,16 +10,18 @@ Rules of this file:
     * A reply counts for an election only if its serial is still the one that asked.
     * What is in flight is bounded; what is due beyond that waits in the queues. Refreshes
       go first, then releases, then acquires.
-    * A batch that cannot be understood is an error of the connection. An election that
-      the server refuses is an error of that election.
+    * A reply that cannot be understood is an error of the connection: `take` then returns 1
+      and `complaint` says what was wrong. An election that the server refuses is an error of
+      that election.
+    * Nothing here needs the GIL: no exception but for memory, no return value that Cython
+      would have to check with the interpreter.
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp
 
-from ..errors import ProtocolError
 from .resp cimport read_value
-from .slots cimport NONE, Slot
+from .slots cimport Slot
 from .terms cimport ACQUIRE, REFRESH, RELEASE, REQUESTS
 
 cdef enum:
@@ -41,11 +43,6 @@ cdef Text _text(bytes source):
 
 cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept nogil:
     return error.length >= length and memcmp(error.text, word, length) == 0
-
-
-cdef int _nonsense(const char *what) except -1 nogil:
-    with gil:
-        raise ProtocolError(f"the server's reply makes no sense: {what.decode()}")
 
 
 cdef class Lane:
@@ -75,13 +72,21 @@ cdef class Lane:
         free(self.ring)
         free(self.heads)
 
-    cdef int connection_made(self, scripts) except -1:
-        """Begin on a fresh connection, with the scripts that suit its server."""
+    cdef int prepare(self, scripts) except -1:
+        """Take the scripts that suit the next connection's server; there is none now."""
         cdef int request
+        if self.connected:
+            raise RuntimeError("the lane is connected")
         self.scripts = (scripts.acquire, scripts.refresh, scripts.release)
         for request in range(<int>REQUESTS):
             self.bodies[request] = _text(self.scripts[request].body)
             self.digests[request] = _text(self.scripts[request].sha)
+        return 0
+
+    cdef int connection_made(self) except -1 nogil:
+        """Begin on a fresh connection."""
+        cdef int request
+        for request in range(<int>REQUESTS):
             self.loaded[request] = False
         self.connected = True
         self.refused = False
@@ -117,25 +122,26 @@ cdef class Lane:
         return 0
 
     cdef int take(self, int64_t now_ns) except -1 nogil:
-        """Act on every reply that has arrived whole."""
+        """Act on every reply that has arrived whole. Returns 1 if one makes no sense."""
         cdef Cursor frame
-        cdef Batch *batch
         cdef int outcome
         while True:
             outcome = self.incoming.next_frame(&frame)
             if outcome == 0:
                 return 0
             if outcome != WHOLE:
-                _nonsense(b"it is not the Redis protocol")
+                return self._nonsense(b"it is not the Redis protocol")
             if frame.here[0] == c'>':
                 self.wakeups.heed(&frame)
                 continue
             if self.in_flight == 0:
-                _nonsense(b"nothing had been asked")
-            batch = self._batch(0)
+                return self._nonsense(b"nothing had been asked")
+            # It stays in the ring until it is understood: what of it is not must be given
+            # back when the connection is given up.
+            if self._answer(self._batch(0), &frame, now_ns):
+                return 1
             self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
             self.in_flight -= 1
-            self._answer(batch, &frame, now_ns)
 
     cdef bint has_room(self) noexcept nogil:
         """Tell whether another batch may be sent now."""
@@ -150,18 +156,19 @@ cdef class Lane:
         """Fill the batch with what is due of one kind; returns how many."""
         cdef uint32_t most = self.terms.batch_keys
         cdef uint32_t number
+        cdef int found
         if request != REFRESH and most > MOST_KEYS // 2:
             most = MOST_KEYS // 2
         batch.request = request
         batch.count = 0
         while batch.count < most:
             if request == REFRESH:
-                number = self.terms.next_refresh(now_ns)
+                found = self.terms.next_refresh(now_ns, &number)
             elif request == RELEASE:
-                number = self.terms.next_release()
+                found = self.terms.next_release(&number)
             else:
-                number = self.terms.next_acquire()
-            if number == NONE:
+                found = self.terms.next_acquire(&number)
+            if not found:
                 break
             batch.entries[batch.count].number = number
             batch.entries[batch.count].serial = self.terms.slots.at(number).serial
@@ -229,68 +236,81 @@ cdef class Lane:
         cdef Value head
         cdef Value time
         if read_value(frame, &head) != WHOLE:
-            _nonsense(b"an empty frame")
+            return self._nonsense(b"an empty frame")
         if head.kind == c'-':
             return self._refused(batch, &head, now_ns)
         if head.kind != c'*' or head.number < 1:
-            _nonsense(b"a script answered no table")
+            return self._nonsense(b"a script answered no table")
         if read_value(frame, &time) != WHOLE or time.kind != c':':
-            _nonsense(b"the server's time is missing")
+            return self._nonsense(b"the server's time is missing")
         if batch.request == ACQUIRE:
             if head.number != 2 + <int64_t>batch.count:
-                _nonsense(b"an acquire answered for another number of elections")
+                return self._nonsense(b"an acquire answered for another number of elections")
             return self._answer_acquire(batch, frame, now_ns)
         if batch.request == REFRESH:
             if head.number != 3:
-                _nonsense(b"a refresh answered in another form")
+                return self._nonsense(b"a refresh answered in another form")
             return self._answer_refresh(batch, frame, now_ns)
         return self._answer_release(batch, frame)
 
     cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
-        cdef uint32_t places[MOST_ENTRIES]
-        cdef bint polled[MOST_ENTRIES]
-        cdef uint32_t known = 0, i
-        cdef Value value
+        cdef Rivals rivals
+        cdef uint32_t i
+        cdef int outcome
+        rivals.count = 0
+        outcome = self._read_rivals(batch, frame, &rivals)
+        if outcome == 0:
+            outcome = self._read_outcomes(batch, frame, &rivals, now_ns)
+        # Those that elections keep in view have been counted for them meanwhile.
+        for i in range(rivals.count):
+            self.terms.holders.drop(rivals.places[i])
+        return outcome
+
+    cdef int _read_rivals(self, Batch *batch, Cursor *frame, Rivals *rivals) except -1 nogil:
+        cdef Value head
         cdef Value name
+        cdef int64_t _i
+        if (read_value(frame, &head) != WHOLE or head.kind != c'*' or head.number < 0
+                or head.number > batch.count):
+            return self._nonsense(b"an acquire named no holders")
+        for _i in range(head.number):
+            if read_value(frame, &name) != WHOLE or name.kind != c'$' or name.number < 0:
+                return self._nonsense(b"a holder's name is missing")
+            self.terms.holders.intern(name.text, name.length, &rivals.places[rivals.count])
+            # A bare node id is a node that tells nobody when it releases.
+            rivals.silent[rivals.count] = memchr(name.text, c'/', name.length) == NULL
+            rivals.count += 1
+        return 0
+
+    cdef int _read_outcomes(self, Batch *batch, Cursor *frame, Rivals *rivals,
+                            int64_t now_ns) except -1 nogil:
+        cdef Value value
         cdef Entry *entry
         cdef int64_t jitter_ns = 1_000_000 + self.terms.random_below(self.terms.jitter_ns)
-        cdef int64_t _i, n, again_ns
-        if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
-                or value.number > batch.count):
-            _nonsense(b"an acquire named no holders")
-        try:
-            for _i in range(value.number):
-                if read_value(frame, &name) != WHOLE or name.kind != c'$' or name.number < 0:
-                    _nonsense(b"a holder's name is missing")
-                self.terms.holders.intern(name.text, name.length, &places[known])
-                # A bare node id is a node that tells nobody when it releases.
-                polled[known] = memchr(name.text, c'/', name.length) == NULL
-                known += 1
-            for i in range(batch.count):
-                entry = &batch.entries[i]
-                if read_value(frame, &value) != WHOLE:
-                    _nonsense(b"an outcome is missing")
-                if value.kind == c'-':
-                    self.terms.events.note(ACQUIRE, 1, value.text, value.length)
-                    if not self._is_void(entry):
-                        self.terms.not_acquired(entry.number, self._retry_ns(now_ns))
-                elif value.kind != c':' or value.number == 0:
-                    _nonsense(b"an outcome is no number")
-                elif self._is_void(entry):
-                    continue
-                elif value.number > 0:
-                    self.terms.won(entry.number, value.number, batch.sent_ns, now_ns)
-                else:
-                    n = (-value.number) % 256 - 1
-                    if n < 0 or n >= known:
-                        _nonsense(b"an outcome names no holder")
-                    again_ns = now_ns + (-value.number) // 256 * 1_000_000 + jitter_ns
-                    if polled[n] and again_ns > now_ns + self.terms.refresh_ns:
-                        again_ns = now_ns + self.terms.refresh_ns
-                    self.terms.contested(entry.number, places[n], again_ns)
-        finally:
-            for i in range(known):
-                self.terms.holders.drop(places[i])
+        cdef int64_t rival, again_ns
+        cdef uint32_t i
+        for i in range(batch.count):
+            entry = &batch.entries[i]
+            if read_value(frame, &value) != WHOLE:
+                return self._nonsense(b"an outcome is missing")
+            if value.kind == c'-':
+                self.terms.events.note(ACQUIRE, 1, value.text, value.length)
+                if not self._is_void(entry):
+                    self.terms.not_acquired(entry.number, self._retry_ns(now_ns))
+            elif value.kind != c':' or value.number == 0:
+                return self._nonsense(b"an outcome is no number")
+            elif self._is_void(entry):
+                continue
+            elif value.number > 0:
+                self.terms.won(entry.number, value.number, batch.sent_ns, now_ns)
+            else:
+                rival = (-value.number) % 256 - 1
+                if not 0 <= rival < rivals.count:
+                    return self._nonsense(b"an outcome names no holder")
+                again_ns = now_ns + (-value.number) // 256 * 1_000_000 + jitter_ns
+                if rivals.silent[rival] and again_ns > now_ns + self.terms.refresh_ns:
+                    again_ns = now_ns + self.terms.refresh_ns
+                self.terms.contested(entry.number, rivals.places[rival], again_ns)
         return 0
 
     cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
@@ -303,21 +323,21 @@ cdef class Lane:
         for i in range(batch.count):
             marks[i] = 0
         if read_value(frame, &value) != WHOLE or value.kind != c'*':
-            _nonsense(b"a refresh does not say which keys are not ours")
+            return self._nonsense(b"a refresh does not say which keys are not ours")
         for _i in range(value.number):
             if (read_value(frame, &place) != WHOLE or place.kind != c':'
                     or not 1 <= place.number <= batch.count):
-                _nonsense(b"a refresh names a key that was not sent")
+                return self._nonsense(b"a refresh names a key that was not sent")
             marks[place.number - 1] = NOT_OURS
         if read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number % 2:
-            _nonsense(b"a refresh does not say which keys failed")
+            return self._nonsense(b"a refresh does not say which keys failed")
         for _i in range(value.number // 2):
             if (read_value(frame, &place) != WHOLE or place.kind != c':'
                     or not 1 <= place.number <= batch.count):
-                _nonsense(b"a refresh names a key that was not sent")
+                return self._nonsense(b"a refresh names a key that was not sent")
             marks[place.number - 1] = FAILED
             if read_value(frame, &place) != WHOLE or place.kind != c'-':
-                _nonsense(b"a refresh failed for no reason")
+                return self._nonsense(b"a refresh failed for no reason")
             self.terms.events.note(REFRESH, 1, place.text, place.length)
         for i in range(batch.count):
             entry = &batch.entries[i]
@@ -368,6 +388,10 @@ cdef class Lane:
                 # Refused, and reported: the lease ends by itself.
                 self.terms.released(entry.number)
         return 0
+
+    cdef int _nonsense(self, const char *what) noexcept nogil:
+        self.complaint = what
+        return 1
 
     cdef bint _is_void(self, Entry *entry) noexcept nogil:
         if self.terms.slots.at(entry.number).serial == entry.serial:

@@ -33,12 +33,14 @@ cdef extern from *:
 cdef struct Link:
     uint32_t next
     uint32_t previous
-    uint32_t list           # which list the slot is on, or NONE
+    uint32_t list           # which list the slot is on, where it may be dropped
 
 
 cdef struct Slot:
     int64_t deadline_ns     # shared with readers; 0 where this node does not lead
     int64_t epoch           # shared with readers; of the current or the latest term
+    int64_t alive_ns        # shared with readers; when its worker last said it goes on
+    int64_t max_stall_ns    # how long that may be ago; 0: no matter how long
     int64_t due_ns
     char *key
     Link links[2]           # TIMER, QUEUE
@@ -46,12 +48,14 @@ cdef struct Slot:
     uint32_t serial         # rises with each change of state: a reply to an older one is void
     uint32_t hash
     uint32_t holder         # who leads, as last seen
+    uint32_t untold         # the place of the event of the current term's begin, where it may be dropped
     uint16_t key_length
     uint16_t bucket
     uint8_t state
     uint8_t in_flight       # a refresh has been sent and not answered
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
+    uint8_t events_waiting  # how many events of it have not been taken
     uint8_t forgotten       # taken out of the index
 
 

@@ -100,6 +100,9 @@ cdef class Slots:
         slot.bucket = bucket
         slot.hash = self._hash(key, length)
         slot.holder = NONE
+        slot.untold = NONE
+        slot.events_waiting = 0
+        slot.max_stall_ns = 0
         slot.links[TIMER].list = NONE
         slot.links[QUEUE].list = NONE
         slot.due_ns = 0

@@ -28,6 +28,7 @@ cdef enum Reason:
     EXPIRED = 3
     LOST = 4
     STOPPED = 5
+    STALLED = 6
 
 
 cdef class Terms:
@@ -52,13 +53,15 @@ cdef class Terms:
     cdef int resign(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int campaign(self, uint32_t number) except -1 nogil
     cdef int on_timers(self, int64_t now_ns) except -1 nogil
+    cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, const char *key, size_t length) except -1 nogil
     cdef int refresh_all(self) except -1 nogil
+    cdef void reap(self) noexcept nogil
     cdef int64_t random_below(self, int64_t bound) noexcept nogil
 
-    cdef uint32_t next_refresh(self, int64_t now_ns) except? 0xFFFFFFFF nogil
-    cdef uint32_t next_release(self) noexcept nogil
-    cdef uint32_t next_acquire(self) except? 0xFFFFFFFF nogil
+    cdef int next_refresh(self, int64_t now_ns, uint32_t *number) except -1 nogil
+    cdef int next_release(self, uint32_t *number) except -1 nogil
+    cdef int next_acquire(self, uint32_t *number) except -1 nogil
     cdef bint has_work(self) noexcept nogil
 
     cdef int won(self, uint32_t number, int64_t epoch, int64_t sent_ns,
@@ -86,5 +89,7 @@ cdef class Terms:
     cdef int _leave_release(self, uint32_t number) except -1 nogil
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil
+    cdef bint _is_stalled(self, uint32_t number, int64_t now_ns) noexcept nogil
+    cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil
     cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil
     cdef int64_t _refresh_due(self, uint32_t number, int64_t sent_ns) noexcept nogil

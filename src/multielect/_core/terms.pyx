@@ -30,7 +30,7 @@ Rules of this file:
 """
 
 from .schedule cimport ACQUIRES, REAPED, REFRESHES, RELEASES
-from .slots cimport NONE, store_i64
+from .slots cimport NONE, load_i64, store_i64
 
 cdef enum:
     PHASES = 10
@@ -54,7 +54,7 @@ cdef class Terms:
                   uint32_t batch_keys, uint32_t max_leases, uint64_t seed):
         self.slots = Slots(<uint32_t>seed)
         self.schedule = Schedule(self.slots, now_ns)
-        self.events = Events()
+        self.events = Events(self.slots)
         self.holders = Holders()
         self.ttl_ns = ttl_ns
         self.margin_ns = margin_ns
@@ -155,11 +155,7 @@ cdef class Terms:
                 return 0
             slot = self.slots.at(number)
             if slot.state == LEADING:
-                if now_ns >= slot.deadline_ns:
-                    self._expire(number, now_ns)
-                else:
-                    self.schedule.set_timer(number, slot.deadline_ns)
-                    self.schedule.enqueue(REFRESHES, number)
+                self._on_lease_timer(number, now_ns)
             elif slot.state == WAITING:
                 self.schedule.enqueue(ACQUIRES, number)
             elif slot.state == ABSTAINING:
@@ -167,6 +163,17 @@ cdef class Terms:
             elif slot.state == RELEASING:
                 # The lease has ended by itself.
                 self._leave_release(number)
+
+    cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        cdef Slot *slot = self.slots.at(number)
+        if now_ns >= slot.deadline_ns:
+            return self._expire(number, now_ns)
+        if self._is_stalled(number, now_ns):
+            return self._demote(number, STALLED, now_ns)
+        self.schedule.set_timer(number, slot.deadline_ns)
+        if not slot.in_flight and not self.schedule.is_queued(number):
+            self.schedule.enqueue(REFRESHES, number)
+        return 0
 
     cdef int wake(self, const char *key, size_t length) except -1 nogil:
         """An election was set free: stand for it at once."""
@@ -194,6 +201,15 @@ cdef class Terms:
                 self.schedule.enqueue(ACQUIRES, number)
         return 0
 
+    cdef void reap(self) noexcept nogil:
+        """Free the slots of the removed; what is to be told of them has been."""
+        cdef uint32_t number = self.schedule.peek(REAPED)
+        while number != NONE:
+            self.schedule.dequeue(number)
+            self.population[<int>GONE] -= 1
+            self.slots.give_back(number)
+            number = self.schedule.peek(REAPED)
+
     cdef int64_t random_below(self, int64_t bound) noexcept nogil:
         # xorshift64* (Vigna, 2016), from the seed that the caller gave.
         self.random_state ^= self.random_state >> 12
@@ -205,35 +221,38 @@ cdef class Terms:
 
     # ---- what is to be sent
 
-    cdef uint32_t next_refresh(self, int64_t now_ns) except? 0xFFFFFFFF nogil:
-        """Take the next lease to refresh, or NONE. A term that is over is ended instead."""
-        cdef uint32_t number
+    cdef int next_refresh(self, int64_t now_ns, uint32_t *number) except -1 nogil:
+        """Take the next lease to refresh; 0 if there is none. An overdue term ends instead."""
         while True:
-            number = self.schedule.peek(REFRESHES)
-            if number == NONE:
-                return NONE
-            if now_ns >= self.slots.at(number).deadline_ns:
-                self._expire(number, now_ns)
+            number[0] = self.schedule.peek(REFRESHES)
+            if number[0] == NONE:
+                return 0
+            if now_ns >= self.slots.at(number[0]).deadline_ns:
+                self._expire(number[0], now_ns)
                 continue
-            self.schedule.dequeue(number)
-            self.slots.at(number).in_flight = 1
-            return number
+            if self._is_stalled(number[0], now_ns):
+                self._demote(number[0], STALLED, now_ns)
+                continue
+            self.schedule.dequeue(number[0])
+            self.slots.at(number[0]).in_flight = 1
+            return 1
 
-    cdef uint32_t next_release(self) noexcept nogil:
-        """Take the next term to release, or NONE."""
-        cdef uint32_t number = self.schedule.peek(RELEASES)
-        if number != NONE:
-            self.schedule.dequeue(number)
-        return number
+    cdef int next_release(self, uint32_t *number) except -1 nogil:
+        """Take the next term to release; 0 if there is none."""
+        number[0] = self.schedule.peek(RELEASES)
+        if number[0] == NONE:
+            return 0
+        self.schedule.dequeue(number[0])
+        return 1
 
-    cdef uint32_t next_acquire(self) except? 0xFFFFFFFF nogil:
-        """Take the next election to stand for, or NONE; no more than may be led."""
-        cdef uint32_t number = self.schedule.peek(ACQUIRES)
-        if (number == NONE or self.population[<int>LEADING] + self.population[<int>ASKING]
+    cdef int next_acquire(self, uint32_t *number) except -1 nogil:
+        """Take the next election to stand for; 0 if there is none, or none may be led."""
+        number[0] = self.schedule.peek(ACQUIRES)
+        if (number[0] == NONE or self.population[<int>LEADING] + self.population[<int>ASKING]
                 >= self.max_leases):
-            return NONE
-        self._become_asking(number)
-        return number
+            return 0
+        self._become_asking(number[0])
+        return 1
 
     cdef bint has_work(self) noexcept nogil:
         """Tell whether one of the three above would give something."""
@@ -284,7 +303,7 @@ cdef class Terms:
             return self._expire(number, now_ns)
         store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
         self.schedule.dequeue(number)
-        self.schedule.set_timer(number, self._refresh_due(number, sent_ns))
+        self._set_lease_timer(number, self._refresh_due(number, sent_ns))
         return 0
 
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil:
@@ -305,7 +324,7 @@ cdef class Terms:
             if not self.schedule.is_queued(number):
                 self.schedule.enqueue(REFRESHES, number)
         elif again_ns < slot.deadline_ns:
-            self.schedule.set_timer(number, again_ns)
+            self._set_lease_timer(number, again_ns)
         return 0
 
     cdef int released(self, uint32_t number) except -1 nogil:
@@ -324,6 +343,7 @@ cdef class Terms:
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         if not ALLOWED[slot.state] & (1 << state):
+            # A fault of ours: the owner thread ends, and with it all that this node leads.
             with gil:
                 raise AssertionError(
                     f"an election cannot go from {STATE_NAMES[slot.state]} to {STATE_NAMES[state]}")
@@ -357,11 +377,11 @@ cdef class Terms:
         cdef Slot *slot = self.slots.at(number)
         self._enter(number, LEADING)
         self._see_holder(number, NONE)
-        self.events.append(number, epoch, NO_REASON, now_ns)
-        self.events.tally.elected += 1
+        self.events.elected(number, epoch, now_ns)
+        store_i64(&slot.alive_ns, now_ns)
         store_i64(&slot.epoch, epoch)
         store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
-        self.schedule.set_timer(number, self._refresh_due(number, sent_ns))
+        self._set_lease_timer(number, self._refresh_due(number, sent_ns))
         return 0
 
     cdef int _become_releasing(self, uint32_t number, int64_t lease_end_ns,
@@ -405,15 +425,28 @@ cdef class Terms:
         cdef int64_t deadline_ns = slot.deadline_ns
         cdef int64_t ended_ns = now_ns if now_ns < deadline_ns else deadline_ns
         store_i64(&slot.deadline_ns, 0)
-        self.events.append(number, slot.epoch, reason, ended_ns)
-        self.events.tally.demoted += 1
+        self.events.demoted(number, slot.epoch, reason, ended_ns)
         if reason == EXPIRED or reason == LOST:
             # The lease may still stand in our name: then acquire takes it over.
             return self._become_candidate(number)
-        if reason == RESIGNED:
+        if reason == RESIGNED or reason == STALLED:
             return self._become_releasing(number, now_ns + self.ttl_ns, ABSTAINING)
         return self._become_releasing(number, deadline_ns + self.margin_ns,
                                       GONE if reason == REMOVED else IDLE)
+
+    cdef bint _is_stalled(self, uint32_t number, int64_t now_ns) noexcept nogil:
+        cdef Slot *slot = self.slots.at(number)
+        return slot.max_stall_ns != 0 and now_ns - load_i64(&slot.alive_ns) >= slot.max_stall_ns
+
+    cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil:
+        # A refresh that the watchdog brings forward does no harm, and needs no timer more.
+        cdef Slot *slot = self.slots.at(number)
+        cdef int64_t stalled_ns
+        if slot.max_stall_ns != 0:
+            stalled_ns = load_i64(&slot.alive_ns) + slot.max_stall_ns
+            if stalled_ns < due_ns:
+                due_ns = stalled_ns
+        self.schedule.set_timer(number, due_ns)
 
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
         return self._demote(number, EXPIRED, now_ns)
