@@ -72,7 +72,6 @@ class Dispatcher(Generic[T]):
                 # The one being told stands outside the queue; the entry says that a
                 # thread is at work for this key.
                 self._waiting[happening.key] = deque([happening])
-                self._pool.submit(self._work, happening.key)
             elif (
                 len(queue) > 1
                 and not happening.is_begin
@@ -82,6 +81,8 @@ class Dispatcher(Generic[T]):
                 queue.pop()
             else:
                 queue.append(happening)
+        if queue is None:
+            self._run(self._work, happening.key)
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
@@ -92,9 +93,10 @@ class Dispatcher(Generic[T]):
             if self._closed:
                 return
             self._errors.append(error)
-            if not self._errors_running:
-                self._errors_running = True
-                self._pool.submit(self._work_errors)
+            begins = not self._errors_running
+            self._errors_running = True
+        if begins:
+            self._run(self._work_errors)
 
     def close(self, timeout_s: float) -> bool:
         """Take nothing more, and wait for what waits. Returns whether all was told.
@@ -112,6 +114,14 @@ class Dispatcher(Generic[T]):
             self._closed = True
         self._pool.shutdown(wait=False)
         return told
+
+    def _run(self, work: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._pool.submit(work, *arguments)
+        except RuntimeError:
+            # The interpreter is ending and takes no more work for its threads: better told
+            # on this one than not at all.
+            work(*arguments)
 
     def _work(self, key: Hashable) -> None:
         self._inside.callback = True

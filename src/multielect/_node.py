@@ -8,12 +8,15 @@ Rules of this file:
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import random
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -26,13 +29,14 @@ from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening
 from ._engine import CoreEvent, Engine, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
-from ._settings import Settings, checked_timeout
+from ._settings import Settings, checked_stall_ns, checked_timeout
 from .election import DemotionReason, Election, Term
 from .errors import ClosedError, MultielectError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _LEAST_CONNECT_TIMEOUT_S = 0.5
 _LONGEST_CONNECT_TIMEOUT_S = 5.0
+_EXIT_TIMEOUT_S = 2.0
 _NS = 1_000_000_000
 
 
@@ -119,6 +123,7 @@ class Node:
         self._started = False
         self._stopped = False
         self._changed = threading.Condition()
+        _live.add(self)
 
     # ---- life
 
@@ -148,6 +153,7 @@ class Node:
         if started:
             self._engine.stop(timeout_s)
         self._dispatcher.close(max(0.0, until - time.monotonic()))
+        _live.discard(self)
 
     def check_process(self) -> None:
         """Raise `ClosedError` in a forked child, which must touch nothing of its parent's.
@@ -175,18 +181,21 @@ class Node:
     def __len__(self) -> int:
         return len(self._core)
 
-    def add(self, key: str | bytes) -> Election:
+    def add(self, key: str | bytes, max_stall: float | None = None) -> Election:
         """Stand for an election, unless the node does already."""
         raw = encode_key(key)
-        return self._add_raw(raw, decode_key(raw))
+        max_stall_ns = checked_stall_ns(max_stall)
+        return self._add_raw(raw, decode_key(raw), max_stall_ns)
 
     def add_sole(self) -> Election:
         """Add the one election of a layout that has but one: its key is empty."""
-        return self._add_raw(b"", "")
+        return self._add_raw(b"", "", 0)
 
-    def _add_raw(self, raw: bytes, key: str) -> Election:
+    def _add_raw(self, raw: bytes, key: str, max_stall_ns: int) -> Election:
         self.check_open()
-        number, generation, is_new = self._core.add(raw, self.layout.bucket(raw))
+        number, generation, is_new = self._core.add(
+            raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
+        )
         if is_new and self._started:
             self._engine.wake()
         return Election(self, key, number, generation)
@@ -198,7 +207,8 @@ class Node:
         try:
             for key in keys:
                 raw = encode_key(key)
-                count += self._core.add(raw, self.layout.bucket(raw))[2]
+                bucket = self.layout.bucket(raw)
+                count += self._core.add(raw, bucket, self.settings.max_stall_ns)[2]
         finally:
             if count and self._started:
                 self._engine.wake()
@@ -307,3 +317,14 @@ class Node:
                 reason=DemotionReason(reason) if reason else None,
             )
             self._dispatcher.put(Happening(raw, epoch, reason == 0, term))
+
+
+_live: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_forgotten() -> None:
+    """Release at the interpreter's exit what nobody stopped, rather than let the TTLs run."""
+    for node in list(_live):
+        with contextlib.suppress(Exception):
+            node.stop(_EXIT_TIMEOUT_S)

@@ -20,6 +20,7 @@ from .errors import ConfigError
 
 SHORTEST_TTL_S = 0.1
 LONGEST_TTL_S = 7 * 86_400.0
+SHORTEST_STALL_S = 0.01
 MOST_LEASES = 0xFFFF_FFFF
 MOST_CALLBACK_THREADS = 1_000
 
@@ -42,6 +43,7 @@ class Settings:
         max_leases: how many elections this node leads at once.
         epochs: how epochs are minted.
         callback_threads: how many callbacks may run at once.
+        max_stall_ns: how long a leader's worker may be silent; 0 for any time.
     """
 
     node_id: str
@@ -50,6 +52,7 @@ class Settings:
     max_leases: int
     epochs: Epochs
     callback_threads: int
+    max_stall_ns: int
 
     @classmethod
     def checked(
@@ -61,6 +64,7 @@ class Settings:
         max_leases: int | None = None,
         epochs: Epochs = "time",
         callback_threads: int = 1,
+        max_stall: float | None = None,
     ) -> Settings:
         """Return the settings that a user asked for.
 
@@ -84,6 +88,7 @@ class Settings:
             else _count("max_leases", max_leases, MOST_LEASES),
             epochs=epochs,
             callback_threads=_count("callback_threads", callback_threads, MOST_CALLBACK_THREADS),
+            max_stall_ns=checked_stall_ns(max_stall),
         )
 
 
@@ -91,6 +96,23 @@ def generate_node_id() -> str:
     """Return a name for this node that no other has: its hostname and random bytes."""
     hostname = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:200] or "node"
     return f"{hostname}-{secrets.token_hex(4)}"
+
+
+def checked_stall_ns(max_stall: float | None) -> int:
+    """Return `max_stall` in nanoseconds, 0 for None.
+
+    Raises:
+        ConfigError: for a value that is too small or no number.
+    """
+    if max_stall is None:
+        return 0
+    seconds = _seconds("max_stall", max_stall)
+    if not SHORTEST_STALL_S <= seconds <= LONGEST_TTL_S:
+        raise ConfigError(
+            f"max_stall must be from {SHORTEST_STALL_S} to {LONGEST_TTL_S:.0f} seconds,"
+            f" not {max_stall!r}"
+        )
+    return round(seconds * _NS)
 
 
 def checked_timeout(timeout: float) -> float:

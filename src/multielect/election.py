@@ -31,6 +31,8 @@ class DemotionReason(enum.Enum):
     """Redis said that the lease is not this node's."""
     STOPPED = 5
     """The group or elector stopped."""
+    STALLED = 6
+    """`alive` was not called for `max_stall` seconds. This node stands back for one TTL."""
 
 
 class Election(Seat):

@@ -42,6 +42,7 @@ class Elector:
         node_id: this node's name, as others see it; `generate_node_id()` by default.
         ttl: seconds that the lease lasts without a refresh, at least 0.1.
         margin: see `ElectionGroup`.
+        max_stall: see `ElectionGroup`.
         on_elected: called when this node is elected, with the `Term` or with nothing,
             whichever it takes.
         on_demoted: called when a term ends, with as many of `Term` and `DemotionReason` as it
@@ -61,6 +62,7 @@ class Elector:
         node_id: str | None = None,
         ttl: float = 10.0,
         margin: float | None = None,
+        max_stall: float | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
         on_error: Callable[[MultielectError], object] | None = None,
@@ -72,7 +74,7 @@ class Elector:
         self._node = Node(
             redis,
             layout=elector_layout(prefix),
-            settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin),
+            settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall),
             tell=self._tell if on_elected or on_demoted else None,
             tell_error=on_error,
             logger=logger or logging.getLogger("multielect"),
@@ -154,6 +156,10 @@ class Elector:
             ClosedError: if the elector stops while waiting.
         """
         return self._election.wait(timeout)
+
+    def alive(self) -> None:
+        """Tell the watchdog (`max_stall`) that the worker goes on."""
+        self._election.alive()
 
     def resign(self) -> bool:
         """Give the current term up: see `Election.resign`."""

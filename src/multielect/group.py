@@ -53,6 +53,10 @@ class ElectionGroup:
         epochs: ``"time"`` mints `max(counter + 1, server time in ms)`, which rises even where
             Redis lost the counter; ``"counter"`` mints `counter + 1`, small numbers that start
             again where it did.
+        max_stall: seconds after which a term is given up, with reason ``STALLED``, if the
+            worker has not called `Election.alive` in between; then the other nodes go first
+            for one TTL. So a wedged worker does not lead for ever because its refreshes are
+            good. Never by default.
         on_elected: called with the `Term` that began.
         on_demoted: called with the `Term` that ended, and why. Behind a callback that
             blocks, a term that ended before its `on_elected` was called is not told at all.
@@ -81,6 +85,7 @@ class ElectionGroup:
         on_demoted: Callable[[Term, DemotionReason], object] | None = None,
         on_error: Callable[[MultielectError], object] | None = None,
         callback_threads: int = 8,
+        max_stall: float | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._on_elected = on_elected
@@ -96,6 +101,7 @@ class ElectionGroup:
                 max_leases=max_leases,
                 epochs=epochs,
                 callback_threads=callback_threads,
+                max_stall=max_stall,
             ),
             tell=self._tell if on_elected or on_demoted else None,
             tell_error=on_error,
@@ -145,17 +151,19 @@ class ElectionGroup:
 
     # ---- elections
 
-    def add(self, key: str | bytes) -> Election:
+    def add(self, key: str | bytes, *, max_stall: float | None = None) -> Election:
         """Stand for the election `key`, or return it if the group does already.
 
         Args:
             key: any text or bytes, 1 to 512 bytes.
+            max_stall: this election's own, in place of the group's. Of no effect if the
+                group stands for the election already.
 
         Raises:
             ConfigError: for a key that is not allowed.
             ClosedError: if the group has stopped.
         """
-        return self._node.add(key)
+        return self._node.add(key, max_stall)
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
         """Stand for many elections, the first ones first. Returns how many were new.

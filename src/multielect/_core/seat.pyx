@@ -2,13 +2,14 @@
 """What any thread may ask of an election at any time, without a lock and without I/O.
 
 Rules of this file:
-    * It reads the shared fields of a slot and the clock, and writes nothing.
+    * It reads the shared fields of a slot and the clock. All it writes is when the worker
+      was last heard of.
     * The order of the reads matters: first the deadline, then the epoch, then the
       generation. Whoever writes stores them in the opposite order, so that a deadline is
       never paired with another term's epoch or another election's slot.
 """
 
-from .slots cimport Slot, load_i64, load_u32
+from .slots cimport Slot, load_i64, load_u32, store_i64
 
 
 cdef class Seat:
@@ -56,6 +57,12 @@ cdef class Seat:
         """Seconds of leadership that are left unless the lease is refreshed; 0.0 if none."""
         cdef int64_t left_ns = self._deadline_ns() - self.clock.now()
         return left_ns / 1e9 if left_ns > 0 else 0.0
+
+    def alive(self) -> None:
+        """Tell the watchdog (`max_stall`) that the worker goes on. No lock, any thread."""
+        cdef Slot *slot = self.slots.at(self.number)
+        if load_u32(&slot.generation) == self.generation:
+            store_i64(&slot.alive_ns, self.clock.now())
 
     @property
     def is_removed(self) -> bool:

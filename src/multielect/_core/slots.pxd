@@ -33,7 +33,7 @@ cdef extern from *:
 cdef struct Link:
     uint32_t next
     uint32_t previous
-    uint32_t list           # which list the slot is on, where it may be dropped
+    uint32_t list           # which list the slot is on, or NONE
 
 
 cdef struct Slot:
@@ -48,7 +48,7 @@ cdef struct Slot:
     uint32_t serial         # rises with each change of state: a reply to an older one is void
     uint32_t hash
     uint32_t holder         # who leads, as last seen
-    uint32_t untold         # the place of the event of the current term's begin, where it may be dropped
+    uint32_t untold         # the place of the event that the term began, if it may be dropped
     uint16_t key_length
     uint16_t bucket
     uint8_t state
