@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import random
 import secrets
@@ -30,14 +29,18 @@ from ._dispatch import Dispatcher, Happening
 from ._engine import CoreEvent, Engine, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
 from ._settings import Settings, checked_stall_ns, checked_timeout
-from .election import DemotionReason, Election, Term
-from .errors import ClosedError, MultielectError
+from .election import DemotionReason, Standing, Term
+from .errors import ClosedError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _LEAST_CONNECT_TIMEOUT_S = 0.5
 _LONGEST_CONNECT_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
 _NS = 1_000_000_000
+
+
+Place = tuple[str, int, int]
+"""Where an election is: its key, the number of its slot, and the slot's generation."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,24 @@ class Node:
         *,
         layout: KeyLayout,
         settings: Settings,
-        tell: Callable[[Term], object] | None,
-        tell_error: Callable[[MultielectError], object] | None,
-        logger: logging.Logger,
+        dispatcher: Dispatcher[Term],
+        on_change: Callable[[], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Prepare; nothing is connected before `start`."""
+        """Prepare; nothing is connected before `start`.
+
+        Args:
+            source: a URL, or a client whose settings are taken over.
+            layout: how the elections are named in Redis.
+            settings: how the node goes about it.
+            dispatcher: takes the terms that begin and end, and the errors.
+            on_change: called on any thread when someone who waits should look again.
+            clock: another clock, for tests.
+        """
         self.settings = settings
         self.layout = layout
         self.clock = Clock() if clock is None else clock
         self.holder = f"{settings.node_id}/{secrets.token_hex(8)}"
-        self._tells_terms = tell is not None
         self._core = Core(
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
@@ -101,13 +111,8 @@ class Node:
         )
         self.slots: Slots = self._core.terms.slots
         name = f"multielect-{settings.node_id}"
-        self._dispatcher: Dispatcher[Term] = Dispatcher(
-            tell=tell or (lambda _: None),
-            tell_error=tell_error,
-            threads=settings.callback_threads,
-            name=f"{name}-callback",
-            logger=logger,
-        )
+        self._dispatcher = dispatcher
+        self._on_change = on_change
         connect_timeout_s = min(
             max(settings.ttl_ns / 3 / _NS, _LEAST_CONNECT_TIMEOUT_S), _LONGEST_CONNECT_TIMEOUT_S
         )
@@ -148,8 +153,8 @@ class Node:
         until = time.monotonic() + timeout_s
         with self._changed:
             self._stopped = True
-            self._changed.notify_all()
             started = self._started
+        self._notify()
         if started:
             self._engine.stop(timeout_s)
         self._dispatcher.close(max(0.0, until - time.monotonic()))
@@ -181,24 +186,22 @@ class Node:
     def __len__(self) -> int:
         return len(self._core)
 
-    def add(self, key: str | bytes, max_stall: float | None = None) -> Election:
+    def add(self, key: str | bytes, max_stall: float | None = None) -> Place:
         """Stand for an election, unless the node does already."""
-        raw = encode_key(key)
-        max_stall_ns = checked_stall_ns(max_stall)
-        return self._add_raw(raw, decode_key(raw), max_stall_ns)
+        return self._add_raw(encode_key(key), checked_stall_ns(max_stall))
 
-    def add_sole(self) -> Election:
+    def add_sole(self) -> Place:
         """Add the one election of a layout that has but one: its key is empty."""
-        return self._add_raw(b"", "", 0)
+        return self._add_raw(b"", 0)
 
-    def _add_raw(self, raw: bytes, key: str, max_stall_ns: int) -> Election:
+    def _add_raw(self, raw: bytes, max_stall_ns: int) -> Place:
         self.check_open()
         number, generation, is_new = self._core.add(
             raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
         )
         if is_new and self._started:
             self._engine.wake()
-        return Election(self, key, number, generation)
+        return decode_key(raw), number, generation
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
         """Stand for many elections; returns how many of them are new."""
@@ -214,12 +217,12 @@ class Node:
                 self._engine.wake()
         return count
 
-    def find(self, key: str | bytes) -> Election | None:
-        """Return the election with this key."""
+    def find(self, key: str | bytes) -> Place | None:
+        """Return where the election with this key is."""
         raw = encode_key(key)
         self.check_process()
         place = self._core.find(raw)
-        return None if place is None else Election(self, decode_key(raw), *place)
+        return None if place is None else (decode_key(raw), *place)
 
     def remove(self, key: str | bytes) -> None:
         """Give an election up for good.
@@ -238,12 +241,12 @@ class Node:
         self.check_process()
         return [decode_key(raw) for raw in self._core.list_keys()]
 
-    def owned(self) -> list[Election]:
+    def owned(self) -> list[Place]:
         """Return the elections that this node leads now."""
         if not self.is_running:
             return []
         owned = self._core.owned(self.clock.now_ns())
-        return [Election(self, decode_key(raw), *place) for raw, *place in owned]
+        return [(decode_key(raw), number, generation) for raw, number, generation in owned]
 
     @property
     def counters(self) -> Counters:
@@ -253,7 +256,7 @@ class Node:
 
     # ---- what elections ask for
 
-    def leader_id(self, election: Election) -> str | None:
+    def leader_id(self, election: Standing) -> str | None:
         """Return the node id of whoever leads, as last seen."""
         if election.is_leader:
             return self.settings.node_id
@@ -261,7 +264,7 @@ class Node:
         holder = self._core.leader(election.number, election.generation)
         return None if holder is None else decode_key(holder).partition("/")[0]
 
-    def resign(self, election: Election) -> bool:
+    def resign(self, election: Standing) -> bool:
         """End the election's current term."""
         self.check_open()
         resigned = self._core.resign(
@@ -270,40 +273,50 @@ class Node:
         self._after_change()
         return resigned
 
-    def campaign(self, election: Election) -> None:
+    def campaign(self, election: Standing) -> None:
         """Cut short what is left of an abstention."""
         self.check_open()
         self._core.campaign(election.number, election.generation)
         self._after_change()
 
-    def wait(self, election: Election, timeout: float | None) -> bool:
+    def wait(self, election: Standing, timeout: float | None) -> bool:
         """Wait until this node leads the election."""
         until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
         with self._changed:
-            while not election.is_leader:
-                self.check_open()
-                if election.is_removed:
-                    raise ClosedError(f"the election {election.key!r} was removed")
+            while not self.leads_or_may(election):
                 left_s = None if until is None else until - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
                 self._changed.wait(left_s)
         return True
 
+    def leads_or_may(self, election: Standing) -> bool:
+        """Return whether this node leads; raise `ClosedError` if it never will any more."""
+        if election.is_leader:
+            return True
+        self.check_open()
+        if election.is_removed:
+            raise ClosedError(f"the election {election.key!r} was removed")
+        return False
+
     # ---- inside
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        if self._on_change is not None:
+            self._on_change()
 
     def _after_change(self) -> None:
         if self._started:
             self._engine.wake()
         else:
             self._core.take_events()
-        with self._changed:
-            self._changed.notify_all()
+        self._notify()
 
     def _on_events(self, events: list[CoreEvent]) -> None:
-        with self._changed:
-            self._changed.notify_all()
-        if not self._tells_terms:
+        self._notify()
+        if not self._dispatcher.is_listening:
             return
         for raw, number, generation, epoch, reason, at_ns in events:
             term = Term(

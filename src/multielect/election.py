@@ -35,8 +35,8 @@ class DemotionReason(enum.Enum):
     """`alive` was not called for `max_stall` seconds. This node stands back for one TTL."""
 
 
-class Election(Seat):
-    """One election of a node: whether it leads, by what epoch, and who leads if not.
+class Standing(Seat):
+    """A node's place in an election: whether it leads, by what epoch, and who leads if not.
 
     All of it may be used from any thread.
 
@@ -78,20 +78,6 @@ class Election(Seat):
             raise NotLeaderError(f"this node does not lead {self.key!r}")
         return epoch
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until this node leads.
-
-        Args:
-            timeout: seconds, or None to wait for as long as it takes.
-
-        Returns:
-            True once it leads, False if it does not after `timeout`.
-
-        Raises:
-            ClosedError: if the group stops, or the election is removed, while waiting.
-        """
-        return self._node.wait(self, timeout)
-
     def resign(self) -> bool:
         """Give the current term up, and let other nodes go first for one TTL.
 
@@ -116,7 +102,7 @@ class Election(Seat):
 
     def __eq__(self, other: object) -> bool:
         """Compare what is viewed: the same election, and the same term of it if bound to one."""
-        if not isinstance(other, Election):
+        if not isinstance(other, Standing):
             return NotImplemented
         return self._identity() == other._identity() and self._node is other._node
 
@@ -131,7 +117,27 @@ class Election(Seat):
         return f"<{type(self).__name__} {self.key!r}: {state}>"
 
 
-class Term(Election):
+class Election(Standing):
+    """One election of a group."""
+
+    __slots__ = ()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until this node leads. Blocks the calling thread.
+
+        Args:
+            timeout: seconds, or None to wait for as long as it takes.
+
+        Returns:
+            True once it leads, False if it does not after `timeout`.
+
+        Raises:
+            ClosedError: if the group stops, or the election is removed, while waiting.
+        """
+        return self._node.wait(self, timeout)
+
+
+class Term(Standing):
     """One term of an election, as callbacks are given it.
 
     Its `epoch` is that term's, whatever has happened since, and its `is_leader` is True only

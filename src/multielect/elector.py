@@ -14,14 +14,16 @@ from types import TracebackType
 
 import redis
 
+from ._dispatch import ThreadDispatcher
+from ._front import ElectorFront
 from ._keys import elector_layout
 from ._node import Node
 from ._settings import Settings
-from .election import Term
+from .election import Election, Term
 from .errors import ConfigError, MultielectError
 
 
-class Elector:
+class Elector(ElectorFront[Election]):
     """Stands for the one election of a prefix.
 
     ::
@@ -68,18 +70,23 @@ class Elector:
         on_error: Callable[[MultielectError], object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._elected = _fitted("on_elected", on_elected, 1)
-        self._demoted = _fitted("on_demoted", on_demoted, 2)
+        self._elected = fitted("on_elected", on_elected, 1)
+        self._demoted = fitted("on_demoted", on_demoted, 2)
         self._prefix = prefix
+        settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
         self._node = Node(
             redis,
             layout=elector_layout(prefix),
-            settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall),
-            tell=self._tell if on_elected or on_demoted else None,
-            tell_error=on_error,
-            logger=logger or logging.getLogger("multielect"),
+            settings=settings,
+            dispatcher=ThreadDispatcher(
+                tell=self._tell if on_elected or on_demoted else None,
+                tell_error=on_error,
+                threads=settings.callback_threads,
+                name=f"multielect-{settings.node_id}-callback",
+                logger=logger or logging.getLogger("multielect"),
+            ),
         )
-        self._election = self._node.add_sole()
+        self._election = Election(self._node, *self._node.add_sole())
 
     def start(self) -> None:
         """Begin to stand for election, and return at once: connecting goes on behind.
@@ -116,39 +123,6 @@ class Elector:
         """Stop the elector."""
         self.stop()
 
-    @property
-    def is_leader(self) -> bool:
-        """Whether this node leads now: a compare with the clock, no I/O."""
-        return self._election.is_leader
-
-    @property
-    def epoch(self) -> int:
-        """The fencing token of this node's current or latest term; 0 before the first."""
-        return self._election.epoch
-
-    @property
-    def remaining(self) -> float:
-        """Seconds of leadership that are left unless the lease is refreshed."""
-        return self._election.remaining
-
-    @property
-    def leader_id(self) -> str | None:
-        """The node id of whoever leads, as last seen; None where nobody was."""
-        return self._election.leader_id
-
-    @property
-    def node_id(self) -> str:
-        """This node's name."""
-        return self._node.settings.node_id
-
-    def require_leader(self) -> int:
-        """Return the epoch if this node leads now.
-
-        Raises:
-            NotLeaderError: if it does not.
-        """
-        return self._election.require_leader()
-
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until this node leads; False if it does not after `timeout` seconds.
 
@@ -157,22 +131,6 @@ class Elector:
         """
         return self._election.wait(timeout)
 
-    def alive(self) -> None:
-        """Tell the watchdog (`max_stall`) that the worker goes on."""
-        self._election.alive()
-
-    def resign(self) -> bool:
-        """Give the current term up: see `Election.resign`."""
-        return self._election.resign()
-
-    def campaign(self) -> None:
-        """Stand again at once after `resign`."""
-        self._election.campaign()
-
-    def __repr__(self) -> str:
-        state = f"leading, epoch {self.epoch}" if self.is_leader else "not leading"
-        return f"<Elector {self._prefix!r} on {self.node_id}: {state}>"
-
     def _tell(self, term: Term) -> None:
         if term.reason is None:
             self._elected(term)
@@ -180,7 +138,7 @@ class Elector:
             self._demoted(term, term.reason)
 
 
-def _fitted(what: str, callback: Callable[..., object] | None, most: int) -> Callable[..., object]:
+def fitted(what: str, callback: Callable[..., object] | None, most: int) -> Callable[..., object]:
     """Return a function that calls `callback` with as many arguments as it takes."""
     if callback is None:
         return lambda *_: None

@@ -1,25 +1,27 @@
-"""`ElectionGroup`: many elections over one connection.
+"""`ElectionGroup`: many elections over one connection, for programs of threads.
 
 Rules of this file:
-    * It says what users may do; how it is done is the node's affair.
+    * Callbacks run on threads of the group's own, and waiting blocks the caller's.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 
 import redis
 
+from ._dispatch import ThreadDispatcher
+from ._front import GroupFront
 from ._keys import DEFAULT_BUCKETS, group_layout
-from ._node import Counters, Node
+from ._node import Node
 from ._settings import Epochs, Settings
 from .election import DemotionReason, Election, Term
 from .errors import MultielectError
 
 
-class ElectionGroup:
+class ElectionGroup(GroupFront[Election]):
     """Stands for many elections, each led by at most one node at a time.
 
     ::
@@ -91,21 +93,26 @@ class ElectionGroup:
         self._on_elected = on_elected
         self._on_demoted = on_demoted
         self._prefix = prefix
+        settings = Settings.checked(
+            node_id=node_id,
+            ttl=ttl,
+            margin=margin,
+            max_leases=max_leases,
+            epochs=epochs,
+            callback_threads=callback_threads,
+            max_stall=max_stall,
+        )
         self._node = Node(
             redis,
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
-            settings=Settings.checked(
-                node_id=node_id,
-                ttl=ttl,
-                margin=margin,
-                max_leases=max_leases,
-                epochs=epochs,
-                callback_threads=callback_threads,
-                max_stall=max_stall,
+            settings=settings,
+            dispatcher=ThreadDispatcher(
+                tell=self._tell if on_elected or on_demoted else None,
+                tell_error=on_error,
+                threads=settings.callback_threads,
+                name=f"multielect-{settings.node_id}-callback",
+                logger=logger or logging.getLogger("multielect"),
             ),
-            tell=self._tell if on_elected or on_demoted else None,
-            tell_error=on_error,
-            logger=logger or logging.getLogger("multielect"),
         )
 
     # ---- life
@@ -149,94 +156,10 @@ class ElectionGroup:
         """Stop the group."""
         self.stop()
 
-    # ---- elections
+    # ---- inside
 
-    def add(self, key: str | bytes, *, max_stall: float | None = None) -> Election:
-        """Stand for the election `key`, or return it if the group does already.
-
-        Args:
-            key: any text or bytes, 1 to 512 bytes.
-            max_stall: this election's own, in place of the group's. Of no effect if the
-                group stands for the election already.
-
-        Raises:
-            ConfigError: for a key that is not allowed.
-            ClosedError: if the group has stopped.
-        """
-        return self._node.add(key, max_stall)
-
-    def add_many(self, keys: Iterable[str | bytes]) -> int:
-        """Stand for many elections, the first ones first. Returns how many were new.
-
-        Raises:
-            ConfigError: for a key that is not allowed; those before it have been added.
-            ClosedError: if the group has stopped.
-        """
-        return self._node.add_many(keys)
-
-    def remove(self, key: str | bytes) -> None:
-        """Give the election `key` up for good; a term ends with reason ``REMOVED``.
-
-        Raises:
-            KeyError: if the group does not stand for it.
-            ClosedError: if the group has stopped.
-        """
-        self._node.remove(key)
-
-    def __getitem__(self, key: str | bytes) -> Election:
-        """Return the election `key`; a `KeyError` if the group does not stand for it."""
-        election = self._node.find(key)
-        if election is None:
-            raise KeyError(key)
-        return election
-
-    def __contains__(self, key: object) -> bool:
-        """Tell whether the group stands for the election `key`."""
-        return isinstance(key, (str, bytes)) and bool(key) and self._node.find(key) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the keys there are at this moment."""
-        return iter(self._node.keys())
-
-    def __len__(self) -> int:
-        """Return how many elections the group stands for."""
-        return len(self._node)
-
-    @property
-    def owned(self) -> list[Election]:
-        """The elections that this node leads now."""
-        return self._node.owned()
-
-    # ---- facts
-
-    @property
-    def node_id(self) -> str:
-        """This node's name."""
-        return self._node.settings.node_id
-
-    @property
-    def holder(self) -> str:
-        """The value of this node's leases: its name and its incarnation."""
-        return self._node.holder
-
-    @property
-    def prefix(self) -> str:
-        """The namespace in Redis."""
-        return self._prefix
-
-    @property
-    def ttl(self) -> float:
-        """Seconds that a lease lasts without a refresh."""
-        return self._node.settings.ttl_ns / 1e9
-
-    @property
-    def counters(self) -> Counters:
-        """What this node has done since it was made."""
-        return self._node.counters
-
-    def __repr__(self) -> str:
-        state = "running" if self._node.is_running else "not running"
-        return f"<ElectionGroup {self._prefix!r} on {self.node_id}: {len(self)} elections, {state}>"
+    def _make(self, key: str, number: int, generation: int) -> Election:
+        return Election(self._node, key, number, generation)
 
     def _tell(self, term: Term) -> None:
         if term.reason is None:

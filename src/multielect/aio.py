@@ -1,0 +1,265 @@
+"""The same for asyncio: `ElectionGroup` and `Elector`.
+
+Rules of this file:
+    * The engine is the same one, on threads of its own: a loop that is blocked costs no
+      lease. What happened meanwhile is told afterwards, in order.
+    * Callbacks, plain or coroutine, run in the loop that started the group: for one election
+      in order and never at once, for different elections side by side.
+    * Nothing here blocks the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+
+import redis
+
+from ._front import ElectorFront, GroupFront
+from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
+from ._loop import LoopDispatcher
+from ._node import Node
+from ._settings import Epochs, Settings, checked_timeout
+from .election import DemotionReason, Standing, Term
+from .elector import fitted
+from .errors import MultielectError
+
+
+class Election(Standing):
+    """One election of a group."""
+
+    __slots__ = ("_changes",)
+
+    def __init__(
+        self, node: Node, key: str, number: int, generation: int, changes: LoopDispatcher
+    ) -> None:
+        """Only a group or an elector makes elections."""
+        super().__init__(node, key, number, generation)
+        self._changes = changes
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until this node leads.
+
+        Args:
+            timeout: seconds, or None to wait for as long as it takes.
+
+        Returns:
+            True once it leads, False if it does not after `timeout`.
+
+        Raises:
+            ClosedError: if the group stops, or the election is removed, while waiting.
+        """
+        timeout_s = None if timeout is None else checked_timeout(timeout)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._wait(), timeout_s)
+        return self.is_leader
+
+    async def _wait(self) -> None:
+        with self._changes.watching() as changed:
+            while not self._node.leads_or_may(self):
+                await changed.wait()
+                changed.clear()
+
+
+class ElectionGroup(GroupFront[Election]):
+    """Stands for many elections, each led by at most one node at a time.
+
+    ::
+
+        async with ElectionGroup("redis://localhost:6379/0", prefix="orders",
+                                 on_elected=begin, on_demoted=end) as group:
+            group.add_many(f"partition-{i}" for i in range(4096))
+            async for term in group.events():
+                ...
+
+    The arguments are those of `multielect.ElectionGroup`, but that callbacks may be coroutine
+    functions, and all of them run in the loop in which the group was started, so there are
+    no threads to be counted. Methods that are not coroutines never wait, and may be called
+    from any thread.
+
+    Raises:
+        ConfigError: for any argument that is not allowed.
+    """
+
+    def __init__(
+        self,
+        redis: str | redis.Redis,
+        *,
+        prefix: str,
+        ttl: float = 10.0,
+        node_id: str | None = None,
+        margin: float | None = None,
+        max_leases: int | None = None,
+        buckets: int | None = None,
+        epochs: Epochs = "time",
+        on_elected: Callable[[Term], object] | None = None,
+        on_demoted: Callable[[Term, DemotionReason], object] | None = None,
+        on_error: Callable[[MultielectError], object] | None = None,
+        max_stall: float | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._prefix = prefix
+        self._dispatcher = LoopDispatcher(
+            on_elected=on_elected, on_demoted=on_demoted, on_error=on_error, logger=logger
+        )
+        self._node = Node(
+            redis,
+            layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
+            settings=Settings.checked(
+                node_id=node_id,
+                ttl=ttl,
+                margin=margin,
+                max_leases=max_leases,
+                epochs=epochs,
+                max_stall=max_stall,
+            ),
+            dispatcher=self._dispatcher,
+            on_change=self._dispatcher.pulse,
+        )
+
+    async def start(self) -> None:
+        """Begin to stand for election; connecting goes on behind.
+
+        Raises:
+            ClosedError: if the group was stopped, or made by the parent of a forked process.
+        """
+        self._node.check_open()
+        self._dispatcher.open(asyncio.get_running_loop())
+        self._node.start()
+
+    async def stop(self, timeout: float = 5.0) -> None:
+        """End all terms, release their leases in batches, and wait for callbacks.
+
+        Args:
+            timeout: seconds after which it returns in any case.
+
+        Raises:
+            ConfigError: for a bad timeout.
+        """
+        await _stop(self._node, self._dispatcher, timeout)
+
+    async def __aenter__(self) -> ElectionGroup:
+        """Start the group."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the group; to the end, also where the task is cancelled meanwhile."""
+        await asyncio.shield(asyncio.ensure_future(self.stop()))
+
+    def events(self) -> AsyncIterator[Term]:
+        """Iterate over the terms that begin (`reason` is None) and end from now on.
+
+        For one election they come in order. A reader that falls behind is not told of terms
+        that ended meanwhile, but of the end of the last that it was told of, and of the one
+        that goes on. The iteration ends when the group stops.
+        """
+        return self._dispatcher.subscribe()
+
+    def _make(self, key: str, number: int, generation: int) -> Election:
+        return Election(self._node, key, number, generation, self._dispatcher)
+
+
+class Elector(ElectorFront[Election]):
+    """Stands for the one election of a prefix: see `multielect.Elector`.
+
+    ::
+
+        async with Elector("redis://localhost:6379/0", prefix="billing") as elector:
+            if await elector.wait(timeout=30):
+                ...
+
+    Callbacks may be coroutine functions; they run in the loop in which it was started.
+
+    Raises:
+        ConfigError: for any argument that is not allowed.
+    """
+
+    def __init__(
+        self,
+        redis: str | redis.Redis,
+        *,
+        prefix: str,
+        node_id: str | None = None,
+        ttl: float = 10.0,
+        margin: float | None = None,
+        max_stall: float | None = None,
+        on_elected: Callable[..., object] | None = None,
+        on_demoted: Callable[..., object] | None = None,
+        on_error: Callable[[MultielectError], object] | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._prefix = prefix
+        self._dispatcher = LoopDispatcher(
+            on_elected=fitted("on_elected", on_elected, 1),
+            on_demoted=fitted("on_demoted", on_demoted, 2),
+            on_error=on_error,
+            logger=logger,
+        )
+        self._node = Node(
+            redis,
+            layout=elector_layout(prefix),
+            settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall),
+            dispatcher=self._dispatcher,
+            on_change=self._dispatcher.pulse,
+        )
+        self._election = Election(self._node, *self._node.add_sole(), self._dispatcher)
+
+    async def start(self) -> None:
+        """Begin to stand for election; connecting goes on behind.
+
+        Raises:
+            ClosedError: if the elector was stopped, or made by the parent of a forked process.
+        """
+        self._node.check_open()
+        self._dispatcher.open(asyncio.get_running_loop())
+        self._node.start()
+
+    async def stop(self, timeout: float = 5.0) -> None:
+        """End the term if there is one, release the lease, and wait for callbacks.
+
+        Args:
+            timeout: seconds after which it returns in any case.
+
+        Raises:
+            ConfigError: for a bad timeout.
+        """
+        await _stop(self._node, self._dispatcher, timeout)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until this node leads; False if it does not after `timeout` seconds.
+
+        Raises:
+            ClosedError: if the elector stops while waiting.
+        """
+        return await self._election.wait(timeout)
+
+    async def __aenter__(self) -> Elector:
+        """Start the elector."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the elector; to the end, also where the task is cancelled meanwhile."""
+        await asyncio.shield(asyncio.ensure_future(self.stop()))
+
+
+async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: float) -> None:
+    timeout_s = checked_timeout(timeout)
+    # The node's threads are waited for on another thread; the loop stays free for callbacks,
+    # which the node waits for as well.
+    await asyncio.to_thread(node.stop, timeout_s)
+    dispatcher.cancel()
