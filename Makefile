@@ -1,0 +1,78 @@
+# Everything happens in .venv, which each target sets up as far as it needs: all you need is
+# Python 3.10 or newer with venv, make and a C compiler. What is up to date is not done again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# Pass options on: make demo ARGS="--nodes 5", make test ARGS="-k embedded"
+ARGS ?=
+
+# The list is kept in a file too, which changes when a module comes or goes.
+COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxd' | sort)
+BUILT := $(VENV)/.built
+LISTED := $(VENV)/.sources
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format build check-package clean FORCE
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(BUILT)  ## watch elections on real flight events, with a node killed on the way
+	@$(BIN)/multielect demo $(ARGS)
+
+test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(BUILT) $(VENV)/.group-lint  ## ruff, mypy and cython-lint, changing nothing
+	@echo "ruff: style and mistakes"
+	@$(BIN)/ruff check --quiet
+	@echo "ruff: layout"
+	@$(BIN)/ruff format --check --quiet || { echo "run 'make format'"; exit 1; }
+	@echo "mypy: types"
+	@$(BIN)/mypy --no-error-summary
+	@echo "cython-lint: the compiled modules"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src  # it looks for pycodestyle there
+
+format: $(VENV)/.group-lint  ## lay out the code as lint wants it
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+build: $(VENV)/.group-build  ## make dist/: an sdist, and a wheel from that sdist
+	@echo "building the sdist, and a wheel from it"
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	@ls dist
+
+check-package: build $(BUILT)  ## install the wheel into an empty environment and hold an election there
+	@$(BIN)/python tests/packaging/check.py dist
+
+clean:  ## remove everything that make made
+	@rm -rf $(VENV) build dist src/*.egg-info .benchmarks .hypothesis
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache
+	@find src tests -name '__pycache__' -prune -exec rm -rf {} +
+	@find src -name '*.so' -delete
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "$(PYTHON) is too old: multielect needs Python 3.10 or newer (make PYTHON=...)"; exit 1; }
+	@echo "creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.group-%: $(VENV)/.created pyproject.toml
+	@echo "installing what '$*' needs"
+	@$(PIP) install --group $*
+	@touch $@
+
+$(LISTED): FORCE | $(VENV)/.created
+	@echo '$(COMPILED)' | cmp -s - $@ || { find src -name '*.so' -delete; echo '$(COMPILED)' >$@; }
+
+$(BUILT): $(VENV)/.group-build $(LISTED) $(COMPILED) setup.py pyproject.toml
+	@echo "compiling the core and installing multielect (the first time takes a while)"
+	@$(PIP) install --no-build-isolation --editable '.[cli,embedded]'
+	@touch $@
