@@ -140,12 +140,15 @@ class Server:
         scripts = WITH_FLAGS if _knows_script_flags(batches) else WITHOUT_FLAGS
         listener = batches if pushes else self._open(owners, protocol=2)
         try:
-            _send(listener, "SUBSCRIBE", self._layout.channel)
-            listener.read_response(push_request=True)
+            _try_to_listen(listener, self._layout.channel)
         except ResponseError as error:
             warnings.append(
                 MultielectError(f"elections set free are noticed late, as SUBSCRIBE fails: {error}")
             )
+        else:
+            # The last that redis-py sends; the answer, and the announcements that may follow
+            # on its heels, are for the core to read.
+            _send(listener, "SUBSCRIBE", self._layout.channel)
         relays: list[Relay] = []
         return Connection(
             batches=_plain_socket_of(batches, relays),
@@ -262,6 +265,15 @@ def _ask(connection: AbstractConnection, *command: object) -> Any:  # noqa: ANN4
 
 def _disconnect(connection: AbstractConnection) -> None:
     connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
+    # After the second of the two has been answered, nothing is on its way that redis-py
+    # might read half of.
+    for command in ("SUBSCRIBE", "UNSUBSCRIBE"):
+        _send(connection, command, channel)
+        while connection.read_response(push_request=True)[0] != command.lower().encode():
+            pass
 
 
 def _speaks_only_resp2(error: Exception) -> bool:
