@@ -25,6 +25,7 @@ from .terms cimport ACQUIRE, REFRESH, RELEASE, REQUESTS
 cdef enum:
     WHOLE = 1
     MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
+    LONGEST_WAIT_MS = 86_400_000        # what acquire.lua says of a lease at most
 
 cdef enum:
     NOT_OURS = 1
@@ -119,7 +120,6 @@ cdef class Lane:
     cdef int take(self, int64_t now_ns) except -1 nogil:
         """Act on every reply that has arrived whole."""
         cdef Cursor frame
-        cdef Batch *batch
         cdef int outcome
         while True:
             outcome = self.incoming.next_frame(&frame)
@@ -132,10 +132,11 @@ cdef class Lane:
                 continue
             if self.in_flight == 0:
                 _nonsense(b"nothing had been asked")
-            batch = self._batch(0)
+            # In flight until its answer is understood: else what it asked for would be
+            # forgotten with it when the connection is given up.
+            self._answer(self._batch(0), &frame, now_ns)
             self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
             self.in_flight -= 1
-            self._answer(batch, &frame, now_ns)
 
     cdef bint has_room(self) noexcept nogil:
         """Tell whether another batch may be sent now."""
@@ -254,7 +255,7 @@ cdef class Lane:
         cdef Value name
         cdef Entry *entry
         cdef int64_t jitter_ns = 1_000_000 + self.terms.random_below(self.terms.jitter_ns)
-        cdef int64_t _i, n, again_ns
+        cdef int64_t _i, n, remaining_ms, again_ns
         if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
                 or value.number > batch.count):
             _nonsense(b"an acquire named no holders")
@@ -282,9 +283,12 @@ cdef class Lane:
                     self.terms.won(entry.number, value.number, batch.sent_ns, now_ns)
                 else:
                     n = (-value.number) % 256 - 1
+                    remaining_ms = (-value.number) // 256
                     if n < 0 or n >= known:
                         _nonsense(b"an outcome names no holder")
-                    again_ns = now_ns + (-value.number) // 256 * 1_000_000 + jitter_ns
+                    if remaining_ms > LONGEST_WAIT_MS:
+                        _nonsense(b"a lease lasts longer than the script says of any")
+                    again_ns = now_ns + remaining_ms * 1_000_000 + jitter_ns
                     if polled[n] and again_ns > now_ns + self.terms.refresh_ns:
                         again_ns = now_ns + self.terms.refresh_ns
                     self.terms.contested(entry.number, places[n], again_ns)
