@@ -177,6 +177,9 @@ class Node:
     def is_refused(self) -> bool:
         return self.core.is_refused
 
+    def is_quiet(self) -> bool:
+        return self.core.is_quiet
+
     def told(self, key: str) -> list[DemotionReason | None]:
         """Return what became of one election's terms: None for each that began."""
         return [happening.reason for happening in self.happenings if happening.key == key]

@@ -138,7 +138,7 @@ def test_a_release_that_meets_a_forgetful_server_is_sent_again(rig: Rig) -> None
     node.core.stop(rig.clock.now_ns())
     rig.settle()
     assert rig.holder_of("b") is None
-    assert node.core.is_quiet
+    assert node.is_quiet()
 
 
 def test_a_batch_waits_for_its_answer_since_it_was_sent(rig: Rig) -> None:

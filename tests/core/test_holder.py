@@ -91,7 +91,7 @@ def test_a_release_leaves_anothers_lease_alone(rig: Rig) -> None:
 
     assert rig.holder_of("a") == b"other/1"
     assert rig.holder_of("b") is None
-    assert node.core.is_quiet
+    assert node.is_quiet()
 
 
 def test_an_election_removed_and_added_again_is_released_before_it_is_acquired(rig: Rig) -> None:
@@ -130,4 +130,4 @@ def test_an_election_removed_while_asked_for_is_released_when_won(rig: Rig) -> N
 
     assert rig.holder_of("a") is None
     assert node.happenings == []
-    assert node.core.is_quiet
+    assert node.is_quiet()

@@ -115,12 +115,12 @@ def test_a_lost_release_is_sent_again(rig: Rig, executed: bool) -> None:
     node.tick()
     node.serve(most=int(executed))
     node.lose()
-    assert not node.core.is_quiet
+    assert not node.is_quiet()
     node.connect()
     node.exchange()
 
     assert rig.holder_of("a") is None
-    assert node.core.is_quiet
+    assert node.is_quiet()
 
 
 def test_a_release_is_not_sent_any_more_when_the_lease_has_ended(rig: Rig) -> None:
@@ -130,7 +130,7 @@ def test_a_release_is_not_sent_any_more_when_the_lease_has_ended(rig: Rig) -> No
     rig.advance_ms(1002)
     node.tick()
 
-    assert node.core.is_quiet
+    assert node.is_quiet()
     node.connect()
     node.tick()
     assert not node.requests

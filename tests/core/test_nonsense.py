@@ -95,7 +95,7 @@ def recovers(node: Node, rig: Rig) -> None:
     assert all(map(node.leads, KEYS))
     node.core.stop(rig.clock.now_ns())
     rig.settle()
-    assert node.core.is_quiet
+    assert node.is_quiet()
 
 
 @pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_ACQUIRE)
@@ -129,7 +129,7 @@ def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     node.lose()
     node.connect()
     rig.settle()
-    assert node.core.is_quiet
+    assert node.is_quiet()
     assert rig.holder_of("a") is None
 
 

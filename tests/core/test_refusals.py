@@ -80,7 +80,7 @@ def test_a_refused_release_ends_by_itself(rig: Rig) -> None:
     node.core.stop(rig.clock.now_ns())
     rig.settle()
     assert node.core.take_notes() == [("release", 1, PASSING[2])]
-    assert node.core.is_quiet
+    assert node.is_quiet()
 
 
 @pytest.mark.parametrize("text", LASTING)
