@@ -35,10 +35,15 @@ LEVELS: dict[str, int] = {
     "_connect": 2,
     "_dispatch": 2,
     "_engine": 2,
+    "_loop": 2,
     "_node": 2,
+    "_pump": 2,
+    "_relay": 2,
     "election": 2,
     # The fronts.
     "__init__": 3,
+    "_front": 3,
+    "aio": 3,
     "elector": 3,
     "group": 3,
     # What people and programs touch.

@@ -174,7 +174,8 @@ class ThreadDispatcher(Generic[T]):
         while (subject := self._mailbox.take(key)) is not None:
             try:
                 self._tell(subject)
-            except Exception as cause:
+            # Also SystemExit and its like: there is nothing here for them to end.
+            except BaseException as cause:
                 self._logger.exception("a callback failed for election %r", key)
                 self.put_error(callback_error(key, cause))
 
@@ -190,11 +191,11 @@ class ThreadDispatcher(Generic[T]):
                 error = self._errors.popleft()
             try:
                 self._tell_error(error)
-            except Exception:
+            except BaseException:
                 self._logger.exception("on_error failed")
 
 
-def callback_error(key: Hashable, cause: Exception) -> CallbackError:
+def callback_error(key: Hashable, cause: BaseException) -> CallbackError:
     """Return the error that says that a callback raised `cause`."""
     error = CallbackError(f"a callback failed for election {key!r}: {cause!r}")
     error.__cause__ = cause

@@ -101,7 +101,7 @@ def encode_key(key: str | bytes) -> bytes:
         ConfigError: for a key that is empty, too long, or neither text nor bytes.
     """
     if isinstance(key, str):
-        raw = key.encode("utf-8", "surrogateescape")
+        raw = _encode("a key", key)
     elif isinstance(key, bytes):
         raw = key
     else:
@@ -125,7 +125,7 @@ def check_prefix(prefix: str) -> bytes:
         raise ConfigError(f"prefix must be str, not {type(prefix).__name__}")
     if "{" in prefix or "}" in prefix:
         raise ConfigError(f"prefix must hold no braces (they mark the bucket): {prefix!r}")
-    raw = prefix.encode("utf-8", "surrogateescape")
+    raw = _encode("prefix", prefix)
     _check_length("prefix", raw)
     return raw
 
@@ -140,8 +140,15 @@ def check_node_id(node_id: str) -> str:
         raise ConfigError(f"node_id must be str, not {type(node_id).__name__}")
     if "/" in node_id or _CONTROL.search(node_id):
         raise ConfigError(f"node_id must hold no '/' and no control characters: {node_id!r}")
-    _check_length("node_id", node_id.encode("utf-8", "surrogateescape"))
+    _check_length("node_id", _encode("node_id", node_id))
     return node_id
+
+
+def _encode(what: str, text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{what} must be text that has a UTF-8 form: {text!r}") from error
 
 
 def _check_length(what: str, raw: bytes) -> None:

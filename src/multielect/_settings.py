@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import secrets
@@ -140,9 +141,12 @@ def _margin_ns(margin: float | None, ttl_ns: int) -> int:
 
 
 def _seconds(what: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{what} must be a number of seconds, not {value!r}")
-    return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            seconds = float(value)
+            if math.isfinite(seconds):
+                return seconds
+    raise ConfigError(f"{what} must be a number of seconds, not {value!r}")
 
 
 def _count(what: str, value: int, most: int) -> int:

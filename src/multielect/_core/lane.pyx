@@ -27,6 +27,7 @@ from .terms cimport ACQUIRE, REFRESH, RELEASE, REQUESTS
 cdef enum:
     WHOLE = 1
     MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
+    LONGEST_WAIT_MS = 86_400_000        # what acquire.lua says of a lease at most
 
 cdef enum:
     NOT_OURS = 1
@@ -287,7 +288,7 @@ cdef class Lane:
         cdef Value value
         cdef Entry *entry
         cdef int64_t jitter_ns = 1_000_000 + self.terms.random_below(self.terms.jitter_ns)
-        cdef int64_t rival, again_ns
+        cdef int64_t rival, remaining_ms, again_ns
         cdef uint32_t i
         for i in range(batch.count):
             entry = &batch.entries[i]
@@ -305,9 +306,12 @@ cdef class Lane:
                 self.terms.won(entry.number, value.number, batch.sent_ns, now_ns)
             else:
                 rival = (-value.number) % 256 - 1
+                remaining_ms = (-value.number) // 256
                 if not 0 <= rival < rivals.count:
                     return self._nonsense(b"an outcome names no holder")
-                again_ns = now_ns + (-value.number) // 256 * 1_000_000 + jitter_ns
+                if remaining_ms > LONGEST_WAIT_MS:
+                    return self._nonsense(b"a lease lasts longer than the script says of any")
+                again_ns = now_ns + remaining_ms * 1_000_000 + jitter_ns
                 if rivals.silent[rival] and again_ns > now_ns + self.terms.refresh_ns:
                     again_ns = now_ns + self.terms.refresh_ns
                 self.terms.contested(entry.number, rivals.places[rival], again_ns)

@@ -52,7 +52,7 @@ cdef struct Slot:
     uint16_t key_length
     uint16_t bucket
     uint8_t state
-    uint8_t in_flight       # a refresh has been sent and not answered
+    uint8_t woken           # set free, or so they say, while an acquire was in flight
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
     uint8_t events_waiting  # how many events of it have not been taken

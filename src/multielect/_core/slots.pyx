@@ -106,7 +106,7 @@ cdef class Slots:
         slot.links[TIMER].list = NONE
         slot.links[QUEUE].list = NONE
         slot.due_ns = 0
-        slot.in_flight = 0
+        slot.woken = 0
         slot.unwanted = 0
         slot.forgotten = 0
         store_i64(&slot.epoch, 0)

@@ -171,14 +171,19 @@ cdef class Terms:
         if self._is_stalled(number, now_ns):
             return self._demote(number, STALLED, now_ns)
         self.schedule.set_timer(number, slot.deadline_ns)
-        if not slot.in_flight and not self.schedule.is_queued(number):
-            self.schedule.enqueue(REFRESHES, number)
+        self.schedule.enqueue(REFRESHES, number)
         return 0
 
     cdef int wake(self, const char *key, size_t length) except -1 nogil:
         """An election was set free: stand for it at once."""
         cdef uint32_t number = self.slots.find(key, length)
-        if (number != NONE and self.slots.at(number).state == WAITING
+        if number == NONE:
+            return 0
+        if self.slots.at(number).state == ASKING:
+            # Where announcements have a connection of their own, this one may have
+            # overtaken the answer that another leads.
+            self.slots.at(number).woken = 1
+        elif (self.slots.at(number).state == WAITING
                 and not self.schedule.is_queued(number)):
             self.schedule.cancel_timer(number)
             self.schedule.enqueue(ACQUIRES, number)
@@ -234,7 +239,6 @@ cdef class Terms:
                 self._demote(number[0], STALLED, now_ns)
                 continue
             self.schedule.dequeue(number[0])
-            self.slots.at(number[0]).in_flight = 1
             return 1
 
     cdef int next_release(self, uint32_t *number) except -1 nogil:
@@ -282,7 +286,7 @@ cdef class Terms:
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil:
         """Another holds the lease; it ends no later than `again_ns`."""
         self._see_holder(number, holder)
-        return self.not_acquired(number, again_ns)
+        return self.not_acquired(number, 0 if self.slots.at(number).woken else again_ns)
 
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil:
         """The acquire failed or was lost; stand again at `again_ns`, or at once if 0."""
@@ -298,7 +302,6 @@ cdef class Terms:
     cdef int refreshed(self, uint32_t number, int64_t sent_ns, int64_t now_ns) except -1 nogil:
         """The server extended the lease; it counts if the term is not over by now."""
         cdef Slot *slot = self.slots.at(number)
-        slot.in_flight = 0
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
@@ -317,7 +320,6 @@ cdef class Terms:
                            int64_t again_ns) except -1 nogil:
         """The refresh failed or was lost: the old deadline stands; try again at `again_ns`."""
         cdef Slot *slot = self.slots.at(number)
-        slot.in_flight = 0
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         if again_ns <= now_ns:
@@ -353,7 +355,7 @@ cdef class Terms:
         self.population[state] += 1
         slot.state = state
         slot.serial += 1
-        slot.in_flight = 0
+        slot.woken = 0
         slot.unwanted = 0
         return 0
 

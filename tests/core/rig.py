@@ -1,0 +1,271 @@
+"""Cores on one manual clock, against a model of Redis: the stage of all tests of the core.
+
+Rules of this file:
+    * Nothing happens by itself. What a core sends waits until the test lets the server run
+      it, and what the server answers waits until the test delivers it.
+    * `settle` and `run_ms` play an engine on a network without delay.
+    * Every loop ends: one that does not is a failed test.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from multielect._clock import ManualClock
+from multielect._core.core import Core
+from multielect._core.seat import Seat
+from multielect._keys import KeyLayout, group_layout
+from multielect._scripts import WITH_FLAGS
+from multielect.election import DemotionReason
+
+from .redis_model import RedisModel
+from .resp import Push, encode, parse_commands
+
+MS = 1_000_000
+WHEEL_TICK_NS = 1 << 20
+DUE_MS = 335  # a third of a TTL of one second, and one tick of the wheel: a refresh is due
+MOST_ROUNDS = 10_000
+
+LAYOUT = group_layout("rig", 16)
+
+
+class Happening(NamedTuple):
+    """A term begun (`reason` None) or ended, as the core told it."""
+
+    key: str
+    epoch: int
+    reason: DemotionReason | None
+    at_ns: int
+
+
+class Node:
+    """One core and its connection, taken step by step."""
+
+    def __init__(
+        self,
+        server: RedisModel,
+        *,
+        holder: str,
+        ttl_ms: int,
+        margin_ms: int,
+        layout: KeyLayout = LAYOUT,
+        epochs: str = "time",
+        max_leases: int = 0xFFFF_FFFF,
+        batch_keys: int = 250,
+        seed: int = 1,
+    ) -> None:
+        self.server = server
+        self.clock = server.clock
+        self.holder = holder.encode()
+        self.layout = layout
+        self.core = Core(
+            now_ns=self.clock.now_ns(),
+            ttl_ns=ttl_ms * MS,
+            margin_ns=margin_ms * MS,
+            heads=layout.heads,
+            separator=layout.separator,
+            holder=self.holder,
+            channel=layout.channel,
+            epochs=epochs.encode(),
+            max_leases=max_leases,
+            batch_keys=batch_keys,
+            seed=seed,
+        )
+        self.happenings: list[Happening] = []
+        self.requests: deque[list[bytes]] = deque()
+        self.replies: deque[bytes] = deque()
+        self.is_connected = False
+
+    # ---- elections
+
+    def add(self, *keys: str) -> None:
+        for key in keys:
+            self.core.add(key.encode(), self.layout.bucket(key.encode()))
+
+    def number(self, key: str) -> int:
+        return self.place(key)[0]
+
+    def place(self, key: str) -> tuple[int, int]:
+        """The number and the generation of an election's slot."""
+        place = self.core.find(key.encode())
+        assert place is not None, f"there is no election {key!r}"
+        return place
+
+    def seat(self, key: str, term_epoch: int = 0) -> Seat:
+        return Seat(self.core.terms.slots, self.clock, *self.place(key), term_epoch)
+
+    def leads(self, key: str) -> bool:
+        return self.seat(key).is_leader
+
+    def remove(self, key: str) -> None:
+        assert self.core.remove(key.encode(), self.clock.now_ns()), f"there is no {key!r}"
+
+    def resign(self, key: str, epoch: int = 0) -> bool:
+        return self.core.resign(*self.place(key), epoch, self.clock.now_ns())
+
+    def campaign(self, key: str) -> None:
+        self.core.campaign(*self.place(key))
+
+    def seen_leader(self, key: str) -> bytes | None:
+        return self.core.leader(*self.place(key))
+
+    # ---- the connection
+
+    def connect(self) -> None:
+        self.is_connected = True
+        self.server.subscribers.append((self.layout.channel, self._hear))
+        self.core.connection_made(WITH_FLAGS)
+
+    def lose(self) -> None:
+        """Lose the connection, with all that is on its way."""
+        self.is_connected = False
+        self.server.subscribers.remove((self.layout.channel, self._hear))
+        self.requests.clear()
+        self.replies.clear()
+        self.core.connection_lost(self.clock.now_ns())
+        self.take()
+
+    def tick(self) -> None:
+        """Tick, and put what is to be sent on its way."""
+        self.core.tick(self.clock.now_ns())
+        self.requests.extend(parse_commands(self.take_outgoing()))
+        self.take()
+
+    def take_outgoing(self) -> bytes:
+        with memoryview(self.core.outgoing) as waiting:
+            data = bytes(waiting)
+        self.core.sent(len(data))
+        return data
+
+    def serve(self, most: int = MOST_ROUNDS) -> int:
+        """Let the server run what has been sent. Returns how many batches."""
+        served = 0
+        while self.requests and served < most:
+            self.replies.append(encode(self.server.call(self.requests.popleft())))
+            served += 1
+        return served
+
+    def deliver(self, most: int = MOST_ROUNDS) -> int:
+        """Let the core have what the server answered and pushed. Returns how many frames."""
+        delivered = 0
+        while self.replies and delivered < most:
+            self.core.receive(self.replies.popleft(), self.clock.now_ns())
+            delivered += 1
+        self.take()
+        return delivered
+
+    def exchange(self) -> None:
+        """One tick, and all that it asks is answered."""
+        self.tick()
+        self.serve()
+        self.deliver()
+
+    def take(self) -> None:
+        """Take the events there are."""
+        while events := self.core.take_events():
+            for key, _, _, epoch, reason, at_ns in events:
+                why = DemotionReason(reason) if reason else None
+                self.happenings.append(Happening(key.decode(), epoch, why, at_ns))
+
+    def next_tick_ns(self) -> int:
+        return self.core.next_tick_ns(self.clock.now_ns())
+
+    def oldest_sent_ns(self) -> int | None:
+        return self.core.oldest_sent_ns
+
+    def is_refused(self) -> bool:
+        return self.core.is_refused
+
+    def is_quiet(self) -> bool:
+        return self.core.is_quiet
+
+    def told(self, key: str) -> list[DemotionReason | None]:
+        """Return what became of one election's terms: None for each that began."""
+        return [happening.reason for happening in self.happenings if happening.key == key]
+
+    def counted(self, what: str) -> int:
+        return self.core.counters[what]
+
+    def _hear(self, push: Push) -> None:
+        self.replies.append(encode(push))
+
+
+class Rig:
+    """A server and the nodes that stand for its elections."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.server = RedisModel(self.clock)
+        self.nodes: list[Node] = []
+
+    def node(
+        self,
+        *keys: str,
+        holder: str | None = None,
+        ttl_ms: int = 1000,
+        margin_ms: int = 100,
+        epochs: str = "time",
+        max_leases: int = 0xFFFF_FFFF,
+        batch_keys: int = 250,
+    ) -> Node:
+        """Return a node that is connected, stands for `keys` and has asked for nothing yet."""
+        name = holder or f"node-{len(self.nodes)}/incarnation"
+        node = Node(
+            self.server,
+            holder=name,
+            ttl_ms=ttl_ms,
+            margin_ms=margin_ms,
+            epochs=epochs,
+            max_leases=max_leases,
+            batch_keys=batch_keys,
+            seed=len(self.nodes) + 1,
+        )
+        self.nodes.append(node)
+        node.add(*keys)
+        node.core.start()
+        node.connect()
+        return node
+
+    def leader(self, *keys: str, ttl_ms: int = 1000, margin_ms: int = 100) -> Node:
+        """Return a node that leads `keys`."""
+        node = self.node(*keys, ttl_ms=ttl_ms, margin_ms=margin_ms)
+        node.exchange()
+        assert all(node.leads(key) for key in keys)
+        return node
+
+    def settle(self) -> None:
+        """Let everything happen that happens at this instant."""
+        for _ in range(MOST_ROUNDS):
+            for node in self.nodes:
+                node.tick()
+            moved = sum(node.serve() for node in self.nodes)
+            if not moved + sum(node.deliver() for node in self.nodes):
+                return
+        raise AssertionError("the nodes do not come to rest")
+
+    def advance_ms(self, step_ms: float) -> None:
+        """Move the clock; nothing else happens."""
+        self.clock.advance_ns(round(step_ms * MS))
+
+    def run_ms(self, span_ms: float) -> None:
+        """Play the time from now on, each node ticking when it asked to be ticked."""
+        until_ns = self.clock.now_ns() + round(span_ms * MS)
+        while True:
+            self.settle()
+            now_ns = self.clock.now_ns()
+            if now_ns >= until_ns:
+                return
+            # At least one step of the wheel, as an engine that polls by the millisecond.
+            next_ns = max(min(node.next_tick_ns() for node in self.nodes), now_ns + 1)
+            self.clock.advance_ns(min(next_ns, until_ns) - now_ns)
+
+    def leader_key(self, key: str) -> bytes:
+        return LAYOUT.leader_key(key.encode())
+
+    def epoch_key(self, key: str) -> bytes:
+        return LAYOUT.epoch_key(key.encode())
+
+    def holder_of(self, key: str) -> bytes | None:
+        """Return whose lease the server holds."""
+        return self.server.get(self.leader_key(key))

@@ -1,0 +1,174 @@
+"""A server that makes no sense costs its connection, and nothing else: no memory, no election."""
+
+from __future__ import annotations
+
+import pytest
+
+from multielect.errors import ProtocolError
+
+from .rig import DUE_MS, Node, Rig
+
+KEYS = ("a", "b", "c")
+
+NO_PROTOCOL = [
+    b"\r\n",
+    b"\n",
+    b"hello\r\n",
+    b"HTTP/1.1 400 Bad Request\r\n",
+    b"\x00\x00\x00\x00",
+    b"\x16\x03\x01\x02\x00",
+    b"*x\r\n",
+    b"*\r\n",
+    b"*-2\r\n",
+    b"*1\n",
+    b":\r\n",
+    b":1x\r\n",
+    b":--1\r\n",
+    b":1234567890123456789\r\n",
+    b"$-2\r\n",
+    b"$3\r\nabcde",
+    b"$3\r\nabc\r ",
+    b"_x\r\n",
+    b"%-1\r\n",
+    b">-1\r\n",
+    b"$16777217\r\n",
+    b"*1048577\r\n",
+    b"*9999999999999999999\r\n",
+    b"%600000\r\n" * 2,
+]
+
+NO_ANSWER = [
+    b"+OK\r\n",
+    b":1\r\n",
+    b"_\r\n",
+    b"$-1\r\n",
+    b"*-1\r\n",
+    b"*0\r\n",
+    b"%1\r\n+a\r\n:1\r\n",
+    b"*1\r\n+time\r\n",
+    b"*1\r\n*1\r\n:1\r\n",
+]
+
+NO_ACQUIRE = [
+    b"*1\r\n:1\r\n",
+    b"*4\r\n:1\r\n*0\r\n:1\r\n:2\r\n",
+    b"*6\r\n:1\r\n*0\r\n:1\r\n:2\r\n:3\r\n:4\r\n",
+    b"*5\r\n:1\r\n:0\r\n:1\r\n:2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*-1\r\n:1\r\n:2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*1\r\n:1\r\n:1\r\n:2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*1\r\n$-1\r\n:1\r\n:2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*4\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n:1\r\n:2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*0\r\n:0\r\n:2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*0\r\n:1\r\n$1\r\n2\r\n:3\r\n",
+    b"*5\r\n:1\r\n*0\r\n:1\r\n:2\r\n*0\r\n",
+    b"*5\r\n:1\r\n*0\r\n:1\r\n:2\r\n:-256000\r\n",
+    b"*5\r\n:1\r\n*0\r\n:1\r\n:2\r\n:-256001\r\n",
+    b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-256002\r\n",
+    b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-%d\r\n" % (86_400_001 * 256 + 1),
+    b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-999999999999999745\r\n",
+]
+
+NO_REFRESH = [
+    b"*1\r\n:1\r\n",
+    b"*2\r\n:1\r\n*0\r\n",
+    b"*4\r\n:1\r\n*0\r\n*0\r\n*0\r\n",
+    b"*3\r\n:1\r\n:0\r\n*0\r\n",
+    b"*3\r\n:1\r\n*0\r\n:0\r\n",
+    b"*3\r\n:1\r\n*1\r\n:0\r\n*0\r\n",
+    b"*3\r\n:1\r\n*1\r\n:4\r\n*0\r\n",
+    b"*3\r\n:1\r\n*1\r\n:-1\r\n*0\r\n",
+    b"*3\r\n:1\r\n*1\r\n$1\r\n1\r\n*0\r\n",
+    b"*3\r\n:1\r\n*1\r\n*0\r\n*0\r\n",
+    b"*3\r\n:1\r\n*0\r\n*1\r\n:1\r\n",
+    b"*3\r\n:1\r\n*0\r\n*2\r\n:1\r\n:2\r\n",
+    b"*3\r\n:1\r\n*0\r\n*2\r\n:9\r\n-ERR\r\n",
+]
+
+
+def recovers(node: Node, rig: Rig) -> None:
+    """See that the node leads everything on its next connection, once."""
+    node.lose()
+    node.connect()
+    rig.settle()
+    assert [key for key in KEYS if node.leads(key)] == list(KEYS)
+    rig.run_ms(3000)
+    assert all(map(node.leads, KEYS))
+    node.core.stop(rig.clock.now_ns())
+    rig.settle()
+    assert node.is_quiet()
+
+
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_ACQUIRE)
+def test_no_answer_to_an_acquire(rig: Rig, reply: bytes) -> None:
+    node = rig.node(*KEYS)
+    node.tick()
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        node.core.receive(reply, rig.clock.now_ns())
+    recovers(node, rig)
+
+
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_REFRESH)
+def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
+    node = rig.leader(*KEYS)
+    rig.advance_ms(DUE_MS)
+    node.tick()
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        node.core.receive(reply, rig.clock.now_ns())
+    assert all(map(node.leads, KEYS)), "unknown outcome: the old deadline stands"
+    recovers(node, rig)
+    assert node.told("a")[:1] == [None]
+
+
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER)
+def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
+    node = rig.leader(*KEYS)
+    node.core.stop(rig.clock.now_ns())
+    node.tick()
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        node.core.receive(reply, rig.clock.now_ns())
+    node.lose()
+    node.connect()
+    rig.settle()
+    assert node.is_quiet()
+    assert rig.holder_of("a") is None
+
+
+@pytest.mark.parametrize("reply", [b"+OK\r\n", b"*3\r\n:1\r\n*0\r\n*0\r\n", b"-ERR no\r\n"])
+def test_an_answer_to_nothing(rig: Rig, reply: bytes) -> None:
+    node = rig.leader(*KEYS)
+    with pytest.raises(ProtocolError, match="nothing had been asked"):
+        node.core.receive(reply, rig.clock.now_ns())
+    recovers(node, rig)
+
+
+@pytest.mark.parametrize("data", NO_PROTOCOL)
+def test_announcements_that_are_no_protocol(rig: Rig, data: bytes) -> None:
+    node = rig.leader(*KEYS)
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        node.core.receive_announcements(data)
+    recovers(node, rig)
+
+
+ENDLESS = {
+    "line": (b"+", b"x" * 4096),
+    "numbers": (b"*1000000\r\n", b":1\r\n" * 1000),
+    "strings": (b"*1000000\r\n", b"$1000\r\n%s\r\n" % (b"x" * 1000)),
+    "nested": (b"", b"*1000\r\n" * 1000),
+    "attributes": (b"", b"|1\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_a_frame_without_an_end_is_cut_off(rig: Rig, what: str) -> None:
+    node = rig.leader(*KEYS)
+    head, more = ENDLESS[what]
+    fed = len(head)
+    if head:
+        node.core.receive(head, rig.clock.now_ns())
+    with pytest.raises(ProtocolError):  # noqa: PT012
+        while fed < 40_000_000:
+            piece = more * max(1, 65_536 // len(more))
+            node.core.receive(piece, rig.clock.now_ns())
+            fed += len(piece)
+    assert fed <= 17_000_000
+    recovers(node, rig)

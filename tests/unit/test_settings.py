@@ -1,0 +1,130 @@
+"""A node's settings: what they become, and what each refusal says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from multielect import generate_node_id
+from multielect._keys import check_node_id
+from multielect._settings import Settings, checked_timeout
+from multielect.errors import ConfigError
+
+MS = 1_000_000
+
+
+def checked(**given: Any) -> Settings:
+    return Settings.checked(**{"node_id": "n", "ttl": 10.0, "margin": None, **given})
+
+
+def test_the_defaults() -> None:
+    settings = checked()
+    assert settings.ttl_ns == 10_000 * MS
+    assert settings.margin_ns == 1000 * MS
+    assert settings.max_leases == 0xFFFF_FFFF
+    assert settings.epochs == "time"
+
+
+@pytest.mark.parametrize(
+    ("ttl", "ttl_ms"), [(0.1, 100), (7, 7000), (0.1234567, 123), (7 * 86_400, 604_800_000)]
+)
+def test_a_ttl_is_kept_in_whole_milliseconds(ttl: float, ttl_ms: int) -> None:
+    assert checked(ttl=ttl).ttl_ns == ttl_ms * MS
+
+
+@pytest.mark.parametrize(
+    ("ttl", "margin", "margin_ms"),
+    [(0.1, None, 20), (0.2, None, 20), (0.3, None, 30), (1, 0, 0), (1, 0.5, 500), (1, 0.001, 1)],
+)
+def test_the_margin_is_a_tenth_and_no_less_than_20_ms(
+    ttl: float, margin: float | None, margin_ms: int
+) -> None:
+    assert checked(ttl=ttl, margin=margin).margin_ns == margin_ms * MS
+
+
+@pytest.mark.parametrize("ttl", [0.0999, 0, -1, 604_800.1])
+def test_a_ttl_out_of_bounds_is_refused(ttl: float) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"from 0.1 to 604800 seconds, not {ttl!r}")):
+        checked(ttl=ttl)
+
+
+TOO_LARGE_FOR_A_FLOAT = pytest.param(10**400, id="10^400")
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), "10", None, True, TOO_LARGE_FOR_A_FLOAT]
+)
+def test_a_ttl_that_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="ttl must be a number of seconds"):
+        checked(ttl=value)
+
+
+@pytest.mark.parametrize("margin", [-0.001, 0.501, 3])
+def test_a_margin_out_of_bounds_is_refused(margin: float) -> None:
+    with pytest.raises(ConfigError, match=r"from 0 to half of the ttl \(0.5 seconds\)"):
+        checked(ttl=1, margin=margin)
+
+
+@pytest.mark.parametrize("margin", [float("nan"), "0.1", False])
+def test_a_margin_that_is_no_number_is_refused(margin: object) -> None:
+    with pytest.raises(ConfigError, match="margin must be a number of seconds"):
+        checked(margin=margin)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", 2**32])
+def test_a_bad_number_of_leases_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="max_leases must be a whole number from 1 to 4294967295"):
+        checked(max_leases=value)
+
+
+@pytest.mark.parametrize("value", [0, 1001, None])
+def test_a_bad_number_of_threads_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="callback_threads must be a whole number from 1 to 1000"):
+        checked(callback_threads=value)
+
+
+@pytest.mark.parametrize("epochs", ["TIME", None, [], 1])
+def test_a_bad_kind_of_epochs_is_refused(epochs: object) -> None:
+    with pytest.raises(ConfigError, match="'time' or 'counter'"):
+        checked(epochs=epochs)
+
+
+def test_a_bad_node_id_is_refused() -> None:
+    with pytest.raises(ConfigError, match="node_id"):
+        checked(node_id="a/b")
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001])
+def test_a_negative_timeout_is_refused(timeout: float) -> None:
+    with pytest.raises(ConfigError, match="must not be negative"):
+        checked_timeout(timeout)
+
+
+@pytest.mark.parametrize("timeout", ["1", None, float("nan")])
+def test_a_timeout_that_is_no_number_is_refused(timeout: Any) -> None:
+    with pytest.raises(ConfigError, match="timeout must be a number of seconds"):
+        checked_timeout(timeout)
+
+
+def test_a_refusal_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        checked(ttl=0)
+
+
+@pytest.mark.parametrize("hostname", ["web-7.example", "", "a/b\nc", "ж" * 300, "x" * 300])
+def test_a_generated_node_id_is_allowed_and_unique(
+    monkeypatch: pytest.MonkeyPatch, hostname: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: hostname)
+    first, second = generate_node_id(), generate_node_id()
+    assert first != second
+    assert check_node_id(first) == first
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,200}-[0-9a-f]{8}", first)
+
+
+def test_a_generated_node_id_begins_with_the_hostname(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "web-7.example")
+    assert generate_node_id().startswith("web-7.example-")
+    assert checked(node_id=None).node_id.startswith("web-7.example-")
