@@ -129,8 +129,12 @@ class Node:
     def tick(self) -> None:
         """Tick, and put what is to be sent on its way."""
         self.core.tick(self.clock.now_ns())
-        self.requests.extend(parse_commands(self.take_outgoing()))
+        self.send()
         self.take()
+
+    def send(self) -> None:
+        """Put what is to be sent on its way."""
+        self.requests.extend(parse_commands(self.take_outgoing()))
 
     def take_outgoing(self) -> bytes:
         with memoryview(self.core.outgoing) as waiting:

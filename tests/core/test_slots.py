@@ -162,6 +162,7 @@ def test_fifty_thousand_elections_are_all_found() -> None:
     core.take_events()
     assert all(core.find(key) is None for key in gone)
     assert {key: core.find(key) for key in places} == places
+    assert sorted(core.list_keys()) == sorted(places)
 
 
 def test_elections_are_added_before_and_after_the_start() -> None:

@@ -1,0 +1,66 @@
+"""However long nobody takes the events, few wait for one election, and what is told is true."""
+
+from __future__ import annotations
+
+import random
+
+from multielect.election import DemotionReason
+
+from .rig import Happening, Node, Rig
+from .simulation import check_pairs
+
+KEYS = [f"k{n}" for n in range(50)]
+
+
+def turn(node: Node, key: str) -> None:
+    """Begin a term and end one, and take no events."""
+    now_ns = node.clock.now_ns()
+    assert node.core.resign(*node.place(key), 0, now_ns)
+    node.core.campaign(*node.place(key))
+    exchange(node)
+    exchange(node)
+
+
+def exchange(node: Node) -> None:
+    """Let the core have answers, and leave its events alone."""
+    node.core.tick(node.clock.now_ns())
+    node.send()
+    node.serve()
+    while node.replies:
+        node.core.receive(node.replies.popleft(), node.clock.now_ns())
+
+
+def test_no_more_than_three_wait_for_one_election(rig: Rig) -> None:
+    node = rig.node("a", "b", epochs="counter")
+    exchange(node)
+    for _ in range(500):
+        turn(node, "a")
+    node.take()
+
+    assert [happening[1:3] for happening in node.happenings if happening.key == "a"] == [
+        (1, None),
+        (1, DemotionReason.RESIGNED),
+        (501, None),
+    ]
+    assert node.told("b") == [None]
+    assert node.counted("elected") == 502, "what is not told is counted"
+
+
+def test_what_is_told_comes_in_pairs_whenever_it_is_taken(rig: Rig) -> None:
+    chance = random.Random(5)
+    node = rig.node(*KEYS, epochs="counter")
+    exchange(node)
+    told: dict[str, list[Happening]] = {}
+    for _ in range(3000):
+        turn(node, chance.choice(KEYS))
+        if chance.random() < 0.02:
+            node.take()
+    node.take()
+    check_pairs(node.happenings)
+    for happening in node.happenings:
+        told.setdefault(happening.key, []).append(happening)
+    for key in KEYS:
+        assert told[key][-1].reason is None
+        assert told[key][-1].epoch == node.seat(key).epoch
+        epochs = [happening.epoch for happening in told[key]]
+        assert epochs == sorted(epochs)
