@@ -16,13 +16,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from .errors import CallbackError, MultielectError
 
 MOST_ERRORS = 100
+
+_PATIENCE_S = 0.002
+"""A callback that takes longer is slow, and has others help."""
 
 T = TypeVar("T")
 
@@ -43,8 +45,8 @@ class Dispatcher(Protocol[T]):
     is_listening: bool
     """Whether anybody wants to be told of happenings."""
 
-    def put(self, happening: Happening[T]) -> None:
-        """Have a happening told after all earlier ones of its key. Any thread."""
+    def put(self, *happenings: Happening[T]) -> None:
+        """Have happenings told, each after all earlier ones of its key. Any thread."""
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
@@ -103,7 +105,13 @@ class Mailbox(Generic[T]):
 
 
 class ThreadDispatcher(Generic[T]):
-    """Runs `tell` for each happening and `tell_error` for each error, on threads of its own."""
+    """Runs `tell` for each happening and `tell_error` for each error, on threads of its own.
+
+    Threads are made when they are needed, up to `threads`. Callbacks that are quick are told
+    by one thread, as more would only contend for the GIL; one that is slow or blocks has
+    others come to help. The threads are daemons: a callback that never returns does not keep
+    the interpreter from ending.
+    """
 
     def __init__(
         self,
@@ -114,36 +122,50 @@ class ThreadDispatcher(Generic[T]):
         name: str,
         logger: logging.Logger,
     ) -> None:
-        """Make the threads when they are first needed."""
+        """Keep what to call; there are no threads yet."""
         self.is_listening = tell is not None
         self._tell = tell or (lambda _: None)
         self._tell_error = tell_error
         self._logger = logger
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._most_threads = threads
+        self._name = name
         self._mailbox: Mailbox[T] = Mailbox()
-        self._errors_lock = threading.Lock()
-        self._errors_told = threading.Condition(self._errors_lock)
         self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
+        # Keys that have something to tell and no reader; None stands for the errors.
+        self._ready: deque[Hashable] = deque()
+        self._lock = threading.Lock()
+        self._called = threading.Condition(self._lock)
+        self._errors_told = threading.Condition(self._lock)
+        self._threads = 0
+        self._idle = 0
+        self._working = 0
+        self._wanted = 1
+        self._told = 0
+        self._is_watched = False
         self._telling_errors = False
         self._closed = False
         self._inside = threading.local()
 
-    def put(self, happening: Happening[T]) -> None:
-        """Have a happening told after all earlier ones of its key. Any thread."""
-        if self.is_listening and not self._closed and self._mailbox.put(happening):
-            self._run(self._work, happening.key)
+    def put(self, *happenings: Happening[T]) -> None:
+        """Have happenings told, each after all earlier ones of its key. Any thread."""
+        if not self.is_listening or self._closed:
+            return
+        begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+        with self._lock:
+            self._ready.extend(begun)
+            self._call()
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
         self._logger.warning("%s", error)
         if self._tell_error is None or self._closed:
             return
-        with self._errors_lock:
+        with self._lock:
             self._errors.append(error)
-            begins = not self._telling_errors
-            self._telling_errors = True
-        if begins:
-            self._run(self._work_errors)
+            if not self._telling_errors:
+                self._telling_errors = True
+                self._ready.append(None)
+                self._call()
 
     def close(self, timeout_s: float) -> bool:
         """Take nothing more, and wait for what waits. Returns whether all was told.
@@ -154,23 +176,82 @@ class ThreadDispatcher(Generic[T]):
         told = False
         if not getattr(self._inside, "callback", False):
             told = self._mailbox.wait_until_empty(timeout_s)
-            with self._errors_lock:
+            with self._lock:
                 left_s = max(0.0, until - time.monotonic())
                 told &= self._errors_told.wait_for(lambda: not self._telling_errors, left_s)
-        self._closed = True
-        self._pool.shutdown(wait=False)
+        with self._lock:
+            self._closed = True
+            self._called.notify_all()
         return told
 
-    def _run(self, work: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._pool.submit(work, *arguments)
-        except RuntimeError:
-            # The interpreter is ending and takes no more work for its threads: better told
-            # on this one than not at all.
-            work(*arguments)
+    # ---- the threads, and what is done with the lock held
 
-    def _work(self, key: Hashable) -> None:
+    def _call(self) -> None:
+        """Have one thread more look whether it should work, or watch those who do."""
+        if not self._ready or (self._working >= self._wanted and self._is_watched):
+            return
+        if self._idle:
+            self._called.notify()
+        elif self._threads < self._most_threads:
+            self._threads += 1
+            name = f"{self._name}-{self._threads}"
+            threading.Thread(target=self._live, name=name, daemon=True).start()
+
+    def _live(self) -> None:
         self._inside.callback = True
+        with self._lock:
+            while self._ready or not self._closed:
+                if self._ready and self._working < self._wanted:
+                    self._working += 1
+                    self._work()
+                    self._working -= 1
+                elif self._ready and not self._is_watched:
+                    self._watch()
+                else:
+                    self._wait(None)
+            self._threads -= 1
+
+    def _work(self) -> None:
+        while self._ready and self._working <= self._wanted:
+            key = self._ready.popleft()
+            self._call()
+            self._lock.release()
+            began = time.monotonic()
+            try:
+                self._work_on(key)
+            finally:
+                took_s = time.monotonic() - began
+                self._lock.acquire()
+            self._told += 1
+            if took_s > _PATIENCE_S:
+                self._want_more()
+        if not self._ready:
+            self._wanted = 1
+
+    def _watch(self) -> None:
+        """See whether those at work get anywhere, and have them helped if not."""
+        self._is_watched = True
+        told = self._told
+        was_called = self._wait(_PATIENCE_S)
+        self._is_watched = False
+        if not was_called and self._told == told:
+            self._want_more()
+
+    def _want_more(self) -> None:
+        self._wanted = min(self._wanted + 1, self._most_threads)
+        self._call()
+
+    def _wait(self, timeout_s: float | None) -> bool:
+        self._idle += 1
+        try:
+            return self._called.wait(timeout_s)
+        finally:
+            self._idle -= 1
+
+    def _work_on(self, key: Hashable) -> None:
+        if key is None:
+            self._work_on_errors()
+            return
         while (subject := self._mailbox.take(key)) is not None:
             try:
                 self._tell(subject)
@@ -179,11 +260,10 @@ class ThreadDispatcher(Generic[T]):
                 self._logger.exception("a callback failed for election %r", key)
                 self.put_error(callback_error(key, cause))
 
-    def _work_errors(self) -> None:
-        self._inside.callback = True
+    def _work_on_errors(self) -> None:
         assert self._tell_error is not None
         while True:
-            with self._errors_lock:
+            with self._lock:
                 if not self._errors:
                     self._telling_errors = False
                     self._errors_told.notify_all()

@@ -111,15 +111,18 @@ class LoopDispatcher:
 
     # ---- any thread
 
-    def put(self, happening: Happening[Term]) -> None:
-        """Have a happening told after all earlier ones of its key."""
+    def put(self, *happenings: Happening[Term]) -> None:
+        """Have happenings told, each after all earlier ones of its key."""
         if self._closed:
             return
-        if (self._on_elected or self._on_demoted) and self._mailbox.put(happening):
-            self._call(self._begin, happening.key)
+        if self._on_elected or self._on_demoted:
+            begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+            if begun:
+                self._call(self._begin, begun)
         for reader in tuple(self._readers):
-            if reader.mailbox.put(happening):
-                reader.ready.append(happening.key)
+            begun = [happening.key for happening in happenings if reader.mailbox.put(happening)]
+            if begun:
+                reader.ready.extend(begun)
                 self._call(reader.arrived.set)
 
     def put_error(self, error: MultielectError) -> None:
@@ -158,8 +161,9 @@ class LoopDispatcher:
         for changed in self._watchers:
             changed.set()
 
-    def _begin(self, key: Hashable) -> None:
-        self._keep(asyncio.ensure_future(self._work(key)))
+    def _begin(self, keys: list[Hashable]) -> None:
+        for key in keys:
+            self._keep(asyncio.ensure_future(self._work(key)))
 
     def _begin_errors(self) -> None:
         if self._telling_errors is None or self._telling_errors.done():

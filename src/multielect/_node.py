@@ -318,18 +318,21 @@ class Node:
         self._notify()
         if not self._dispatcher.is_listening:
             return
-        for raw, number, generation, epoch, reason, at_ns in events:
-            term = Term(
-                self,
-                decode_key(raw),
-                number,
-                generation,
-                epoch,
-                began_ns=at_ns if reason == 0 else None,
-                ended_ns=at_ns if reason else None,
-                reason=DemotionReason(reason) if reason else None,
-            )
-            self._dispatcher.put(Happening(raw, epoch, reason == 0, term))
+        self._dispatcher.put(*map(self._happening, events))
+
+    def _happening(self, event: CoreEvent) -> Happening[Term]:
+        raw, number, generation, epoch, reason, at_ns = event
+        term = Term(
+            self,
+            decode_key(raw),
+            number,
+            generation,
+            epoch,
+            began_ns=at_ns if reason == 0 else None,
+            ended_ns=at_ns if reason else None,
+            reason=DemotionReason(reason) if reason else None,
+        )
+        return Happening(raw, epoch, reason == 0, term)
 
 
 _live: weakref.WeakSet[Node] = weakref.WeakSet()
