@@ -15,6 +15,7 @@ local holder, ttl_ms, by_time = ARGV[1], ARGV[2], ARGV[3] == 'time'
 local LARGEST, ONE_DAY_MS = 9007199254740991, 86400000
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%.0f', now_ms)
 
 local holders, place_of = {}, {}
 
@@ -34,20 +35,31 @@ local function led_by(other, leader_key)
   return -(remaining_ms * 256 + place)
 end
 
-local function next_epoch(epoch_key)
+local function refused(counter)
+  if not counter then return redis.error_reply('ERR epoch counter is not an integer') end
+  if counter >= LARGEST then return redis.error_reply('ERR epoch counter would overflow') end
+end
+
+local function counted(epoch_key)
   local last = redis.pcall('GET', epoch_key)
   if type(last) == 'table' then return last end
-  if last and not string.match(last, '^%-?%d+$') then
-    return redis.error_reply('ERR epoch counter is not an integer')
-  end
-  if last and tonumber(last) >= LARGEST then
-    return redis.error_reply('ERR epoch counter would overflow')
-  end
-  if not by_time then return redis.pcall('INCR', epoch_key) end
-  local epoch = math.max((tonumber(last or 0)) + 1, now_ms)
-  local set = redis.pcall('SET', epoch_key, string.format('%.0f', epoch))
+  local refusal = refused(tonumber(last or 0))
+  return refusal or redis.pcall('INCR', epoch_key)
+end
+
+local function next_epoch(epoch_key)
+  if not by_time then return counted(epoch_key) end
+  -- Almost always the time is the greater: one call sets it and tells what was there.
+  local last = redis.pcall('SET', epoch_key, now_text, 'GET')
+  if not last then return now_ms end
+  if type(last) == 'table' then return last end
+  local counter = string.match(last, '^%-?%d+$') and tonumber(last)
+  if counter and counter < now_ms then return now_ms end
+  local refusal = refused(counter)
+  local epoch_text = refusal and last or string.format('%.0f', counter + 1)
+  local set = redis.pcall('SET', epoch_key, epoch_text)
   if set.err then return set end
-  return epoch
+  return refusal or counter + 1
 end
 
 local function campaign(leader_key, epoch_key)
@@ -56,12 +68,7 @@ local function campaign(leader_key, epoch_key)
   if leader and leader ~= holder then return led_by(leader, leader_key) end
   local epoch = next_epoch(epoch_key)
   if type(epoch) == 'table' then return epoch end
-  local taken
-  if leader then
-    taken = redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)
-  else
-    taken = redis.pcall('SET', leader_key, holder, 'NX', 'PX', ttl_ms)
-  end
+  local taken = redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)
   if taken.err then return taken end
   return epoch
 end
