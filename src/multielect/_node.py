@@ -163,7 +163,8 @@ class Node:
     def check_process(self) -> None:
         """Raise `ClosedError` in a forked child, which must touch nothing of its parent's.
 
-        It may even have inherited the core's mutex as another thread was holding it.
+        It may even have inherited the core's mutex, or the condition for those who wait, as
+        another thread was holding it.
         """
         if os.getpid() != self._pid:
             raise ClosedError(
@@ -282,6 +283,7 @@ class Node:
     def wait(self, election: Standing, timeout: float | None) -> bool:
         """Wait until this node leads the election."""
         until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
+        self.check_process()
         with self._changed:
             while not self.leads_or_may(election):
                 left_s = None if until is None else until - time.monotonic()

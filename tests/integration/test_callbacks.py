@@ -1,0 +1,286 @@
+"""Promise 5: callbacks cost no lease, come in order and in pairs, and suffer alone."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import pytest
+import redis
+from tests.diary import WITHIN_S, until
+
+from multielect import CallbackError, DemotionReason, ElectionGroup, MultielectError, Term
+
+from .conftest import Stand
+from .lease import LAYOUT
+from .record import Record
+
+
+def test_callbacks_that_block_cost_no_lease(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    keys = [f"k{n}" for n in range(12)]
+    go_on = threading.Event()
+    blocked = threading.Semaphore(0)
+
+    def block(_: Term) -> None:
+        blocked.release()
+        go_on.wait(WITHIN_S)
+
+    def epochs() -> list[object]:
+        return [redis_client.get(LAYOUT.epoch_key(key.encode())) for key in keys]
+
+    group, told = stand(redis_url, *keys, ttl=0.4, callback_threads=2, on_elected=block)
+    try:
+        until(lambda: len(group.owned) == len(keys))
+        assert blocked.acquire(timeout=WITHIN_S)
+        assert blocked.acquire(timeout=WITHIN_S)
+        began = epochs()
+        refreshed = group.counters.refreshes
+        # Eight refreshes of each lease, a third of the TTL apart: more than two TTLs.
+        until(lambda: group.counters.refreshes >= refreshed + 8 * len(keys))
+        assert len(group.owned) == len(keys)
+        assert epochs() == began
+        assert group.counters.demoted == 0
+        assert not blocked.acquire(blocking=False)
+    finally:
+        go_on.set()
+    for _ in keys[2:]:
+        assert blocked.acquire(timeout=WITHIN_S)
+    assert told.entries == []
+
+
+def test_an_exception_is_logged_and_reported_and_nothing_else_suffers(
+    redis_url: str, stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Record()
+
+    def elected(term: Term) -> None:
+        told.elected(term)
+        if term.key == "bad":
+            raise ZeroDivisionError("by design")
+
+    keys = ["bad", *(f"good{n}" for n in range(20))]
+    group, errors = stand(
+        redis_url, *keys, callback_threads=1, on_elected=elected, on_demoted=told.demoted
+    )
+    for key in keys:
+        told.wait_elected(key)
+    error = errors.wait_error(CallbackError, "bad")
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert [type(each) for each in errors.errors] == [CallbackError]
+    assert any(
+        record.exc_info and isinstance(record.exc_info[1], ZeroDivisionError)
+        for record in caplog.records
+        if record.name == "multielect"
+    )
+    assert len(group.owned) == len(keys)
+    group.stop()
+    for key in keys:
+        assert told.wait_demoted(key).reason is DemotionReason.STOPPED
+
+
+def test_on_error_that_raises_hurts_nobody(
+    redis_url: str, stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = threading.Semaphore(0)
+
+    def elected(_: Term) -> None:
+        raise ZeroDivisionError("by design")
+
+    def error(_: MultielectError) -> None:
+        failed.release()
+        raise KeyError("from on_error")
+
+    group, told = stand(redis_url, "a", "b", on_elected=elected, on_error=error)
+    assert failed.acquire(timeout=WITHIN_S)
+    assert failed.acquire(timeout=WITHIN_S)
+    until(lambda: sum("on_error failed" in text for text in caplog.messages) == 2)
+    assert len(group.owned) == 2
+    group.stop()
+    assert told.wait_demoted("a").reason is DemotionReason.STOPPED
+
+
+def test_callbacks_come_in_order_and_in_pairs_however_leases_come_and_go(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    random_of_test = random.Random(7)
+    keys = [f"k{n}" for n in range(10)]
+    inside: Counter[str] = Counter()
+    at_once: list[str] = []
+    told = Record()
+
+    def enter(term: Term) -> None:
+        inside[term.key] += 1
+        if inside[term.key] > 1:
+            at_once.append(term.key)
+
+    def elected(term: Term) -> None:
+        enter(term)
+        told.elected(term)
+        inside[term.key] -= 1
+
+    def demoted(term: Term, reason: DemotionReason) -> None:
+        enter(term)
+        told.demoted(term, reason)
+        inside[term.key] -= 1
+
+    group, _ = stand(redis_url, *keys, ttl=0.3, on_elected=elected, on_demoted=demoted)
+
+    def flap() -> None:
+        until(lambda: len(group.owned) == len(keys))
+        demotions = group.counters.demoted
+        for key in random_of_test.sample(keys, 4):
+            redis_client.delete(LAYOUT.leader_key(key.encode()))
+        random_key = random_of_test.choice(keys)
+        group[random_key].resign()
+        group[random_key].campaign()
+        until(lambda: group.counters.demoted >= demotions + 4)
+
+    for _ in range(10):
+        flap()
+    group.stop()
+
+    of_key = defaultdict(list)
+    for entry in told.entries:
+        of_key[entry.key].append(entry)
+    assert sorted(of_key) == keys
+    for entries in of_key.values():
+        assert [entry.reason is None for entry in entries] == [True, False] * (len(entries) // 2)
+        terms = list(zip(entries[::2], entries[1::2], strict=True))
+        assert all(began.epoch == ended.epoch for began, ended in terms)
+        assert all(one.epoch < two.epoch for (one, _), (two, _) in pairwise(terms))
+        assert all(one.at_ns <= two.at_ns for one, two in pairwise(entries))
+    assert at_once == []
+    reasons = {entry.reason for entry in told.entries}
+    assert reasons >= {DemotionReason.LOST, DemotionReason.RESIGNED, DemotionReason.STOPPED}
+
+
+def test_callbacks_of_different_elections_run_side_by_side(redis_url: str, stand: Stand) -> None:
+    met = threading.Barrier(3)
+    stand(redis_url, "a", "b", callback_threads=2, on_elected=lambda _: met.wait(WITHIN_S))
+    met.wait(WITHIN_S)
+
+
+def test_a_callback_may_call_everything(redis_url: str, stand: Stand) -> None:
+    done = threading.Event()
+    groups: list[ElectionGroup] = []
+    is_known = threading.Event()
+
+    def elected(term: Term) -> None:
+        told.elected(term)
+        if term.key != "first":
+            return
+        assert is_known.wait(WITHIN_S)
+        (group,) = groups
+        assert group["first"].wait(timeout=1.0)
+        assert term.resign()
+        assert not term.is_leader
+        term.campaign()
+        group.add("second")
+        assert group.add_many(["third", "fourth"]) == 2
+        group.remove("third")
+        assert group["second"].wait(timeout=WITHIN_S)
+        assert "second" in {election.key for election in group.owned}
+        done.set()
+
+    told = Record()
+    group, _ = stand(redis_url, "first", on_elected=elected, on_demoted=told.demoted)
+    groups.append(group)
+    is_known.set()
+    assert done.wait(WITHIN_S)
+    ended = told.wait_demoted("first")
+    assert ended.reason is DemotionReason.RESIGNED
+    # The second term of the same election is told once the first callback is through.
+    assert told.wait_elected("second").epoch
+    assert told.wait_elected("fourth").epoch
+    groups[0].stop()
+    assert told.wait_demoted("second").reason is DemotionReason.STOPPED
+
+
+def test_a_callback_may_stop_its_group(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    told = Record()
+    groups: list[ElectionGroup] = []
+    is_known = threading.Event()
+    stopped = threading.Event()
+
+    def elected(term: Term) -> None:
+        told.elected(term)
+        if term.key == "k":
+            assert is_known.wait(WITHIN_S)
+            groups[0].stop()
+            stopped.set()
+
+    group, _ = stand(redis_url, "k", "other", on_elected=elected, on_demoted=told.demoted)
+    groups.append(group)
+    is_known.set()
+    assert stopped.wait(WITHIN_S)
+    assert told.wait_demoted("k").reason is DemotionReason.STOPPED
+    assert group.owned == []
+    assert not redis_client.exists(LAYOUT.leader_key(b"k"), LAYOUT.leader_key(b"other"))
+
+
+def test_what_waits_for_a_slow_callback_is_bounded(redis_url: str, stand: Stand) -> None:
+    told = Record()
+    go_on = threading.Event()
+    entered = threading.Event()
+
+    def elected(term: Term) -> None:
+        entered.set()
+        go_on.wait(WITHIN_S)
+        told.elected(term)
+
+    group, _ = stand(redis_url, "k", ttl=5.0, on_elected=elected, on_demoted=told.demoted)
+    epochs = []
+    try:
+        for _ in range(20):
+            assert group["k"].wait(WITHIN_S)
+            assert entered.wait(WITHIN_S)
+            epochs.append(group["k"].epoch)
+            group["k"].resign()
+            group["k"].campaign()
+        assert group["k"].wait(WITHIN_S)
+        epochs.append(group["k"].epoch)
+    finally:
+        go_on.set()
+    told.wait_elected("k", above=epochs[-2])
+    # The one being told, its end, and what is so now: what came and went between is not told.
+    assert [(entry.epoch, entry.reason) for entry in told.of("k")] == [
+        (epochs[0], None),
+        (epochs[0], DemotionReason.RESIGNED),
+        (epochs[-1], None),
+    ]
+
+
+def test_errors_that_wait_for_a_slow_on_error_are_bounded(redis_url: str, stand: Stand) -> None:
+    go_on = threading.Event()
+    entered = threading.Event()
+    raised = Counter[str]()
+    errors: list[MultielectError] = []
+    keys = [f"k{n}" for n in range(300)]
+
+    def elected(term: Term) -> None:
+        raised[term.key] += 1
+        raise ZeroDivisionError(term.key)
+
+    def error(each: MultielectError) -> None:
+        entered.set()
+        go_on.wait(WITHIN_S)
+        errors.append(each)
+
+    group, told = stand(redis_url, *keys, ttl=5.0, on_elected=elected, on_error=error)
+    try:
+        assert entered.wait(WITHIN_S)
+        until(lambda: len(raised) == len(keys))
+        # An on_error that blocks holds up no other callback.
+        group.remove("k0")
+        told.wait_demoted("k0")
+    finally:
+        go_on.set()
+    group.stop()
+    # The one being told and a hundred more, of which the newest are kept.
+    assert 100 <= len(errors) <= 110
