@@ -170,7 +170,7 @@ cdef class Terms:
             return self._expire(number, now_ns)
         if self._is_stalled(number, now_ns):
             return self._demote(number, STALLED, now_ns)
-        self.schedule.set_timer(number, slot.deadline_ns)
+        self._set_lease_timer(number, slot.deadline_ns)
         if not slot.in_flight and not self.schedule.is_queued(number):
             self.schedule.enqueue(REFRESHES, number)
         return 0
@@ -194,7 +194,7 @@ cdef class Terms:
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self.schedule.set_timer(number, slot.deadline_ns)
+                self._set_lease_timer(number, slot.deadline_ns)
                 self.schedule.enqueue(REFRESHES, number)
             elif slot.state == WAITING:
                 self.schedule.cancel_timer(number)
