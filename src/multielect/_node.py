@@ -282,6 +282,8 @@ class Node:
     def wait(self, election: Standing, timeout: float | None) -> bool:
         """Wait until this node leads the election."""
         until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
+        # Before the lock, which a forked child may have inherited locked.
+        self.check_process()
         with self._changed:
             while not self.leads_or_may(election):
                 left_s = None if until is None else until - time.monotonic()
