@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LEVELS: dict[str, int] = {
     # Words that everything shares: names and scripts, input, the clock, errors.
     "_clock": 0,
+    "_interpreter": 0,
     "_keys": 0,
     "_scripts": 0,
     "_settings": 0,

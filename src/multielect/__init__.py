@@ -12,6 +12,7 @@ what stands below it::
     _clock, errors
 """
 
+from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe
 from ._node import Counters
 from ._settings import generate_node_id
 from .election import DemotionReason, Election, Term

@@ -158,7 +158,11 @@ class ThreadDispatcher(Generic[T]):
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
         self._logger.warning("%s", error)
-        if self._tell_error is None or self._closed:
+        if not self._closed:
+            self._report(error)
+
+    def _report(self, error: MultielectError) -> None:
+        if self._tell_error is None:
             return
         with self._lock:
             self._errors.append(error)
@@ -258,7 +262,8 @@ class ThreadDispatcher(Generic[T]):
             # Also SystemExit and its like: there is nothing here for them to end.
             except BaseException as cause:
                 self._logger.exception("a callback failed for election %r", key)
-                self.put_error(callback_error(key, cause))
+                # Also after the close, by a callback that closed from inside.
+                self._report(callback_error(key, cause))
 
     def _work_on_errors(self) -> None:
         assert self._tell_error is not None

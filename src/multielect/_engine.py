@@ -126,6 +126,8 @@ class Engine:
         for connection in (self._connection, self._arrived):
             if connection is not None:
                 connection.abandon()
+        if self._pump is not None:
+            self._pump.close()
         for end in self._ends:
             end.close()
 
@@ -215,6 +217,8 @@ class Engine:
         for connection in leftover:
             if connection is not None:
                 connection.close()
+        assert self._pump is not None
+        self._pump.close()
         # The courier reads the news to its end, tells what is left, and closes the last.
         for end in self._ends[:3]:
             end.close()

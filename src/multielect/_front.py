@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from ._node import Counters, Node
 from .election import Standing
@@ -113,6 +113,13 @@ class GroupFront(Generic[E]):
         """What this node has done since it was made."""
         return self._node.counters
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied: it holds a connection and"
+            " threads of this process. Make another one in each process"
+        )
+
     def __repr__(self) -> str:
         state = "running" if self._node.is_running else "not running"
         name = type(self).__name__
@@ -181,6 +188,13 @@ class ElectorFront(Generic[E]):
             ClosedError: if the elector has stopped.
         """
         self._election.campaign()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied: it holds a connection and"
+            " threads of this process. Make another one in each process"
+        )
 
     def __repr__(self) -> str:
         state = f"leading, epoch {self.epoch}" if self.is_leader else "not leading"

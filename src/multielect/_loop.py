@@ -13,16 +13,26 @@ import contextlib
 import contextvars
 import inspect
 import logging
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator
 
 from ._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error
 from .election import DemotionReason, Term
 from .errors import MultielectError
 
-_inside_callback: contextvars.ContextVar[bool] = contextvars.ContextVar(
-    "multielect_inside_callback", default=False
+_CANCEL_S = 1.0
+"""What callbacks are given to end when they are cancelled."""
+
+_callback: contextvars.ContextVar[asyncio.Task[None] | None] = contextvars.ContextVar(
+    "multielect_callback", default=None
 )
+
+
+def _is_inside_callback() -> bool:
+    # What a callback begins inherits its context, and may outlive it.
+    task = _callback.get()
+    return task is not None and not task.done()
 
 
 class _Reader:
@@ -56,7 +66,8 @@ class LoopDispatcher:
         self._mailbox: Mailbox[Term] = Mailbox()
         self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._readers: set[_Reader] = set()
+        # Weak: whoever drops an iterator, begun or not, is no reader any more.
+        self._readers: set[weakref.ref[_Reader]] = set()
         self._watchers: set[asyncio.Event] = set()
         self._telling_errors: asyncio.Task[None] | None = None
         self._pulsed = False
@@ -68,46 +79,57 @@ class LoopDispatcher:
         """Run callbacks in `loop` from now on."""
         self._loop = loop
 
-    def cancel(self) -> None:
-        """Cancel the callbacks that still run, and end the iterations."""
-        current = asyncio.current_task()
+    async def finish(self, timeout_s: float) -> None:
+        """After `close`: wait for the errors that wait, then cancel the callbacks that run.
+
+        On behalf of a callback it does neither: the others still have things to be told.
+        """
+        if _is_inside_callback():
+            return
+        if self._errors:
+            self._begin_errors()
+        if self._telling_errors is not None and not self._telling_errors.done():
+            await asyncio.wait({self._telling_errors}, timeout=timeout_s)
         for task in self._tasks:
-            if task is not current:
-                task.cancel()
-        for reader in self._readers:
-            reader.arrived.set()
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=_CANCEL_S)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[asyncio.Event]:
         """Give an event that is set whenever someone who waits should look again."""
         changed = asyncio.Event()
+        self._wait_here()
         self._watchers.add(changed)
         try:
             yield changed
         finally:
             self._watchers.discard(changed)
 
-    def subscribe(self) -> AsyncIterator[Term]:
+    def subscribe(self) -> AsyncGenerator[Term, None]:
         """Return an iterator over what happens from now on."""
         reader = _Reader()
-        self._readers.add(reader)
+        self._readers.add(weakref.ref(reader, self._readers.discard))
         return self._read(reader)
 
-    async def _read(self, reader: _Reader) -> AsyncIterator[Term]:
-        try:
-            while True:
-                while reader.ready:
-                    key = reader.ready.popleft()
-                    term = reader.mailbox.take(key)
-                    if term is not None:
-                        reader.ready.append(key)
-                        yield term
-                if self._closed:
-                    return
-                await reader.arrived.wait()
-                reader.arrived.clear()
-        finally:
-            self._readers.discard(reader)
+    async def _read(self, reader: _Reader) -> AsyncGenerator[Term, None]:
+        self._wait_here()
+        while True:
+            while reader.ready:
+                key = reader.ready.popleft()
+                term = reader.mailbox.take(key)
+                if term is not None:
+                    reader.ready.append(key)
+                    yield term
+            if self._closed:
+                return
+            await reader.arrived.wait()
+            reader.arrived.clear()
+
+    def _wait_here(self) -> None:
+        # Who waits for a group that is never started hears at least of its end.
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
 
     # ---- any thread
 
@@ -119,7 +141,7 @@ class LoopDispatcher:
             begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
             if begun:
                 self._call(self._begin, begun)
-        for reader in tuple(self._readers):
+        for reader in self._present_readers():
             begun = [happening.key for happening in happenings if reader.mailbox.put(happening)]
             if begun:
                 reader.ready.extend(begun)
@@ -128,25 +150,36 @@ class LoopDispatcher:
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user."""
         self._logger.warning("%s", error)
-        if self._on_error is not None and not self._closed:
+        if not self._closed:
+            self._report(error)
+
+    def _report(self, error: MultielectError) -> None:
+        if self._on_error is not None:
             self._errors.append(error)
             self._call(self._begin_errors)
 
     def pulse(self) -> None:
         """Have all who wait look again."""
-        if not self._pulsed:
+        if self._loop is not None and not self._pulsed:
             self._pulsed = True
             self._call(self._pulse)
 
     def close(self, timeout_s: float) -> bool:
         """Take nothing more, and wait for what waits. Not in the loop's thread.
 
-        Called on behalf of a callback it does not wait: a callback cannot outwait itself.
+        Called on behalf of a callback it does not wait: a callback cannot outwait itself. Nor
+        does it where the loop is closed, and nobody left to be told.
         """
-        told = not _inside_callback.get() and self._mailbox.wait_until_empty(timeout_s)
+        waits = not _is_inside_callback() and self._loop is not None and not self._loop.is_closed()
+        told = waits and self._mailbox.wait_until_empty(timeout_s)
         self._closed = True
         self.pulse()
+        self._call(self._end_readings)
         return told
+
+    def _present_readers(self) -> list[_Reader]:
+        readers = [reference() for reference in tuple(self._readers)]
+        return [reader for reader in readers if reader is not None]
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # A loop that is closed has nobody left to be told.
@@ -160,6 +193,10 @@ class LoopDispatcher:
         self._pulsed = False
         for changed in self._watchers:
             changed.set()
+
+    def _end_readings(self) -> None:
+        for reader in self._present_readers():
+            reader.arrived.set()
 
     def _begin(self, keys: list[Hashable]) -> None:
         for key in keys:
@@ -175,13 +212,14 @@ class LoopDispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(self, key: Hashable) -> None:
-        _inside_callback.set(True)
+        _callback.set(asyncio.current_task())
         while (term := self._mailbox.take(key)) is not None:
             try:
                 await self._tell(term)
             except Exception as cause:
                 self._logger.exception("a callback failed for election %r", key)
-                self.put_error(callback_error(key, cause))
+                # Also after the close, by a callback that closed from inside.
+                self._report(callback_error(key, cause))
 
     async def _tell(self, term: Term) -> None:
         outcome: object = None
@@ -195,6 +233,7 @@ class LoopDispatcher:
 
     async def _work_errors(self) -> None:
         assert self._on_error is not None
+        _callback.set(asyncio.current_task())
         while self._errors:
             try:
                 outcome = self._on_error(self._errors.popleft())

@@ -283,6 +283,7 @@ class Node:
     def wait(self, election: Standing, timeout: float | None) -> bool:
         """Wait until this node leads the election."""
         until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
+        # Before the lock, which a forked child may have inherited locked.
         self.check_process()
         with self._changed:
             while not self.leads_or_may(election):
@@ -317,10 +318,10 @@ class Node:
         self._notify()
 
     def _on_events(self, events: list[CoreEvent]) -> None:
+        # Callbacks first: whoever waited for a term finds them on their way.
+        if self._dispatcher.is_listening:
+            self._dispatcher.put(*map(self._happening, events))
         self._notify()
-        if not self._dispatcher.is_listening:
-            return
-        self._dispatcher.put(*map(self._happening, events))
 
     def _happening(self, event: CoreEvent) -> Happening[Term]:
         raw, number, generation, epoch, reason, at_ns = event

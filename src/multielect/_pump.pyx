@@ -122,6 +122,10 @@ cdef class Pump:
         store(&self.stop_by_ns, at_ns)
         self._ring()
 
+    def close(self) -> None:
+        """Let go of the alarm before it is closed: its descriptor may be another's at once."""
+        self.alarm_end = -1
+
     def heard(self) -> None:
         """The news descriptor was read: write to it again for what comes from now on."""
         store(&self.announced, 0)
@@ -129,7 +133,8 @@ cdef class Pump:
     cdef void _ring(self) noexcept:
         # A full buffer wakes as well as one more byte would.
         cdef char byte = 0
-        write(self.alarm_end, &byte, 1)
+        if self.alarm_end >= 0:
+            write(self.alarm_end, &byte, 1)
 
     # ---- the owner thread
 

@@ -11,9 +11,8 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 
 import redis
@@ -53,9 +52,13 @@ class Election(Standing):
             ClosedError: if the group stops, or the election is removed, while waiting.
         """
         timeout_s = None if timeout is None else checked_timeout(timeout)
-        with contextlib.suppress(asyncio.TimeoutError):
+        if self._node.leads_or_may(self):
+            return True
+        try:
             await asyncio.wait_for(self._wait(), timeout_s)
-        return self.is_leader
+        except asyncio.TimeoutError:
+            return self.is_leader
+        return True
 
     async def _wait(self) -> None:
         with self._changes.watching() as changed:
@@ -155,7 +158,7 @@ class ElectionGroup(GroupFront[Election]):
         """Stop the group; to the end, also where the task is cancelled meanwhile."""
         await asyncio.shield(asyncio.ensure_future(self.stop()))
 
-    def events(self) -> AsyncIterator[Term]:
+    def events(self) -> AsyncGenerator[Term, None]:
         """Iterate over the terms that begin (`reason` is None) and end from now on.
 
         For one election they come in order. A reader that falls behind is not told of terms
@@ -261,5 +264,7 @@ async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: float) -> None:
     timeout_s = checked_timeout(timeout)
     # The node's threads are waited for on another thread; the loop stays free for callbacks,
     # which the node waits for as well.
+    clock = asyncio.get_running_loop().time
+    until = clock() + timeout_s
     await asyncio.to_thread(node.stop, timeout_s)
-    dispatcher.cancel()
+    await dispatcher.finish(max(0.0, until - clock()))

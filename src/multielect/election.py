@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ._core.seat import Seat
 from .errors import NotLeaderError
@@ -108,6 +108,13 @@ class Standing(Seat):
 
     def __hash__(self) -> int:
         return hash(self._identity())
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied: it is a view of this process's"
+            " leases. Pass on its key and epoch"
+        )
 
     def _identity(self) -> tuple[int, int, int]:
         return self.number, self.generation, self.term_epoch

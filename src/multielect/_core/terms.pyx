@@ -170,8 +170,11 @@ cdef class Terms:
             return self._expire(number, now_ns)
         if self._is_stalled(number, now_ns):
             return self._demote(number, STALLED, now_ns)
-        self.schedule.set_timer(number, slot.deadline_ns)
-        self.schedule.enqueue(REFRESHES, number)
+        # It may ring for the watchdog while a refresh is queued or on its way; one more does
+        # no harm.
+        self._set_lease_timer(number, slot.deadline_ns)
+        if not self.schedule.is_queued(number):
+            self.schedule.enqueue(REFRESHES, number)
         return 0
 
     cdef int wake(self, const char *key, size_t length) except -1 nogil:
@@ -199,7 +202,7 @@ cdef class Terms:
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self.schedule.set_timer(number, slot.deadline_ns)
+                self._set_lease_timer(number, slot.deadline_ns)
                 self.schedule.enqueue(REFRESHES, number)
             elif slot.state == WAITING:
                 self.schedule.cancel_timer(number)

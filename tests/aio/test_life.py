@@ -1,0 +1,234 @@
+"""Starting, stopping and cancelling in a loop: all is released, and nothing is left behind.
+
+Rules of this file:
+    * What was released is asked of Redis, by a client of its own.
+    * `run` sees to it that no task and no thread is left of any scenario.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+import redis
+from tests.aio.running import eventually, run
+from tests.diary import Diary
+
+from multielect import ClosedError, ConfigError, DemotionReason
+from multielect.aio import ElectionGroup
+
+PREFIX = "aio-life"
+
+
+def leases(client: redis.Redis) -> int:
+    return len(client.keys("*:leader"))
+
+
+def a_group(url: str, diary: Diary) -> ElectionGroup:
+    group = ElectionGroup(
+        url, prefix=PREFIX, ttl=60, on_elected=diary.elected, on_demoted=diary.demoted
+    )
+    group.add_many(["a", "b", "c"])
+    return group
+
+
+def assert_told_of_the_stop(diary: Diary) -> None:
+    for key in ("a", "b", "c"):
+        assert diary.told(key) == [None, DemotionReason.STOPPED]
+
+
+def test_leaving_the_block_releases_all(redis_url: str, redis_client: redis.Redis) -> None:
+    diary = Diary()
+
+    async def scenario() -> None:
+        async with a_group(redis_url, diary) as group:
+            await eventually(lambda: len(diary.entries) == 3)
+            assert leases(redis_client) == 3
+        assert leases(redis_client) == 0
+        assert_told_of_the_stop(diary)
+        assert group.owned == []
+        await group.stop()
+        with pytest.raises(ClosedError, match="stopped"):
+            await group.start()
+        with pytest.raises(ClosedError, match="stopped"):
+            group.add("d")
+
+    run(scenario)
+
+
+def test_an_error_in_the_block_is_not_lost(redis_url: str, redis_client: redis.Redis) -> None:
+    diary = Diary()
+
+    async def scenario() -> None:
+        async def work() -> None:
+            async with a_group(redis_url, diary):
+                await eventually(lambda: len(diary.entries) == 3)
+                raise LookupError("planted")
+
+        with pytest.raises(LookupError, match="planted"):
+            await work()
+        assert leases(redis_client) == 0
+        assert_told_of_the_stop(diary)
+
+    run(scenario)
+
+
+def test_cancelling_the_block_releases_all(redis_url: str, redis_client: redis.Redis) -> None:
+    diary = Diary()
+
+    async def scenario() -> None:
+        async def work() -> None:
+            async with a_group(redis_url, diary):
+                await asyncio.Event().wait()
+
+        worker = asyncio.create_task(work())
+        await eventually(lambda: len(diary.entries) == 3)
+        worker.cancel()
+        await asyncio.wait([worker])
+        assert worker.cancelled()
+        assert leases(redis_client) == 0
+        assert_told_of_the_stop(diary)
+
+    run(scenario)
+
+
+def test_cancelling_the_stop_as_well_releases_all(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    diary = Diary()
+
+    async def scenario() -> None:
+        before = asyncio.all_tasks()
+        stopping = asyncio.Event()
+        told = asyncio.Event()
+
+        async def on_demoted(term: object, reason: DemotionReason) -> None:
+            stopping.set()
+            await told.wait()
+            diary.demoted(term, reason)  # type: ignore[arg-type]
+
+        async def work() -> None:
+            group = ElectionGroup(
+                redis_url,
+                prefix=PREFIX,
+                ttl=60,
+                on_elected=diary.elected,
+                on_demoted=on_demoted,
+            )
+            group.add_many(["a", "b", "c"])
+            async with group:
+                await asyncio.Event().wait()
+
+        worker = asyncio.create_task(work())
+        await eventually(lambda: len(diary.entries) == 3)
+        worker.cancel()
+        await stopping.wait()
+        worker.cancel()
+        await asyncio.wait([worker])
+        assert worker.cancelled()
+        # The task did not wait, but what it had begun goes on to its end.
+        assert len(diary.entries) == 3
+        told.set()
+        await eventually(lambda: len(diary.entries) == 6)
+        assert_told_of_the_stop(diary)
+        assert leases(redis_client) == 0
+        await eventually(lambda: asyncio.all_tasks() == before)
+
+    run(scenario)
+
+
+def test_a_stop_that_is_cancelled_still_ends_all(redis_url: str, redis_client: redis.Redis) -> None:
+    diary = Diary()
+
+    async def scenario() -> None:
+        group = a_group(redis_url, diary)
+        await group.start()
+        await eventually(lambda: len(diary.entries) == 3)
+        reader = asyncio.create_task(_read(group))
+        waiter = asyncio.create_task(group.add("d").wait())
+        await asyncio.sleep(0)
+        stop = asyncio.create_task(group.stop())
+        await asyncio.sleep(0)
+        stop.cancel()
+        await asyncio.wait([stop])
+        assert stop.cancelled()
+        await asyncio.wait_for(reader, 10)
+        await asyncio.wait([waiter], timeout=10)
+        assert waiter.done()
+        assert isinstance(waiter.exception(), ClosedError) or waiter.result()
+        await eventually(lambda: len(diary.demotions()) >= 3)
+        await eventually(lambda: leases(redis_client) == 0)
+
+    run(scenario)
+
+
+async def _read(group: ElectionGroup) -> None:
+    async for _ in group.events():
+        pass
+
+
+def test_starting_twice_is_starting_once(redis_url: str) -> None:
+    diary = Diary()
+
+    async def scenario() -> None:
+        group = a_group(redis_url, diary)
+        await group.start()
+        async with group:
+            await eventually(lambda: len(diary.entries) == 3)
+            with pytest.raises(ConfigError, match="timeout"):
+                await group.stop(timeout=-1)
+            assert len(group.owned) == 3
+        assert_told_of_the_stop(diary)
+
+    run(scenario)
+
+
+def test_stopping_what_never_started(redis_url: str) -> None:
+    async def scenario() -> None:
+        group = a_group(redis_url, Diary())
+        wait = asyncio.create_task(group["a"].wait())
+        await asyncio.sleep(0)
+        await group.stop()
+        with pytest.raises(ClosedError, match="stopped"):
+            await asyncio.wait_for(wait, 10)
+
+    run(scenario)
+
+
+FORGOTTEN = """
+import asyncio, sys, time
+from multielect.aio import ElectionGroup
+
+def elected(term):
+    print("elected", term.key, flush=True)
+    told.set()
+
+async def main():
+    global group, told
+    told = asyncio.Event()
+    group = ElectionGroup(sys.argv[1], prefix="aio-life", ttl=60, on_elected=elected)
+    group.add("a")
+    await group.start()
+    assert await group["a"].wait(10)
+    await told.wait()
+    if sys.argv[2] == "stop":
+        await group.stop()
+
+asyncio.run(main(), debug=True)
+"""
+
+
+@pytest.mark.parametrize("ending", ["stop", "forget"])
+def test_a_program_ends_clean(redis_url: str, redis_client: redis.Redis, ending: str) -> None:
+    """In Python's development mode, with warnings as errors: not a word on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", FORGOTTEN, redis_url, ending],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("elected a\n", "", 0)
+    assert leases(redis_client) == 0
