@@ -1,0 +1,188 @@
+"""What a node believed to lead, and when, in a file that outlives the process.
+
+Rules of this file:
+    * A record is written without a system call, into a mapped file: the kernel keeps it through
+      ``kill -9``, and the writer never gives up the GIL half way.
+    * The kind is the last field written, so a record that was cut short does not count.
+    * Times are in nanoseconds on the clock of `multielect._clock`, which all processes of a
+      machine share.
+    * A sighting may only widen a belief, never narrow it, and only by what it proves: the clock
+      read *after* a look that saw a leader bounds the beginning, the one read *before* it bounds
+      the end. A process that is stopped between clock and look proves nothing more than that.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import struct
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+_RECORD = struct.Struct("<QQQII")
+
+
+class Kind(enum.IntEnum):
+    """What a record says."""
+
+    ELECTED = 1
+    """`belief_ns`: when belief began."""
+    DEMOTED = 2
+    """`belief_ns`: when belief ended."""
+    SEEN_LEADING = 3
+    """`belief_ns`: read after the first look at which `is_leader` was true."""
+    LAST_SEEN_LEADING = 4
+    """`belief_ns`: read before the last look at which `is_leader` was true."""
+
+
+class BeliefRecord(NamedTuple):
+    """One record: what was believed of an election's term, and when it was written down."""
+
+    written_ns: int
+    belief_ns: int
+    epoch: int
+    election: int
+    kind: int
+
+
+class BeliefsFullError(Exception):
+    """More terms came and went than the file was made for."""
+
+
+class BeliefLog:
+    """The beliefs of one node, being written. Any thread may write."""
+
+    def __init__(self, path: Path, capacity: int) -> None:
+        with path.open("w+b") as file:
+            file.truncate(capacity * _RECORD.size)
+            self._map = mmap.mmap(file.fileno(), capacity * _RECORD.size)
+        self._capacity = capacity
+        self._places = count()
+
+    def write(
+        self, kind: Kind, election: int, epoch: int, *, belief_ns: int, written_ns: int
+    ) -> None:
+        """Append a record.
+
+        Raises:
+            BeliefsFullError: if the file holds no more.
+        """
+        place = next(self._places)
+        if place >= self._capacity:
+            raise BeliefsFullError(f"more than {self._capacity} records of beliefs")
+        _RECORD.pack_into(
+            self._map, place * _RECORD.size, written_ns, belief_ns, epoch, election, kind
+        )
+
+
+def read_beliefs(path: Path) -> list[BeliefRecord]:
+    """Return the complete records of a belief file, which may still be in use."""
+    content = path.read_bytes().rstrip(b"\0")
+    content += bytes(-len(content) % _RECORD.size)
+    return [BeliefRecord(*fields) for fields in _RECORD.iter_unpack(content) if fields[-1]]
+
+
+@dataclass(frozen=True)
+class BelievedTerm:
+    """One term as the node that led saw it.
+
+    Attributes:
+        node: which node.
+        election: the number of the election.
+        epoch: of the term.
+        began_ns: belief began no later than this.
+        ended_ns: belief ended no earlier than this; None if it has not ended.
+        elected_ns: when the callback ran that told of it.
+    """
+
+    node: str
+    election: int
+    epoch: int
+    began_ns: int
+    ended_ns: int | None
+    elected_ns: int
+
+
+@dataclass(frozen=True)
+class NodeBeliefs:
+    """All terms of a node, and how many callbacks had no partner or came in the wrong order."""
+
+    terms: list[BelievedTerm]
+    unpaired: int
+
+
+def believed_terms(
+    node: str, records: Iterable[BeliefRecord], *, died_ns: int | None = None
+) -> NodeBeliefs:
+    """Return the terms that `records` tell of.
+
+    Args:
+        node: whose records these are.
+        records: in any order between elections; of one election in the order of writing.
+        died_ns: when the process was found dead, if it was killed: no belief outlasts that,
+            and a term without an end is then no fault.
+    """
+    terms: dict[tuple[int, int], BelievedTerm] = {}
+    sightings: list[BeliefRecord] = []
+    leading: dict[int, int] = defaultdict(int)
+    unpaired = 0
+    for record in records:
+        election, epoch = record.election, record.epoch
+        term = terms.get((election, epoch))
+        if record.kind == Kind.ELECTED:
+            unpaired += bool(leading[election]) or term is not None
+            leading[election] = epoch
+            terms[election, epoch] = BelievedTerm(
+                node, election, epoch, record.belief_ns, None, record.written_ns
+            )
+        elif record.kind == Kind.DEMOTED:
+            unpaired += leading[election] != epoch
+            leading[election] = 0
+            if term is not None:
+                terms[election, epoch] = replace(term, ended_ns=record.belief_ns)
+        else:
+            sightings.append(record)
+    untold: dict[tuple[int, int], list[BeliefRecord]] = defaultdict(list)
+    for record in sightings:
+        name = (record.election, record.epoch)
+        if name in terms:
+            terms[name] = _widened(terms[name], record)
+        else:
+            untold[name].append(record)
+    if died_ns is None:
+        unpaired += sum(1 for epoch in leading.values() if epoch)
+    else:
+        terms = {
+            name: replace(term, ended_ns=died_ns) if term.ended_ns is None else term
+            for name, term in terms.items()
+        }
+    seen = [_seen_only(node, records, died_ns) for records in untold.values()]
+    return NodeBeliefs([*terms.values(), *filter(None, seen)], unpaired)
+
+
+def _widened(term: BelievedTerm, record: BeliefRecord) -> BelievedTerm:
+    if record.kind == Kind.SEEN_LEADING:
+        return replace(term, began_ns=min(term.began_ns, record.belief_ns))
+    if term.ended_ns is None:
+        return term
+    return replace(term, ended_ns=max(term.ended_ns, record.belief_ns))
+
+
+def _seen_only(
+    node: str, records: Sequence[BeliefRecord], died_ns: int | None
+) -> BelievedTerm | None:
+    """Return a term that was too short to be told of, or whose holder died before it was."""
+    first, *rest = records
+    ended_ns = rest[0].belief_ns if rest else died_ns
+    if ended_ns is not None and ended_ns < first.belief_ns:
+        # One look alone says that there was belief at some instant, but not at which.
+        return None
+    return BelievedTerm(
+        node, first.election, first.epoch, first.belief_ns, ended_ns, first.written_ns
+    )

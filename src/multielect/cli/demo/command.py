@@ -1,0 +1,233 @@
+"""The command `multielect demo`: its options, its errors and its exit status.
+
+Rules of this file:
+    * What the user got wrong is said in one line, before anything is started, with status 2.
+    * 0 means that every check held, 1 that one did not or that the run failed, 130 that it was
+      interrupted. Nothing is left behind in any case: no process, no file, no key.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+import redis
+from rich.console import Console
+
+from multielect import MultielectError
+from multielect.embedded import EmbeddedServer
+
+from .checkpoint import connect
+from .conductor import Conductor, DemoError, Plan, Result, Settings
+from .events import EventsError, read_events
+from .report import print_report, to_json
+from .view import view_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .stream import EventStream
+
+LEAST_SECONDS, MOST_SECONDS = 12.0, 40.0
+EVENTS_A_SECOND = 8000
+
+_SCAN_KEYS = 1000
+_INTERRUPTED = 130
+_ENDINGS = (signal.SIGINT, signal.SIGTERM)
+
+
+@click.command(short_help="Watch elections on real flight events while nodes fail.")
+@click.option(
+    "--nodes",
+    metavar="N",
+    type=click.IntRange(2, 16),
+    default=3,
+    show_default=True,
+    help="How many processes stand for election.",
+)
+@click.option(
+    "--ttl",
+    metavar="SECONDS",
+    type=click.FloatRange(0.5, 30.0),
+    default=2.0,
+    show_default=True,
+    help="TTL of a lease: how long a crash can go unnoticed.",
+)
+@click.option(
+    "--seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(3.0, 3600.0),
+    help=f"How long the stream of events lasts.  [default: {LEAST_SECONDS:.0f}, and up to "
+    f"{MOST_SECONDS:.0f} for a large file]",
+)
+@click.option(
+    "--events",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A CSV with a column 'tailnum', or a zip of one.  [default: a sample of one week]",
+)
+@click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    help="Use this server instead of a private one. All keys get a random prefix and are "
+    "removed at the end.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write all figures to this file.",
+)
+@click.option("--no-kill", is_flag=True, help="Do not kill a node.")
+@click.option("--no-freeze", is_flag=True, help="Do not freeze a node.")
+def demo(
+    *,
+    nodes: int,
+    ttl: float,
+    seconds: float | None,
+    events: Path | None,
+    url: str | None,
+    json_path: Path | None,
+    no_kill: bool,
+    no_freeze: bool,
+) -> None:
+    """Watch elections on real flight events while nodes fail.
+
+    Flights that left New York City are replayed as a stream. Each aircraft is a
+    partition, and each partition an election: whichever node leads it processes
+    the aircraft's events, in order, and commits how far it got. Commits are
+    fenced: Redis takes one only under the newest epoch of that election.
+
+    Three nodes, each a process, stand for all elections. On the way one is
+    frozen until its leases are gone, and then sends its late commits; one is
+    killed with kill -9; one is stopped cleanly. The last one finishes.
+
+    At the end a checker reads the journal of commits, and what each node
+    believed: was every event committed exactly once, in order, by a leader, and
+    was there ever an election that two nodes believed to lead at once?
+
+    \b
+    Exit status: 0 if all of that held, 1 if not, 2 for wrong options,
+    130 if interrupted.
+
+    \b
+    Examples:
+      multielect demo
+      multielect demo --nodes 5 --ttl 1 --json figures.json
+      multielect demo --redis redis://localhost:6379/0
+    """  # noqa: D301
+    console = Console(highlight=False)
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise click.BadParameter(f"no directory {json_path.parent}", param_hint="--json")
+    with _ending_cleanly():
+        stream = _read(events)
+        if seconds is None:
+            seconds = min(MOST_SECONDS, max(LEAST_SECONDS, len(stream) / EVENTS_A_SECOND))
+        plan = Plan.make(nodes, kill=not no_kill, freeze=not no_freeze)
+        try:
+            result, server = _run(console, stream, plan, url, ttl=ttl, seconds=seconds)
+        except (DemoError, MultielectError) as error:
+            raise click.ClickException(str(error)) from error
+        except redis.RedisError as error:
+            raise click.ClickException(f"Redis failed: {error}") from error
+    print_report(console, result)
+    if json_path is not None:
+        figures = to_json(result, ttl=ttl, seconds=seconds, server=server)
+        json_path.write_text(json.dumps(figures, indent=2) + "\n")
+        console.print(f"The figures are in {json_path}", soft_wrap=True)
+    sys.exit(0 if result.verdict.ok else 1)
+
+
+def _read(events: Path | None) -> EventStream:
+    try:
+        return read_events(events)
+    except EventsError as error:
+        raise click.BadParameter(str(error), param_hint="--events") from error
+
+
+def _run(
+    console: Console,
+    stream: EventStream,
+    plan: Plan,
+    url: str | None,
+    *,
+    ttl: float,
+    seconds: float,
+) -> tuple[Result, str]:
+    prefix = f"multielect-demo-{secrets.token_hex(4)}"
+    with ExitStack() as stack:
+        if url is None:
+            console.print("Starting a private server")
+            private = stack.enter_context(EmbeddedServer())
+            client = stack.enter_context(connect(private.url))
+            settings = Settings(plan, private.url, prefix, ttl, seconds)
+        else:
+            client = stack.enter_context(_client(url))
+            settings = Settings(plan, url, prefix, ttl, seconds)
+            stack.callback(_remove_keys, client, prefix)
+        server = _described(client)
+        console.print(
+            f"{len(stream):,} events of {len(stream.keys):,} aircraft over {seconds:.0f} s, "
+            f"on {server}, TTL {ttl:g} s",
+            soft_wrap=True,
+        )
+        view = stack.enter_context(view_for(console))
+        return Conductor(settings, stream, client, view).run(), server
+
+
+def _client(url: str) -> redis.Redis:
+    try:
+        client = connect(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--redis") from error
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise click.ClickException(f"cannot use the server at --redis: {error}") from error
+    return client
+
+
+def _described(client: redis.Redis) -> str:
+    info = client.info("server")
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info['redis_version']}"
+
+
+def _remove_keys(client: redis.Redis, prefix: str) -> None:
+    some: list[bytes] = []
+    for key in client.scan_iter(match=f"{prefix}:*", count=_SCAN_KEYS):
+        some.append(key)
+        if len(some) == _SCAN_KEYS:
+            client.unlink(*some)
+            some.clear()
+    if some:
+        client.unlink(*some)
+
+
+@contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM end things as Ctrl-C does, and Ctrl-C without a traceback."""
+    before = {number: signal.signal(number, _interrupt) for number in _ENDINGS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted: all nodes are ended, and nothing is left behind.", err=True)
+        sys.exit(_INTERRUPTED)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    # Once is enough: a second one must not cut short what cleans up after the first.
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

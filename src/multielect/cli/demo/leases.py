@@ -1,0 +1,81 @@
+"""Who leads what, and until when, as the server has it.
+
+Rules of this file:
+    * Read only; a reading is a snapshot that is old when it arrives.
+    * A lease's end is placed on the local clock from the instant *before* the request was sent:
+      but for the server's rounding to a millisecond that is never later than the truth, so a
+      takeover does not look quicker than it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from multielect._clock import Clock
+from multielect._keys import encode_key, group_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+_KEYS_A_CALL = 500
+_LEASES_A_CALL = 100
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease at the server: which node holds it, and when it ends on the local clock."""
+
+    node: str
+    ends_ns: int
+
+
+class LeaseReader:
+    """Reads the leases of all elections of a group. For one thread at a time."""
+
+    def __init__(self, client: redis.Redis, prefix: str, keys: Sequence[str]) -> None:
+        layout = group_layout(prefix)
+        self._client = client
+        self._leader_keys = [layout.leader_key(encode_key(key)) for key in keys]
+        self._now_ns = Clock().now_ns
+
+    def leaders(self) -> list[str | None]:
+        """Return the node that leads each election, None where nobody does."""
+        found: list[bytes | None] = []
+        for first in range(0, len(self._leader_keys), _KEYS_A_CALL):
+            some = self._leader_keys[first : first + _KEYS_A_CALL]
+            found.extend(cast("list[bytes | None]", self._client.mget(some)))
+        return [_node(holder) if holder else None for holder in found]
+
+    def held_by(self, node: str) -> dict[int, Lease]:
+        """Return the leases that a dead or frozen node still holds, by election.
+
+        Read twice: what such a node had sent may reach the server after the first reading and
+        prolong a lease once more.
+        """
+        latest = self._read()
+        latest.update(self._read())
+        return {election: lease for election, lease in latest.items() if lease.node == node}
+
+    def _read(self) -> dict[int, Lease]:
+        leases: dict[int, Lease] = {}
+        for first in range(0, len(self._leader_keys), _LEASES_A_CALL):
+            some = self._leader_keys[first : first + _LEASES_A_CALL]
+            pipeline = self._client.pipeline(transaction=False)
+            for key in some:
+                pipeline.get(key)
+                pipeline.pttl(key)
+            sent_ns = self._now_ns()
+            replies = pipeline.execute()
+            for place in range(len(some)):
+                holder, remaining_ms = replies[2 * place], replies[2 * place + 1]
+                if holder is not None and remaining_ms >= 0:
+                    ends_ns = sent_ns + remaining_ms * 1_000_000
+                    leases[first + place] = Lease(_node(holder), ends_ns)
+        return leases
+
+
+def _node(holder: bytes) -> str:
+    return holder.partition(b"/")[0].decode()

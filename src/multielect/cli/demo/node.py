@@ -1,0 +1,223 @@
+"""One node: a process with an election group, a worker and a sampler.
+
+Rules of this file:
+    * It is told what to do on its standard input, first a `NodeSpec` as a line of JSON, then
+      single words, and says on its standard output where it is. Its log goes to standard error.
+    * It never outlives the conductor: the kernel kills it then, and where the kernel cannot, the
+      end of its standard input does.
+    * SIGTERM stops it cleanly: the worker first, then the group, which releases its leases.
+    * Callbacks only write a record and append to a queue.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from multielect import DemotionReason, ElectionGroup, MultielectError, Term
+from multielect._clock import Clock
+
+from .beliefs import BeliefLog, Kind
+from .checkpoint import CheckpointStore, Outcome, connect
+from .sampler import Sampler
+from .stream import EventStream, Replay
+from .worker import Freeze, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+RECORDS_AN_ELECTION = 64
+LEAST_RECORDS = 65_536
+
+_PR_SET_PDEATHSIG = 1
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """What a node is told at its start.
+
+    Attributes:
+        url: of the Redis server.
+        prefix: of the election group.
+        node: this node's id.
+        ttl: of the leases, in seconds.
+        stream: the file that holds the events.
+        beliefs: the file to write beliefs to.
+        own: the number of the first of the node's own elections, and the distance to the next:
+            it stands for these at once, and for all the others when it is told to.
+        span_ns: how long the stream lasts.
+        conductor: the process id of the conductor.
+    """
+
+    url: str
+    prefix: str
+    node: str
+    ttl: float
+    stream: str
+    beliefs: str
+    own: tuple[int, int]
+    span_ns: int
+    conductor: int
+
+    def to_line(self) -> str:
+        """Return the spec as one line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    """Be a node until SIGTERM, or until the conductor is gone."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    spec = NodeSpec(**json.loads(sys.stdin.readline()))
+    _die_with(spec.conductor)
+    # Every thread inherits the mask, so that the main thread alone waits for the signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    _Node(spec).run()
+
+
+class _Node:
+    def __init__(self, spec: NodeSpec) -> None:
+        self._spec = spec
+        self._now_ns = Clock().now_ns
+        self._stream = EventStream.open(Path(spec.stream))
+        elections = len(self._stream.keys)
+        self._log = BeliefLog(
+            Path(spec.beliefs), max(LEAST_RECORDS, RECORDS_AN_ELECTION * elections)
+        )
+        self._numbers = {key: number for number, key in enumerate(self._stream.keys)}
+        self._group = ElectionGroup(
+            spec.url,
+            prefix=spec.prefix,
+            ttl=spec.ttl,
+            node_id=spec.node,
+            on_elected=self._on_elected,
+            on_demoted=self._on_demoted,
+            on_error=_on_error,
+            # The callbacks are too short for threads to gain on each other.
+            callback_threads=1,
+        )
+        self._sampler = Sampler(self._log)
+        first, distance = spec.own
+        self._stand_for(range(first, elections, distance))
+        self._freeze = Freeze(self._now_ns, self._stop_process, self._went_on)
+        self._failed = False
+
+    def run(self) -> None:
+        """Take part from the conductor's go until SIGTERM."""
+        client = connect(self._spec.url)
+        store = CheckpointStore(client, self._spec.prefix, self._stream.keys)
+        # What is loaded now stays; collections that walk it would only cost time.
+        gc.collect()
+        gc.freeze()
+        _say("ready")
+        start_ns = int(_read_line())
+        replay = Replay(len(self._stream), start_ns, self._spec.span_ns)
+        self._worker = Worker(
+            self._spec.node,
+            self._stream,
+            replay,
+            store,
+            now_ns=self._now_ns,
+            freeze=self._freeze,
+        )
+        self._group.start()
+        self._sampler.start()
+        working = threading.Thread(target=self._work, name="worker")
+        working.start()
+        threading.Thread(target=self._listen, name="listener", daemon=True).start()
+        signal.sigwait({signal.SIGTERM})
+        self._worker.stop()
+        working.join()
+        self._group.stop()
+        self._sampler.close()
+        client.close()
+        if self._failed:
+            sys.exit(1)
+
+    def _stand_for(self, elections: Iterable[int]) -> None:
+        numbers = [number for number in elections if self._stream.keys[number] not in self._group]
+        self._group.add_many(self._stream.keys[number] for number in numbers)
+        self._sampler.watch((number, self._group[self._stream.keys[number]]) for number in numbers)
+
+    def _on_elected(self, term: Term) -> None:
+        written_ns = self._now_ns()
+        election = self._numbers[term.key]
+        self._record(Kind.ELECTED, election, term.epoch, term.began_ns, written_ns)
+        self._worker.elected(election, term)
+
+    def _on_demoted(self, term: Term, _reason: DemotionReason) -> None:
+        election = self._numbers[term.key]
+        self._record(Kind.DEMOTED, election, term.epoch, term.ended_ns, self._now_ns())
+
+    def _record(
+        self, kind: Kind, election: int, epoch: int, belief_ns: int | None, written_ns: int
+    ) -> None:
+        assert belief_ns is not None
+        self._log.write(kind, election, epoch, belief_ns=belief_ns, written_ns=written_ns)
+
+    def _work(self) -> None:
+        try:
+            self._worker.run()
+        except Exception:
+            _logger.exception("the worker failed")
+            self._failed = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _listen(self) -> None:
+        while True:
+            match _read_line():
+                case "stand":
+                    self._stand_for(range(len(self._stream.keys)))
+                case "freeze":
+                    self._freeze.ask()
+
+    def _stop_process(self, commits: int) -> None:
+        _say(f"freezing {commits}")
+        # Raised for this very thread: one sent to the process stops another thread first, and
+        # this one might send its commits before it stops too. Called with the GIL held, as a
+        # stop may well come, so that this thread is also the first to look around afterwards:
+        # a belief that outlasted its lease would be seen now.
+        getattr(ctypes.PyDLL(None), "raise")(signal.SIGSTOP)
+        self._sampler.look_at_all()
+
+    def _went_on(self, outcomes: list[Outcome]) -> None:
+        refused = outcomes.count(Outcome.REFUSED)
+        _say(f"thawed {refused} {outcomes.count(Outcome.COMMITTED)}")
+
+
+def _on_error(error: MultielectError) -> None:
+    _logger.warning("%s: %s", type(error).__name__, error)
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
+
+
+def _read_line() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        # The conductor is gone: there is nobody left to release leases for.
+        os._exit(1)
+    return line.strip()
+
+
+def _die_with(conductor: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != conductor:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Processes the events of the elections that this node leads.
+
+Rules of this file:
+    * Before a partition is touched, `is_leader` of the very term is asked. That saves work; what
+      makes it safe is the fence at the commit.
+    * A term begins with the checkpoint that is read after the election, and from then on only
+      this term's own commits move it. A refused commit ends the term here.
+    * A call without a reply may have committed, or may still do so. No reading of the checkpoint
+      can tell, so the terms in it are resigned: only a newer epoch shuts the door on it.
+    * Callbacks only append to a queue; all work is done on this thread, many partitions a call.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import redis
+
+from .checkpoint import MOST_COMMITS_A_CALL, Commit, Outcome
+from .stream import handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .checkpoint import CheckpointStore
+    from .stream import EventStream, Replay
+
+_PASS_SECONDS = 0.05
+_FREEZE_WITHIN_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Leadership(Protocol):
+    """The part of a term that is asked while its partition is processed."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads now."""
+
+    @property
+    def epoch(self) -> int:
+        """The fencing token."""
+
+    def resign(self) -> object:
+        """Give the term up."""
+
+
+class _Partition:
+    """A partition that is being processed under one term."""
+
+    __slots__ = ("digest", "next_event", "term")
+
+    def __init__(self, term: Leadership, next_event: int, digest: int) -> None:
+        self.term = term
+        self.next_event = next_event
+        self.digest = digest
+
+
+class Worker:
+    """One pass after another over the partitions that are led and have events available.
+
+    `elected` may be called on any thread; all else belongs to the thread that runs `run`.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        stream: EventStream,
+        replay: Replay,
+        store: CheckpointStore,
+        *,
+        now_ns: Callable[[], int],
+        freeze: Freeze,
+    ) -> None:
+        self._node = node
+        self._stream = stream
+        self._replay = replay
+        self._store = store
+        self._now_ns = now_ns
+        self._freeze = freeze
+        self._elected: deque[tuple[int, Leadership]] = deque()
+        self._led: dict[int, _Partition] = {}
+        self._due: dict[int, None] = {}
+        self._available = 0
+        self._stopping = threading.Event()
+
+    def elected(self, partition: int, term: Leadership) -> None:
+        """Take a partition over, from its checkpoint on. Returns at once."""
+        self._elected.append((partition, term))
+
+    def stop(self) -> None:
+        """Let `run` return once the call it is in has been answered."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Process events until told to stop."""
+        while not self._stopping.wait(_PASS_SECONDS):
+            self.pass_once()
+
+    def pass_once(self) -> None:
+        """Process and commit what is available now in the partitions that are led."""
+        try:
+            self._take_over()
+        except redis.RedisError as error:
+            _logger.warning("could not read checkpoints: %s", error)
+            return
+        self._find_due()
+        while self._due and not self._stopping.is_set():
+            self._process_some()
+        self._freeze.without_commits()
+
+    def _take_over(self) -> None:
+        arrived = [self._elected[place] for place in range(len(self._elected))]
+        checkpoints = self._store.read([partition for partition, _ in arrived])
+        for (partition, term), checkpoint in zip(arrived, checkpoints, strict=True):
+            self._led[partition] = _Partition(term, checkpoint.next_event, checkpoint.digest)
+            self._due[partition] = None
+            self._elected.popleft()
+
+    def _find_due(self) -> None:
+        available = self._replay.available(self._now_ns())
+        partition_of = self._stream.partition_of
+        for position in range(self._available, available):
+            partition = partition_of[position]
+            if partition in self._led:
+                self._due[partition] = None
+        self._available = available
+
+    def _process_some(self) -> None:
+        commits: list[Commit] = []
+        while self._due and len(commits) < MOST_COMMITS_A_CALL:
+            partition, _ = self._due.popitem()
+            state = self._led[partition]
+            if not state.term.is_leader:
+                del self._led[partition]
+                continue
+            commit = self._process(partition, state)
+            if commit is not None:
+                commits.append(commit)
+        if not commits:
+            return
+        frozen = self._freeze.before_commit(len(commits))
+        outcomes = self._commit(commits)
+        if frozen:
+            self._freeze.after_commit(outcomes)
+
+    def _commit(self, commits: list[Commit]) -> list[Outcome]:
+        try:
+            outcomes = self._store.commit(self._node, commits)
+        except redis.RedisError as error:
+            _logger.warning("%d commits without a reply: %s", len(commits), error)
+            for commit in commits:
+                self._led.pop(commit.partition).term.resign()
+            return []
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            if outcome is Outcome.COMMITTED:
+                self._led[commit.partition].next_event = commit.after
+                self._led[commit.partition].digest = commit.digest
+            else:
+                del self._led[commit.partition]
+        return outcomes
+
+    def _process(self, partition: int, state: _Partition) -> Commit | None:
+        stream = self._stream
+        first_slot = stream.starts[partition]
+        end = stream.count(partition)
+        number, digest = state.next_event, state.digest
+        while number < end and stream.positions[first_slot + number] < self._available:
+            digest = handle(stream.event(first_slot + number), digest)
+            number += 1
+        if number == state.next_event:
+            return None
+        return Commit(partition, state.term.epoch, state.next_event, number, digest)
+
+
+class Freeze:
+    """Stops this process at the worst moment, when it is asked to.
+
+    That moment is after events were processed by a leader and before their commits are sent.
+    Once the process goes on, the commits are sent as if nothing had happened. If there is
+    nothing to commit within a second, the process stops without.
+    """
+
+    def __init__(
+        self,
+        now_ns: Callable[[], int],
+        stop_process: Callable[[int], None],
+        went_on: Callable[[list[Outcome]], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            now_ns: reads the clock.
+            stop_process: called with the number of commits that wait; returns once the process
+                goes on.
+            went_on: called with what became of those commits.
+        """
+        self._now_ns = now_ns
+        self._stop_process = stop_process
+        self._went_on = went_on
+        self._asked = threading.Event()
+        self._asked_ns = 0
+
+    def ask(self) -> None:
+        """Stop this process soon. Any thread may ask."""
+        self._asked_ns = self._now_ns()
+        self._asked.set()
+
+    def before_commit(self, commits: int) -> bool:
+        """Stop now if asked to, and return whether that was so."""
+        if not self._asked.is_set():
+            return False
+        self._asked.clear()
+        self._stop_process(commits)
+        return True
+
+    def after_commit(self, outcomes: list[Outcome]) -> None:
+        """Tell what became of the commits that waited."""
+        self._went_on(outcomes)
+
+    def without_commits(self) -> None:
+        """Stop now if asked to and there has been nothing to commit for a second."""
+        if not self._asked.is_set():
+            return
+        if self._now_ns() - self._asked_ns > _FREEZE_WITHIN_SECONDS * 1e9:
+            self.before_commit(0)
+            self.after_commit([])

@@ -1,0 +1,57 @@
+"""Small streams, journals and beliefs to try the demo's parts on."""
+
+from __future__ import annotations
+
+from array import array
+
+from multielect.cli.demo.beliefs import BelievedTerm, NodeBeliefs
+from multielect.cli.demo.checkpoint import JournalEntry
+from multielect.cli.demo.stream import EventStream
+
+MS = 1_000_000
+
+
+def stream_of(order: str) -> EventStream:
+    """Return a stream with one event a letter, which names its partition: ``"abab"``."""
+    keys = sorted(set(order), key=order.index)
+    partition_of = array("I", (keys.index(letter) for letter in order))
+    events = [f"{letter}{position}".encode() for position, letter in enumerate(order)]
+    return EventStream.arrange(keys, partition_of, events)
+
+
+def entry(
+    stream: EventStream,
+    first: int,
+    after: int,
+    *,
+    partition: int = 0,
+    epoch: int = 1,
+    node: str = "x",
+) -> JournalEntry:
+    """Return a sound journal entry for events `first` up to `after` of a partition."""
+    return JournalEntry(epoch, first, after, stream.digests(partition)[after], node)
+
+
+def term(
+    node: str,
+    epoch: int,
+    began_ms: float,
+    ended_ms: float | None,
+    *,
+    election: int = 0,
+    elected_ms: float | None = None,
+) -> BelievedTerm:
+    """Return a term whose callback ran when belief began, unless said otherwise."""
+    return BelievedTerm(
+        node=node,
+        election=election,
+        epoch=epoch,
+        began_ns=int(began_ms * MS),
+        ended_ns=None if ended_ms is None else int(ended_ms * MS),
+        elected_ns=int((began_ms if elected_ms is None else elected_ms) * MS),
+    )
+
+
+def beliefs(*terms: BelievedTerm, unpaired: int = 0) -> NodeBeliefs:
+    """Return these terms as what a node believed."""
+    return NodeBeliefs(list(terms), unpaired)
