@@ -12,9 +12,13 @@ Rules of this file:
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from multielect import DemotionReason, Election, ElectionGroup, MultielectError, Term
 from multielect._clock import Clock
@@ -59,6 +63,32 @@ def sample(election: Election, ending: threading.Event) -> None:
             first_ns = 0
 
 
+@contextmanager
+def others_behind() -> Iterator[None]:
+    """Let no other thread of this process run as long as this one has something to do.
+
+    Else the pump may end a term before this thread can see whether it would have led without.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    ours = threading.get_native_id()
+    everywhere = os.sched_getaffinity(0)
+    threads = [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
+    others = [thread for thread in threads if thread != ours]
+    for thread in threads:
+        os.sched_setaffinity(thread, {min(everywhere)})
+    for thread in others:
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        for thread in others:
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        for thread in threads:
+            os.sched_setaffinity(thread, everywhere)
+
+
 def main() -> None:
     group = ElectionGroup(
         sys.argv[1],
@@ -76,8 +106,9 @@ def main() -> None:
     tell("started", holder=group.holder)
     for line in sys.stdin:
         if line.strip() == "freeze":
-            signal.raise_signal(signal.SIGSTOP)
-            leads = election.is_leader
+            with others_behind():
+                signal.raise_signal(signal.SIGSTOP)
+                leads = election.is_leader
             tell("thawed", leads=leads, at_ns=clock.now_ns())
         elif line.strip() == "stop":
             break

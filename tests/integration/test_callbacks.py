@@ -1,4 +1,7 @@
-"""Promise 5: callbacks cost no lease, come in order and in pairs, and suffer alone."""
+"""Promise 5: callbacks come in order, in pairs and side by side, suffer alone, and wait in bounds.
+
+Those that block, or call back into their group, are in `test_callbacks_reenter.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,45 +14,11 @@ import pytest
 import redis
 from tests.diary import WITHIN_S, until
 
-from multielect import CallbackError, DemotionReason, ElectionGroup, MultielectError, Term
+from multielect import CallbackError, DemotionReason, MultielectError, Term
 
 from .conftest import Stand
 from .lease import LAYOUT
 from .record import Record
-
-
-def test_callbacks_that_block_cost_no_lease(
-    redis_url: str, redis_client: redis.Redis, stand: Stand
-) -> None:
-    keys = [f"k{n}" for n in range(12)]
-    go_on = threading.Event()
-    blocked = threading.Semaphore(0)
-
-    def block(_: Term) -> None:
-        blocked.release()
-        go_on.wait(WITHIN_S)
-
-    def epochs() -> list[object]:
-        return [redis_client.get(LAYOUT.epoch_key(key.encode())) for key in keys]
-
-    group, told = stand(redis_url, *keys, ttl=0.4, callback_threads=2, on_elected=block)
-    try:
-        until(lambda: len(group.owned) == len(keys))
-        assert blocked.acquire(timeout=WITHIN_S)
-        assert blocked.acquire(timeout=WITHIN_S)
-        began = epochs()
-        refreshed = group.counters.refreshes
-        # Eight refreshes of each lease, a third of the TTL apart: more than two TTLs.
-        until(lambda: group.counters.refreshes >= refreshed + 8 * len(keys))
-        assert len(group.owned) == len(keys)
-        assert epochs() == began
-        assert group.counters.demoted == 0
-        assert not blocked.acquire(blocking=False)
-    finally:
-        go_on.set()
-    for _ in keys[2:]:
-        assert blocked.acquire(timeout=WITHIN_S)
-    assert told.entries == []
 
 
 def test_an_exception_is_logged_and_reported_and_nothing_else_suffers(
@@ -162,67 +131,6 @@ def test_callbacks_of_different_elections_run_side_by_side(redis_url: str, stand
     met = threading.Barrier(3)
     stand(redis_url, "a", "b", callback_threads=2, on_elected=lambda _: met.wait(WITHIN_S))
     met.wait(WITHIN_S)
-
-
-def test_a_callback_may_call_everything(redis_url: str, stand: Stand) -> None:
-    done = threading.Event()
-    groups: list[ElectionGroup] = []
-    is_known = threading.Event()
-
-    def elected(term: Term) -> None:
-        told.elected(term)
-        if term.key != "first":
-            return
-        assert is_known.wait(WITHIN_S)
-        (group,) = groups
-        assert group["first"].wait(timeout=1.0)
-        assert term.resign()
-        assert not term.is_leader
-        term.campaign()
-        group.add("second")
-        assert group.add_many(["third", "fourth"]) == 2
-        group.remove("third")
-        assert group["second"].wait(timeout=WITHIN_S)
-        assert "second" in {election.key for election in group.owned}
-        done.set()
-
-    told = Record()
-    group, _ = stand(redis_url, "first", on_elected=elected, on_demoted=told.demoted)
-    groups.append(group)
-    is_known.set()
-    assert done.wait(WITHIN_S)
-    ended = told.wait_demoted("first")
-    assert ended.reason is DemotionReason.RESIGNED
-    # The second term of the same election is told once the first callback is through.
-    assert told.wait_elected("second").epoch
-    assert told.wait_elected("fourth").epoch
-    groups[0].stop()
-    assert told.wait_demoted("second").reason is DemotionReason.STOPPED
-
-
-def test_a_callback_may_stop_its_group(
-    redis_url: str, redis_client: redis.Redis, stand: Stand
-) -> None:
-    told = Record()
-    groups: list[ElectionGroup] = []
-    is_known = threading.Event()
-    stopped = threading.Event()
-
-    def elected(term: Term) -> None:
-        told.elected(term)
-        if term.key == "k":
-            assert is_known.wait(WITHIN_S)
-            # It cannot wait for the callback that it is in, however long it may wait.
-            groups[0].stop(timeout=60.0)
-            stopped.set()
-
-    group, _ = stand(redis_url, "k", "other", on_elected=elected, on_demoted=told.demoted)
-    groups.append(group)
-    is_known.set()
-    assert stopped.wait(WITHIN_S)
-    assert told.wait_demoted("k").reason is DemotionReason.STOPPED
-    assert group.owned == []
-    assert not redis_client.exists(LAYOUT.leader_key(b"k"), LAYOUT.leader_key(b"other"))
 
 
 def test_what_waits_for_a_slow_callback_is_bounded(redis_url: str, stand: Stand) -> None:
