@@ -23,7 +23,7 @@ from multielect import DemotionReason, ElectionGroup
 
 PREFIX = "threads"
 THREADS = 8
-CALLS = 2000
+CALLS = 6000
 SHARED = [f"shared-{number}" for number in range(4)]
 
 
