@@ -37,12 +37,15 @@ LEVELS: dict[str, int] = {
     "_engine": 2,
     "_node": 2,
     "election": 2,
+    # Fenced writes as data: who writes, and what.
+    "_writes": 2,
     # The fronts.
     "__init__": 3,
     "elector": 3,
     "group": 3,
     # What people and programs touch.
     "cli": 4,
+    "fencing": 4,
 }
 
 BESIDE: dict[str, int] = {
