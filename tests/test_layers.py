@@ -41,6 +41,8 @@ LEVELS: dict[str, int] = {
     "_pump": 2,
     "_relay": 2,
     "election": 2,
+    # Fenced writes as data: who writes, and what.
+    "_writes": 2,
     # The fronts.
     "__init__": 3,
     "_front": 3,
@@ -49,6 +51,7 @@ LEVELS: dict[str, int] = {
     "group": 3,
     # What people and programs touch.
     "cli": 4,
+    "fencing": 4,
 }
 
 BESIDE: dict[str, int] = {

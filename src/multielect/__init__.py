@@ -3,9 +3,9 @@
 `ElectionGroup` holds many elections, `Elector` one. The layers, each of which imports only
 what stands below it::
 
-    cli                                       what people touch
+    cli, fencing                              what people and programs touch
     group, elector                            two fronts
-    election, _node                           one node, put together
+    election, _node, _writes                  one node, put together; what it writes
     _engine, _connect, _dispatch              the owner thread, connecting, callbacks
     _core (Cython)                            schedule, pack, parse: no I/O, no clock, no threads
     lua/, _scripts, _keys, _settings,         scripts, names, input, time, errors
@@ -26,6 +26,7 @@ from .errors import (
     NotLeaderError,
     ProtocolError,
     ServerError,
+    StaleEpochError,
 )
 from .group import ElectionGroup
 
@@ -45,6 +46,7 @@ __all__ = [
     "NotLeaderError",
     "ProtocolError",
     "ServerError",
+    "StaleEpochError",
     "Term",
     "generate_node_id",
 ]

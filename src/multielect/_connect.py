@@ -25,7 +25,7 @@ from redis.retry import Retry
 
 from ._keys import KeyLayout
 from ._relay import Relay
-from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet
+from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
 from .errors import ConfigError, ConnectionLostError, MultielectError
 
 FIRST_PAUSE_S = 0.05
@@ -286,8 +286,7 @@ def _knows_script_flags(connection: AbstractConnection) -> bool:
     try:
         _ask(connection, "EVAL", PROBE, 0)
     except ResponseError as error:
-        # Only what Lua says of the first line speaks of the version.
-        if "compiling script" not in str(error).lower():
+        if not is_about_flags(error):
             raise
         return False
     return True

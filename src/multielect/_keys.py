@@ -44,6 +44,7 @@ class KeyLayout:
 
     leader_tail = b":leader"
     epoch_tail = b":epoch"
+    fence_tail = b":fence"
 
     def bucket(self, key: bytes) -> int:
         """Return the number of the bucket that holds `key`."""
@@ -56,6 +57,10 @@ class KeyLayout:
     def epoch_key(self, key: bytes) -> bytes:
         """Return the Redis key of the epoch counter of election `key`."""
         return self.heads[self.bucket(key)] + key + self.epoch_tail
+
+    def fence_key(self, key: bytes) -> bytes:
+        """Return the Redis key of the newest epoch that made a fenced write for `key`."""
+        return self.heads[self.bucket(key)] + key + self.fence_tail
 
 
 def group_layout(prefix: str, buckets: int = DEFAULT_BUCKETS) -> KeyLayout:

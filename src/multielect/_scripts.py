@@ -3,8 +3,10 @@
 Rules of this file:
     * The text of a script is in ``lua/``, with the contract of its KEYS, ARGV and reply.
     * From server 7.0 on a script names its flags in a first line. Refresh and release are
-      then let through on a full server, and a replica refuses all three with READONLY
-      instead of answering that a lease is not ours.
+      then let through on a full server, and a replica refuses all with READONLY instead of
+      answering that a lease is not ours.
+    * A fenced script is a body of the user's inside `fence.lua`. It gets no flags: a full
+      server refuses it whole, before it has done half.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ _SHEBANG = {
 
 PROBE = "#!lua flags=no-writes\nreturn 1"
 """A script that only a server which knows the first line will run."""
+
+
+def is_about_flags(error: Exception) -> bool:
+    """Tell whether a server refused `PROBE` because it knows no first line."""
+    # Only what Lua says of the first line speaks of the version.
+    return "compiling script" in str(error).lower()
 
 
 @dataclass(frozen=True)
@@ -62,3 +70,13 @@ WITH_FLAGS = _load(flags=True)
 
 WITHOUT_FLAGS = _load(flags=False)
 """For servers before 7.0."""
+
+_FENCE = resources.files(__package__).joinpath("lua").joinpath("fence.lua").read_text("utf-8")
+
+
+def fenced(body: str, *, flags: bool) -> Script:
+    """Return the script that runs `body` behind the fence."""
+    # The body begins on the first line that can hold it, so that the lines which Lua speaks
+    # of are, or come right after, the body's own.
+    first = "#!lua\n" if flags else ""
+    return Script.of(f"{first}local function body(KEYS, ARGV) {body}\nend\n{_FENCE}")

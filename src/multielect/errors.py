@@ -25,6 +25,31 @@ class NotLeaderError(MultielectError):
     """Leadership was required of a node that does not lead the election now."""
 
 
+class StaleEpochError(MultielectError):
+    """A fenced write was refused, and nothing of it done: a newer epoch is known.
+
+    Whoever wrote no longer leads, or not under this epoch: end the work of that term.
+
+    Attributes:
+        key: the election's key; empty for an `Elector`.
+        epoch: the epoch of the write.
+        newest_epoch: the newest that is known, elected or written.
+    """
+
+    def __init__(self, key: str, epoch: int, newest_epoch: int) -> None:
+        """Keep who wrote, and who came after."""
+        super().__init__(key, epoch, newest_epoch)
+        self.key = key
+        self.epoch = epoch
+        self.newest_epoch = newest_epoch
+
+    def __str__(self) -> str:
+        return (
+            f"a write for {self.key!r} under epoch {self.epoch} was refused:"
+            f" epoch {self.newest_epoch} is newer"
+        )
+
+
 class ConnectionLostError(MultielectError, ConnectionError):
     """The connection to Redis ended, or could not be made. It is being made anew.
 

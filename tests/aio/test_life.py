@@ -198,25 +198,34 @@ def test_stopping_what_never_started(redis_url: str) -> None:
 
 
 FORGOTTEN = """
-import asyncio, sys, time
+import asyncio, atexit, sys, time
+
+exiting_since = 0.0
+
+@atexit.register
+def tell_how_long():        # the first to be registered is the last to be called
+    if time.monotonic() - exiting_since > 1.5:
+        print("it took long to exit")
+
 from multielect.aio import ElectionGroup
 
-def elected(term):
-    print("elected", term.key, flush=True)
-    told.set()
-
 async def main():
-    global group, told
+    global group
     told = asyncio.Event()
+
+    def elected(term):
+        print("elected", term.key, flush=True)
+        told.set()
+
     group = ElectionGroup(sys.argv[1], prefix="aio-life", ttl=60, on_elected=elected)
     group.add("a")
     await group.start()
-    assert await group["a"].wait(10)
-    await told.wait()
+    await asyncio.wait_for(told.wait(), 10)
     if sys.argv[2] == "stop":
         await group.stop()
 
 asyncio.run(main(), debug=True)
+exiting_since = time.monotonic()
 """
 
 

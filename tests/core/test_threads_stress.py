@@ -1,0 +1,253 @@
+"""Eight threads on one core for a simulated hour, beside the thread that pumps.
+
+Rules of this file:
+    * The pumping thread alone moves the clock, ticks, sends and receives, as the owner thread
+      does; it has a scripted server that now and then loses the connection or gives a lease
+      to a rival.
+    * The others do everything that users may do from any thread, from seeds of their own,
+      and keep books. The schedule of the threads is the machine's: what is held here is what
+      must hold under any.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections import Counter
+
+import pytest
+from tests.core.scripted_server import ScriptedServer
+
+from multielect._clock import ManualClock
+from multielect._core.core import Core
+from multielect._core.seat import Seat
+from multielect._keys import group_layout
+from multielect._scripts import WITH_FLAGS
+
+MS = 1_000_000
+THREADS = 8
+TTL_MS = 3_000
+HOUR_MS = 3_600_000
+LAYOUT = group_layout("stress", 16)
+HOLDER = b"node/1"
+KEYS_A_THREAD = 24
+SHARED = [b"shared-%d" % number for number in range(4)]
+LONGEST_S = 100.0
+
+Event = tuple[bytes, int, int, int, int, int]
+
+
+class Pumping:
+    """The thread that moves the clock and the bytes, and takes the events."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.server = ScriptedServer(self.clock)
+        self.core = Core(
+            now_ns=self.clock.now_ns(),
+            ttl_ns=TTL_MS * MS,
+            margin_ns=TTL_MS * MS // 10,
+            heads=LAYOUT.heads,
+            separator=LAYOUT.separator,
+            holder=HOLDER,
+            channel=LAYOUT.channel,
+            max_leases=200,
+        )
+        self.events: list[Event] = []
+        self.turns = 0
+        self.losses = 0
+        self._random = random.Random(99)
+
+    def run(self, until_ms: int) -> None:
+        until_ns = self.clock.now_ns() + until_ms * MS
+        while self.clock.now_ns() < until_ns:
+            self.clock.advance_ns(self._random.randrange(20, 500) * MS)
+            self.turn()
+            if self._random.random() < 0.02:
+                self._lose()
+            if self._random.random() < 0.01:
+                self._rob()
+
+    def turn(self) -> None:
+        self.turns += 1
+        for _ in range(100):
+            self.core.tick(self.clock.now_ns())
+            with memoryview(self.core.outgoing) as waiting:
+                data = bytes(waiting)
+            self.core.sent(len(data))
+            reply = self.server.answer(data)
+            # In two pieces: the mutex is free between them.
+            half = len(reply) // 2
+            self.core.receive(reply[:half], self.clock.now_ns())
+            self.core.receive(reply[half:], self.clock.now_ns())
+            while events := self.core.take_events():
+                self.events += events
+            if not reply:
+                return
+        raise AssertionError("the core never comes to rest")
+
+    def _lose(self) -> None:
+        self.losses += 1
+        self.core.tick(self.clock.now_ns())
+        self.core.connection_lost(self.clock.now_ns())
+        self.server.forget_unread()
+        self.core.connection_made(WITH_FLAGS)
+
+    def _rob(self) -> None:
+        if self.server.leases:
+            leader_key = self._random.choice(list(self.server.leases))
+            self.server.take(leader_key, b"rival/1", TTL_MS)
+
+
+class User:
+    """One thread that does what users do, and its books."""
+
+    def __init__(self, pumping: Pumping, seed: int) -> None:
+        self.own: set[bytes] = set()
+        self.balance: Counter[bytes] = Counter()
+        self.calls = 0
+        self.failure: BaseException | None = None
+        self._pumping = pumping
+        self._core = pumping.core
+        self._random = random.Random(seed)
+        self._mine = [b"thread-%d-%d" % (seed, number) for number in range(KEYS_A_THREAD)]
+        self._seats: dict[bytes, tuple[Seat, int]] = {}
+        self.thread = threading.Thread(target=self._run, name=f"user-{seed}")
+
+    def _run(self) -> None:
+        try:
+            while not ended.is_set():
+                self.calls += 1
+                self._change() if self._random.random() < 0.5 else self._look()
+        except BaseException as failure:  # noqa: BLE001  # for the test, on its own thread
+            self.failure = failure
+
+    def _change(self) -> None:
+        draw, core, now_ns = self._random, self._core, self._pumping.clock.now_ns()
+        key = draw.choice(self._mine)
+        shared = draw.choice(SHARED)
+        place = core.find(key)
+        assert (place is not None) == (key in self.own)
+        match draw.randrange(5):
+            case 0:
+                number, generation, is_new = core.add(key, LAYOUT.bucket(key), 60_000 * MS)
+                assert is_new == (key not in self.own)
+                self.own.add(key)
+                if is_new:
+                    seat = Seat(core.terms.slots, self._pumping.clock, number, generation)
+                    self._seats[key] = (seat, 0)
+            case 1:
+                assert core.remove(key, now_ns) == (key in self.own)
+                self.own.discard(key)
+                self._seats.pop(key, None)
+            case 2:
+                self.balance[shared] += core.add(shared, LAYOUT.bucket(shared))[2]
+            case 3:
+                self.balance[shared] -= core.remove(shared, now_ns)
+            case _:
+                if place is not None:
+                    core.resign(*place, 0, now_ns)
+                    core.campaign(*place)
+
+    def _look(self) -> None:
+        core = self._core
+        for key, (seat, epoch_before) in self._seats.items():
+            seat.alive()
+            led, epoch = seat.is_leader, seat.epoch
+            assert epoch >= epoch_before
+            assert epoch > 0 or not led
+            assert not seat.is_removed
+            assert 0 <= seat.remaining <= TTL_MS / 1000
+            self._seats[key] = (seat, epoch)
+        match self._random.randrange(4):
+            case 0:
+                keys = set(core.list_keys())
+                assert keys & set(self._mine) == self.own
+            case 1:
+                owned = core.owned(self._pumping.clock.now_ns())
+                assert {key for key, _, _ in owned} & set(self._mine) <= self.own
+                assert len({number for _, number, _ in owned}) == len(owned)
+            case 2:
+                counters = core.counters
+                assert 0 <= counters["elected"] - counters["demoted"] <= 200
+            case _:
+                place = core.find(self._random.choice(self._mine))
+                if place is not None:
+                    assert core.leader(*place) in {None, b"rival/1"}
+
+
+ended = threading.Event()
+
+
+@pytest.mark.parametrize("minutes", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_an_hour_of_eight_threads(minutes: int) -> None:
+    pumping = Pumping()
+    core = pumping.core
+    core.start()
+    core.connection_made(WITH_FLAGS)
+    ended.clear()
+    users = [User(pumping, seed) for seed in range(THREADS)]
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        for user in users:
+            user.thread.start()
+        pumping.run(minutes * HOUR_MS // 60)
+    finally:
+        ended.set()
+        for user in users:
+            user.thread.join(LONGEST_S)
+        sys.setswitchinterval(usual_s)
+    assert [user.failure for user in users] == [None] * THREADS
+    assert min(user.calls for user in users) > 100
+    assert_the_books_agree(pumping, users)
+    assert_events_are_pairs(pumping)
+
+
+def assert_the_books_agree(pumping: Pumping, users: list[User]) -> None:
+    balance: Counter[bytes] = Counter()
+    for user in users:
+        balance.update(user.balance)
+    assert {balance[key] for key in SHARED} <= {0, 1}
+    expected = {key for key in SHARED if balance[key]}.union(*(user.own for user in users))
+    core = pumping.core
+    assert set(core.list_keys()) == expected
+    assert len(core) == len(expected)
+    # Two TTLs more: rivals' leases end, and what was resigned is stood for again.
+    for _ in range(2 * TTL_MS // 100):
+        pumping.clock.advance_ns(100 * MS)
+        for key in expected:
+            place = core.find(key)
+            assert place is not None
+            core.campaign(*place)
+            Seat(core.terms.slots, pumping.clock, *place).alive()
+        pumping.turn()
+    owned = {key for key, _, _ in core.owned(pumping.clock.now_ns())}
+    assert owned == expected
+    held = {key for key in pumping.server.leases if pumping.server.holder(key) == HOLDER}
+    assert held == {LAYOUT.leader_key(key) for key in expected}
+    core.stop(pumping.clock.now_ns())
+    for _ in range(100):
+        pumping.turn()
+    assert core.is_quiet
+    assert core.leading == 0
+    assert not [key for key in held if pumping.server.holder(key) == HOLDER]
+
+
+def assert_events_are_pairs(pumping: Pumping) -> None:
+    counters = pumping.core.counters
+    assert counters["elected"] == counters["demoted"] > 0
+    assert len(pumping.events) % 2 == 0
+    running: dict[bytes, int] = {}
+    latest: dict[bytes, int] = {}
+    for key, _, _, epoch, reason, _ in pumping.events:
+        if reason == 0:
+            assert key not in running
+            assert epoch > latest.get(key, 0)
+            running[key] = latest[key] = epoch
+        else:
+            assert running.pop(key) == epoch
+    assert not running
+    assert pumping.losses > 0
+    assert counters["refreshes"] > 1000

@@ -1,0 +1,212 @@
+"""Over TLS all works the same, through a relay; only a thread that keeps the GIL costs leases.
+
+Rules of this file:
+    * The certificate is made for the test run, by the openssl command line, and names the
+      loopback address alone. Where that, or the server, knows no TLS, the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from tests.diary import WITHIN_S, Diary, until
+
+from multielect import ConnectionLostError, DemotionReason, ElectionGroup, MultielectError, aio
+from multielect.embedded import EmbeddedServer, EmbeddedServerError
+
+PREFIX = "tls"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that is its own authority; its key lies beside it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl command to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "1", "-subj", "/CN=multielect test"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return folder / "certificate.pem"
+
+
+@pytest.fixture(scope="module")
+def tls_url(binary: str, certificate: Path) -> Iterator[str]:
+    """The address of a server that speaks TLS, with what is needed to trust it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "bind": "127.0.0.1",
+        "tls-port": port,
+        "tls-cert-file": str(certificate),
+        "tls-key-file": str(certificate.with_name("key.pem")),
+        "tls-ca-cert-file": str(certificate),
+        "tls-auth-clients": "no",
+    }
+    server = EmbeddedServer(binary=binary, settings=settings)
+    try:
+        server.start()
+    except EmbeddedServerError as error:
+        if "tls" not in str(error).lower():
+            raise
+        pytest.skip("this server was built without TLS")
+    try:
+        yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def admin(tls_url: str) -> Iterator[redis.Redis]:
+    """A client of the server, which holds no keys yet."""
+    with redis.Redis.from_url(tls_url) as client:
+        client.flushall()
+        yield client
+
+
+def a_group(url: str, diary: Diary, *, ttl: float) -> ElectionGroup:
+    return ElectionGroup(
+        url,
+        prefix=PREFIX,
+        ttl=ttl,
+        on_elected=diary.elected,
+        on_demoted=diary.demoted,
+        on_error=diary.error,
+    )
+
+
+def keys(count: int) -> list[str]:
+    return [f"election-{number}" for number in range(count)]
+
+
+def test_leases_are_taken_refreshed_and_released(tls_url: str, admin: redis.Redis) -> None:
+    diary = Diary()
+    with a_group(tls_url, diary, ttl=0.9) as group:
+        group.add_many(keys(50))
+        diary.wait_for(lambda: len(diary.entries) == 50)
+        until(lambda: group.counters.refreshes >= 6 * 50)
+        assert group.counters.demoted == 0
+        assert len(admin.keys("*:leader")) == 50
+    assert diary.errors == []
+    assert {entry.reason for entry in diary.demotions()} == {DemotionReason.STOPPED}
+    assert not admin.keys("*:leader")
+
+
+def test_more_is_carried_than_fits_a_buffer(tls_url: str, admin: redis.Redis) -> None:
+    diary = Diary()
+    long_keys = [f"{number}-{'x' * 480}" for number in range(5000)]
+    group = a_group(tls_url, diary, ttl=10)
+    group.add_many(long_keys)
+    with group:
+        diary.wait_for(lambda: len(diary.entries) == 5000)
+        assert {election.key for election in group.owned} == set(long_keys)
+    assert diary.errors == []
+    assert not admin.keys("*:leader")
+
+
+def test_who_waits_is_woken_at_once(tls_url: str, admin: redis.Redis) -> None:
+    with ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as leader:
+        assert leader.add("a").wait(WITHIN_S)
+        with ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as heir:
+            election = heir.add("a")
+            until(lambda: election.leader_id == leader.node_id)
+            leader.stop()
+            assert election.wait(WITHIN_S)
+            assert heir.counters.wakeups == 1
+
+
+def test_a_connection_that_is_killed_comes_back(tls_url: str, admin: redis.Redis) -> None:
+    diary = Diary()
+    with a_group(tls_url, diary, ttl=5) as group:
+        group.add_many(keys(50))
+        diary.wait_for(lambda: len(diary.entries) == 50)
+        epochs = {election.key: election.epoch for election in group.owned}
+        for lost in range(1, 4):
+            before = group.counters.refreshes
+            admin.client_kill_filter(_type="pubsub", skipme=True)
+            diary.wait_for(lambda lost=lost: len(diary.errors) == lost)  # type: ignore[misc]
+            until(lambda before=before: group.counters.refreshes >= before + 50)  # type: ignore[misc]
+        assert group.counters.reconnects == 3
+        assert {election.key: election.epoch for election in group.owned} == epochs
+        assert diary.demotions() == []
+    assert all(isinstance(error, ConnectionLostError) for error in diary.errors)
+    assert not admin.keys("*:leader")
+
+
+def test_a_kept_gil_costs_the_leases_but_cleanly(tls_url: str, admin: redis.Redis) -> None:
+    """What the docs say of TLS, and so the contrast to `test_gil_held.py`."""
+    diary = Diary()
+    with a_group(tls_url, diary, ttl=0.9) as group:
+        group.add_many(keys(50))
+        diary.wait_for(lambda: len(diary.entries) == 50)
+        ctypes.PyDLL(None).usleep(2_700_000)
+        assert group.owned == []
+        diary.wait_for(lambda: len(diary.elections()) == 100)
+    for key, epochs in diary.terms().items():
+        assert len(epochs) == 2
+        reasons = [None, DemotionReason.EXPIRED, None, DemotionReason.STOPPED]
+        assert diary.told(key) == reasons
+
+
+def test_a_server_that_is_not_trusted_is_not_used(tls_url: str) -> None:
+    reported: list[MultielectError] = []
+    told = threading.Event()
+
+    def on_error(error: MultielectError) -> None:
+        reported.append(error)
+        told.set()
+
+    group = ElectionGroup(tls_url.partition("?")[0], prefix=PREFIX, on_error=on_error)
+    group.add("a")
+    with group:
+        assert told.wait(WITHIN_S)
+        assert not group["a"].is_leader
+    assert "certificate" in str(reported[0]).lower()
+
+
+def test_from_a_loop(tls_url: str, admin: redis.Redis) -> None:
+    async def scenario() -> None:
+        async with aio.ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as group:
+            assert await group.add("a").wait(WITHIN_S)
+
+    asyncio.run(scenario(), debug=True)
+    assert not admin.keys("*:leader")
+
+
+def test_nothing_is_left(tls_url: str, admin: redis.Redis) -> None:
+    def come_and_go() -> None:
+        with ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as group:
+            assert group.add("a").wait(WITHIN_S)
+
+    def descriptors() -> int:
+        gc.collect()
+        return len(list(Path("/dev/fd").iterdir()))
+
+    come_and_go()
+    threads = set(threading.enumerate())
+    until(lambda: not [t for t in threading.enumerate() if t.name == "multielect-tls"])
+    open_before, clients = descriptors(), len(admin.client_list())
+    for _ in range(20):
+        come_and_go()
+    until(lambda: not set(threading.enumerate()) - threads)
+    until(lambda: descriptors() <= open_before)
+    until(lambda: len(admin.client_list()) <= clients)
