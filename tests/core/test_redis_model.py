@@ -67,6 +67,15 @@ class Both:
         answer = self.real.execute_command(*words, *keys, *real)
         return normal(answer), normal(self.model.call([*words, *keys, *model]))
 
+    def counters(self, elections: list[int]) -> list[int]:
+        """Return what the real server's epoch counters stand at; 0 where they are odd."""
+        found = []
+        for election in elections:
+            is_string = self.real.type(epoch_key(election)) == b"string"
+            text = self.real.get(epoch_key(election)) if is_string else b""
+            found.append(int(text) if text.isdigit() else 0)
+        return found
+
     def put(self, key: bytes, value: bytes | list[bytes], ttl_ms: int | None = None) -> None:
         self.model.put(key, value, ttl_ms)
         self.real.delete(key)
@@ -135,9 +144,13 @@ def act_at_random(both: Both, chance: random.Random, epochs: dict[int, tuple[int
     ttl = b"%d" % TTL_MS
     if what == "acquire":
         arguments = [holder, ttl, b"time" if both.by_time else b"counter"]
+        before = both.counters(elections)
         answers = both.call(WITH_FLAGS.acquire, pairs(elections), arguments, arguments)
-        won = zip(elections, compare_acquire(both, *answers), strict=True)
-        epochs.update((election, minted) for election, minted in won if minted != (0, 0))
+        minted = compare_acquire(both, *answers)
+        for election, last, epoch in zip(elections, before, minted, strict=True):
+            if epoch != (0, 0):
+                assert epoch[0] > last, "an epoch did not rise"
+                epochs[election] = epoch
     elif what == "refresh":
         keys = [leader_key(n) for n in elections]
         real, model = both.call(WITH_FLAGS.refresh, keys, [holder, ttl], [holder, ttl])
