@@ -92,7 +92,7 @@ def test_costs_all_leases_of_a_pump_in_python(
         assert pump.demotions == []
         late_before_s = pump.worst_late_s
         keep_gil(3 * ttl)
-        assert pump.leading == 0
+        # It may lead some of them again by now: it is their terms that were lost.
         until(lambda: len(pump.demotions) == leases)
     assert pump.demotions == [DemotionReason.EXPIRED] * leases
     assert late_before_s < ttl / 3
