@@ -4,12 +4,14 @@
 what stands below it::
 
     cli, fencing                              what people and programs touch
-    group, elector                            two fronts
+    group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes                  one node, put together; what it writes
-    _engine, _connect, _dispatch              the owner thread, connecting, callbacks
-    _core (Cython)                            schedule, pack, parse: no I/O, no clock, no threads
+    _engine, _connect, _relay                 the owner thread, connecting, TLS
+    _dispatch, _loop                          callbacks on threads, and in an event loop
+    _pump (Cython)                            sockets and core, without the GIL
+    _core (Cython)                            schedule, pack, parse: no I/O, no clock
     lua/, _scripts, _keys, _settings,         scripts, names, input, time, errors
-    _clock, errors
+    _clock, _interpreter, errors
 """
 
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe

@@ -28,7 +28,7 @@ PROBE = "#!lua flags=no-writes\nreturn 1"
 def is_about_flags(error: Exception) -> bool:
     """Tell whether a server refused `PROBE` because it knows no first line."""
     # Only what Lua says of the first line speaks of the version.
-    return "compiling script" in str(error).lower()
+    return "compiling script" in str(error).lower() or "near '#'" in str(error)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_the_end_is_told_with_the_instant_of_the_deadline(rig: Rig) -> None:
     assert node.happenings[-1].at_ns == began_ns + TERM_MS * MS
 
 
-@pytest.mark.parametrize("delay_ms", [TERM_MS, TTL_MS - 1])
+@pytest.mark.parametrize("delay_ms", [TERM_MS, TTL_MS - 1, TTL_MS + 400])
 def test_a_win_that_is_told_too_late_gives_no_leadership_and_is_released(
     rig: Rig, delay_ms: int
 ) -> None:

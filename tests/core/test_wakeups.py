@@ -70,6 +70,36 @@ def test_another_incarnation_of_the_node_is_another(waiting: Node, rig: Rig) -> 
     assert len(waiting.requests) == 1
 
 
+SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$3\r\nany\r\n:1\r\n"
+
+
+def test_who_listens_late_asks_again_for_what_it_waits_for(waiting: Node, rig: Rig) -> None:
+    """On a second connection: what was set free before it listened, nobody will announce."""
+    waiting.core.receive_announcements(SUBSCRIBED)
+    rig.settle()
+
+    assert [batch.elections for batch in rig.server.batches] == [2]
+    waiting.core.receive_announcements(SUBSCRIBED[:20])
+    assert not waiting.requests
+    waiting.core.receive_announcements(SUBSCRIBED[20:])
+    waiting.tick()
+    assert len(waiting.requests) == 1
+
+
+def test_who_listens_late_asks_again_for_what_it_is_asking_for(rig: Rig) -> None:
+    leader = rig.leader("a", ttl_ms=60_000)
+    node = rig.node("a", ttl_ms=60_000)
+    node.tick()
+    node.serve()
+    leader.core.stop(rig.clock.now_ns())
+    leader.exchange()
+    node.replies.pop()  # the announcement: it went out before anybody listened
+    node.core.receive_announcements(SUBSCRIBED)
+    rig.settle()
+
+    assert node.leads("a"), "without waiting for the end of a lease that is no more"
+
+
 def test_a_wake_up_that_was_no_release_costs_one_question(waiting: Node, rig: Rig) -> None:
     frame = announcement(rig, b"forged/1", rig.leader_key("a"))
     for _ in range(3):

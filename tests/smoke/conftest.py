@@ -1,9 +1,9 @@
 """fakeredis behind a TCP port, made to answer as a server of version 6 would.
 
 Rules of this file:
-    * Only the manners of its TCP server are mended: it hangs up after any error reply, sends
-      what is published as replies under RESP3, and has its own words for a script that does
-      not compile. What the scripts do is fakeredis' own doing.
+    * Only the manners of its TCP server are mended: it hangs up after any error reply, and
+      sends what is published as replies under RESP3. What the scripts do is fakeredis' own
+      doing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from fakeredis import TcpFakeServer
 from redis.exceptions import ResponseError
 
 NO_RESP3 = ResponseError("NOPROTO unsupported protocol version")
-NO_FLAGS = ResponseError("Error compiling script (new function): unexpected symbol near '#'")
 
 
 def mended(server: TcpFakeServer) -> type:
@@ -33,7 +32,7 @@ def mended(server: TcpFakeServer) -> type:
                 try:
                     response = read(*arguments, **named)
                 except ResponseError as error:
-                    return NO_FLAGS if "near '#'" in str(error) else error
+                    return error
                 is_hello = isinstance(response, dict) and "proto" in response
                 return NO_RESP3 if is_hello else response
 

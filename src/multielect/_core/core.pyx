@@ -397,7 +397,12 @@ cdef class Core:
                     return 1
                 if outcome == 0:
                     return 0
-                self.wakeups.heed(&frame)
+                if self.wakeups.is_subscribed(frame):
+                    # Batches that were sent meanwhile on the other connection may have
+                    # been answered before anybody listened.
+                    self.terms.ask_again()
+                else:
+                    self.wakeups.heed(&frame)
         finally:
             pthread_mutex_unlock(&self.mutex)
 

@@ -55,6 +55,7 @@ cdef class Terms:
     cdef int on_timers(self, int64_t now_ns) except -1 nogil
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, const char *key, size_t length) except -1 nogil
+    cdef int ask_again(self) except -1 nogil
     cdef int refresh_all(self) except -1 nogil
     cdef void reap(self) noexcept nogil
     cdef int64_t random_below(self, int64_t bound) noexcept nogil

@@ -193,6 +193,21 @@ cdef class Terms:
             self.events.tally.wakeups += 1
         return 0
 
+    cdef int ask_again(self) except -1 nogil:
+        """Wake-ups are heard from now on: what was asked for before may have been set free."""
+        cdef uint32_t number
+        cdef Slot *slot
+        for number in range(self.slots.used):
+            slot = self.slots.at(number)
+            if slot.key == NULL:
+                continue
+            if slot.state == ASKING:
+                slot.woken = 1
+            elif slot.state == WAITING and not self.schedule.is_queued(number):
+                self.schedule.cancel_timer(number)
+                self.schedule.enqueue(ACQUIRES, number)
+        return 0
+
     cdef int refresh_all(self) except -1 nogil:
         """A connection was made: wake-ups may have been missed, and leases lost."""
         cdef uint32_t number
@@ -275,13 +290,14 @@ cdef class Terms:
                  int64_t now_ns) except -1 nogil:
         """The server gave this node the lease, under `epoch`."""
         cdef Slot *slot = self.slots.at(number)
+        # The lease began at the server by now at the latest.
         if slot.unwanted:
             store_i64(&slot.epoch, epoch)
-            self._become_releasing(number, sent_ns + self.ttl_ns, slot.next_state)
+            self._become_releasing(number, now_ns + self.ttl_ns, slot.next_state)
         elif now_ns >= sent_ns + self.ttl_ns - self.margin_ns:
             # Too late to lead by it: let the next try go to whoever is quicker.
             store_i64(&slot.epoch, epoch)
-            self._become_releasing(number, sent_ns + self.ttl_ns, WAITING)
+            self._become_releasing(number, now_ns + self.ttl_ns, WAITING)
         else:
             self._become_leader(number, epoch, sent_ns, now_ns)
         return 0

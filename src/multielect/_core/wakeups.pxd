@@ -10,5 +10,6 @@ cdef class Wakeups:
     cdef size_t separator_length
 
     cdef int heed(self, Cursor *frame) except -1 nogil
+    cdef bint is_subscribed(self, Cursor frame) noexcept nogil
     cdef int _read(self, const char *text, size_t length) except -1 nogil
     cdef int _wake(self, const char *name, size_t length) except -1 nogil

@@ -42,6 +42,13 @@ cdef class Wakeups:
             return 0
         return self._read(value.text, value.length)
 
+    cdef bint is_subscribed(self, Cursor frame) noexcept nogil:
+        """Tell whether the frame says that announcements are heard from now on."""
+        cdef Value value
+        return (read_value(&frame, &value) == WHOLE and value.number == 3
+                and read_value(&frame, &value) == WHOLE and value.kind == c'$'
+                and value.length == 9 and memcmp(value.text, b"subscribe", 9) == 0)
+
     cdef int _read(self, const char *text, size_t length) except -1 nogil:
         cdef const char *end = text + length
         cdef size_t size
