@@ -139,6 +139,46 @@ def test_cancelling_the_stop_as_well_releases_all(
     run(scenario)
 
 
+class Hasty(ElectionGroup):
+    """A group that gives callbacks little time when its block is left."""
+
+    async def stop(self, timeout: float = 0.2) -> None:
+        await super().stop(timeout)
+
+
+def test_cancelling_the_stop_leaves_no_callback_that_hangs(redis_url: str) -> None:
+    ended: list[str] = []
+
+    async def scenario() -> None:
+        before = asyncio.all_tasks()
+        begun, stopping = asyncio.Event(), asyncio.Event()
+
+        async def on_elected(_: object) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+
+        async def work() -> None:
+            group = Hasty(redis_url, prefix=PREFIX, ttl=60, on_elected=on_elected)
+            group.add("a")
+            async with group:
+                await begun.wait()
+                stopping.set()
+
+        worker = asyncio.create_task(work())
+        await stopping.wait()
+        worker.cancel()
+        await asyncio.wait([worker])
+        assert worker.cancelled()
+        assert ended == []
+        await eventually(lambda: ended == ["cancelled"])
+        await eventually(lambda: asyncio.all_tasks() == before)
+
+    run(scenario)
+
+
 def test_a_stop_that_is_cancelled_still_ends_all(redis_url: str, redis_client: redis.Redis) -> None:
     diary = Diary()
 

@@ -136,6 +136,8 @@ def test_no_update_is_lost(redis_url: str, redis_client: redis.Redis) -> None:
         # What was given up is released as well, in its turn.
         until(lambda: len(redis_client.keys("*:leader")) == len(expected))
         assert group.counters.reconnects == 0
+        # A term that ended before its begin was told would not be told of.
+        diary.wait_for(lambda: all(diary.told(key)[-1:] == [None] for key in expected))
     assert diary.errors == []
     diary.terms()
     assert len(diary.elections()) == len(diary.demotions())
