@@ -7,7 +7,8 @@ what stands below it::
     group, elector                            two fronts
     election, _node, _writes                  one node, put together; what it writes
     _engine, _connect, _dispatch              the owner thread, connecting, callbacks
-    _core (Cython)                            schedule, pack, parse: no I/O, no clock, no threads
+    _core (Cython), balance                   schedule, pack, parse; who should lead what:
+                                              no I/O, no clock, no threads
     lua/, _scripts, _keys, _settings,         scripts, names, input, time, errors
     _clock, errors
 """
