@@ -30,8 +30,9 @@ LEVELS: dict[str, int] = {
     "_scripts": 0,
     "_settings": 0,
     "errors": 0,
-    # The core: no sockets, no clock, no threads.
+    # The core, and what is as pure: no sockets, no clock, no threads.
     "_core": 1,
+    "balance": 1,
     # The engine connects, pumps and delivers; a node is one engine with its elections.
     "_connect": 2,
     "_dispatch": 2,

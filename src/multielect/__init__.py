@@ -9,7 +9,8 @@ what stands below it::
     _engine, _connect, _relay                 the owner thread, connecting, TLS
     _dispatch, _loop                          callbacks on threads, and in an event loop
     _pump (Cython)                            sockets and core, without the GIL
-    _core (Cython)                            schedule, pack, parse: no I/O, no clock
+    _core, balance (Cython)                   schedule, pack, parse; who should lead what:
+                                              no I/O, no clock
     lua/, _scripts, _keys, _settings,         scripts, names, input, time, errors
     _clock, _interpreter, errors
 """

@@ -1,0 +1,260 @@
+"""Who should lead what: the answer, and how it differs from another.
+
+Rules of this file:
+    * An answer is worked out once and never changes; threads may share it.
+    * Members are sorted by holder, keys by their bytes: the order they come in does not matter.
+    * What somebody held counts by node id where its incarnation is gone: a node that restarts
+      gets its keys back.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..errors import ConfigError
+from ._hashes import node_hashes
+from ._keyset import KeySet
+from ._member import Member
+from ._place import count_had, place
+from ._settle import settle
+from ._shares import fair_shares
+
+_NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What another assignment means for one node.
+
+    Attributes:
+        gained: the keys that it is to lead and was not, in order.
+        lost: the keys that it was to lead and is not, in order.
+    """
+
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+class Assignment(Mapping[str, Member]):
+    """Who should lead what: the member of each key that one has.
+
+    Made by `assign`. A key that no member may take, or has room for, is not in it, but in
+    `unassigned`.
+
+    Attributes:
+        keys_given: the keys that were to be given out, `unassigned` included.
+        members: all members, sorted by holder.
+    """
+
+    def __init__(self, keys: KeySet, members: tuple[Member, ...], owners: array[int]) -> None:
+        self.keys_given = keys
+        self.members = members
+        self._owners = owners
+        self._numbers: dict[str, int] | None = None
+        self._shelves: list[list[int]] | None = None
+
+    def __getitem__(self, key: str) -> Member:
+        if self._numbers is None:
+            self._numbers = {name: number for number, name in enumerate(self.keys_given.names)}
+        owner = self._owners[self._numbers[key]]
+        if owner == _NOBODY:
+            raise KeyError(key)
+        return self.members[owner]
+
+    def __iter__(self) -> Iterator[str]:
+        for name, owner in zip(self.keys_given.names, self._owners, strict=True):
+            if owner != _NOBODY:
+                yield name
+
+    def __len__(self) -> int:
+        return len(self._owners) - self._owners.count(_NOBODY)
+
+    def __repr__(self) -> str:
+        return f"<Assignment of {len(self)} keys to {len(self.members)} members>"
+
+    @property
+    def unassigned(self) -> tuple[str, ...]:
+        """The keys that no member may take or has room for, in order."""
+        names = self.keys_given.names
+        return tuple(names[at] for at in self._by_owner()[_NOBODY])
+
+    @property
+    def loads(self) -> dict[str, int]:
+        """How many keys each member has, by holder."""
+        shelves = self._by_owner()
+        return {m.holder: len(shelves[number]) for number, m in enumerate(self.members)}
+
+    def of(self, node: str) -> tuple[str, ...]:
+        """Return the keys of one member, in order; none for who is no member.
+
+        Args:
+            node: the member's holder, or a node id for all of the node's incarnations.
+        """
+        names, shelves = self.keys_given.names, self._by_owner()
+        found = [
+            at
+            for number, member in enumerate(self.members)
+            if node in (member.holder, member.node_id)
+            for at in shelves[number]
+        ]
+        return tuple(names[at] for at in sorted(found))
+
+    def holders(self) -> dict[str, str]:
+        """Return the holder of each key that has one: what `assign` takes as ``held``."""
+        names = [member.holder for member in self.members]
+        return {
+            key: names[owner]
+            for key, owner in zip(self.keys_given.names, self._owners, strict=True)
+            if owner != _NOBODY
+        }
+
+    def after(self, members: Iterable[Member], keys: KeySet | None = None) -> Assignment:
+        """Return the assignment to other members, or of other keys, that moves the least.
+
+        The same as `assign` with what this one assigns as ``held``.
+
+        Raises:
+            ConfigError: for two members of the same node id and incarnation.
+        """
+        if keys is not None and keys is not self.keys_given:
+            return assign(members, keys, held=self.holders())
+        seats = _sorted(members)
+        number_of = _Numbers(seats)
+        numbers = [number_of[member.holder] for member in self.members]
+        numbers.append(_NOBODY)  # for -1, which counts from the end
+        return _assigned(seats, self.keys_given, array("i", map(numbers.__getitem__, self._owners)))
+
+    def change_since(self, before: Assignment, node: str) -> Change:
+        """Return what `node` gains and loses by this assignment against an earlier one.
+
+        Args:
+            before: the earlier one; its keys may be others.
+            node: as for `of`.
+        """
+        had, has = before.of(node), self.of(node)
+        kept = set(had).intersection(has)
+        return Change(
+            gained=tuple(key for key in has if key not in kept),
+            lost=tuple(key for key in had if key not in kept),
+        )
+
+    def moved_since(self, before: Assignment) -> tuple[str, ...]:
+        """Return the keys that had a node in `before` and have another one, or none, here.
+
+        A node that restarted is the same node. A key that is not given out any more did not move.
+        """
+        if before.keys_given is self.keys_given:
+            had = [member.node_id for member in before.members] + [None]
+            has = [member.node_id for member in self.members] + [None]
+            pairs = zip(self.keys_given.names, before._owners, self._owners, strict=True)
+            return tuple(key for key, old, new in pairs if old != _NOBODY and had[old] != has[new])
+        moved = []
+        for key in self.keys_given.names:
+            old, new = before.get(key), self.get(key)
+            if old is not None and (new is None or old.node_id != new.node_id):
+                moved.append(key)
+        return tuple(moved)
+
+    def _by_owner(self) -> list[list[int]]:
+        """Return the places of each member's keys, and last those that nobody has."""
+        if self._shelves is None:
+            shelves: list[list[int]] = [[] for _ in range(len(self.members) + 1)]
+            for at, owner in enumerate(self._owners):
+                shelves[owner].append(at)
+            self._shelves = shelves
+        return self._shelves
+
+
+class _Numbers(dict[str, int]):
+    """The number of the member that a holder stands for, -1 for a stranger."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__()
+        # Backwards, so that a node id stands for the first of its incarnations.
+        for number in range(len(members) - 1, -1, -1):
+            self[members[number].node_id] = number
+        self.update({member.holder: number for number, member in enumerate(members)})
+
+    def __missing__(self, holder: str) -> int:
+        number = self[holder] = self.get(holder.partition("/")[0], _NOBODY)
+        return number
+
+
+def assign(
+    members: Iterable[Member],
+    keys: KeySet | Iterable[str | bytes],
+    held: Mapping[str, str] | None = None,
+) -> Assignment:
+    """Work out who should lead what.
+
+    The same members, keys and ``held`` give the same answer in every process. What ``held`` says
+    is kept as far as the loads allow; a view that lags behind, with some moves made and others not
+    yet, gives the same answer as the one before the moves.
+
+    Args:
+        members: who takes part, in any order.
+        keys: what to give out. Make a `KeySet` of them once if it is to be done again.
+        held: who leads which key now: what stands in the leader keys, as far as it is known.
+            Other keys, and holders that are no members, do not matter.
+
+    Raises:
+        ConfigError: for two members of the same node id and incarnation, or for bad keys.
+    """
+    seats = _sorted(members)
+    if not isinstance(keys, KeySet):
+        keys = KeySet(keys)
+    if not held:
+        return _assigned(seats, keys, array("i", [_NOBODY]) * len(keys))
+    numbers = _Numbers(seats)
+    numbers[""] = _NOBODY
+    get = held.get
+    return _assigned(seats, keys, array("i", [numbers[get(name, "")] for name in keys.names]))
+
+
+def _sorted(members: Iterable[Member]) -> tuple[Member, ...]:
+    seats = sorted(members, key=lambda member: member.holder)
+    for one, other in pairwise(seats):
+        if one.holder == other.holder:
+            raise ConfigError(f"two members are {one.holder!r}: incarnations must tell them apart")
+    return tuple(seats)
+
+
+def _assigned(members: tuple[Member, ...], keys: KeySet, owners: array[int]) -> Assignment:
+    """Turn who has each key now into who should."""
+    if not members or not len(keys):
+        return Assignment(keys, members, array("i", [_NOBODY]) * len(keys))
+    classes, allowed = keys.classes(members)
+    eligible = b"".join(allowed)
+    sizes = array("i", bytes(4 * len(allowed)))
+    had = array("i", bytes(4 * len(eligible)))
+    count_had(classes, eligible, len(members), owners, sizes, had)
+    hashes = node_hashes([m.node_id.encode("utf-8", "surrogateescape") for m in members])
+    shares = fair_shares(members, len(keys))
+    weights = array("q", [max(member.thousandths, 1) for member in members])
+    counts = array("i", bytes(4 * len(eligible)))
+    settle(
+        eligible,
+        sizes,
+        array("i", sorted(range(len(allowed)), key=lambda number: sum(allowed[number]))),
+        had,
+        weights,
+        shares.lows,
+        shares.highs,
+        shares.caps,
+        _ranks(members, hashes),
+        counts,
+    )
+    place(keys.hashes, classes, sizes, hashes, weights, counts, owners)
+    return Assignment(keys, members, owners)
+
+
+def _ranks(members: Sequence[Member], hashes: array[int]) -> array[int]:
+    """Return each member's place in the order of the hashes, so that no name is favoured."""
+    ranks = array("i", bytes(4 * len(members)))
+    order = sorted(range(len(members)), key=lambda number: (hashes[number], number))
+    for rank, number in enumerate(order):
+        ranks[number] = rank
+    return ranks

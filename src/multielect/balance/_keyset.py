@@ -1,0 +1,121 @@
+"""The keys to be given out, hashed once, and who may lead which.
+
+Rules of this file:
+    * Keys are sorted by their bytes; everything that goes by position goes by that order.
+    * Keys that the same members may lead form a class. Members are few and keys are many: what
+      takes long is done once a key, and kept.
+    * A set is never changed; a changed set shares the hashes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from .._keys import decode_key, encode_key
+from ..errors import ConfigError
+from ._hashes import key_hashes
+from ._member import Member, checked_labels
+
+Only = Mapping[str, Collection[str]] | Callable[[str, Member], bool]
+"""Who may lead which key: labels of which a node must have one, or a function that decides."""
+
+
+class KeySet:
+    """The keys to be given out.
+
+    Args:
+        keys: their names; one that comes twice counts once.
+        only: for some keys, the labels of which a node needs one to lead it; all nodes may lead a
+            key that is not named. Or a function of key and member that tells whether this member
+            may lead that key. It is asked once for every pair, must give the same answer in every
+            process, and what it raises is passed on.
+
+    Raises:
+        ConfigError: for a key that is empty or too long, or labels that are none.
+    """
+
+    def __init__(self, keys: Iterable[str | bytes], only: Only | None = None) -> None:
+        encoded = sorted({encode_key(key) for key in keys})
+        self._set_up(encoded, key_hashes(encoded), only)
+
+    def _set_up(self, encoded: list[bytes], hashes: array[int], only: Only | None) -> None:
+        self._encoded = encoded
+        self.names = tuple(decode_key(key) for key in encoded)
+        self.hashes = hashes
+        self.only = only
+        self._asked: dict[Member, bytes] = {}
+        self._wanted: list[frozenset[str] | None] = [None]
+        self._group_of: array[int] | None = None
+        if isinstance(only, Mapping):
+            self._group_by_labels(only)
+        elif only is not None and not callable(only):
+            raise ConfigError(
+                f"only must map keys to sets of labels, or be a function of key and member,"
+                f" not {only!r}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def changed(
+        self, add: Iterable[str | bytes] = (), remove: Iterable[str | bytes] = ()
+    ) -> KeySet:
+        """Return a set with some keys more and others less; those in both are in it.
+
+        Raises:
+            ConfigError: as for a new set.
+        """
+        hashed = dict(zip(self._encoded, self.hashes, strict=True))
+        for key in remove:
+            hashed.pop(encode_key(key), None)
+        new = sorted({encode_key(key) for key in add} - hashed.keys())
+        hashed.update(zip(new, key_hashes(new), strict=True))
+        encoded = sorted(hashed)
+        other = KeySet.__new__(KeySet)
+        other._set_up(encoded, array("Q", [hashed[key] for key in encoded]), self.only)
+        return other
+
+    def classes(self, members: Sequence[Member]) -> tuple[array[int], list[bytes]]:
+        """Return the class of each key, and each class's members: a byte each, 1 for those who may.
+
+        Classes are in the order of their bytes, so that they depend on keys and members alone.
+        """
+        if callable(self.only):
+            return self._classes_by_function(self.only, members)
+        allowed = [
+            bytes([wanted is None or not wanted.isdisjoint(m.labels) for m in members])
+            for wanted in self._wanted
+        ]
+        distinct = sorted(set(allowed))
+        if self._group_of is None or len(distinct) == 1:
+            return array("i", bytes(4 * len(self))), distinct
+        numbers = [distinct.index(row) for row in allowed]
+        return array("i", map(numbers.__getitem__, self._group_of)), distinct
+
+    def _group_by_labels(self, only: Mapping[str, Collection[str]]) -> None:
+        groups: dict[frozenset[str] | None, int] = {None: 0}
+        group_of = array("i")
+        for name in self.names:
+            labels = only.get(name)
+            wanted = None if labels is None else checked_labels(f"only[{name!r}]", labels)
+            if wanted is not None and not wanted:
+                raise ConfigError(f"only[{name!r}] names no label: no node could lead that key")
+            group_of.append(groups.setdefault(wanted, len(groups)))
+        self._wanted = list(groups)
+        self._group_of = group_of
+
+    def _classes_by_function(
+        self, may_lead: Callable[[str, Member], bool], members: Sequence[Member]
+    ) -> tuple[array[int], list[bytes]]:
+        self._asked = {
+            member: self._asked.get(member)
+            or bytes([bool(may_lead(name, member)) for name in self.names])
+            for member in members
+        }
+        table = b"".join(self._asked[member] for member in members)
+        keys = len(self)
+        rows = [table[key::keys] for key in range(keys)]
+        distinct = sorted(set(rows))
+        numbers = {row: number for number, row in enumerate(distinct)}
+        return array("i", map(numbers.__getitem__, rows)), distinct

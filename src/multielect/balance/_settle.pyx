@@ -1,0 +1,390 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""How many keys each node is to lead, of each class of keys.
+
+A class is all keys that the same nodes may lead; without `only=` there is one. What is settled
+here is a table of counts, classes by nodes; which keys they are is `_place`'s work.
+
+Rules of this file:
+    * Every unit of load of a node has a price, and the loads are those of the least total price:
+      no chain of moves leads from a dear unit to a cheaper one. First come the units of a node's
+      fair share rounded down, then the one that rounds it up, then the rest, each by how far it
+      goes beyond the node's weight (``(2 * unit - 1) / weight``, as Sainte-Laguë divides seats).
+      Nothing else is dearer than to leave a key without a node, save to break a cap.
+    * Where two units cost the same, a node that has as many keys already wins; then the rank.
+      No two prices are equal, so the loads do not depend on the order of anything.
+    * Of all tables with these loads, it is one that lets the most keys stay where they are: where
+      the classes allow keys to go round in a ring of nodes and more of them come home, they do.
+    * Whole numbers only: every machine settles it alike.
+    * A node that could not be given more will not be later either: the nodes are served in the
+      order of their next price, and a chain that serves one opens no way to another that is
+      cheaper. So there are at most as many searches as chains and nodes together.
+"""
+
+from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t
+from libc.stdlib cimport calloc, free
+
+cdef enum:
+    OVER_THE_CAP = 3
+    NO_WAY = 2
+
+
+cdef struct Table:
+    # Rows are classes, columns nodes; the last column is for the keys that no node has.
+    int classes
+    int nodes
+    int width
+    uint8_t *eligible
+    int32_t *had
+    int32_t *counts
+    # By node.
+    const int64_t *weights
+    const int32_t *lows
+    const int32_t *highs
+    const int32_t *caps
+    const int32_t *ranks
+    int32_t *had_loads
+    int32_t *loads
+    # A search for a chain: the node and class that a node's key goes on to.
+    uint8_t *class_seen
+    uint8_t *served
+    int32_t *heir
+    int32_t *through
+    int32_t *queue
+    # A search for needless moves: what a step costs, the shortest way so far, and its last step.
+    int8_t *steps
+    int32_t *distances
+    int32_t *givers
+
+
+cdef inline int _tier(const Table *table, int node, int32_t unit) noexcept nogil:
+    if unit > table.caps[node]:
+        return OVER_THE_CAP
+    if unit <= table.lows[node]:
+        return 0
+    return 1 if unit <= table.highs[node] else 2
+
+
+cdef inline bint _dearer(const Table *table, int node, int32_t unit,
+                         int other, int32_t other_unit) noexcept nogil:
+    """Tell whether this unit of `node` costs more than that unit of `other`."""
+    cdef int tier = _tier(table, node, unit), other_tier = _tier(table, other, other_unit)
+    cdef int64_t price, other_price
+    cdef bint is_new, other_is_new
+    if tier != other_tier:
+        return tier > other_tier
+    price = (2 * <int64_t>unit - 1) * table.weights[other]
+    other_price = (2 * <int64_t>other_unit - 1) * table.weights[node]
+    if price != other_price:
+        return price > other_price
+    is_new = unit > table.had_loads[node]
+    other_is_new = other_unit > table.had_loads[other]
+    if is_new != other_is_new:
+        return is_new
+    return table.ranks[node] > table.ranks[other]
+
+
+cdef void _keep(Table *table, const uint8_t *eligible, const int32_t *sizes,
+                const int32_t *had) noexcept nogil:
+    """Let every node have what it had."""
+    cdef int group, node, at
+    cdef int32_t count, left
+    for group in range(table.classes):
+        left = sizes[group]
+        for node in range(table.nodes):
+            at = group * table.width + node
+            count = had[group * table.nodes + node]
+            table.eligible[at] = eligible[group * table.nodes + node]
+            table.had[at] = count
+            table.counts[at] = count
+            table.loads[node] += count
+            table.had_loads[node] += count
+            left -= count
+        table.eligible[group * table.width + table.nodes] = 1
+        table.counts[group * table.width + table.nodes] = left
+
+
+cdef void _fill(Table *table, const int32_t *order) noexcept nogil:
+    """Give what no node has to the node where it is cheapest, the least eligible keys first."""
+    cdef int turn, row, node, best
+    for turn in range(table.classes):
+        row = order[turn] * table.width
+        while table.counts[row + table.nodes]:
+            best = -1
+            for node in range(table.nodes):
+                if (table.eligible[row + node] and table.loads[node] < table.caps[node]
+                        and (best < 0 or _dearer(table, best, table.loads[best] + 1,
+                                                 node, table.loads[node] + 1))):
+                    best = node
+            if best < 0:
+                break
+            table.counts[row + table.nodes] -= 1
+            table.counts[row + best] += 1
+            table.loads[best] += 1
+
+
+cdef int _find_giver(Table *table, int taker) noexcept nogil:
+    """Find who should give a key to `taker`, through others if need be.
+
+    Returns:
+        The node whose last unit is the dearest, `table.nodes` for the keys that nobody has, or
+        -1 where no chain ends at a dearer unit. `heir` tells the chain.
+    """
+    cdef int first = 0, last = 1, node, group, giver, best = -1
+    for group in range(table.classes):
+        table.class_seen[group] = 0
+    for node in range(table.nodes + 1):
+        table.heir[node] = -1
+    table.queue[0] = taker
+    table.heir[taker] = taker
+    while first < last:
+        node = table.queue[first]
+        first += 1
+        for group in range(table.classes):
+            if table.class_seen[group] or not table.eligible[group * table.width + node]:
+                continue
+            table.class_seen[group] = 1
+            if table.counts[group * table.width + table.nodes]:
+                table.heir[table.nodes] = node
+                return table.nodes
+            for giver in range(table.nodes):
+                if table.heir[giver] >= 0 or not table.counts[group * table.width + giver]:
+                    continue
+                table.heir[giver] = node
+                table.queue[last] = giver
+                last += 1
+                if (_dearer(table, giver, table.loads[giver], taker, table.loads[taker] + 1)
+                        and (best < 0 or _dearer(table, giver, table.loads[giver],
+                                                 best, table.loads[best]))):
+                    best = giver
+    return best
+
+
+cdef int _step(const Table *table, int giver, int heir, int32_t *group) noexcept nogil:
+    """Find of which class `giver` can most easily give `heir` a key.
+
+    Returns:
+        What it costs: 1 for a key that the giver had, less 1 for one that the heir had; or
+        NO_WAY. The class goes to `group`.
+    """
+    cdef int number, cost, at, to, least = NO_WAY
+    for number in range(table.classes):
+        at = number * table.width + giver
+        to = number * table.width + heir
+        if table.counts[at] and table.eligible[to]:
+            cost = (table.counts[at] <= table.had[at]) - (table.counts[to] < table.had[to])
+            if cost < least:
+                least = cost
+                group[0] = number
+    return least
+
+
+cdef int32_t _limit(const Table *table, int giver, int heir, int group) noexcept nogil:
+    """Return how many keys can go that way before the cost of a step changes."""
+    cdef int at = group * table.width + giver, to = group * table.width + heir
+    cdef int32_t limit = table.counts[at]
+    if table.counts[at] > table.had[at]:
+        limit -= table.had[at]
+    if table.counts[to] < table.had[to]:
+        limit = min(limit, table.had[to] - table.counts[to])
+    return limit
+
+
+cdef void _give(Table *table, int giver, int heir, int group, int32_t amount) noexcept nogil:
+    table.counts[group * table.width + giver] -= amount
+    table.counts[group * table.width + heir] += amount
+
+
+cdef void _hand_on(Table *table, int giver, int taker) noexcept nogil:
+    """Move keys along the chain that was found: as many as both ends want, but at least one."""
+    cdef int32_t amount = table.lows[taker] - table.loads[taker]
+    cdef int node = giver
+    if giver < table.nodes:
+        amount = min(amount, table.loads[giver] - table.highs[giver])
+    while node != taker:
+        _step(table, node, table.heir[node], &table.through[node])
+        amount = min(amount, _limit(table, node, table.heir[node], table.through[node]))
+        node = table.heir[node]
+    amount = max(amount, 1)
+    node = giver
+    while node != taker:
+        _give(table, node, table.heir[node], table.through[node], amount)
+        node = table.heir[node]
+    table.loads[giver] -= amount
+    table.loads[taker] += amount
+
+
+cdef void _even_out(Table *table) noexcept nogil:
+    """Move keys along chains until no chain makes the loads cheaper."""
+    cdef int node, taker, giver
+    while True:
+        taker = -1
+        for node in range(table.nodes):
+            if (not table.served[node] and table.loads[node] < table.caps[node]
+                    and (taker < 0 or _dearer(table, taker, table.loads[taker] + 1,
+                                              node, table.loads[node] + 1))):
+                taker = node
+        if taker < 0:
+            return
+        giver = _find_giver(table, taker)
+        if giver < 0:
+            table.served[taker] = 1
+        else:
+            _hand_on(table, giver, taker)
+
+
+cdef void _respect_caps(Table *table) noexcept nogil:
+    """Take from a node what is beyond its cap and nobody else could be given."""
+    cdef int node, group
+    cdef int32_t amount
+    for node in range(table.nodes):
+        for group in range(table.classes):
+            amount = min(table.loads[node] - table.caps[node],
+                         table.counts[group * table.width + node])
+            if amount > 0:
+                _give(table, node, table.nodes, group, amount)
+                table.loads[node] -= amount
+
+
+cdef void _cost_steps(Table *table, int node) noexcept nogil:
+    """Work out what every step from and to a node costs."""
+    cdef int other
+    cdef int32_t group = 0
+    for other in range(table.width):
+        if other != node:
+            table.steps[node * table.width + other] = <int8_t>_step(table, node, other, &group)
+            table.steps[other * table.width + node] = <int8_t>_step(table, other, node, &group)
+
+
+cdef int _find_round(Table *table) noexcept nogil:
+    """Find a round of steps, from a node back to itself, that undoes more moves than it makes.
+
+    Returns:
+        A node on the round, which `givers` tells backwards; -1 where there is none.
+    """
+    cdef int giver, heir, cost, changed = -1
+    for heir in range(table.width):
+        table.distances[heir] = 0
+        table.givers[heir] = -1
+    for _ in range(table.width):
+        changed = -1
+        for giver in range(table.width):
+            for heir in range(table.width):
+                cost = table.steps[giver * table.width + heir]
+                if (giver != heir and cost != NO_WAY
+                        and table.distances[giver] + cost < table.distances[heir]):
+                    table.distances[heir] = table.distances[giver] + cost
+                    table.givers[heir] = giver
+                    changed = heir
+        if changed < 0:
+            return -1
+    for _ in range(table.width):
+        changed = table.givers[changed]
+    return changed
+
+
+cdef void _undo_needless(Table *table) noexcept nogil:
+    """Go rounds, which leave all loads as they are, until no more keys could stay where they were.
+
+    Each round lets at least one more key stay, so there is an end to it.
+    """
+    cdef int node, start
+    cdef int32_t amount
+    for node in range(table.width):
+        _cost_steps(table, node)
+    while True:
+        start = _find_round(table)
+        if start < 0:
+            return
+        amount = INT32_MAX
+        node = start
+        while True:
+            _step(table, table.givers[node], node, &table.through[node])
+            amount = min(amount, _limit(table, table.givers[node], node, table.through[node]))
+            node = table.givers[node]
+            if node == start:
+                break
+        while True:
+            _give(table, table.givers[node], node, table.through[node], amount)
+            node = table.givers[node]
+            if node == start:
+                break
+        while True:
+            _cost_steps(table, node)
+            node = table.givers[node]
+            if node == start:
+                break
+
+
+def settle(const uint8_t[::1] eligible not None, const int32_t[::1] sizes not None,
+           const int32_t[::1] order not None, const int32_t[::1] had not None,
+           const int64_t[::1] weights not None, const int32_t[::1] lows not None,
+           const int32_t[::1] highs not None, const int32_t[::1] caps not None,
+           const int32_t[::1] ranks not None, int32_t[::1] counts not None) -> None:
+    """Write to `counts` how many keys of each class each node is to lead.
+
+    Tables hold one row a class and one column a node, row after row.
+
+    Args:
+        eligible: 1 where the node may lead keys of the class.
+        sizes: how many keys a class has.
+        order: the classes, in the order in which keys without a node are given out.
+        had: how many keys of each class each node has now, of those that it may lead.
+        weights: whole numbers from 1; at most 2**30.
+        lows: each node's fair share rounded down, and not above its cap.
+        highs: the same rounded up.
+        caps: how many keys a node may have.
+        ranks: all different; the lower wins where nothing else decides.
+        counts: the answer, a table.
+    """
+    cdef Table table
+    cdef int classes = <int>sizes.shape[0], nodes = <int>weights.shape[0], group, node
+    cdef int width = nodes + 1
+    cdef uint8_t *flags = NULL
+    cdef int32_t *numbers = NULL
+    if not classes or not nodes:
+        return
+    if (eligible.shape[0] != classes * nodes or had.shape[0] != classes * nodes
+            or counts.shape[0] != classes * nodes or order.shape[0] != classes
+            or lows.shape[0] != nodes or highs.shape[0] != nodes or caps.shape[0] != nodes
+            or ranks.shape[0] != nodes):
+        raise ValueError("the tables do not fit each other")
+    flags = <uint8_t *>calloc(classes * width + classes + nodes + width * width, 1)
+    numbers = <int32_t *>calloc(2 * classes * width + 7 * width, sizeof(int32_t))
+    if flags == NULL or numbers == NULL:
+        free(flags)
+        free(numbers)
+        raise MemoryError
+    table.classes = classes
+    table.nodes = nodes
+    table.width = width
+    table.weights = &weights[0]
+    table.lows = &lows[0]
+    table.highs = &highs[0]
+    table.caps = &caps[0]
+    table.ranks = &ranks[0]
+    table.eligible = flags
+    table.class_seen = table.eligible + classes * width
+    table.served = table.class_seen + classes
+    table.steps = <int8_t *>table.served + nodes
+    table.had = numbers
+    table.counts = table.had + classes * width
+    table.had_loads = table.counts + classes * width
+    table.loads = table.had_loads + width
+    table.heir = table.loads + width
+    table.through = table.heir + width
+    table.queue = table.through + width
+    table.distances = table.queue + width
+    table.givers = table.distances + width
+    with nogil:
+        _keep(&table, &eligible[0], &sizes[0], &had[0])
+        _fill(&table, &order[0])
+        _even_out(&table)
+        _respect_caps(&table)
+        # With one class, a chain never moves more keys than its end needs.
+        if classes > 1:
+            _undo_needless(&table)
+        for group in range(classes):
+            for node in range(nodes):
+                counts[group * nodes + node] = table.counts[group * width + node]
+    free(flags)
+    free(numbers)
