@@ -21,7 +21,7 @@ from .events cimport MOST_NOTES, Event, Note, Tally
 from .lane cimport MOST_ENTRIES
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
-from .slots cimport NONE, Slot, store_i64
+from .slots cimport NONE, Slot, load_u32, store_i64
 from .terms cimport ASKING, LEADING, RELEASING
 
 REQUEST_NAMES = ("acquire", "refresh", "release")
@@ -70,12 +70,8 @@ cdef class Core:
     # ---- elections
 
     def __len__(self) -> int:
-        cdef uint32_t count
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            count = self.terms.slots.count
-            pthread_mutex_unlock(&self.mutex)
-        return count
+        # Without the mutex: a forked child may ask, and have inherited it locked.
+        return load_u32(&self.terms.slots.count)
 
     def add(self, bytes key not None, uint16_t bucket,
             int64_t max_stall_ns=0) -> tuple[int, int, bool]:

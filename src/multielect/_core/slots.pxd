@@ -72,7 +72,7 @@ cdef class Slots:
     cdef uint32_t chunk_count
     cdef uint32_t used              # shared with readers; slots ever handed out
     cdef uint32_t free_head
-    cdef readonly uint32_t count    # elections in the index
+    cdef uint32_t count             # shared with readers; elections in the index
     cdef uint32_t *index
     cdef uint32_t index_size
     cdef uint32_t index_filled      # with tombstones

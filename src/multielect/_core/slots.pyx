@@ -117,7 +117,7 @@ cdef class Slots:
         if self.index[place] == NONE:
             self.index_filled += 1
         self.index[place] = number[0]
-        self.count += 1
+        store_u32(&self.count, self.count + 1)
         return 0
 
     cdef void forget(self, uint32_t number) noexcept nogil:
@@ -126,7 +126,7 @@ cdef class Slots:
         while self.index[place] != number:
             place = (place + 1) & (self.index_size - 1)
         self.index[place] = TOMBSTONE
-        self.count -= 1
+        store_u32(&self.count, self.count - 1)
         store_u8(&self.at(number).forgotten, 1)
 
     cdef void give_back(self, uint32_t number) noexcept nogil:
