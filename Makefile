@@ -16,7 +16,7 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format build check-package clean FORCE
+.PHONY: help demo test sanitize lint format build check-package clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ demo: $(BUILT)  ## watch elections on real flight events, with a node killed on 
 
 test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers
 	@$(BIN)/python -m pytest $(ARGS)
+
+sanitize: $(BUILT) $(VENV)/.group-test  ## run the tests of threads under ThreadSanitizer (Linux, gcc)
+	@PYTHON=$(BIN)/python tests/sanitize/threads $(ARGS)
 
 lint: $(BUILT) $(VENV)/.group-lint  ## ruff, mypy and cython-lint, changing nothing
 	@echo "ruff: style and mistakes"

@@ -109,7 +109,7 @@ def test_no_update_is_lost(redis_url: str, redis_client: redis.Redis) -> None:
     group = ElectionGroup(
         redis_url,
         prefix=PREFIX,
-        ttl=2.0,
+        ttl=6.0,
         on_elected=diary.elected,
         on_demoted=diary.demoted,
         on_error=diary.error,

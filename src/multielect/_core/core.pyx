@@ -21,7 +21,7 @@ from .events cimport MOST_NOTES, Event, Note, Tally
 from .lane cimport MOST_ENTRIES
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
-from .slots cimport NONE, Slot, store_i64
+from .slots cimport NONE, Slot, load_u32, store_i64
 from .terms cimport ASKING, LEADING, RELEASING
 
 REQUEST_NAMES = ("acquire", "refresh", "release")
@@ -70,7 +70,8 @@ cdef class Core:
     # ---- elections
 
     def __len__(self) -> int:
-        return self.terms.slots.count
+        # Without the mutex: a forked child may ask, and have inherited it locked.
+        return load_u32(&self.terms.slots.count)
 
     def add(self, bytes key not None, uint16_t bucket,
             int64_t max_stall_ns=0) -> tuple[int, int, bool]:
@@ -189,7 +190,7 @@ cdef class Core:
                     listed.append((text[start:copied[i].key_end], copied[i].number,
                                    copied[i].generation))
                     start = copied[i].key_end
-                if number >= self.terms.slots.used:
+                if number == NONE:
                     return listed
         finally:
             free(copied)
@@ -197,7 +198,10 @@ cdef class Core:
 
     cdef uint32_t _copy_elections(self, uint32_t *number, int64_t leading_at_ns,
                                   Copied *copied, char *text) noexcept nogil:
-        """Copy one part of the elections out, those that lead if a time is given."""
+        """Copy one part of the elections out, those that lead if a time is given.
+
+        Moves `number` on to the next part, or to NONE after the last.
+        """
         cdef uint32_t last = min(number[0] + <uint32_t>PART, self.terms.slots.used)
         cdef uint32_t count = 0
         cdef size_t end = 0
@@ -214,6 +218,8 @@ cdef class Core:
             copied[count].generation = slot.generation
             copied[count].key_end = end
             count += 1
+        if last == self.terms.slots.used:
+            number[0] = NONE
         return count
 
     # ---- the node
@@ -508,9 +514,19 @@ cdef class Core:
     @property
     def leading(self) -> int:
         """How many terms this node has now, overdue ones included."""
-        return self.terms.population[<int>LEADING]
+        cdef uint32_t count
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            count = self.terms.population[<int>LEADING]
+            pthread_mutex_unlock(&self.mutex)
+        return count
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held for the elections: slots, index and keys."""
-        return self.terms.slots.memory_bytes()
+        cdef size_t count
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            count = self.terms.slots.memory_bytes()
+            pthread_mutex_unlock(&self.mutex)
+        return count

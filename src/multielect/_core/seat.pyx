@@ -9,7 +9,7 @@ Rules of this file:
       never paired with another term's epoch or another election's slot.
 """
 
-from .slots cimport Slot, load_i64, load_u32, store_i64
+from .slots cimport Slot, load_i64, load_u8, load_u32, store_i64
 
 
 cdef class Seat:
@@ -17,7 +17,7 @@ cdef class Seat:
 
     def __init__(self, Slots slots not None, Clock clock not None, uint32_t number,
                  uint32_t generation, int64_t term_epoch=0):
-        if number >= slots.used:
+        if number >= load_u32(&slots.used):
             raise IndexError(f"there is no election number {number}")
         self.slots = slots
         self.clock = clock
@@ -68,4 +68,4 @@ cdef class Seat:
     def is_removed(self) -> bool:
         """Whether the election was removed from its group."""
         cdef Slot *slot = self.slots.at(self.number)
-        return slot.forgotten != 0 or load_u32(&slot.generation) != self.generation
+        return load_u8(&slot.forgotten) != 0 or load_u32(&slot.generation) != self.generation

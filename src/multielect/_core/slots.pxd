@@ -13,6 +13,12 @@ cdef extern from *:
     static inline void multielect_store_i64(int64_t *p, int64_t v) {
         __atomic_store_n(p, v, __ATOMIC_RELEASE);
     }
+    static inline uint8_t multielect_load_u8(const uint8_t *p) {
+        return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+    }
+    static inline void multielect_store_u8(uint8_t *p, uint8_t v) {
+        __atomic_store_n(p, v, __ATOMIC_RELEASE);
+    }
     static inline uint32_t multielect_load_u32(const uint32_t *p) {
         return __atomic_load_n(p, __ATOMIC_ACQUIRE);
     }
@@ -26,6 +32,8 @@ cdef extern from *:
     const int QUEUE "MULTIELECT_QUEUE"
     int64_t load_i64 "multielect_load_i64" (const int64_t *place) noexcept nogil
     void store_i64 "multielect_store_i64" (int64_t *place, int64_t value) noexcept nogil
+    uint8_t load_u8 "multielect_load_u8" (const uint8_t *place) noexcept nogil
+    void store_u8 "multielect_store_u8" (uint8_t *place, uint8_t value) noexcept nogil
     uint32_t load_u32 "multielect_load_u32" (const uint32_t *place) noexcept nogil
     void store_u32 "multielect_store_u32" (uint32_t *place, uint32_t value) noexcept nogil
 
@@ -56,15 +64,15 @@ cdef struct Slot:
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
     uint8_t events_waiting  # how many events of it have not been taken
-    uint8_t forgotten       # taken out of the index
+    uint8_t forgotten       # shared with readers; taken out of the index
 
 
 cdef class Slots:
     cdef Slot **chunks
     cdef uint32_t chunk_count
-    cdef uint32_t used              # slots ever handed out
+    cdef uint32_t used              # shared with readers; slots ever handed out
     cdef uint32_t free_head
-    cdef readonly uint32_t count    # elections in the index
+    cdef uint32_t count             # shared with readers; elections in the index
     cdef uint32_t *index
     cdef uint32_t index_size
     cdef uint32_t index_filled      # with tombstones

@@ -1,2 +1,1 @@
-class Slots:
-    count: int
+class Slots: ...

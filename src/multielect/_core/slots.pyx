@@ -92,7 +92,7 @@ cdef class Slots:
             self.free_head = slot.links[QUEUE].next
         else:
             number[0] = self.used
-            self.used += 1
+            store_u32(&self.used, self.used + 1)
             slot = self.at(number[0])
         self.key_bytes += length
         slot.key = copy
@@ -108,7 +108,7 @@ cdef class Slots:
         slot.due_ns = 0
         slot.woken = 0
         slot.unwanted = 0
-        slot.forgotten = 0
+        store_u8(&slot.forgotten, 0)
         store_i64(&slot.epoch, 0)
         store_i64(&slot.deadline_ns, 0)
         place = slot.hash & (self.index_size - 1)
@@ -117,7 +117,7 @@ cdef class Slots:
         if self.index[place] == NONE:
             self.index_filled += 1
         self.index[place] = number[0]
-        self.count += 1
+        store_u32(&self.count, self.count + 1)
         return 0
 
     cdef void forget(self, uint32_t number) noexcept nogil:
@@ -126,8 +126,8 @@ cdef class Slots:
         while self.index[place] != number:
             place = (place + 1) & (self.index_size - 1)
         self.index[place] = TOMBSTONE
-        self.count -= 1
-        self.at(number).forgotten = 1
+        store_u32(&self.count, self.count - 1)
+        store_u8(&self.at(number).forgotten, 1)
 
     cdef void give_back(self, uint32_t number) noexcept nogil:
         """Give back the slot of a forgotten election."""
