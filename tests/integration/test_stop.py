@@ -80,11 +80,13 @@ def test_nothing_is_led_from_the_first_moment_of_stop_on(proxy: Proxy, stand: St
 
 
 def test_stop_is_bounded_where_nothing_gets_through(proxy: Proxy, stand: Stand) -> None:
-    group, told = stand(proxy.url, "k", ttl=10.0)
+    group, told = stand(proxy.url, "k", ttl=60.0, node_id="unheard")
     told.wait_elected("k")
     proxy.drops_requests = True
     assert TIMEOUT_S <= seconds(lambda: group.stop(timeout=TIMEOUT_S)) < MOST_S
     assert told.wait_demoted("k").reason is DemotionReason.STOPPED
+    # Its threads have given up too, rather than go on for as long as the lease.
+    until(lambda: not [each for each in threading.enumerate() if "unheard" in each.name])
 
 
 def test_a_release_whose_answer_was_lost_is_sent_again(
