@@ -53,7 +53,7 @@ def run(*args: str | Path, folder: Path) -> tuple[str, dict[str, Any]]:
     """Run the demo to its end; it must pass. Returns what it said, and its figures."""
     figures = folder / "figures.json"
     with start(*args, "--json", figures, folder=folder) as demo:
-        said, _ = demo.communicate(timeout=MOST_SECONDS)
+        said = rest_of(demo)
     assert demo.returncode == 0, said
     return said, json.loads(figures.read_text())
 
@@ -121,7 +121,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
         said = wait_for(demo, when)
         nodes = children_of(demo.pid)
         demo.send_signal(number)
-        said += demo.communicate(timeout=MOST_SECONDS)[0]
+        said += rest_of(demo)
 
     assert demo.returncode == 130, said
     assert said.endswith("Interrupted: all nodes are ended, and nothing is left behind.\n")
@@ -140,7 +140,7 @@ def test_nodes_die_with_the_conductor(few_events: Path, tmp_path: Path, when: st
         wait_for(demo, when)
         nodes = children_of(demo.pid)
         demo.kill()
-        demo.communicate(timeout=MOST_SECONDS)
+        rest_of(demo)
 
     assert len(nodes) >= 3
     give_up = time.monotonic() + 10
@@ -155,7 +155,7 @@ def test_a_node_that_fails_is_reported(few_events: Path, tmp_path: Path) -> None
         said = wait_for(demo, "were led")
         nodes = [pid for pid in children_of(demo.pid) if b"demo.node" in command_of(pid)]
         os.kill(nodes[1], signal.SIGKILL)
-        said += demo.communicate(timeout=MOST_SECONDS)[0]
+        said += rest_of(demo)
 
     assert demo.returncode == 1
     assert "Error: node-2 ended by itself, status -9" in said
@@ -170,7 +170,7 @@ def test_a_server_that_goes_away_is_reported(
     ) as demo:
         said = wait_for(demo, "were led")
         private_server.stop()
-        said += demo.communicate(timeout=MOST_SECONDS)[0]
+        said += rest_of(demo)
 
     assert demo.returncode == 1
     assert "Error: Redis failed: " in said
@@ -207,6 +207,14 @@ def wait_for(demo: subprocess.Popen[str], words: str) -> str:
         if words in line:
             return said
     raise AssertionError(f"it never said {words!r}:\n{said}")
+
+
+def rest_of(demo: subprocess.Popen[str]) -> str:
+    """Read what the demo says until it ends; `communicate` forgets what was read ahead."""
+    assert demo.stdout is not None
+    said = demo.stdout.read()
+    demo.wait(MOST_SECONDS)
+    return said
 
 
 def children_of(pid: int) -> list[int]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.diary import WITHIN_S, Diary
+from tests.diary import WITHIN_S, Diary, until
 
 from multielect import DemotionReason, ElectionGroup, Elector, Term, aio
 from multielect.embedded import EmbeddedServer
@@ -68,6 +68,9 @@ def test_while_redis_is_frozen(private_server: EmbeddedServer, timeout: float) -
         assert timeout <= took_s < timeout + WIDE_S
         assert not election.is_leader
         diary.wait_for(lambda: len(diary.entries) == 200)
+        # Nor do its threads wait for Redis any longer.
+        name = f"multielect-{group.node_id}"
+        until(lambda: not [t for t in threading.enumerate() if t.name.startswith(name)], WIDE_S)
     assert {entry.reason for entry in diary.demotions()} == {DemotionReason.STOPPED}
 
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import random
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
 from tests.diary import WITHIN_S, Diary, until
 
 from multielect import ConnectionLostError, DemotionReason, ElectionGroup, MultielectError, aio
+from multielect._relay import Relay
 from multielect.embedded import EmbeddedServer, EmbeddedServerError
 
 PREFIX = "tls"
@@ -210,3 +214,32 @@ def test_nothing_is_left(tls_url: str, admin: redis.Redis) -> None:
     until(lambda: not set(threading.enumerate()) - threads)
     until(lambda: descriptors() <= open_before)
     until(lambda: len(admin.client_list()) <= clients)
+
+
+@pytest.mark.parametrize("direction", ["out", "in"])
+def test_a_slow_end_gets_every_byte(direction: str) -> None:
+    """The relay alone, between sockets that take little at a time."""
+    encrypted, server = socket.socketpair()
+    encrypted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    # A socket without TLS does as well: the relay only sends, receives and waits.
+    relay = Relay(cast("ssl.SSLSocket", encrypted))
+    relay._far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    relay.near.settimeout(WITHIN_S)
+    server.settimeout(WITHIN_S)
+    source, sink = (relay.near, server) if direction == "out" else (server, relay.near)
+    sent = random.Random(1).randbytes(1 << 20)
+    sender = threading.Thread(target=source.sendall, args=(sent,))
+    with server, relay.near, encrypted:
+        relay.start()
+        sender.start()
+        received = bytearray()
+        while len(received) < len(sent):
+            received += sink.recv(1000)
+        assert received == sent
+        sender.join(WITHIN_S)
+        # Whichever end is closed, that is the end of it; the other end is told if it is ours.
+        source.close()
+        if direction == "in":
+            assert sink.recv(1) == b""
+        relay.join(WITHIN_S)
+        assert not relay.is_alive()
