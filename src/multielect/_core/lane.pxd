@@ -23,6 +23,7 @@ cdef struct Batch:
     int64_t sent_ns
     uint32_t count
     uint8_t request
+    bint by_digest              # it named its script, and did not bring it
     Entry entries[250]
 
 

@@ -190,6 +190,7 @@ cdef class Lane:
             arguments = 2 + batch.count
         self.outgoing.reserve(32)
         self.outgoing.put_header(c'*', 3 + keys + arguments)
+        batch.by_digest = self.loaded[batch.request]
         self._write_script(batch.request)
         self.outgoing.put_integer(keys)
         for i in range(batch.count):
@@ -367,7 +368,10 @@ cdef class Lane:
         """The server refused the whole batch."""
         if _starts(error, b"NOSCRIPT", 8):
             self.loaded[batch.request] = False
-            return self._give_back(batch, now_ns, 0)
+            # Of a batch that brought its script that makes no sense: to bring it again at once
+            # would go on for as long as the server says so.
+            if batch.by_digest:
+                return self._give_back(batch, now_ns, 0)
         self.terms.events.note(batch.request, batch.count, error.text, error.length)
         if (_starts(error, b"READONLY", 8) or _starts(error, b"NOAUTH", 6)
                 or _starts(error, b"MASTERDOWN", 10)):

@@ -24,6 +24,7 @@ cdef class Schedule:
     cdef void dequeue(self, uint32_t number) noexcept nogil
     cdef bint is_queued(self, uint32_t number) noexcept nogil
     cdef uint32_t peek(self, int queue) noexcept nogil
+    cdef int64_t _next_tick(self) noexcept nogil
     cdef void _place(self, uint32_t number) noexcept nogil
     cdef void _cascade(self) noexcept nogil
     cdef int _distance(self, int level, uint32_t place) noexcept nogil
