@@ -119,6 +119,7 @@ class Engine:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
         self._connector.close()
+        self._connector.join_unless_connecting(max(0.0, until - time.monotonic()))
 
     def abandon(self) -> None:
         """In a forked child: lead nothing, touch nothing that the parent shares."""

@@ -24,6 +24,7 @@ import pytest
 from tests.diary import WITHIN_S, Diary, until
 
 from multielect import DemotionReason, ElectionGroup, Elector, Term, aio
+from multielect._connect import Connector
 from multielect.embedded import EmbeddedServer
 
 PREFIX = "stop-bounded"
@@ -126,6 +127,22 @@ def test_with_nothing_in_the_way_it_does_not_wait(redis_url: str) -> None:
     assert seconds_to_stop(group, LONG_S) < WIDE_S
 
 
+def test_with_nothing_in_the_way_the_connectors_thread_is_gone_as_well(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Connector.run
+
+    def run_slowly(connector: Connector) -> None:
+        run(connector)
+        threading.Event().wait(0.2)
+
+    monkeypatch.setattr(Connector, "run", run_slowly)
+    group = leading(redis_url, Diary())
+    assert seconds_to_stop(group, LONG_S) < WIDE_S
+    connector = f"multielect-{group.node_id}-connect"
+    assert connector not in {thread.name for thread in threading.enumerate()}
+
+
 def test_while_threads_compete_for_the_gil(redis_url: str) -> None:
     diary = Diary()
     group = leading(redis_url, diary)
@@ -172,9 +189,8 @@ def test_while_nobody_listens() -> None:
 
 def test_while_a_server_accepts_and_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        group = ElectionGroup(
-            f"redis://127.0.0.1:{silent.getsockname()[1]}", prefix=PREFIX, ttl=1.0
-        )
+        # At this TTL an attempt to connect takes five seconds to fail.
+        group = ElectionGroup(f"redis://127.0.0.1:{silent.getsockname()[1]}", prefix=PREFIX, ttl=60)
         group.add("a")
         group.start()
         peer, _ = silent.accept()
