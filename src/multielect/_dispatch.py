@@ -7,10 +7,14 @@ Rules of this file:
       told is not told at all, so that no more than three wait for one election. Errors that
       wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers.
+    * The first thread is there from the start. More may be refused: an interpreter that is
+      ending starts none in some versions of Python, and then the last terms are still to be
+      told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -44,6 +48,9 @@ class Dispatcher(Protocol[T]):
 
     is_listening: bool
     """Whether anybody wants to be told of happenings."""
+
+    def start(self) -> None:
+        """Be ready to tell. Before the first `put`, on the thread that starts the node."""
 
     def put(self, *happenings: Happening[T]) -> None:
         """Have happenings told, each after all earlier ones of its key. Any thread."""
@@ -107,10 +114,10 @@ class Mailbox(Generic[T]):
 class ThreadDispatcher(Generic[T]):
     """Runs `tell` for each happening and `tell_error` for each error, on threads of its own.
 
-    Threads are made when they are needed, up to `threads`. Callbacks that are quick are told
-    by one thread, as more would only contend for the GIL; one that is slow or blocks has
-    others come to help. The threads are daemons: a callback that never returns does not keep
-    the interpreter from ending.
+    There is one thread from `start` on, and more when they are needed, up to `threads`.
+    Callbacks that are quick are told by one, as more would only contend for the GIL; one that
+    is slow or blocks has others come to help. The threads are daemons: a callback that never
+    returns does not keep the interpreter from ending.
     """
 
     def __init__(
@@ -145,6 +152,16 @@ class ThreadDispatcher(Generic[T]):
         self._telling_errors = False
         self._closed = False
         self._inside = threading.local()
+
+    def start(self) -> None:
+        """Make the first thread, if there is anything that it could tell.
+
+        Raises:
+            RuntimeError: if the system or the interpreter has no thread for us.
+        """
+        with self._lock:
+            if not self._threads and (self.is_listening or self._tell_error is not None):
+                self._add_thread()
 
     def put(self, *happenings: Happening[T]) -> None:
         """Have happenings told, each after all earlier ones of its key. Any thread."""
@@ -197,9 +214,15 @@ class ThreadDispatcher(Generic[T]):
         if self._idle:
             self._called.notify()
         elif self._threads < self._most_threads:
-            self._threads += 1
-            name = f"{self._name}-{self._threads}"
-            threading.Thread(target=self._live, name=name, daemon=True).start()
+            # Refused, the work is left to those who are there: it must not end up on the
+            # caller, who brings the news of all other elections too.
+            with contextlib.suppress(RuntimeError):
+                self._add_thread()
+
+    def _add_thread(self) -> None:
+        name = f"{self._name}-{self._threads + 1}"
+        threading.Thread(target=self._live, name=name, daemon=True).start()
+        self._threads += 1
 
     def _live(self) -> None:
         self._inside.callback = True

@@ -45,7 +45,7 @@ class _Reader:
 
 
 class LoopDispatcher:
-    """Runs callbacks in the loop that `open` was given."""
+    """Runs callbacks in the loop that `start` was called in."""
 
     is_listening = True
 
@@ -57,7 +57,7 @@ class LoopDispatcher:
         on_error: Callable[[MultielectError], object] | None,
         logger: logging.Logger | None,
     ) -> None:
-        """Keep the callbacks; none runs before `open`."""
+        """Keep the callbacks; none runs before `start`."""
         self._on_elected = on_elected
         self._on_demoted = on_demoted
         self._on_error = on_error
@@ -75,9 +75,9 @@ class LoopDispatcher:
 
     # ---- the loop's thread
 
-    def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run callbacks in `loop` from now on."""
-        self._loop = loop
+    def start(self) -> None:
+        """Run callbacks in this loop from now on."""
+        self._loop = asyncio.get_running_loop()
 
     async def finish(self, timeout_s: float) -> None:
         """After `close`: wait for the errors that wait, then cancel the callbacks that run.

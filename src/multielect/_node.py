@@ -137,13 +137,18 @@ class Node:
 
         Raises:
             ClosedError: if the node was stopped or forked.
+            RuntimeError: if no thread can be started: there are too many, or the interpreter
+                is ending.
         """
-        self.check_open()
+        self.check_process()
+        # Whoever stops the node meanwhile waits, and then finds it whole.
         with self._changed:
+            self.check_open()
             if self._started:
                 return
+            self._dispatcher.start()
             self._started = True
-        self._engine.start()
+            self._engine.start()
 
     def stop(self, timeout: float) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""

@@ -129,8 +129,6 @@ class ElectionGroup(GroupFront[Election]):
         Raises:
             ClosedError: if the group was stopped, or made by the parent of a forked process.
         """
-        self._node.check_open()
-        self._dispatcher.open(asyncio.get_running_loop())
         self._node.start()
 
     async def stop(self, timeout: float = 5.0) -> None:
@@ -222,8 +220,6 @@ class Elector(ElectorFront[Election]):
         Raises:
             ClosedError: if the elector was stopped, or made by the parent of a forked process.
         """
-        self._node.check_open()
-        self._dispatcher.open(asyncio.get_running_loop())
         self._node.start()
 
     async def stop(self, timeout: float = 5.0) -> None:
