@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,13 +60,18 @@ def seconds_to_stop(group: ElectionGroup | Elector, timeout: float) -> float:
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.5])
-def test_while_redis_is_frozen(private_server: EmbeddedServer, timeout: float) -> None:
+def test_while_redis_is_frozen(
+    private_server: EmbeddedServer,
+    timeout: float,
+    record_property: Callable[[str, object], None],
+) -> None:
     diary = Diary()
     group = leading(private_server.url, diary)
     election = group["election-7"]
     with frozen(private_server):
         took_s = seconds_to_stop(group, timeout)
         assert timeout <= took_s < timeout + WIDE_S
+        record_property("stop_took_s", round(took_s, 3))
         assert not election.is_leader
         diary.wait_for(lambda: len(diary.entries) == 200)
         # Nor do its threads wait for Redis any longer.
