@@ -4,8 +4,8 @@ Rules of this file:
     * For one election, callbacks run in order and never at once; for different elections
       they run side by side, as many as there are threads.
     * What waits is bounded: behind others that wait, a term that ended before its begin was
-      told is not told at all, so that no more than three wait for one election. Errors that
-      wait are kept to the newest.
+      told is not told at all, nor is a drain that is over. So no more than four wait for one
+      election. Errors that wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers.
     * The first thread is there from the start. More may be refused: an interpreter that is
       ending starts none in some versions of Python, and then the last terms are still to be
@@ -15,6 +15,7 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import threading
 import time
@@ -33,13 +34,21 @@ _PATIENCE_S = 0.002
 T = TypeVar("T")
 
 
+class Kind(enum.Enum):
+    """What may happen to a term."""
+
+    BEGIN = 1
+    DRAIN = 2
+    END = 3
+
+
 @dataclass(frozen=True)
 class Happening(Generic[T]):
-    """A term begun or ended, to be told to a callback."""
+    """A term begun, draining or ended, to be told to a callback."""
 
     key: Hashable
     epoch: int
-    is_begin: bool
+    kind: Kind
     subject: T
 
 
@@ -48,6 +57,9 @@ class Dispatcher(Protocol[T]):
 
     is_listening: bool
     """Whether anybody wants to be told of happenings."""
+
+    is_told_of_drains: bool
+    """Whether anybody wants to finish his work before a term is handed over."""
 
     def start(self) -> None:
         """Be ready to tell. Before the first `put`, on the thread that starts the node."""
@@ -83,15 +95,13 @@ class Mailbox(Generic[T]):
                 # is a reader.
                 self._waiting[happening.key] = deque([happening])
                 return True
-            if (
-                len(queue) > 1
-                and not happening.is_begin
-                and queue[-1].is_begin
-                and queue[-1].epoch == happening.epoch
-            ):
-                queue.pop()
-            else:
-                queue.append(happening)
+            if happening.kind is Kind.END:
+                if _is_last(queue, Kind.DRAIN, happening.epoch):
+                    queue.pop()
+                if len(queue) > 1 and _is_last(queue, Kind.BEGIN, happening.epoch):
+                    queue.pop()
+                    return False
+            queue.append(happening)
             return False
 
     def take(self, key: Hashable) -> T | None:
@@ -111,6 +121,10 @@ class Mailbox(Generic[T]):
             return self._emptied.wait_for(lambda: not self._waiting, timeout_s)
 
 
+def _is_last(queue: deque[Happening[T]], kind: Kind, epoch: int) -> bool:
+    return bool(queue) and queue[-1].kind is kind and queue[-1].epoch == epoch
+
+
 class ThreadDispatcher(Generic[T]):
     """Runs `tell` for each happening and `tell_error` for each error, on threads of its own.
 
@@ -125,12 +139,14 @@ class ThreadDispatcher(Generic[T]):
         *,
         tell: Callable[[T], object] | None,
         tell_error: Callable[[MultielectError], object] | None,
+        tells_drains: bool = False,
         threads: int,
         name: str,
         logger: logging.Logger,
     ) -> None:
         """Keep what to call; there are no threads yet."""
         self.is_listening = tell is not None
+        self.is_told_of_drains = tells_drains
         self._tell = tell or (lambda _: None)
         self._tell_error = tell_error
         self._logger = logger

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from multielect._dispatch import MOST_ERRORS, Happening, ThreadDispatcher
+from multielect._dispatch import MOST_ERRORS, Happening, Kind, ThreadDispatcher
 from multielect.errors import CallbackError, MultielectError
 
 LONG_S = 20.0
@@ -66,7 +66,9 @@ class Stage:
         return self.dispatcher.close(LONG_S)
 
     def _put(self, told: Told) -> Told:
-        self.dispatcher.put(Happening(told.key, told.epoch, told.is_begin, told))
+        self.dispatcher.put(
+            Happening(told.key, told.epoch, Kind.BEGIN if told.is_begin else Kind.END, told)
+        )
         return told
 
     def _tell(self, told: Told) -> None:
@@ -204,7 +206,7 @@ def test_a_start_that_is_refused_says_so_and_can_be_tried_again(
         with pytest.raises(RuntimeError, match="new thread"):
             dispatcher.start()
     dispatcher.start()
-    dispatcher.put(Happening("a", 1, True, "begin"))
+    dispatcher.put(Happening("a", 1, Kind.BEGIN, "begin"))
     assert dispatcher.close(LONG_S)
     assert told == ["begin"]
 

@@ -92,6 +92,9 @@ cdef class Schedule:
     cdef bint is_queued(self, uint32_t number) noexcept nogil:
         return self.slots.at(number).links[QUEUE].list != NONE
 
+    cdef bint is_timed(self, uint32_t number) noexcept nogil:
+        return self.slots.at(number).links[TIMER].list != NONE
+
     cdef uint32_t peek(self, int queue) noexcept nogil:
         """Return the first of a queue, or NONE."""
         return self.queues[queue]
