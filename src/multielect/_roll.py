@@ -113,13 +113,16 @@ def counted(entries: Iterable[Entry], server_ms: int) -> tuple[list[Member], int
 def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) -> Entry | None:
     try:
         words = json.loads(description)
+        labels = words.get("labels", [])
+        if not isinstance(labels, list):
+            return None
         node_id, _, incarnation = holder.decode("utf-8", "surrogateescape").partition("/")
         member = Member(
             node_id,
             incarnation,
             weight=words["weight"],
             max_leases=words.get("max_leases"),
-            labels=frozenset(words.get("labels", ())),
+            labels=frozenset(labels),
         )
         delay_ms = int(words.get("join_delay_ms", 0))
         return Entry(member, int(since), delay_ms, int(remaining))
@@ -132,8 +135,9 @@ def _netstrings(text: bytes) -> list[bytes]:
     at = 0
     while at < len(text):
         colon = text.index(b":", at)
-        end = colon + 1 + int(text[at:colon])
-        if end > len(text):
+        size = text[at:colon]
+        end = colon + 1 + int(size)
+        if not size.isdigit() or end > len(text):
             raise ValueError("a netstring of the roll is cut off")
         words.append(text[colon + 1 : end])
         at = end
