@@ -153,7 +153,8 @@ class Balancer:
             assignment = assign(members, self._current_keys())
             with self._applying:
                 self._apply(assignment)
-        self._core.set_roll(*self._words(0), period_ns=self._period_ns, last=True)
+        if self._since_ms:
+            self._core.set_roll(*self._words(0), period_ns=self._period_ns, last=True)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread to end."""

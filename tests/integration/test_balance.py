@@ -305,3 +305,10 @@ def test_who_joins_with_a_delay_waits(redis_url: str, stand: Stand) -> None:
     other, _ = stand(redis_url, *KEYS, balance=True, join_delay=1.5)
     settle([30, 30], one, other)
     assert time.monotonic() - began >= 1.4
+
+
+def test_who_never_reached_redis_has_nothing_to_leave(stand: Stand) -> None:
+    group, _ = stand("unix:///nowhere/at/all.sock", *KEYS, balance=True)
+    began = time.monotonic()
+    group.stop(timeout=LONG_S)
+    assert time.monotonic() - began < LONG_S / 2
