@@ -313,7 +313,10 @@ def test_a_late_grant_ends_no_newer_term(rig: Rig) -> None:
 # ---- a whole node
 
 
-def test_a_node_that_retires_hands_all_over_and_stands_for_nothing(rig: Rig) -> None:
+@pytest.mark.parametrize("heir_first", [True, False])
+def test_a_node_that_retires_hands_all_over_and_stands_for_nothing(
+    rig: Rig, heir_first: bool
+) -> None:
     old, heir = fleet(rig, "a", "b", drain_ms=5000)
     old.retire(2000)
     rig.settle()
@@ -322,8 +325,9 @@ def test_a_node_that_retires_hands_all_over_and_stands_for_nothing(rig: Rig) -> 
     rig.settle()
     # Nobody is there yet to take it: it goes on being led.
     assert old.leads("a")
-    assign_to(heir, old, heir, keys=("a", "b"))
-    rig.settle()
+    for node in (heir, old) if heir_first else (old, heir):
+        assign_to(heir, node, keys=("a", "b"))
+        rig.settle()
     assert old.told("a") == [None, DRAINED]
     assert heir.leads("a")
     assert old.leads("b")

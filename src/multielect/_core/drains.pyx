@@ -44,11 +44,7 @@ cdef class Drains(States):
         if slot.state != LEADING:
             return 0
         self._refer(&slot.claimant, claimant)
-        if slot.drain_ns == 0:
-            return self.consider_drain(number, now_ns)
-        if slot.drained and self._is_claimed(number):
-            return self.hand_over(number, now_ns)
-        return 0
+        return self.consider_drain(number, now_ns)
 
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil:
         """Stand for nothing any more, and let all terms drain until `until_ns` at the latest."""
@@ -85,9 +81,14 @@ cdef class Drains(States):
         return 1
 
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Begin to hand a term over, if another is to lead it and is there."""
+        """Begin to hand a term over, or end to, if another is to lead it and is there."""
         cdef Slot *slot = self.slots.at(number)
-        if (slot.drain_ns == 0 and slot.standing != CAMPAIGNS and self._is_claimed(number)
+        if slot.drain_ns != 0:
+            # Its worker may have been done before the heir was there, or was known as such.
+            if slot.drained and self._is_claimed(number):
+                return self.hand_over(number, now_ns)
+            return 0
+        if (slot.standing != CAMPAIGNS and self._is_claimed(number)
                 and now_ns < slot.deadline_ns and self._may_move(now_ns)):
             return self._begin_drain(number, now_ns + self.drain_ns, now_ns)
         return 0
