@@ -30,7 +30,7 @@ from ._engine import CoreEvent, Engine, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
 from ._settings import Settings, checked_stall_ns, checked_timeout
 from .election import DemotionReason, Standing, Term
-from .errors import ClosedError
+from .errors import ClosedError, MultielectError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _LEAST_CONNECT_TIMEOUT_S = 0.5
@@ -176,6 +176,10 @@ class Node:
         self.check_process()
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
+
+    def report(self, error: MultielectError) -> None:
+        """Log an error and have it told through `on_error`. Any thread."""
+        self._dispatcher.put_error(error)
 
     @property
     def is_running(self) -> bool:
