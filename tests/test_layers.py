@@ -28,12 +28,14 @@ LEVELS: dict[str, int] = {
     "_interpreter": 0,
     "_keys": 0,
     "_scripts": 0,
-    "_settings": 0,
     "errors": 0,
     # The core, and what is as pure: no sockets, no clock, no threads.
     "_core": 1,
     "balance": 1,
+    # A share of the fleet is a setting as well.
+    "_settings": 1,
     # The engine connects, pumps and delivers; a node is one engine with its elections.
+    "_balancer": 2,
     "_connect": 2,
     "_dispatch": 2,
     "_engine": 2,
@@ -41,6 +43,7 @@ LEVELS: dict[str, int] = {
     "_node": 2,
     "_pump": 2,
     "_relay": 2,
+    "_roll": 2,
     "election": 2,
     # Fenced writes as data: who writes, and what.
     "_writes": 2,
@@ -53,6 +56,7 @@ LEVELS: dict[str, int] = {
     # What people and programs touch.
     "cli": 4,
     "fencing": 4,
+    "streams": 4,
 }
 
 BESIDE: dict[str, int] = {

@@ -6,13 +6,14 @@ what stands below it::
     cli, fencing, streams                     what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes                  one node, put together; what it writes
+    _balancer, _roll                          who is in the fleet, and what follows from it
     _engine, _connect, _relay                 the owner thread, connecting, TLS
     _dispatch, _loop                          callbacks on threads, and in an event loop
     _pump (Cython)                            sockets and core, without the GIL
-    _core, balance (Cython)                   schedule, pack, parse; who should lead what:
-                                              no I/O, no clock
-    lua/, _scripts, _keys, _settings,         scripts, names, input, time, errors
-    _clock, _interpreter, errors
+    _core, balance (Cython), _settings        schedule, pack, parse; who should lead what;
+                                              input: no I/O, no clock
+    lua/, _scripts, _keys, _clock,            scripts, names, time, errors
+    _interpreter, errors
 """
 
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe

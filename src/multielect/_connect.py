@@ -215,6 +215,7 @@ class Connector(threading.Thread):
         self._on_failure = on_failure
         self._wanted = threading.Event()
         self._closing = threading.Event()
+        self._connecting = threading.Event()
 
     def want(self) -> None:
         """Ask for a connection. Any thread."""
@@ -225,6 +226,11 @@ class Connector(threading.Thread):
         self._closing.set()
         self._wanted.set()
 
+    def join_unless_connecting(self, timeout_s: float) -> None:
+        """After `close`: wait for the thread's end, unless an attempt is under way. Any thread."""
+        if not self._connecting.is_set() and self is not threading.current_thread():
+            self.join(timeout_s)
+
     def run(self) -> None:
         """Serve requests until closed."""
         while True:
@@ -232,7 +238,10 @@ class Connector(threading.Thread):
             self._wanted.clear()
             if self._closing.is_set():
                 return
+            # Before looking whether to go on: whoever closed us sees one or the other.
+            self._connecting.set()
             self._connect_until_done()
+            self._connecting.clear()
 
     def _connect_until_done(self) -> None:
         pause_s = FIRST_PAUSE_S

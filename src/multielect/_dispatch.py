@@ -4,13 +4,18 @@ Rules of this file:
     * For one election, callbacks run in order and never at once; for different elections
       they run side by side, as many as there are threads.
     * What waits is bounded: behind others that wait, a term that ended before its begin was
-      told is not told at all, so that no more than three wait for one election. Errors that
-      wait are kept to the newest.
+      told is not told at all, nor is a drain that is over. So no more than four wait for one
+      election. Errors that wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers.
+    * The first thread is there from the start. More may be refused: an interpreter that is
+      ending starts none in some versions of Python, and then the last terms are still to be
+      told.
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import logging
 import threading
 import time
@@ -29,13 +34,21 @@ _PATIENCE_S = 0.002
 T = TypeVar("T")
 
 
+class Kind(enum.Enum):
+    """What may happen to a term."""
+
+    BEGIN = 1
+    DRAIN = 2
+    END = 3
+
+
 @dataclass(frozen=True)
 class Happening(Generic[T]):
-    """A term begun or ended, to be told to a callback."""
+    """A term begun, draining or ended, to be told to a callback."""
 
     key: Hashable
     epoch: int
-    is_begin: bool
+    kind: Kind
     subject: T
 
 
@@ -44,6 +57,12 @@ class Dispatcher(Protocol[T]):
 
     is_listening: bool
     """Whether anybody wants to be told of happenings."""
+
+    is_told_of_drains: bool
+    """Whether anybody wants to finish his work before a term is handed over."""
+
+    def start(self) -> None:
+        """Be ready to tell. Before the first `put`, on the thread that starts the node."""
 
     def put(self, *happenings: Happening[T]) -> None:
         """Have happenings told, each after all earlier ones of its key. Any thread."""
@@ -76,15 +95,13 @@ class Mailbox(Generic[T]):
                 # is a reader.
                 self._waiting[happening.key] = deque([happening])
                 return True
-            if (
-                len(queue) > 1
-                and not happening.is_begin
-                and queue[-1].is_begin
-                and queue[-1].epoch == happening.epoch
-            ):
-                queue.pop()
-            else:
-                queue.append(happening)
+            if happening.kind is Kind.END:
+                if _is_last(queue, Kind.DRAIN, happening.epoch):
+                    queue.pop()
+                if len(queue) > 1 and _is_last(queue, Kind.BEGIN, happening.epoch):
+                    queue.pop()
+                    return False
+            queue.append(happening)
             return False
 
     def take(self, key: Hashable) -> T | None:
@@ -104,13 +121,17 @@ class Mailbox(Generic[T]):
             return self._emptied.wait_for(lambda: not self._waiting, timeout_s)
 
 
+def _is_last(queue: deque[Happening[T]], kind: Kind, epoch: int) -> bool:
+    return bool(queue) and queue[-1].kind is kind and queue[-1].epoch == epoch
+
+
 class ThreadDispatcher(Generic[T]):
     """Runs `tell` for each happening and `tell_error` for each error, on threads of its own.
 
-    Threads are made when they are needed, up to `threads`. Callbacks that are quick are told
-    by one thread, as more would only contend for the GIL; one that is slow or blocks has
-    others come to help. The threads are daemons: a callback that never returns does not keep
-    the interpreter from ending.
+    There is one thread from `start` on, and more when they are needed, up to `threads`.
+    Callbacks that are quick are told by one, as more would only contend for the GIL; one that
+    is slow or blocks has others come to help. The threads are daemons: a callback that never
+    returns does not keep the interpreter from ending.
     """
 
     def __init__(
@@ -118,12 +139,14 @@ class ThreadDispatcher(Generic[T]):
         *,
         tell: Callable[[T], object] | None,
         tell_error: Callable[[MultielectError], object] | None,
+        tells_drains: bool = False,
         threads: int,
         name: str,
         logger: logging.Logger,
     ) -> None:
         """Keep what to call; there are no threads yet."""
         self.is_listening = tell is not None
+        self.is_told_of_drains = tells_drains
         self._tell = tell or (lambda _: None)
         self._tell_error = tell_error
         self._logger = logger
@@ -145,6 +168,16 @@ class ThreadDispatcher(Generic[T]):
         self._telling_errors = False
         self._closed = False
         self._inside = threading.local()
+
+    def start(self) -> None:
+        """Make the first thread, if there is anything that it could tell.
+
+        Raises:
+            RuntimeError: if the system or the interpreter has no thread for us.
+        """
+        with self._lock:
+            if not self._threads and (self.is_listening or self._tell_error is not None):
+                self._add_thread()
 
     def put(self, *happenings: Happening[T]) -> None:
         """Have happenings told, each after all earlier ones of its key. Any thread."""
@@ -197,9 +230,15 @@ class ThreadDispatcher(Generic[T]):
         if self._idle:
             self._called.notify()
         elif self._threads < self._most_threads:
-            self._threads += 1
-            name = f"{self._name}-{self._threads}"
-            threading.Thread(target=self._live, name=name, daemon=True).start()
+            # Refused, the work is left to those who are there: it must not end up on the
+            # caller, who brings the news of all other elections too.
+            with contextlib.suppress(RuntimeError):
+                self._add_thread()
+
+    def _add_thread(self) -> None:
+        name = f"{self._name}-{self._threads + 1}"
+        threading.Thread(target=self._live, name=name, daemon=True).start()
+        self._threads += 1
 
     def _live(self) -> None:
         self._inside.callback = True

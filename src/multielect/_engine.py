@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from ._clock import Clock
 from ._connect import Connection, Connector
-from ._core.core import Core
+from ._core.fleet import FleetCore
 from ._pump import Pump
 from .errors import ConnectionLostError, MultielectError, ProtocolError, ServerError
 
@@ -33,14 +33,15 @@ _NS = 1_000_000_000
 _GRACE_S = 1.0
 
 CoreEvent = tuple[bytes, int, int, int, int, int]
-"""Key, number, generation, epoch, reason (0: elected), at_ns: see `Core.take_events`."""
+"""Key, number, generation, epoch, reason, at_ns: see `Core.take_events`."""
 
 
 @dataclass(frozen=True)
 class Outlets:
-    """Where the engine tells what happened. Both are called on its threads and must not wait."""
+    """Where the engine tells what happened. Called on its threads, these must not wait."""
 
     events: Callable[[list[CoreEvent]], None]
+    roll: Callable[[bytes], None]
     error: Callable[[MultielectError], None]
 
 
@@ -49,7 +50,7 @@ class Engine:
 
     def __init__(
         self,
-        core: Core,
+        core: FleetCore,
         connect: Callable[[], Connection],
         *,
         clock: Clock,
@@ -119,6 +120,7 @@ class Engine:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
         self._connector.close()
+        self._connector.join_unless_connecting(max(0.0, until - time.monotonic()))
 
     def abandon(self) -> None:
         """In a forked child: lead nothing, touch nothing that the parent shares."""
@@ -238,6 +240,9 @@ class Engine:
     def _tell(self) -> None:
         while events := self._core.take_events():
             self._outlets.events(events)
+        answer = self._core.take_roll()
+        if answer is not None:
+            self._outlets.roll(answer)
         for request, elections, text in self._core.take_notes():
             self._outlets.error(ServerError(text, request=request, elections=elections))
 

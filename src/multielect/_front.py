@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
 
 from ._node import Counters, Node
+from .balance import Member
 from .election import Standing
 
 E = TypeVar("E", bound=Standing)
@@ -87,6 +88,11 @@ class GroupFront(Generic[E]):
         return [self._make(*place) for place in self._node.owned()]
 
     # ---- facts
+
+    @property
+    def members(self) -> list[Member]:
+        """The members of the fleet, as last heard: only where the group balances."""
+        return self._node.members
 
     @property
     def node_id(self) -> str:

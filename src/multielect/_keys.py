@@ -35,12 +35,14 @@ class KeyLayout:
         separator: what stands between the closing brace and the election's key.
         channel: where releases are announced.
         buckets_key: where the number of buckets is kept; empty where there is but one.
+        members_key: where the members of a fleet are kept.
     """
 
     heads: tuple[bytes, ...]
     separator: bytes
     channel: bytes
     buckets_key: bytes
+    members_key: bytes
 
     leader_tail = b":leader"
     epoch_tail = b":epoch"
@@ -79,6 +81,7 @@ def group_layout(prefix: str, buckets: int = DEFAULT_BUCKETS) -> KeyLayout:
         separator=b":",
         channel=head + b":released",
         buckets_key=head + b":buckets",
+        members_key=head + b":members",
     )
 
 
@@ -96,6 +99,7 @@ def elector_layout(prefix: str) -> KeyLayout:
         separator=b"",
         channel=head + b":{election}:released",
         buckets_key=b"",
+        members_key=head + b":{election}:members",
     )
 
 

@@ -45,7 +45,7 @@ class _Reader:
 
 
 class LoopDispatcher:
-    """Runs callbacks in the loop that `open` was given."""
+    """Runs callbacks in the loop that `start` was called in."""
 
     is_listening = True
 
@@ -54,12 +54,15 @@ class LoopDispatcher:
         *,
         on_elected: Callable[[Term], object] | None,
         on_demoted: Callable[[Term, DemotionReason], object] | None,
+        on_draining: Callable[[Term, float], object] | None = None,
         on_error: Callable[[MultielectError], object] | None,
         logger: logging.Logger | None,
     ) -> None:
-        """Keep the callbacks; none runs before `open`."""
+        """Keep the callbacks; none runs before `start`."""
         self._on_elected = on_elected
         self._on_demoted = on_demoted
+        self._on_draining = on_draining
+        self.is_told_of_drains = on_draining is not None
         self._on_error = on_error
         self._logger = logger or logging.getLogger("multielect")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,9 +78,9 @@ class LoopDispatcher:
 
     # ---- the loop's thread
 
-    def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run callbacks in `loop` from now on."""
-        self._loop = loop
+    def start(self) -> None:
+        """Run callbacks in this loop from now on."""
+        self._loop = asyncio.get_running_loop()
 
     async def finish(self, timeout_s: float) -> None:
         """After `close`: wait for the errors that wait, then cancel the callbacks that run.
@@ -137,7 +140,7 @@ class LoopDispatcher:
         """Have happenings told, each after all earlier ones of its key."""
         if self._closed:
             return
-        if self._on_elected or self._on_demoted:
+        if self._on_elected or self._on_demoted or self._on_draining:
             begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
             if begun:
                 self._call(self._begin, begun)
@@ -223,7 +226,10 @@ class LoopDispatcher:
 
     async def _tell(self, term: Term) -> None:
         outcome: object = None
-        if term.reason is None:
+        if term.deadline is not None:
+            if self._on_draining is not None:
+                outcome = self._on_draining(term, term.deadline)
+        elif term.reason is None:
             if self._on_elected is not None:
                 outcome = self._on_elected(term)
         elif self._on_demoted is not None:

@@ -21,21 +21,26 @@ from dataclasses import dataclass
 
 import redis
 
+from ._balancer import Balancer
 from ._clock import Clock
 from ._connect import Server
-from ._core.core import Core
+from ._core.fleet import FleetCore
 from ._core.slots import Slots
-from ._dispatch import Dispatcher, Happening
+from ._dispatch import Dispatcher, Happening, Kind
 from ._engine import CoreEvent, Engine, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
 from ._settings import Settings, checked_stall_ns, checked_timeout
+from .balance import Member
 from .election import DemotionReason, Standing, Term
-from .errors import ClosedError, MultielectError
+from .errors import ClosedError, MultielectError, ProtocolError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _LEAST_CONNECT_TIMEOUT_S = 0.5
 _LONGEST_CONNECT_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
+_DRAINING = 255
+DRAIN_GRACE_S = 1.0
+"""What a drain is given beyond its time, for the terms that end at its deadline."""
 _NS = 1_000_000_000
 
 
@@ -97,7 +102,7 @@ class Node:
         self.layout = layout
         self.clock = Clock() if clock is None else clock
         self.holder = f"{settings.node_id}/{secrets.token_hex(8)}"
-        self._core = Core(
+        self._core = FleetCore(
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
             margin_ns=settings.margin_ns,
@@ -108,6 +113,10 @@ class Node:
             channel=layout.channel,
             epochs=settings.epochs.encode(),
             seed=random.getrandbits(64),
+            drain_ns=settings.drain_ns,
+            tells_drains=dispatcher.is_told_of_drains,
+            balanced=settings.balance is not None,
+            move_ns=0 if settings.balance is None else settings.balance.move_ns,
         )
         self.slots: Slots = self._core.terms.slots
         name = f"multielect-{settings.node_id}"
@@ -121,9 +130,12 @@ class Node:
             Server(source, layout, connect_timeout_s).connect,
             clock=self.clock,
             response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
-            outlets=Outlets(events=self._on_events, error=self._dispatcher.put_error),
+            outlets=Outlets(
+                events=self._on_events, roll=self._on_roll, error=self._dispatcher.put_error
+            ),
             name=name,
         )
+        self._balancer = self._make_balancer(f"{name}-balance")
         self._pid = os.getpid()
         self._started = False
         self._stopped = False
@@ -137,13 +149,20 @@ class Node:
 
         Raises:
             ClosedError: if the node was stopped or forked.
+            RuntimeError: if no thread can be started: there are too many, or the interpreter
+                is ending.
         """
-        self.check_open()
+        self.check_process()
+        # Whoever stops the node meanwhile waits, and then finds it whole.
         with self._changed:
+            self.check_open()
             if self._started:
                 return
+            self._dispatcher.start()
             self._started = True
-        self._engine.start()
+            if self._balancer is not None:
+                self._balancer.start()
+            self._engine.start()
 
     def stop(self, timeout: float) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
@@ -156,7 +175,11 @@ class Node:
             started = self._started
         self._notify()
         if started:
+            if self._balancer is not None:
+                self._balancer.leave()
             self._engine.stop(timeout_s)
+            if self._balancer is not None:
+                self._balancer.join(max(0.0, until - time.monotonic()))
         self._dispatcher.close(max(0.0, until - time.monotonic()))
         _live.discard(self)
 
@@ -204,8 +227,8 @@ class Node:
         number, generation, is_new = self._core.add(
             raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
         )
-        if is_new and self._started:
-            self._engine.wake()
+        if is_new:
+            self._after_adding()
         return decode_key(raw), number, generation
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
@@ -218,8 +241,8 @@ class Node:
                 bucket = self.layout.bucket(raw)
                 count += self._core.add(raw, bucket, self.settings.max_stall_ns)[2]
         finally:
-            if count and self._started:
-                self._engine.wake()
+            if count:
+                self._after_adding()
         return count
 
     def find(self, key: str | bytes) -> Place | None:
@@ -239,6 +262,8 @@ class Node:
         self.check_open()
         if not self._core.remove(raw, self.clock.now_ns()):
             raise KeyError(key)
+        if self._balancer is not None:
+            self._balancer.note_keys()
         self._after_change()
 
     def keys(self) -> list[str]:
@@ -284,6 +309,39 @@ class Node:
         self._core.campaign(election.number, election.generation)
         self._after_change()
 
+    def drained(self, election: Standing) -> bool:
+        """Hand a draining term over: its worker is done."""
+        self.check_open()
+        found = self._core.drained(
+            election.number, election.generation, election.term_epoch, self.clock.now_ns()
+        )
+        self._after_change()
+        return found
+
+    def begin_drain(self, timeout_s: float) -> None:
+        """Stand for nothing any more, and hand over what is led within `timeout_s`."""
+        self.check_open()
+        alone = self._balancer is None or not self._balancer.retire()
+        now_ns = self.clock.now_ns()
+        self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
+        self._after_change()
+
+    @property
+    def is_empty_handed(self) -> bool:
+        """Whether this node leads nothing."""
+        return self._core.leading == 0
+
+    def drain(self, timeout_s: float) -> bool:
+        """Hand over all that is led. Returns whether nothing is led any more."""
+        self.begin_drain(timeout_s)
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_empty_handed, timeout_s + DRAIN_GRACE_S)
+
+    @property
+    def members(self) -> list[Member]:
+        """The members of the fleet, as last heard."""
+        return [] if self._balancer is None else self._balancer.members
+
     def wait(self, election: Standing, timeout: float | None) -> bool:
         """Wait until this node leads the election."""
         until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
@@ -308,6 +366,37 @@ class Node:
 
     # ---- inside
 
+    def _make_balancer(self, name: str) -> Balancer | None:
+        if self.settings.balance is None:
+            return None
+        return Balancer(
+            self._core,
+            self.settings.balance,
+            holder=self.holder,
+            max_leases=self.settings.max_leases,
+            ttl_ns=self.settings.ttl_ns,
+            layout=self.layout,
+            clock=self.clock,
+            on_error=self._dispatcher.put_error,
+            wake=self._engine.wake,
+            name=name,
+        )
+
+    def _on_roll(self, answer: bytes) -> None:
+        assert self._balancer is not None
+        try:
+            self._balancer.hear(answer, self.clock.now_ns())
+        except ValueError as cause:
+            error = ProtocolError(f"the roll makes no sense: {cause}")
+            error.__cause__ = cause
+            self._dispatcher.put_error(error)
+
+    def _after_adding(self) -> None:
+        if self._balancer is not None:
+            self._balancer.note_keys()
+        if self._started:
+            self._engine.wake()
+
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
@@ -329,17 +418,15 @@ class Node:
 
     def _happening(self, event: CoreEvent) -> Happening[Term]:
         raw, number, generation, epoch, reason, at_ns = event
-        term = Term(
-            self,
-            decode_key(raw),
-            number,
-            generation,
-            epoch,
-            began_ns=at_ns if reason == 0 else None,
-            ended_ns=at_ns if reason else None,
-            reason=DemotionReason(reason) if reason else None,
-        )
-        return Happening(raw, epoch, reason == 0, term)
+        place = (self, decode_key(raw), number, generation, epoch)
+        if reason == 0:
+            return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
+        if reason == _DRAINING:
+            left_s = (at_ns - self.clock.now_ns()) / _NS
+            term = Term(*place, deadline=time.monotonic() + left_s)
+            return Happening(raw, epoch, Kind.DRAIN, term)
+        term = Term(*place, ended_ns=at_ns, reason=DemotionReason(reason))
+        return Happening(raw, epoch, Kind.END, term)
 
 
 _live: weakref.WeakSet[Node] = weakref.WeakSet()

@@ -242,7 +242,7 @@ cdef class Pump:
             if count < 0:
                 return self._failed()
             if listens:
-                nonsense = self.core.hear_bytes(self.buffer, count)
+                nonsense = self.core.hear_bytes(self.buffer, count, self.clock.now())
             else:
                 nonsense = self.core.take_bytes(self.buffer, count, self.clock.now())
             if nonsense:

@@ -2,7 +2,7 @@
 
 Rules of this file:
     * The text of a script is in ``lua/``, with the contract of its KEYS, ARGV and reply.
-    * From server 7.0 on a script names its flags in a first line. Refresh and release are
+    * From server 7.0 on a script names its flags in a first line. All but acquire are
       then let through on a full server, and a replica refuses all with READONLY instead of
       answering that a lease is not ours.
     * A fenced script is a body of the user's inside `fence.lua`. It gets no flags: a full
@@ -19,6 +19,8 @@ _SHEBANG = {
     "acquire": "#!lua\n",
     "refresh": "#!lua flags=allow-oom\n",
     "release": "#!lua flags=allow-oom\n",
+    "grant": "#!lua flags=allow-oom\n",
+    "roll": "#!lua flags=allow-oom\n",
 }
 
 PROBE = "#!lua flags=no-writes\nreturn 1"
@@ -47,11 +49,13 @@ class Script:
 
 @dataclass(frozen=True)
 class ScriptSet:
-    """The three scripts for one kind of server."""
+    """The scripts for one kind of server."""
 
     acquire: Script
     refresh: Script
     release: Script
+    grant: Script
+    roll: Script
 
 
 def _load(*, flags: bool) -> ScriptSet:

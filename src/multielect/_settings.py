@@ -13,10 +13,12 @@ import math
 import re
 import secrets
 import socket
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ._keys import check_node_id
+from .balance import Member, Only
 from .errors import ConfigError
 
 SHORTEST_TTL_S = 0.1
@@ -24,6 +26,9 @@ LONGEST_TTL_S = 7 * 86_400.0
 SHORTEST_STALL_S = 0.01
 MOST_LEASES = 0xFFFF_FFFF
 MOST_CALLBACK_THREADS = 1_000
+LONGEST_JOIN_DELAY_S = 3_600.0
+LEAST_MOVES_PER_SECOND = 0.01
+MOST_MOVES_PER_SECOND = 1_000_000.0
 
 _NS = 1_000_000_000
 _MS_IN_NS = 1_000_000
@@ -31,6 +36,60 @@ _LEAST_MARGIN_NS = 20 * _MS_IN_NS
 
 Epochs = Literal["time", "counter"]
 """How epochs are minted: see `ElectionGroup`."""
+
+
+@dataclass(frozen=True)
+class BalanceSettings:
+    """How a node takes its share of a fleet's elections.
+
+    Attributes:
+        weight: its share against that of the others.
+        labels: what `only` goes by.
+        only: who may lead which elections.
+        join_delay_ms: how long it waits before it is given anything.
+        move_ns: the time between two moves that it makes; 0: no limit.
+    """
+
+    weight: float = 1.0
+    labels: frozenset[str] = frozenset()
+    only: Only | None = None
+    join_delay_ms: int = 0
+    move_ns: int = 0
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        weight: float,
+        labels: Iterable[str],
+        only: Only | None,
+        join_delay: float,
+        moves_per_second: float | None,
+    ) -> BalanceSettings:
+        """Return the settings that a user asked for.
+
+        Raises:
+            ConfigError: for any value that is not allowed.
+        """
+        member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
+        if only is not None and not callable(only) and not isinstance(only, Mapping):
+            raise ConfigError(
+                "only must map keys to sets of labels, or be a function of key and member,"
+                f" not {only!r}"
+            )
+        delay_s = _seconds("join_delay", join_delay)
+        if not 0 <= delay_s <= LONGEST_JOIN_DELAY_S:
+            raise ConfigError(
+                f"join_delay must be from 0 to {LONGEST_JOIN_DELAY_S:.0f} seconds,"
+                f" not {join_delay!r}"
+            )
+        return cls(
+            weight=member.weight,
+            labels=member.labels,
+            only=only,
+            join_delay_ms=round(delay_s * 1000),
+            move_ns=_move_ns(moves_per_second),
+        )
 
 
 @dataclass(frozen=True)
@@ -45,6 +104,8 @@ class Settings:
         epochs: how epochs are minted.
         callback_threads: how many callbacks may run at once.
         max_stall_ns: how long a leader's worker may be silent; 0 for any time.
+        drain_ns: how long a term may drain before it is handed over.
+        balance: how this node takes its share; None where it contests all.
     """
 
     node_id: str
@@ -54,6 +115,8 @@ class Settings:
     epochs: Epochs
     callback_threads: int
     max_stall_ns: int
+    drain_ns: int
+    balance: BalanceSettings | None
 
     @classmethod
     def checked(
@@ -66,6 +129,8 @@ class Settings:
         epochs: Epochs = "time",
         callback_threads: int = 1,
         max_stall: float | None = None,
+        drain_timeout: float = 0.0,
+        balance: BalanceSettings | None = None,
     ) -> Settings:
         """Return the settings that a user asked for.
 
@@ -90,6 +155,8 @@ class Settings:
             epochs=epochs,
             callback_threads=_count("callback_threads", callback_threads, MOST_CALLBACK_THREADS),
             max_stall_ns=checked_stall_ns(max_stall),
+            drain_ns=round(checked_drain_timeout(drain_timeout) * _NS),
+            balance=balance,
         )
 
 
@@ -126,6 +193,54 @@ def checked_timeout(timeout: float) -> float:
     if seconds < 0:
         raise ConfigError(f"timeout must not be negative: {timeout!r}")
     return seconds
+
+
+def checked_drain_timeout(drain_timeout: float) -> float:
+    """Return `drain_timeout` in seconds.
+
+    Raises:
+        ConfigError: for a value that is negative, too long or no number.
+    """
+    seconds = _seconds("drain_timeout", drain_timeout)
+    if not 0 <= seconds <= LONGEST_TTL_S:
+        raise ConfigError(
+            f"drain_timeout must be from 0 to {LONGEST_TTL_S:.0f} seconds, not {drain_timeout!r}"
+        )
+    return seconds
+
+
+def checked_balance(*, balance: bool, **settings: Any) -> BalanceSettings | None:  # noqa: ANN401
+    """Return how a node takes its share, None where it contests all.
+
+    Args:
+        balance: whether it takes a share.
+        settings: those of `BalanceSettings.checked`.
+
+    Raises:
+        ConfigError: for a value that is not allowed, or any without `balance`.
+    """
+    if not isinstance(balance, bool):
+        raise ConfigError(f"balance must be True or False, not {balance!r}")
+    checked = BalanceSettings.checked(**settings)
+    if balance:
+        return checked
+    for name, value in vars(checked).items():
+        if value != getattr(BalanceSettings, name):
+            told = {"join_delay_ms": "join_delay", "move_ns": "moves_per_second"}.get(name, name)
+            raise ConfigError(f"{told} is of no use without balance=True")
+    return None
+
+
+def _move_ns(moves_per_second: float | None) -> int:
+    if moves_per_second is None:
+        return 0
+    rate = _seconds("moves_per_second", moves_per_second)
+    if not LEAST_MOVES_PER_SECOND <= rate <= MOST_MOVES_PER_SECOND:
+        raise ConfigError(
+            f"moves_per_second must be from {LEAST_MOVES_PER_SECOND} to"
+            f" {MOST_MOVES_PER_SECOND:,.0f} or None, not {moves_per_second!r}"
+        )
+    return round(_NS / rate)
 
 
 def _margin_ns(margin: float | None, ttl_ns: int) -> int:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
 
 import redis
@@ -20,8 +21,9 @@ import redis
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
-from ._node import Node
-from ._settings import Epochs, Settings, checked_timeout
+from ._node import DRAIN_GRACE_S, Node
+from ._settings import Epochs, Settings, checked_balance, checked_timeout
+from .balance import Only
 from .election import DemotionReason, Standing, Term
 from .elector import fitted
 from .errors import MultielectError
@@ -100,13 +102,25 @@ class ElectionGroup(GroupFront[Election]):
         epochs: Epochs = "time",
         on_elected: Callable[[Term], object] | None = None,
         on_demoted: Callable[[Term, DemotionReason], object] | None = None,
+        on_draining: Callable[[Term, float], object] | None = None,
         on_error: Callable[[MultielectError], object] | None = None,
         max_stall: float | None = None,
+        drain_timeout: float = 10.0,
+        balance: bool = False,
+        weight: float = 1.0,
+        labels: Iterable[str] = (),
+        only: Only | None = None,
+        join_delay: float = 0.0,
+        moves_per_second: float | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
         self._dispatcher = LoopDispatcher(
-            on_elected=on_elected, on_demoted=on_demoted, on_error=on_error, logger=logger
+            on_elected=on_elected,
+            on_demoted=on_demoted,
+            on_draining=on_draining,
+            on_error=on_error,
+            logger=logger,
         )
         self._node = Node(
             redis,
@@ -118,6 +132,15 @@ class ElectionGroup(GroupFront[Election]):
                 max_leases=max_leases,
                 epochs=epochs,
                 max_stall=max_stall,
+                drain_timeout=drain_timeout,
+                balance=checked_balance(
+                    balance=balance,
+                    weight=weight,
+                    labels=labels,
+                    only=only,
+                    join_delay=join_delay,
+                    moves_per_second=moves_per_second,
+                ),
             ),
             dispatcher=self._dispatcher,
             on_change=self._dispatcher.pulse,
@@ -129,8 +152,6 @@ class ElectionGroup(GroupFront[Election]):
         Raises:
             ClosedError: if the group was stopped, or made by the parent of a forked process.
         """
-        self._node.check_open()
-        self._dispatcher.open(asyncio.get_running_loop())
         self._node.start()
 
     async def stop(self, timeout: float = 5.0) -> None:
@@ -143,6 +164,35 @@ class ElectionGroup(GroupFront[Election]):
             ConfigError: for a bad timeout.
         """
         await _stop(self._node, self._dispatcher, timeout)
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
+
+        See `multielect.ElectionGroup.drain`. The loop stays free meanwhile.
+
+        Args:
+            timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
+                default.
+
+        Returns:
+            Whether nothing is led any more.
+
+        Raises:
+            ClosedError: if the group has stopped.
+            ConfigError: for a bad timeout.
+        """
+        node = self._node
+        timeout_s = node.settings.drain_ns / 1e9 if timeout is None else checked_timeout(timeout)
+        with self._dispatcher.watching() as changed:
+            node.begin_drain(timeout_s)
+            until = time.monotonic() + timeout_s + DRAIN_GRACE_S
+            while not node.is_empty_handed:
+                try:
+                    await asyncio.wait_for(changed.wait(), until - time.monotonic())
+                except asyncio.TimeoutError:
+                    break
+                changed.clear()
+        return node.is_empty_handed
 
     async def __aenter__(self) -> ElectionGroup:
         """Start the group."""
@@ -161,6 +211,7 @@ class ElectionGroup(GroupFront[Election]):
     def events(self) -> AsyncGenerator[Term, None]:
         """Iterate over the terms that begin (`reason` is None) and end from now on.
 
+        Terms that drain come as well (`deadline` is set), where there is an `on_draining`.
         For one election they come in order. A reader that falls behind is not told of terms
         that ended meanwhile, but of the end of the last that it was told of, and of the one
         that goes on. The iteration ends when the group stops.
@@ -222,8 +273,6 @@ class Elector(ElectorFront[Election]):
         Raises:
             ClosedError: if the elector was stopped, or made by the parent of a forked process.
         """
-        self._node.check_open()
-        self._dispatcher.open(asyncio.get_running_loop())
         self._node.start()
 
     async def stop(self, timeout: float = 5.0) -> None:

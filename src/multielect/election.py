@@ -33,6 +33,10 @@ class DemotionReason(enum.Enum):
     """The group or elector stopped."""
     STALLED = 6
     """`alive` was not called for `max_stall` seconds. This node stands back for one TTL."""
+    REBALANCED = 7
+    """The election was handed to the node that it is assigned to."""
+    DRAINED = 8
+    """`drain` gave up what the group led."""
 
 
 class Standing(Seat):
@@ -91,6 +95,20 @@ class Standing(Seat):
             ClosedError: if the group has stopped.
         """
         return self._node.resign(self)
+
+    def drained(self) -> bool:
+        """Say that the work on a draining term is done: it is handed over at once.
+
+        To be called after `on_draining`, from any thread, when nothing more will be done in this
+        term's name. `is_leader` is False when this returns, unless an heir has still to be found.
+
+        Returns:
+            Whether there was a draining term, and it was not said before.
+
+        Raises:
+            ClosedError: if the group has stopped.
+        """
+        return self._node.drained(self)
 
     def campaign(self) -> None:
         """Stand for election again at once after `resign`; else there is nothing to do.
@@ -155,13 +173,15 @@ class Term(Standing):
             (CLOCK_BOOTTIME where there is one); None in a demotion.
         ended_ns: when it ceased to; None while the term goes on.
         reason: why the term ended; None while it goes on.
+        deadline: when the term ends at the latest, by `time.monotonic`; None unless it drains.
     """
 
-    __slots__ = ("began_ns", "ended_ns", "reason")
+    __slots__ = ("began_ns", "deadline", "ended_ns", "reason")
 
     began_ns: int | None
     ended_ns: int | None
     reason: DemotionReason | None
+    deadline: float | None
 
     def __init__(
         self,
@@ -174,8 +194,10 @@ class Term(Standing):
         began_ns: int | None = None,
         ended_ns: int | None = None,
         reason: DemotionReason | None = None,
+        deadline: float | None = None,
     ) -> None:
         super().__init__(node, key, number, generation, term_epoch)
         self.began_ns = began_ns
         self.ended_ns = ended_ns
         self.reason = reason
+        self.deadline = deadline

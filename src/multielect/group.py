@@ -7,7 +7,7 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 import redis
@@ -16,7 +16,8 @@ from ._dispatch import ThreadDispatcher
 from ._front import GroupFront
 from ._keys import DEFAULT_BUCKETS, group_layout
 from ._node import Node
-from ._settings import Epochs, Settings
+from ._settings import Epochs, Settings, checked_balance, checked_timeout
+from .balance import Only
 from .election import DemotionReason, Election, Term
 from .errors import MultielectError
 
@@ -62,10 +63,28 @@ class ElectionGroup(GroupFront[Election]):
         on_elected: called with the `Term` that began.
         on_demoted: called with the `Term` that ended, and why. Behind a callback that
             blocks, a term that ended before its `on_elected` was called is not told at all.
+        on_draining: called with a `Term` that is to be handed to another node, and the time of
+            `time.monotonic` at which it ends at the latest. The term goes on until
+            `Term.drained` is called, which may be after the callback has returned. Without this
+            callback a term is handed over at once. Terms that are lost otherwise end without it.
         on_error: called with what went wrong: the connection, the server, a callback. It is
             logged in any case.
         callback_threads: how many callbacks may run at once. As many that block hold up the
             others' callbacks, though no lease.
+        drain_timeout: seconds that a term may drain.
+        balance: whether the nodes share the elections out among themselves: each stands for its
+            share, and looks in turns with the others whether something else stays without a
+            leader. An election that is assigned to another node, and that this one claims, is
+            handed over. Nodes that do not balance, in the same prefix, contest everything.
+        weight: this node's share against that of the others, 0.001 to 1,000,000; 0 for none.
+        labels: what `only` goes by.
+        only: for some keys, the labels of which a node needs one to lead it; or a function of key
+            and `multielect.balance.Member` that tells whether this member may lead that key. It
+            must be the same on all nodes.
+        join_delay: seconds that this node is a member before it is given anything, so that nodes
+            that come one after another are taken in together.
+        moves_per_second: how many terms this node begins to hand over in a second at most. No
+            limit by default.
         logger: where errors are logged; ``logging.getLogger("multielect")`` by default.
 
     Raises:
@@ -85,13 +104,22 @@ class ElectionGroup(GroupFront[Election]):
         epochs: Epochs = "time",
         on_elected: Callable[[Term], object] | None = None,
         on_demoted: Callable[[Term, DemotionReason], object] | None = None,
+        on_draining: Callable[[Term, float], object] | None = None,
         on_error: Callable[[MultielectError], object] | None = None,
         callback_threads: int = 8,
         max_stall: float | None = None,
+        drain_timeout: float = 10.0,
+        balance: bool = False,
+        weight: float = 1.0,
+        labels: Iterable[str] = (),
+        only: Only | None = None,
+        join_delay: float = 0.0,
+        moves_per_second: float | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._on_elected = on_elected
         self._on_demoted = on_demoted
+        self._on_draining = on_draining
         self._prefix = prefix
         settings = Settings.checked(
             node_id=node_id,
@@ -101,14 +129,24 @@ class ElectionGroup(GroupFront[Election]):
             epochs=epochs,
             callback_threads=callback_threads,
             max_stall=max_stall,
+            drain_timeout=drain_timeout,
+            balance=checked_balance(
+                balance=balance,
+                weight=weight,
+                labels=labels,
+                only=only,
+                join_delay=join_delay,
+                moves_per_second=moves_per_second,
+            ),
         )
         self._node = Node(
             redis,
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=settings,
             dispatcher=ThreadDispatcher(
-                tell=self._tell if on_elected or on_demoted else None,
+                tell=self._tell if on_elected or on_demoted or on_draining else None,
                 tell_error=on_error,
+                tells_drains=on_draining is not None,
                 threads=settings.callback_threads,
                 name=f"multielect-{settings.node_id}-callback",
                 logger=logger or logging.getLogger("multielect"),
@@ -142,6 +180,33 @@ class ElectionGroup(GroupFront[Election]):
         """
         self._node.stop(timeout)
 
+    def drain(self, timeout: float | None = None) -> bool:
+        """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
+
+        Each leading term drains: `on_draining` is called, and the term goes on until `drained` is
+        called for it or the time is up. In a balanced fleet the others take over what is assigned
+        to them meanwhile, each election the moment that it is handed over. Terms end with reason
+        ``DRAINED``. Afterwards there is nothing left to do but `stop`.
+
+        Blocks the calling thread, and so must not be called by a callback unless
+        `callback_threads` leaves another for `on_draining`.
+
+        Args:
+            timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
+                default.
+
+        Returns:
+            Whether nothing is led any more. False means that the group was not able to end its
+            terms in time, as this process had no time to run.
+
+        Raises:
+            ClosedError: if the group has stopped.
+            ConfigError: for a bad timeout.
+        """
+        return self._node.drain(
+            self._node.settings.drain_ns / 1e9 if timeout is None else checked_timeout(timeout)
+        )
+
     def __enter__(self) -> ElectionGroup:
         """Start the group."""
         self.start()
@@ -162,7 +227,10 @@ class ElectionGroup(GroupFront[Election]):
         return Election(self._node, key, number, generation)
 
     def _tell(self, term: Term) -> None:
-        if term.reason is None:
+        if term.deadline is not None:
+            if self._on_draining is not None:
+                self._on_draining(term, term.deadline)
+        elif term.reason is None:
             if self._on_elected is not None:
                 self._on_elected(term)
         elif self._on_demoted is not None:

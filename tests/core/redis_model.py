@@ -1,7 +1,7 @@
 """Redis as far as a node uses it: in memory, on a clock that the test moves.
 
 Rules of this file:
-    * It does what the three scripts mean, without their Lua. `test_redis_model.py` holds it
+    * It does what the scripts mean, without their Lua. `test_redis_model.py` holds it
       against real servers.
     * Its wall clock is the test's clock from another beginning, so that a deadline which the
       core took from the server's time would show.
@@ -51,6 +51,8 @@ class Batch:
     @property
     def elections(self) -> int:
         """How many elections it is about."""
+        if self.request == "roll":
+            return 0
         return len(self.keys) if self.request == "refresh" else len(self.keys) // 2
 
 
@@ -58,6 +60,13 @@ class Batch:
 class _Stored:
     value: bytes | list[bytes]
     ends_ms: int | None
+
+
+@dataclass(frozen=True)
+class _Member:
+    ends_ms: int
+    since_ms: int
+    words: bytes
 
 
 @dataclass
@@ -76,6 +85,7 @@ class RedisModel:
     batches: list[Batch] = field(default_factory=list)
     subscribers: list[tuple[bytes, Callable[[Push], None]]] = field(default_factory=list)
     _stored: dict[bytes, _Stored] = field(default_factory=dict)
+    _members: dict[bytes, dict[bytes, _Member]] = field(default_factory=dict)
     _loaded: set[bytes] = field(default_factory=set)
 
     # ---- for tests
@@ -132,17 +142,20 @@ class RedisModel:
         if command == b"EVALSHA" and sha not in self._loaded:
             return NOSCRIPT
         self._loaded.add(sha)
-        if request == "acquire":
-            return self._acquire(keys, *arguments)
-        if request == "refresh":
-            return self._refresh(keys, *arguments)
-        return self._release(keys, *arguments)
+        run: Callable[..., Reply] = getattr(self, f"_{request}")
+        return run(keys, *arguments)
 
     def _acquire(
-        self, keys: tuple[bytes, ...], holder: bytes, ttl_ms: bytes, epochs: bytes
+        self,
+        keys: tuple[bytes, ...],
+        holder: bytes,
+        ttl_ms: bytes,
+        epochs: bytes,
+        claim_channel: bytes,
     ) -> Reply:
         holders: list[Reply] = []
         outcomes: list[Reply] = []
+        claimed: dict[bytes, bytes] = {}
         for leader_key, epoch_key in zip(keys[::2], keys[1::2], strict=True):
             leader = self._get(leader_key)
             if isinstance(leader, bytes) and leader != holder:
@@ -153,6 +166,7 @@ class RedisModel:
                     remaining = int(ttl_ms)
                 place = holders.index(leader) + 1
                 outcomes.append(-(min(remaining, ONE_DAY_MS) * 256 + place))
+                claimed[leader] = claimed.get(leader, b"") + _netstring(leader_key)
                 continue
             if isinstance(leader, Refusal):
                 outcomes.append(leader)
@@ -161,6 +175,10 @@ class RedisModel:
             if isinstance(epoch, int):
                 self.put(leader_key, holder, int(ttl_ms))
             outcomes.append(epoch)
+        if claim_channel:
+            for leader, names in claimed.items():
+                head = _netstring(b"/" + leader) + _netstring(b"claim") + _netstring(holder)
+                self.publish(claim_channel, head + names)
         return [self.now_ms(), holders, *outcomes]
 
     def _mint(self, epoch_key: bytes, *, by_time: bool) -> int | Refusal:
@@ -200,6 +218,61 @@ class RedisModel:
         if released:
             self.publish(channel, message)
         return [self.now_ms(), *released]
+
+    def _grant(
+        self,
+        keys: tuple[bytes, ...],
+        holder: bytes,
+        channel: bytes,
+        grant_ms: bytes,
+        *terms: bytes,
+    ) -> Reply:
+        ended: list[Reply] = []
+        messages: dict[bytes, bytes] = {}
+        quads = zip(keys[::2], keys[1::2], terms[::2], terms[1::2], strict=True)
+        for place, (leader_key, epoch_key, epoch, heir) in enumerate(quads, 1):
+            if self._get(leader_key) != holder or self._get(epoch_key) != epoch:
+                continue
+            ended.append(place)
+            head = _netstring(b"/" + heir) + _netstring(b"grant") if heir else _netstring(holder)
+            messages[heir] = messages.get(heir, head) + _netstring(leader_key)
+            if heir:
+                self.put(leader_key, heir, int(grant_ms))
+            else:
+                self.delete(leader_key)
+        for message in messages.values():
+            self.publish(channel, message)
+        return [self.now_ms(), *ended]
+
+    def _roll(
+        self,
+        keys: tuple[bytes, ...],
+        holder: bytes,
+        lasts_ms: bytes,
+        since_ms: bytes,
+        *rest: bytes,
+    ) -> Reply:
+        words, channel = rest
+        members = self._members.setdefault(keys[0], {})
+        now_ms = self.now_ms()
+        ended = [name for name, member in members.items() if member.ends_ms <= now_ms]
+        changed = any(name != holder for name in ended)
+        for name in ended:
+            del members[name]
+        mine = members.pop(holder, None)
+        if int(lasts_ms):
+            since = int(since_ms) or now_ms
+            members[holder] = _Member(now_ms + int(lasts_ms), since, words)
+            changed |= mine is None or mine.words != words
+        else:
+            changed |= mine is not None
+        if changed:
+            self.publish(channel, _netstring(b"/"))
+        reply = _netstring(b"%d" % now_ms) + _netstring(b"0" if mine is None else b"1")
+        for name, member in members.items():
+            reply += _netstring(name) + _netstring(b"%d" % (member.ends_ms - now_ms))
+            reply += _netstring(b"%d" % member.since_ms) + _netstring(member.words)
+        return reply
 
     def publish(self, channel: bytes, message: bytes) -> None:
         """Tell the subscribers of a channel."""

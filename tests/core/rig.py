@@ -9,11 +9,13 @@ Rules of this file:
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from multielect._clock import ManualClock
-from multielect._core.core import Core
+from multielect._core.fleet import FleetCore
 from multielect._core.seat import Seat
 from multielect._keys import KeyLayout, group_layout
 from multielect._scripts import WITH_FLAGS
@@ -26,6 +28,7 @@ MS = 1_000_000
 WHEEL_TICK_NS = 1 << 20
 DUE_MS = 335  # a third of a TTL of one second, and one tick of the wheel: a refresh is due
 MOST_ROUNDS = 10_000
+DRAINING = 255
 
 LAYOUT = group_layout("rig", 16)
 
@@ -37,6 +40,15 @@ class Happening(NamedTuple):
     epoch: int
     reason: DemotionReason | None
     at_ns: int
+
+
+class Drain(NamedTuple):
+    """A term told to drain, until `until_ns`, after so many happenings."""
+
+    key: str
+    epoch: int
+    until_ns: int
+    after: int
 
 
 class Node:
@@ -54,12 +66,15 @@ class Node:
         max_leases: int = 0xFFFF_FFFF,
         batch_keys: int = 250,
         seed: int = 1,
+        balanced: bool = False,
+        drain_ms: int | None = None,
+        moves_per_second: int = 0,
     ) -> None:
         self.server = server
         self.clock = server.clock
         self.holder = holder.encode()
         self.layout = layout
-        self.core = Core(
+        self.core = FleetCore(
             now_ns=self.clock.now_ns(),
             ttl_ns=ttl_ms * MS,
             margin_ns=margin_ms * MS,
@@ -71,8 +86,13 @@ class Node:
             max_leases=max_leases,
             batch_keys=batch_keys,
             seed=seed,
+            balanced=balanced,
+            tells_drains=drain_ms is not None,
+            drain_ns=(drain_ms or 0) * MS,
+            move_ns=1_000_000_000 // moves_per_second if moves_per_second else 0,
         )
         self.happenings: list[Happening] = []
+        self.drains: list[Drain] = []
         self.requests: deque[list[bytes]] = deque()
         self.replies: deque[bytes] = deque()
         self.is_connected = False
@@ -109,6 +129,28 @@ class Node:
 
     def seen_leader(self, key: str) -> bytes | None:
         return self.core.leader(*self.place(key))
+
+    # ---- the fleet
+
+    def assign(self, owners: Mapping[str, Node | None], *, barred: Iterable[str] = ()) -> None:
+        """Tell this node who is to lead what."""
+        nodes = sorted({node.holder for node in owners.values() if node is not None})
+        places = [-1 if node is None else nodes.index(node.holder) for node in owners.values()]
+        self.core.assign(
+            [key.encode() for key in owners],
+            array("i", places),
+            nodes,
+            nodes.index(self.holder) if self.holder in nodes else -1,
+            bytes(key in set(barred) for key in owners),
+            self.clock.now_ns(),
+        )
+
+    def drained(self, key: str, epoch: int = 0) -> bool:
+        return self.core.drained(*self.place(key), epoch, self.clock.now_ns())
+
+    def retire(self, within_ms: int, *, alone: bool = False) -> None:
+        now_ns = self.clock.now_ns()
+        self.core.retire(alone, now_ns + within_ms * MS, now_ns)
 
     # ---- the connection
 
@@ -169,6 +211,9 @@ class Node:
         """Take the events there are."""
         while events := self.core.take_events():
             for key, _, _, epoch, reason, at_ns in events:
+                if reason == DRAINING:
+                    self.drains.append(Drain(key.decode(), epoch, at_ns, len(self.happenings)))
+                    continue
                 why = DemotionReason(reason) if reason else None
                 self.happenings.append(Happening(key.decode(), epoch, why, at_ns))
 
@@ -212,6 +257,9 @@ class Rig:
         epochs: str = "time",
         max_leases: int = 0xFFFF_FFFF,
         batch_keys: int = 250,
+        balanced: bool = False,
+        drain_ms: int | None = None,
+        moves_per_second: int = 0,
     ) -> Node:
         """Return a node that is connected, stands for `keys` and has asked for nothing yet."""
         name = holder or f"node-{len(self.nodes)}/incarnation"
@@ -224,6 +272,9 @@ class Rig:
             max_leases=max_leases,
             batch_keys=batch_keys,
             seed=len(self.nodes) + 1,
+            balanced=balanced,
+            drain_ms=drain_ms,
+            moves_per_second=moves_per_second,
         )
         self.nodes.append(node)
         node.add(*keys)

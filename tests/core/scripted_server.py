@@ -53,7 +53,7 @@ class ScriptedServer:
         """Forget half a batch, as when its connection is lost."""
         self._unread = b""
 
-    def _acquire(self, keys: list[bytes], holder: bytes, ttl_ms: bytes, _: bytes) -> bytes:
+    def _acquire(self, keys: list[bytes], holder: bytes, ttl_ms: bytes, *_: bytes) -> bytes:
         holders: list[bytes] = []
         outcomes = []
         for leader_key, epoch_key in zip(keys[::2], keys[1::2], strict=True):

@@ -167,4 +167,4 @@ def test_leader_and_epoch_keys_lie_where_the_layout_says(rig: Rig) -> None:
         for raw in (b"a", b"\x00{}\r\n", b"x" * 512)
         for key in (node.layout.leader_key(raw), node.layout.epoch_key(raw))
     ]
-    assert words[9:] == [node.holder, b"1000", b"time"]
+    assert words[9:] == [node.holder, b"1000", b"time", b""]

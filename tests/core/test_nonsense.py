@@ -145,7 +145,7 @@ def test_an_answer_to_nothing(rig: Rig, reply: bytes) -> None:
 def test_announcements_that_are_no_protocol(rig: Rig, data: bytes) -> None:
     node = rig.leader(*KEYS)
     with pytest.raises(ProtocolError, match="makes no sense"):
-        node.core.receive_announcements(data)
+        node.core.receive_announcements(data, 0)
     recovers(node, rig)
 
 

@@ -90,7 +90,7 @@ def test_many_replies_in_one_piece(rig: Rig) -> None:
 def test_nothing_is_a_piece_too(rig: Rig) -> None:
     node = rig.node("a")
     node.core.receive(b"", rig.clock.now_ns())
-    node.core.receive_announcements(b"")
+    node.core.receive_announcements(b"", 0)
 
 
 def test_any_buffer_will_do(rig: Rig) -> None:

@@ -23,6 +23,7 @@ ELECTIONS = 6
 HOLDERS = [b"a/1", b"b/2", b"bare"]
 TTL_MS = 60_000
 CHANNEL = b"channel"
+ROLL_KEY = b"m:{members}"
 ODD_VALUES: list[bytes | list[bytes]] = [
     b"someone",
     b"7",
@@ -92,6 +93,8 @@ class Both:
     def real_dump(self) -> dict[bytes, bytes | list[bytes]]:
         found: dict[bytes, bytes | list[bytes]] = {}
         for key in self.real.scan_iter():
+            if key == ROLL_KEY:
+                continue  # compared by its answers
             is_list = self.real.type(key) == b"list"
             found[key] = self.real.lrange(key, 0, -1) if is_list else self.real.get(key)
         return found
@@ -136,14 +139,39 @@ def compare_acquire(both: Both, real: Reply, model: Reply) -> list[tuple[int, in
     return epochs
 
 
+def called(real: Reply, model: Reply) -> bool:
+    """Tell whether two answers to the roll are the same, but for times and the order of members."""
+    found = []
+    for answer in (real, model):
+        assert isinstance(answer, bytes)
+        _, was_there, *members = netstrings(answer)
+        groups = zip(members[::4], members[2::4], members[3::4], strict=True)
+        found.append(
+            (was_there, sorted((name, since == b"7", words) for name, since, words in groups))
+        )
+    return found[0] == found[1]
+
+
+def netstrings(text: bytes) -> list[bytes]:
+    words = []
+    while text:
+        size, _, text = text.partition(b":")
+        words.append(text[: int(size)])
+        text = text[int(size) :]
+    return words
+
+
 def act_at_random(both: Both, chance: random.Random, epochs: dict[int, tuple[int, int]]) -> str:
     """Do one thing to both and compare what comes of it. Returns what it was."""
-    what = chance.choice(["acquire"] * 4 + ["refresh"] * 2 + ["release"] * 3 + ["odd", "end"])
+    what = chance.choice(
+        ["acquire"] * 4 + ["refresh"] * 2 + ["release"] * 3 + ["grant"] * 2 + ["roll", "odd", "end"]
+    )
     elections = chance.sample(range(ELECTIONS), chance.randint(1, ELECTIONS))
     holder = chance.choice(HOLDERS)
     ttl = b"%d" % TTL_MS
     if what == "acquire":
-        arguments = [holder, ttl, b"time" if both.by_time else b"counter"]
+        claims = chance.choice([b"", CHANNEL])
+        arguments = [holder, ttl, b"time" if both.by_time else b"counter", claims]
         before = both.counters(elections)
         answers = both.call(WITH_FLAGS.acquire, pairs(elections), arguments, arguments)
         minted = compare_acquire(both, *answers)
@@ -170,6 +198,23 @@ def act_at_random(both: Both, chance: random.Random, epochs: dict[int, tuple[int
         assert isinstance(real, list)
         assert isinstance(model, list)
         assert real[1:] == model[1:]
+    elif what == "grant":
+        terms = [epochs.get(n, (1, 1)) for n in elections]
+        heirs = [chance.choice([b"", *HOLDERS]) for _ in elections]
+        head = [holder, CHANNEL, ttl]
+        real, model = both.call(
+            WITH_FLAGS.grant,
+            pairs(elections),
+            head + [w for t, heir in zip(terms, heirs, strict=True) for w in (b"%d" % t[0], heir)],
+            head + [w for t, heir in zip(terms, heirs, strict=True) for w in (b"%d" % t[1], heir)],
+        )
+        assert isinstance(real, list)
+        assert isinstance(model, list)
+        assert real[1:] == model[1:]
+    elif what == "roll":
+        words = [holder, chance.choice([b"0", ttl]), chance.choice([b"0", b"7"])]
+        words += [chance.choice([b"", b"1:2 {}\n"]), CHANNEL]
+        assert called(*both.call(WITH_FLAGS.roll, [ROLL_KEY], words, words))
     elif what == "odd":
         key = chance.choice([leader_key, epoch_key])(chance.choice(elections))
         both.put(key, chance.choice(ODD_VALUES), chance.choice([None, 5_000_000, 3 * ONE_DAY_MS]))
@@ -191,7 +236,7 @@ def test_the_model_answers_as_a_real_server_does(
         listener.subscribe(CHANNEL)
         listener.get_message(timeout=5)
         done = [act_at_random(both, chance, epochs) for _ in range(CALLS)]
-        assert set(done) == {"acquire", "refresh", "release", "odd", "end"}
+        assert set(done) == {"acquire", "refresh", "release", "grant", "roll", "odd", "end"}
 
         real, model = both.real_dump(), both.model.dump()
         assert real.keys() == model.keys()
@@ -205,7 +250,7 @@ def test_the_model_answers_as_a_real_server_does(
 
 
 def test_the_model_refuses_a_digest_as_a_real_server_does(redis_client: Any) -> None:
-    words = [b"EVALSHA", WITH_FLAGS.acquire.sha, b"0", b"a/1", b"1000", b"time"]
+    words = [b"EVALSHA", WITH_FLAGS.acquire.sha, b"0", b"a/1", b"1000", b"time", b""]
     model = RedisModel(ManualClock()).call(words)
 
     with pytest.raises(redis.exceptions.NoScriptError):

@@ -65,6 +65,27 @@ def test_a_server_that_refuses_everything_is_not_overrun(rig: Rig) -> None:
     assert 35 <= len(rig.server.batches) <= 61
 
 
+def test_a_server_that_does_not_know_the_script_it_was_just_brought_is_not_overrun(
+    rig: Rig,
+) -> None:
+    node = rig.leader("a", ttl_ms=1000, margin_ms=100)
+    rig.server.refusal = Refusal("NOSCRIPT No matching script. Please use EVAL.")
+    rig.server.batches.clear()
+    node.add("b")
+    rig.run_ms(1000)
+    assert node.told("a") == [None, DemotionReason.EXPIRED]
+    assert {(request, text[:8]) for request, _, text in node.core.take_notes()} == {
+        ("refresh", "NOSCRIPT"),
+        ("acquire", "NOSCRIPT"),
+    }
+    rig.run_ms(9_000)
+    assert 35 <= len(rig.server.batches) <= 122
+    rig.server.refusal = None
+    rig.run_ms(252)
+    assert node.leads("a")
+    assert node.leads("b")
+
+
 def test_a_term_that_nobody_refreshes_ends_at_its_deadline(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000, margin_ms=100)
     rig.server.refusal = Refusal(PASSING[0])

@@ -16,6 +16,7 @@ from multielect.election import DemotionReason
 from .rig import MS, WHEEL_TICK_NS, Node, Rig
 
 DAY_MS = 86_400_000
+YEAR_NS = 365 * DAY_MS * MS
 SHORTEST_TTL_MS = 1  # shorter than users may ask for, so that there is next to no jitter
 JITTER_NS = SHORTEST_TTL_MS * MS // 20
 
@@ -31,6 +32,7 @@ jumps_ns = st.one_of(
     st.integers(0, 600 * WHEEL_TICK_NS),
     st.integers(0, 70_000 * WHEEL_TICK_NS),
     st.integers(0, 3 * DAY_MS * MS),
+    st.integers(0, 3 * YEAR_NS),
 )
 
 
@@ -231,6 +233,23 @@ def test_a_tick_costs_the_same_for_a_hundred_and_for_a_hundred_thousand() -> Non
         spent.append(best)
         assert node.core.outgoing_bytes == 0
     assert spent[1] < 30 * spent[0]
+
+
+def test_a_clock_that_jumps_by_years_costs_a_tick_nothing() -> None:
+    # Bucket by bucket a century would be ten thousand million steps, a minute and more.
+    rig, node = far_ahead(1000)
+    node.core.add(b"nearer", 1)
+    node.tick()
+    began = time.process_time()
+    rig.clock.advance_ns(100 * YEAR_NS)
+    node.core.tick(rig.clock.now_ns())
+    assert time.process_time() - began < 1.0
+    assert node.core.counters["checks"] == 2001
+    node.take_outgoing()
+    began = time.process_time()
+    rig.clock.advance_ns(100 * YEAR_NS)
+    node.core.tick(rig.clock.now_ns())
+    assert time.process_time() - began < 1.0, "also with next to no timers"
 
 
 def test_refreshes_are_spread_over_phases_that_fill_their_batches(rig: Rig) -> None:

@@ -75,13 +75,13 @@ SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$3\r\nany\r\n:1\r\n"
 
 def test_who_listens_late_asks_again_for_what_it_waits_for(waiting: Node, rig: Rig) -> None:
     """On a second connection: what was set free before it listened, nobody will announce."""
-    waiting.core.receive_announcements(SUBSCRIBED)
+    waiting.core.receive_announcements(SUBSCRIBED, 0)
     rig.settle()
 
     assert [batch.elections for batch in rig.server.batches] == [2]
-    waiting.core.receive_announcements(SUBSCRIBED[:20])
+    waiting.core.receive_announcements(SUBSCRIBED[:20], 0)
     assert not waiting.requests
-    waiting.core.receive_announcements(SUBSCRIBED[20:])
+    waiting.core.receive_announcements(SUBSCRIBED[20:], 0)
     waiting.tick()
     assert len(waiting.requests) == 1
 
@@ -94,7 +94,7 @@ def test_who_listens_late_asks_again_for_what_it_is_asking_for(rig: Rig) -> None
     leader.core.stop(rig.clock.now_ns())
     leader.exchange()
     node.replies.pop()  # the announcement: it went out before anybody listened
-    node.core.receive_announcements(SUBSCRIBED)
+    node.core.receive_announcements(SUBSCRIBED, 0)
     rig.settle()
 
     assert node.leads("a"), "without waiting for the end of a lease that is no more"
@@ -124,7 +124,7 @@ def test_wake_ups_may_come_on_a_second_connection(waiting: Node, rig: Rig) -> No
     push = announcement(rig, b"other/1", rig.leader_key("a"))
     resp2 = b"*" + push[1:]
     for at in range(len(resp2)):
-        waiting.core.receive_announcements(resp2[at : at + 1])
+        waiting.core.receive_announcements(resp2[at : at + 1], 0)
     waiting.tick()
     assert len(waiting.requests) == 1
 
@@ -210,7 +210,7 @@ def test_a_wake_up_that_overtakes_the_answer_is_not_lost(rig: Rig) -> None:
     leader.exchange()
     answer, push = node.replies
     node.replies.clear()
-    node.core.receive_announcements(push)
+    node.core.receive_announcements(push, 0)
     node.core.receive(answer, rig.clock.now_ns())
     rig.settle()
     assert node.leads("a")

@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -68,6 +69,7 @@ def others_behind() -> Iterator[None]:
     """Let no other thread of this process run as long as this one has something to do.
 
     Else the pump may end a term before this thread can see whether it would have led without.
+    Who may not go before all others of the machine as well may come too late where it is busy.
     """
     if sys.platform != "linux":
         yield
@@ -80,9 +82,12 @@ def others_behind() -> Iterator[None]:
         os.sched_setaffinity(thread, {min(everywhere)})
     for thread in others:
         os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(ours, os.SCHED_FIFO, os.sched_param(1))
     try:
         yield
     finally:
+        os.sched_setscheduler(ours, os.SCHED_OTHER, os.sched_param(0))
         for thread in others:
             os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
         for thread in threads:

@@ -28,7 +28,7 @@ def descriptors() -> int:
 
 
 def assert_back_to(threads: set[threading.Thread], open_before: int) -> None:
-    # Threads of connectors, and of callbacks, end by themselves a moment later.
+    # Threads of callbacks, and of attempts to connect, end by themselves a moment later.
     until(lambda: not set(threading.enumerate()) - threads)
     gc.collect()
     until(lambda: descriptors() <= open_before)

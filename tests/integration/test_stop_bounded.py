@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import pytest
 from tests.diary import WITHIN_S, Diary, until
 
 from multielect import DemotionReason, ElectionGroup, Elector, Term, aio
+from multielect._connect import Connector
 from multielect.embedded import EmbeddedServer
 
 PREFIX = "stop-bounded"
@@ -59,13 +60,18 @@ def seconds_to_stop(group: ElectionGroup | Elector, timeout: float) -> float:
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.5])
-def test_while_redis_is_frozen(private_server: EmbeddedServer, timeout: float) -> None:
+def test_while_redis_is_frozen(
+    private_server: EmbeddedServer,
+    timeout: float,
+    record_property: Callable[[str, object], None],
+) -> None:
     diary = Diary()
     group = leading(private_server.url, diary)
     election = group["election-7"]
     with frozen(private_server):
         took_s = seconds_to_stop(group, timeout)
         assert timeout <= took_s < timeout + WIDE_S
+        record_property("stop_took_s", round(took_s, 3))
         assert not election.is_leader
         diary.wait_for(lambda: len(diary.entries) == 200)
         # Nor do its threads wait for Redis any longer.
@@ -126,6 +132,22 @@ def test_with_nothing_in_the_way_it_does_not_wait(redis_url: str) -> None:
     assert seconds_to_stop(group, LONG_S) < WIDE_S
 
 
+def test_with_nothing_in_the_way_the_connectors_thread_is_gone_as_well(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Connector.run
+
+    def run_slowly(connector: Connector) -> None:
+        run(connector)
+        threading.Event().wait(0.2)
+
+    monkeypatch.setattr(Connector, "run", run_slowly)
+    group = leading(redis_url, Diary())
+    assert seconds_to_stop(group, LONG_S) < WIDE_S
+    connector = f"multielect-{group.node_id}-connect"
+    assert connector not in {thread.name for thread in threading.enumerate()}
+
+
 def test_while_threads_compete_for_the_gil(redis_url: str) -> None:
     diary = Diary()
     group = leading(redis_url, diary)
@@ -172,9 +194,8 @@ def test_while_nobody_listens() -> None:
 
 def test_while_a_server_accepts_and_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        group = ElectionGroup(
-            f"redis://127.0.0.1:{silent.getsockname()[1]}", prefix=PREFIX, ttl=1.0
-        )
+        # At this TTL an attempt to connect takes five seconds to fail.
+        group = ElectionGroup(f"redis://127.0.0.1:{silent.getsockname()[1]}", prefix=PREFIX, ttl=60)
         group.add("a")
         group.start()
         peer, _ = silent.accept()

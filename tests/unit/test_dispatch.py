@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from multielect._dispatch import MOST_ERRORS, Happening, ThreadDispatcher
+from multielect._dispatch import MOST_ERRORS, Happening, Kind, ThreadDispatcher
 from multielect.errors import CallbackError, MultielectError
 
 LONG_S = 20.0
@@ -41,6 +41,7 @@ class Stage:
             name="stage",
             logger=LOGGER,
         )
+        self.dispatcher.start()
 
     def begin(self, key: str, epoch: int) -> Told:
         return self._put(Told(key, epoch, is_begin=True))
@@ -65,7 +66,9 @@ class Stage:
         return self.dispatcher.close(LONG_S)
 
     def _put(self, told: Told) -> Told:
-        self.dispatcher.put(Happening(told.key, told.epoch, told.is_begin, told))
+        self.dispatcher.put(
+            Happening(told.key, told.epoch, Kind.BEGIN if told.is_begin else Kind.END, told)
+        )
         return told
 
     def _tell(self, told: Told) -> None:
@@ -145,6 +148,67 @@ def test_no_more_run_at_once_than_there_are_threads() -> None:
         stage.release(told)
     assert stage.close()
     assert len(stage.told) == 3
+
+
+def refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
+def test_where_no_more_threads_can_be_started_the_first_tells_all(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    on: set[threading.Thread] = set()
+    stage.act = lambda _: on.add(threading.current_thread())
+    held = stage.hold("a", 1)
+    stage.begin("a", 1)
+    stage.await_callback(held)
+    others = [stage.begin(key, 1) for key in "bcd"]
+    stage.dispatcher.put_error(MultielectError("told like the rest"))
+    stage.release(held)
+    assert stage.close()
+    assert stage.told == [held, *others]
+    assert len(stage.errors) == 1
+    assert len(on) == 1
+    assert threading.current_thread() not in on
+
+
+def test_the_first_thread_is_there_from_the_start_if_anybody_listens() -> None:
+    def made(*, tell: bool, tell_error: bool) -> int:
+        before = set(threading.enumerate())
+        dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
+            tell=(lambda _: None) if tell else None,
+            tell_error=(lambda _: None) if tell_error else None,
+            threads=4,
+            name="stage",
+            logger=LOGGER,
+        )
+        dispatcher.start()
+        dispatcher.start()
+        count = len(set(threading.enumerate()) - before)
+        assert dispatcher.close(LONG_S)
+        return count
+
+    assert made(tell=True, tell_error=False) == 1
+    assert made(tell=False, tell_error=True) == 1
+    assert made(tell=False, tell_error=False) == 0
+
+
+def test_a_start_that_is_refused_says_so_and_can_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    dispatcher: ThreadDispatcher[str] = ThreadDispatcher(
+        tell=told.append, tell_error=None, threads=1, name="stage", logger=LOGGER
+    )
+    with monkeypatch.context() as ending:
+        ending.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            dispatcher.start()
+    dispatcher.start()
+    dispatcher.put(Happening("a", 1, Kind.BEGIN, "begin"))
+    assert dispatcher.close(LONG_S)
+    assert told == ["begin"]
 
 
 def test_a_term_that_ended_before_its_begin_was_told_is_not_told(stage: Stage) -> None:

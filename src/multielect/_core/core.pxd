@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .lane cimport Lane
 from .resp cimport Incoming
+from .roll cimport Roll
 from .terms cimport Terms
 from .wakeups cimport Wakeups
 
@@ -35,6 +36,7 @@ cdef class Core:
     cdef readonly Terms terms
     cdef Lane lane
     cdef Wakeups wakeups
+    cdef Roll roll
     cdef Incoming announcements
     cdef pthread_mutex_t mutex
 
@@ -42,7 +44,7 @@ cdef class Core:
     cdef int lose(self, int64_t now_ns) except -1 nogil
     cdef int turn(self, int64_t now_ns, Facts *facts) except -1 nogil
     cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil
-    cdef int hear_bytes(self, const char *data, size_t length) except -1 nogil
+    cdef int hear_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil
     cdef void tell(self, Facts *facts, int64_t now_ns) noexcept nogil
     cdef Facts _facts(self) noexcept
     cdef uint32_t _copy_elections(self, uint32_t *number, int64_t leading_at_ns,

@@ -22,9 +22,9 @@ from .lane cimport MOST_ENTRIES
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
 from .slots cimport NONE, Slot, load_u32, store_i64
-from .terms cimport ASKING, LEADING, RELEASING
+from .states cimport ASKING, LEADING, RELEASING
 
-REQUEST_NAMES = ("acquire", "refresh", "release")
+REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll")
 
 cdef enum:
     PART = 1024             # elections or events that are copied out at once
@@ -56,8 +56,9 @@ cdef class Core:
             raise ValueError(f"batch_keys must be from 1 to {MOST_ENTRIES}, not {batch_keys}")
         self.terms = Terms(now_ns=now_ns, ttl_ns=ttl_ns, margin_ns=margin_ns,
                            batch_keys=batch_keys, max_leases=max_leases, seed=seed)
-        self.wakeups = Wakeups(self.terms, holder=holder, separator=separator)
-        self.lane = Lane(self.terms, self.wakeups, heads=heads, holder=holder,
+        self.roll = Roll()
+        self.wakeups = Wakeups(self.terms, self.roll, holder=holder, separator=separator)
+        self.lane = Lane(self.terms, self.wakeups, self.roll, heads=heads, holder=holder,
                          channel=channel, epochs=epochs)
         self.announcements = Incoming()
 
@@ -284,7 +285,7 @@ cdef class Core:
         if outcome:
             raise ProtocolError(self.complaint)
 
-    def receive_announcements(self, const unsigned char[::1] data) -> None:
+    def receive_announcements(self, const unsigned char[::1] data, int64_t now_ns) -> None:
         """Take bytes from a second connection that does nothing but listen.
 
         Raises:
@@ -293,7 +294,7 @@ cdef class Core:
         cdef int outcome = 0
         if data.shape[0]:
             with nogil:
-                outcome = self.hear_bytes(<const char *>&data[0], data.shape[0])
+                outcome = self.hear_bytes(<const char *>&data[0], data.shape[0], now_ns)
         if outcome:
             raise ProtocolError(self.complaint)
 
@@ -389,7 +390,7 @@ cdef class Core:
         finally:
             pthread_mutex_unlock(&self.mutex)
 
-    cdef int hear_bytes(self, const char *data, size_t length) except -1 nogil:
+    cdef int hear_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
         """Take bytes from a connection that only listens. Returns 1 if they make no sense."""
         cdef Cursor frame
         cdef int outcome
@@ -407,8 +408,9 @@ cdef class Core:
                     # Batches that were sent meanwhile on the other connection may have
                     # been answered before anybody listened.
                     self.terms.ask_again()
+                    self.roll.call_by(0)
                 else:
-                    self.wakeups.heed(&frame)
+                    self.wakeups.heed(&frame, now_ns)
         finally:
             pthread_mutex_unlock(&self.mutex)
 
@@ -419,13 +421,17 @@ cdef class Core:
         pthread_mutex_unlock(&self.mutex)
 
     cdef void _tell_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
-        facts.next_turn_ns = (now_ns if self.lane.has_room() and self.terms.has_work()
+        cdef bint has_room = self.lane.has_room()
+        facts.next_turn_ns = (now_ns if has_room and self.terms.has_work()
                               else self.terms.schedule.next_due_ns())
+        if has_room and not self.roll.in_flight:
+            facts.next_turn_ns = min(facts.next_turn_ns, self.roll.due_ns)
         facts.oldest_sent_ns = self.lane._batch(0).sent_ns if self.lane.in_flight else -1
         facts.has_news = (self.terms.events.count != 0 or self.terms.events.note_count != 0
-                          or self.terms.schedule.peek(REAPED) != NONE)
+                          or self.terms.schedule.peek(REAPED) != NONE or self.roll.reply != NULL)
         facts.is_quiet = (self.terms.population[<int>RELEASING] == 0
-                          and self.terms.population[<int>ASKING] == 0)
+                          and self.terms.population[<int>ASKING] == 0
+                          and not self.roll.is_leaving())
         facts.is_refused = self.lane.refused
 
     # ---- what there is to tell
@@ -434,7 +440,8 @@ cdef class Core:
         """Take terms begun and ended since, in order: a part of them, until none is left.
 
         Returns:
-            For each: key, number, generation, epoch, reason (0: elected) and at_ns.
+            For each: key, number, generation, epoch, reason and at_ns. Reason 0: elected; 255:
+            draining, until at_ns at the latest.
         """
         cdef uint32_t count, i
         cdef size_t start = 0

@@ -1,17 +1,18 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from .slots cimport Slots
+from .slots cimport Slot, Slots
 
 cdef enum:
     NOTE_BYTES = 200
     MOST_NOTES = 16
+    DRAINING = 255          # in place of a reason: the term goes on, and drains
 
 
 cdef struct Event:
     int64_t epoch
     int64_t at_ns
     uint32_t number         # NONE: this one is not told
-    uint8_t reason          # 0: elected; else why the term ended
+    uint8_t reason          # 0: elected; DRAINING; else why the term ended
 
 
 cdef struct Note:
@@ -46,8 +47,10 @@ cdef class Events:
     cdef int elected(self, uint32_t number, int64_t epoch, int64_t at_ns) except -1 nogil
     cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
                      int64_t at_ns) except -1 nogil
+    cdef int draining(self, uint32_t number, int64_t epoch, int64_t until_ns) except -1 nogil
     cdef void note(self, uint8_t request, uint32_t elections,
                    const char *text, size_t length) noexcept nogil
     cdef void taken_to(self, uint32_t place) noexcept nogil
+    cdef void _drop(self, Slot *slot, uint32_t place) noexcept nogil
     cdef Event *_next(self) except NULL nogil
     cdef void _sweep(self) noexcept nogil

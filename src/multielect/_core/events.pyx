@@ -5,8 +5,9 @@ Rules of this file:
     * Events keep their order. They are few bytes each and become Python objects only
       when they are taken.
     * Where others wait for the same election, a term that ends before its begin was taken
-      is not told at all. So no more than three events wait for one election, however long
+      is not told at all. So no more than four events wait for one election, however long
       nobody comes to take them.
+    * That a term drains is told while it does: not once it is over.
     * Errors of one text are told once, with the number of elections they concern, and no
       more than `MOST_NOTES` texts are kept: a server that refuses everything must not
       fill our memory with its reasons.
@@ -47,11 +48,12 @@ cdef class Events:
         cdef Slot *slot = self.slots.at(number)
         cdef Event *event
         self.tally.demoted += 1
+        if slot.untold_drain != NONE:
+            self._drop(slot, slot.untold_drain)
+            slot.untold_drain = NONE
         if slot.untold != NONE:
-            self.items[slot.untold].number = NONE
+            self._drop(slot, slot.untold)
             slot.untold = NONE
-            slot.events_waiting -= 1
-            self.dropped += 1
             return 0
         event = self._next()
         event.number = number
@@ -59,6 +61,18 @@ cdef class Events:
         event.reason = reason
         event.at_ns = at_ns
         slot.events_waiting += 1
+        self.count += 1
+        return 0
+
+    cdef int draining(self, uint32_t number, int64_t epoch, int64_t until_ns) except -1 nogil:
+        """Tell that the term drains, until `until_ns` at the latest."""
+        cdef Event *event = self._next()
+        event.number = number
+        event.epoch = epoch
+        event.reason = DRAINING
+        event.at_ns = until_ns
+        self.slots.at(number).untold_drain = self.count
+        self.slots.at(number).events_waiting += 1
         self.count += 1
         return 0
 
@@ -74,10 +88,17 @@ cdef class Events:
             slot.events_waiting -= 1
             if slot.untold == i:
                 slot.untold = NONE
+            if slot.untold_drain == i:
+                slot.untold_drain = NONE
         self.start = place
         if self.start == self.count:
             self.start = 0
             self.count = 0
+
+    cdef void _drop(self, Slot *slot, uint32_t place) noexcept nogil:
+        self.items[place].number = NONE
+        slot.events_waiting -= 1
+        self.dropped += 1
 
     cdef Event *_next(self) except NULL nogil:
         cdef Event *grown
@@ -105,6 +126,8 @@ cdef class Events:
             slot = self.slots.at(self.items[kept].number)
             if slot.untold == i:
                 slot.untold = kept
+            if slot.untold_drain == i:
+                slot.untold_drain = kept
             kept += 1
         self.start = 0
         self.count = kept

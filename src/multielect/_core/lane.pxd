@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .resp cimport Cursor, Incoming, Outgoing, Value
+from .roll cimport Roll
 from .terms cimport Terms
 from .wakeups cimport Wakeups
 
@@ -23,6 +24,8 @@ cdef struct Batch:
     int64_t sent_ns
     uint32_t count
     uint8_t request
+    bint claims             # an acquire that tells leaders whom they are in the way of
+    bint by_digest          # it named its script, and did not bring it
     Entry entries[250]
 
 
@@ -35,6 +38,7 @@ cdef struct Rivals:             # who leads what an acquire did not win
 cdef class Lane:
     cdef Terms terms
     cdef Wakeups wakeups
+    cdef Roll roll
     cdef Incoming incoming
     cdef Outgoing outgoing
     cdef Batch *ring
@@ -43,7 +47,7 @@ cdef class Lane:
     cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
     cdef bint refused           # the server cannot serve us any more: connect anew
-    cdef bint loaded[3]         # the server knows the script by its digest
+    cdef bint loaded[5]         # the server knows the script by its digest
     cdef tuple kept             # the bytes objects that the texts below point into
     cdef tuple scripts
     cdef Text *heads
@@ -51,8 +55,9 @@ cdef class Lane:
     cdef Text ttl_ms
     cdef Text epochs
     cdef Text channel
-    cdef Text bodies[3]
-    cdef Text digests[3]
+    cdef Text grant_ms
+    cdef Text bodies[5]
+    cdef Text digests[5]
 
     cdef int prepare(self, scripts) except -1
     cdef int connection_made(self) except -1 nogil
@@ -64,11 +69,15 @@ cdef class Lane:
 
     cdef Batch *_batch(self, uint32_t place) noexcept nogil
     cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
+    cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil
     cdef int _write(self, Batch *batch) except -1 nogil
+    cdef int _write_roll(self, Batch *batch) except -1 nogil
+    cdef int _write_heir(self, uint32_t number) except -1 nogil
     cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil
-    cdef int _write_script(self, uint8_t request) except -1 nogil
+    cdef int _write_script(self, Batch *batch) except -1 nogil
     cdef int _write_text(self, Text *text) except -1 nogil
     cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _answer_roll(self, Value *head) except -1 nogil
     cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _read_rivals(self, Batch *batch, Cursor *frame, Rivals *rivals) except -1 nogil
     cdef int _read_outcomes(self, Batch *batch, Cursor *frame, Rivals *rivals,

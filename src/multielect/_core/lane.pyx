@@ -21,8 +21,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp
 
 from .resp cimport read_value
-from .slots cimport Slot
-from .terms cimport ACQUIRE, REFRESH, RELEASE, REQUESTS
+from .schedule cimport GRANTS, RELEASES
+from .slots cimport NONE, Slot
+from .states cimport (ACQUIRE, CAMPAIGNS, GRANT, REFRESH, RELEASE, REQUESTS, ROLL)
 
 cdef enum:
     WHOLE = 1
@@ -46,22 +47,30 @@ cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept
     return error.length >= length and memcmp(error.text, word, length) == 0
 
 
+cdef int64_t _grant_ns(int64_t ttl_ns):
+    # Long enough for an heir that is there, short for one that is not.
+    return min(ttl_ns, max(ttl_ns // 3, <int64_t>1_000_000_000))
+
+
 cdef class Lane:
     """Packs what is due into batches and hands the replies to the terms."""
 
-    def __cinit__(self, Terms terms, Wakeups wakeups, *, tuple heads, bytes holder,
+    def __cinit__(self, Terms terms, Wakeups wakeups, Roll roll, *, tuple heads, bytes holder,
                   bytes channel, bytes epochs):
         cdef Py_ssize_t i
         cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
+        cdef bytes grant_ms = b"%d" % (_grant_ns(terms.ttl_ns) // 1_000_000)
         self.terms = terms
         self.wakeups = wakeups
+        self.roll = roll
         self.incoming = Incoming()
         self.outgoing = Outgoing()
-        self.kept = (heads, holder, channel, epochs, ttl_ms)
+        self.kept = (heads, holder, channel, epochs, ttl_ms, grant_ms)
         self.holder = _text(holder)
         self.channel = _text(channel)
         self.epochs = _text(epochs)
         self.ttl_ms = _text(ttl_ms)
+        self.grant_ms = _text(grant_ms)
         self.ring = <Batch *>calloc(MOST_IN_FLIGHT, sizeof(Batch))
         self.heads = <Text *>calloc(len(heads), sizeof(Text))
         if self.ring == NULL or self.heads == NULL:
@@ -78,7 +87,8 @@ cdef class Lane:
         cdef int request
         if self.connected:
             raise RuntimeError("the lane is connected")
-        self.scripts = (scripts.acquire, scripts.refresh, scripts.release)
+        self.scripts = (scripts.acquire, scripts.refresh, scripts.release, scripts.grant,
+                        scripts.roll)
         for request in range(<int>REQUESTS):
             self.bodies[request] = _text(self.scripts[request].body)
             self.digests[request] = _text(self.scripts[request].sha)
@@ -92,6 +102,7 @@ cdef class Lane:
         self.connected = True
         self.refused = False
         self.terms.refresh_all()
+        self.roll.call_by(0)
         return 0
 
     cdef int connection_lost(self, int64_t now_ns) except -1 nogil:
@@ -113,6 +124,8 @@ cdef class Lane:
         while self.has_room():
             batch = self._batch(self.in_flight)
             if (self._collect(batch, REFRESH, now_ns) == 0
+                    and self._collect(batch, ROLL, now_ns) == 0
+                    and self._collect(batch, GRANT, now_ns) == 0
                     and self._collect(batch, RELEASE, now_ns) == 0
                     and self._collect(batch, ACQUIRE, now_ns) == 0):
                 return 0
@@ -133,7 +146,7 @@ cdef class Lane:
             if outcome != WHOLE:
                 return self._nonsense(b"it is not the Redis protocol")
             if frame.here[0] == c'>':
-                self.wakeups.heed(&frame)
+                self.wakeups.heed(&frame, now_ns)
                 continue
             if self.in_flight == 0:
                 return self._nonsense(b"nothing had been asked")
@@ -162,13 +175,20 @@ cdef class Lane:
             most = MOST_KEYS // 2
         batch.request = request
         batch.count = 0
+        if request == ROLL:
+            if not self.roll.is_due(now_ns):
+                return 0
+            self.roll.begun(now_ns)
+            return 1
         while batch.count < most:
             if request == REFRESH:
                 found = self.terms.next_refresh(now_ns, &number)
             elif request == RELEASE:
-                found = self.terms.next_release(&number)
+                found = self.terms.next_release(RELEASES, &number)
+            elif request == GRANT:
+                found = self.terms.next_release(GRANTS, &number)
             else:
-                found = self.terms.next_acquire(&number)
+                found = self._next_acquire(batch, &number)
             if not found:
                 break
             batch.entries[batch.count].number = number
@@ -180,17 +200,34 @@ cdef class Lane:
             self.terms.events.tally.checks += batch.count
         return batch.count
 
+    cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil:
+        # What is only looked at claims nothing, and does not share a batch with what is to be led.
+        cdef bint claims
+        number[0] = self.terms.peek_acquire()
+        if number[0] == NONE:
+            return 0
+        claims = self.terms.balanced and self.terms.slots.at(number[0]).standing == CAMPAIGNS
+        if batch.count == 0:
+            batch.claims = claims
+        elif batch.claims != claims:
+            return 0
+        return self.terms.next_acquire(number)
+
     cdef int _write(self, Batch *batch) except -1 nogil:
         cdef uint32_t i, number
         cdef int64_t keys = batch.count if batch.request == REFRESH else 2 * batch.count
         cdef int64_t arguments = 2
+        if batch.request == ROLL:
+            return self._write_roll(batch)
         if batch.request == ACQUIRE:
-            arguments = 3
+            arguments = 4
         elif batch.request == RELEASE:
             arguments = 2 + batch.count
+        elif batch.request == GRANT:
+            arguments = 3 + 2 * batch.count
         self.outgoing.reserve(32)
         self.outgoing.put_header(c'*', 3 + keys + arguments)
-        self._write_script(batch.request)
+        self._write_script(batch)
         self.outgoing.put_integer(keys)
         for i in range(batch.count):
             number = batch.entries[i].number
@@ -198,13 +235,40 @@ cdef class Lane:
             if batch.request != REFRESH:
                 self._write_key(number, b":epoch", 6)
         self._write_text(&self.holder)
-        self._write_text(&self.channel if batch.request == RELEASE else &self.ttl_ms)
+        if batch.request == RELEASE or batch.request == GRANT:
+            self._write_text(&self.channel)
+        else:
+            self._write_text(&self.ttl_ms)
         if batch.request == ACQUIRE:
             self._write_text(&self.epochs)
-        if batch.request == RELEASE:
+            if batch.claims:
+                return self._write_text(&self.channel)
+            return self.outgoing.put_bulk(b"", 0)
+        if batch.request == GRANT:
+            self._write_text(&self.grant_ms)
+        if batch.request == RELEASE or batch.request == GRANT:
             for i in range(batch.count):
-                self.outgoing.put_integer(self.terms.slots.at(batch.entries[i].number).epoch)
+                number = batch.entries[i].number
+                self.outgoing.put_integer(self.terms.slots.at(number).epoch)
+                if batch.request == GRANT:
+                    self._write_heir(number)
         return 0
+
+    cdef int _write_roll(self, Batch *batch) except -1 nogil:
+        self.outgoing.reserve(32)
+        self.outgoing.put_header(c'*', 3 + self.roll.word_count)
+        self._write_script(batch)
+        self.outgoing.put_integer(1)
+        self.outgoing.reserve(self.roll.length)
+        self.outgoing.put(self.roll.words, self.roll.length)
+        return 0
+
+    cdef int _write_heir(self, uint32_t number) except -1 nogil:
+        cdef uint32_t heir = self.terms.slots.at(number).heir
+        if heir == NONE:
+            return self.outgoing.put_bulk(b"", 0)
+        return self.outgoing.put_bulk(self.terms.holders.items[heir].text,
+                                      self.terms.holders.items[heir].length)
 
     cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil:
         cdef Slot *slot = self.terms.slots.at(number)
@@ -218,15 +282,16 @@ cdef class Lane:
         self.outgoing.put(b"\r\n", 2)
         return 0
 
-    cdef int _write_script(self, uint8_t request) except -1 nogil:
+    cdef int _write_script(self, Batch *batch) except -1 nogil:
         # The first batch of a connection brings the script's text; those behind it in
         # the pipeline can name it already.
-        if self.loaded[request]:
+        batch.by_digest = self.loaded[batch.request]
+        if batch.by_digest:
             self.outgoing.put_bulk(b"EVALSHA", 7)
-            return self._write_text(&self.digests[request])
-        self.loaded[request] = True
+            return self._write_text(&self.digests[batch.request])
+        self.loaded[batch.request] = True
         self.outgoing.put_bulk(b"EVAL", 4)
-        return self._write_text(&self.bodies[request])
+        return self._write_text(&self.bodies[batch.request])
 
     cdef int _write_text(self, Text *text) except -1 nogil:
         return self.outgoing.put_bulk(text.data, text.length)
@@ -240,6 +305,8 @@ cdef class Lane:
             return self._nonsense(b"an empty frame")
         if head.kind == c'-':
             return self._refused(batch, &head, now_ns)
+        if batch.request == ROLL:
+            return self._answer_roll(&head)
         if head.kind != c'*' or head.number < 1:
             return self._nonsense(b"a script answered no table")
         if read_value(frame, &time) != WHOLE or time.kind != c':':
@@ -253,6 +320,12 @@ cdef class Lane:
                 return self._nonsense(b"a refresh answered in another form")
             return self._answer_refresh(batch, frame, now_ns)
         return self._answer_release(batch, frame)
+
+    cdef int _answer_roll(self, Value *head) except -1 nogil:
+        if head.kind != c'$' or head.number < 0:
+            return self._nonsense(b"the roll is no text")
+        self.roll.answered(head)
+        return 0
 
     cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
         cdef Rivals rivals
@@ -367,7 +440,10 @@ cdef class Lane:
         """The server refused the whole batch."""
         if _starts(error, b"NOSCRIPT", 8):
             self.loaded[batch.request] = False
-            return self._give_back(batch, now_ns, 0)
+            # Of a batch that brought its script that makes no sense: to bring it again at once
+            # would go on for as long as the server says so.
+            if batch.by_digest:
+                return self._give_back(batch, now_ns, 0)
         self.terms.events.note(batch.request, batch.count, error.text, error.length)
         if (_starts(error, b"READONLY", 8) or _starts(error, b"NOAUTH", 6)
                 or _starts(error, b"MASTERDOWN", 10)):
@@ -378,6 +454,8 @@ cdef class Lane:
         """Nothing is known of the batch's outcome: ask again at `again_ns`, or at once if 0."""
         cdef Entry *entry
         cdef uint32_t i
+        if batch.request == ROLL:
+            self.roll.failed(again_ns)
         for i in range(batch.count):
             entry = &batch.entries[i]
             if self._is_void(entry):

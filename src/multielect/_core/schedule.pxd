@@ -5,8 +5,9 @@ from .slots cimport Link, Slot, Slots
 cdef enum:
     REFRESHES = 0
     RELEASES = 1
-    ACQUIRES = 2
-    REAPED = 3
+    GRANTS = 2
+    ACQUIRES = 3
+    REAPED = 4
 
 
 cdef class Schedule:
@@ -14,7 +15,7 @@ cdef class Schedule:
     cdef int64_t tick
     cdef uint32_t wheel[1024]       # the first of each bucket: 4 levels of 256
     cdef uint64_t filled[4][4]      # a bit for each bucket that is not empty
-    cdef uint32_t queues[4]
+    cdef uint32_t queues[5]
 
     cdef void set_timer(self, uint32_t number, int64_t due_ns) noexcept nogil
     cdef void cancel_timer(self, uint32_t number) noexcept nogil
@@ -23,7 +24,9 @@ cdef class Schedule:
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil
     cdef void dequeue(self, uint32_t number) noexcept nogil
     cdef bint is_queued(self, uint32_t number) noexcept nogil
+    cdef bint is_timed(self, uint32_t number) noexcept nogil
     cdef uint32_t peek(self, int queue) noexcept nogil
+    cdef int64_t _next_tick(self) noexcept nogil
     cdef void _place(self, uint32_t number) noexcept nogil
     cdef void _cascade(self) noexcept nogil
     cdef int _distance(self, int level, uint32_t place) noexcept nogil

@@ -8,6 +8,8 @@ Rules of this file:
       buckets, the finest of 2^20 ns (1.05 ms). Setting and cancelling cost the same for
       ten elections and for a million; a timer moves down at most three times.
     * A timer never rings early; it rings at most one tick late.
+    * Buckets that are empty cost nothing: a clock that jumps by a year costs no more steps
+      than there are timers to be rung or moved down.
     * Queues are first in, first out.
 """
 
@@ -57,8 +59,8 @@ cdef class Schedule:
         To be called until it returns NONE.
         """
         cdef int64_t until = now_ns >> TICK_BITS
+        cdef int64_t tick
         cdef uint32_t number
-        cdef int distance
         while True:
             number = self.wheel[self.tick & 255]
             if number != NONE:
@@ -66,30 +68,17 @@ cdef class Schedule:
                 return number
             if self.tick >= until:
                 return NONE
-            # Skip the empty buckets, but never past a boundary where timers move down.
-            distance = self._distance(0, <uint32_t>(self.tick & 255))
-            if distance > 256 - <int>(self.tick & 255):
-                distance = 256 - <int>(self.tick & 255)
-            if distance > until - self.tick:
-                distance = <int>(until - self.tick)
-            self.tick += distance
+            tick = self._next_tick()
+            self.tick = tick if tick < until else until
             if self.tick & 255 == 0:
                 self._cascade()
 
     cdef int64_t next_due_ns(self) noexcept nogil:
         """Return when `pop_due` should be called next; it may find nothing then."""
-        cdef int64_t nearest = NEVER, tick, base
-        cdef int level, distance
-        if self.wheel[self.tick & 255] != NONE:
-            return self.tick << TICK_BITS
-        for level in range(LEVELS):
-            base = self.tick >> (8 * level)
-            distance = self._distance(level, <uint32_t>(base & 255))
-            if distance <= 256:
-                tick = (base + distance) << (8 * level)
-                if tick < nearest:
-                    nearest = tick
-        return NEVER if nearest == NEVER else nearest << TICK_BITS
+        cdef int64_t tick = self.tick
+        if self.wheel[tick & 255] == NONE:
+            tick = self._next_tick()
+        return NEVER if tick == NEVER else tick << TICK_BITS
 
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil:
         self._append(QUEUE, &self.queues[queue], queue, number)
@@ -103,9 +92,25 @@ cdef class Schedule:
     cdef bint is_queued(self, uint32_t number) noexcept nogil:
         return self.slots.at(number).links[QUEUE].list != NONE
 
+    cdef bint is_timed(self, uint32_t number) noexcept nogil:
+        return self.slots.at(number).links[TIMER].list != NONE
+
     cdef uint32_t peek(self, int queue) noexcept nogil:
         """Return the first of a queue, or NONE."""
         return self.queues[queue]
+
+    cdef int64_t _next_tick(self) noexcept nogil:
+        """Return the next tick at which a timer rings or moves down, or NEVER."""
+        cdef int64_t nearest = NEVER, tick, base
+        cdef int level, distance
+        for level in range(LEVELS):
+            base = self.tick >> (8 * level)
+            distance = self._distance(level, <uint32_t>(base & 255))
+            if distance <= 256:
+                tick = (base + distance) << (8 * level)
+                if tick < nearest:
+                    nearest = tick
+        return nearest
 
     cdef void _place(self, uint32_t number) noexcept nogil:
         cdef int64_t due = (self.slots.at(number).due_ns + (1 << TICK_BITS) - 1) >> TICK_BITS

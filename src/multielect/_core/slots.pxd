@@ -50,19 +50,25 @@ cdef struct Slot:
     int64_t alive_ns        # shared with readers; when its worker last said it goes on
     int64_t max_stall_ns    # how long that may be ago; 0: no matter how long
     int64_t due_ns
+    int64_t drain_ns        # when the draining term ends at the latest; 0: it does not drain
     char *key
     Link links[2]           # TIMER, QUEUE
     uint32_t generation     # shared with readers; rises when the slot is freed
     uint32_t serial         # rises with each change of state: a reply to an older one is void
     uint32_t hash
     uint32_t holder         # who leads, as last seen
+    uint32_t heir           # who is to lead it in place of this node
+    uint32_t claimant       # who asked for it in vain while this node led
     uint32_t untold         # the place of the event that the term began, if it may be dropped
+    uint32_t untold_drain   # the place of the event that the term drains
     uint16_t key_length
     uint16_t bucket
     uint8_t state
     uint8_t woken           # set free, or so they say, while an acquire was in flight
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
+    uint8_t standing        # whether this node is to stand for it
+    uint8_t drained         # the draining term's worker is done
     uint8_t events_waiting  # how many events of it have not been taken
     uint8_t forgotten       # shared with readers; taken out of the index
 

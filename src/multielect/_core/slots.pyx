@@ -100,12 +100,18 @@ cdef class Slots:
         slot.bucket = bucket
         slot.hash = self._hash(key, length)
         slot.holder = NONE
+        slot.heir = NONE
+        slot.claimant = NONE
         slot.untold = NONE
+        slot.untold_drain = NONE
         slot.events_waiting = 0
         slot.max_stall_ns = 0
         slot.links[TIMER].list = NONE
         slot.links[QUEUE].list = NONE
         slot.due_ns = 0
+        slot.drain_ns = 0
+        slot.drained = 0
+        slot.standing = 0
         slot.woken = 0
         slot.unwanted = 0
         store_u8(&slot.forgotten, 0)

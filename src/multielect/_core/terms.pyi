@@ -1,4 +1,3 @@
-from .slots import Slots
+from .states import States
 
-class Terms:
-    slots: Slots
+class Terms(States): ...

@@ -1,17 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Announcements that elections were set free.
+"""Announcements: elections set free, granted or claimed, and members that came or went.
 
 Rules of this file:
-    * A wake-up is a hint, not a fact: it makes a node ask sooner, nothing else. One that
-      is lost, forged or cut off costs a wait or an idle question.
+    * An announcement is a hint, not a fact: it makes a node ask sooner, or begin a drain that it
+      was to begin anyway. One that is lost, forged or cut off costs a wait or an idle question.
     * A node does not heed its own announcements: it gave those terms up on purpose.
-    * The form is that of release.lua: netstrings (length ':' bytes), first the holder
-      that released, then leader keys.
+    * The forms are those of the scripts: netstrings (length ':' bytes). The first is the holder
+      that released; or '/' and the holder whom it is meant for; or '/' alone, for all members.
 """
 
 from libc.string cimport memchr, memcmp
 
 from .resp cimport Value, read_value
+from .slots cimport NONE
 
 cdef enum:
     WHOLE = 1
@@ -20,14 +21,15 @@ cdef enum:
 cdef class Wakeups:
     """Reads announcements and wakes the elections that they name."""
 
-    def __cinit__(self, Terms terms, *, bytes holder, bytes separator):
+    def __cinit__(self, Terms terms, Roll roll, *, bytes holder, bytes separator):
         self.terms = terms
+        self.roll = roll
         self.holder = holder
         self.holder_text = holder
         self.holder_length = len(holder)
         self.separator_length = len(separator)
 
-    cdef int heed(self, Cursor *frame) except -1 nogil:
+    cdef int heed(self, Cursor *frame, int64_t now_ns) except -1 nogil:
         """Act on a published message; anything else that is pushed is let be."""
         cdef Value value
         if (read_value(frame, &value) != WHOLE or value.number != 3
@@ -40,7 +42,7 @@ cdef class Wakeups:
             return 0
         if read_value(frame, &value) != WHOLE or value.kind != c'$':
             return 0
-        return self._read(value.text, value.length)
+        return self._read(value.text, value.length, now_ns)
 
     cdef bint is_subscribed(self, Cursor frame) noexcept nogil:
         """Tell whether the frame says that announcements are heard from now on."""
@@ -49,40 +51,85 @@ cdef class Wakeups:
                 and read_value(&frame, &value) == WHOLE and value.kind == c'$'
                 and value.length == 9 and memcmp(value.text, b"subscribe", 9) == 0)
 
-    cdef int _read(self, const char *text, size_t length) except -1 nogil:
-        cdef const char *end = text + length
+    cdef int _read(self, const char *text, size_t length, int64_t now_ns) except -1 nogil:
+        cdef Words words
+        cdef const char *word
         cdef size_t size
-        cdef int digits
-        cdef bint first = True
-        while text < end:
-            size = 0
-            digits = 0
-            while text < end and c'0' <= text[0] <= c'9' and digits < 7:
-                size = size * 10 + (text[0] - c'0')
-                text += 1
-                digits += 1
-            if digits == 0 or text == end or text[0] != c':' or <size_t>(end - text - 1) < size:
-                return 0
-            text += 1
-            if first:
-                if size == self.holder_length and memcmp(text, self.holder_text, size) == 0:
-                    return 0
-                first = False
-            else:
-                self._wake(text, size)
-            text += size
+        words.here = text
+        words.end = text + length
+        if not _next_word(&words, &word, &size):
+            return 0
+        if size and word[0] == c'/':
+            return self._read_directed(&words, word + 1, size - 1, now_ns)
+        if size == self.holder_length and memcmp(word, self.holder_text, size) == 0:
+            return 0
+        return self._wake_all(&words, False)
+
+    cdef int _read_directed(self, Words *words, const char *to, size_t length,
+                            int64_t now_ns) except -1 nogil:
+        """Act on what is meant for one holder, or, where it names none, for all members."""
+        cdef const char *word
+        cdef size_t size
+        cdef uint32_t claimant, number
+        if length == 0:
+            self.roll.call_by(0)
+            return 0
+        if (length != self.holder_length or memcmp(to, self.holder_text, length) != 0
+                or not _next_word(words, &word, &size)):
+            return 0
+        if size == 5 and memcmp(word, b"grant", 5) == 0:
+            return self._wake_all(words, True)
+        if (not self.terms.balanced or size != 5 or memcmp(word, b"claim", 5) != 0
+                or not _next_word(words, &word, &size)):
+            return 0
+        self.terms.holders.intern(word, size, &claimant)
+        while _next_word(words, &word, &size):
+            number = self._find(word, size)
+            if number != NONE:
+                self.terms.claimed(number, claimant, now_ns)
+        self.terms.holders.drop(claimant)
         return 0
 
-    cdef int _wake(self, const char *name, size_t length) except -1 nogil:
+    cdef int _wake_all(self, Words *words, bint granted) except -1 nogil:
+        cdef const char *word
+        cdef size_t size
+        cdef uint32_t number
+        while _next_word(words, &word, &size):
+            number = self._find(word, size)
+            if number != NONE:
+                self.terms.wake(number, granted)
+        return 0
+
+    cdef uint32_t _find(self, const char *name, size_t length) noexcept nogil:
+        """Return the election with this leader key, or NONE."""
         cdef const char *brace
         cdef const char *key
         cdef size_t tail = 7
         if length < tail or memcmp(name + length - tail, b":leader", tail) != 0:
-            return 0
+            return NONE
         brace = <const char *>memchr(name, c'}', length - tail)
         if brace == NULL:
-            return 0
+            return NONE
         key = brace + 1 + self.separator_length
         if key > name + length - tail:
-            return 0
-        return self.terms.wake(key, name + length - tail - key)
+            return NONE
+        return self.terms.slots.find(key, name + length - tail - key)
+
+
+cdef bint _next_word(Words *words, const char **word, size_t *length) noexcept nogil:
+    """Take the next netstring; False at the end, and at what is none."""
+    cdef size_t size = 0
+    cdef int digits = 0
+    cdef const char *here = words.here
+    while here < words.end and c'0' <= here[0] <= c'9' and digits < 7:
+        size = size * 10 + (here[0] - c'0')
+        here += 1
+        digits += 1
+    if (digits == 0 or here == words.end or here[0] != c':'
+            or <size_t>(words.end - here - 1) < size):
+        words.here = words.end
+        return False
+    word[0] = here + 1
+    length[0] = size
+    words.here = here + 1 + size
+    return True

@@ -48,6 +48,6 @@ What it goes by
 
 from ._assignment import Assignment, Change, assign
 from ._keyset import KeySet, Only
-from ._member import Member
+from ._member import MOST_LEASES, Member
 
-__all__ = ["Assignment", "Change", "KeySet", "Member", "Only", "assign"]
+__all__ = ["MOST_LEASES", "Assignment", "Change", "KeySet", "Member", "Only", "assign"]

@@ -102,6 +102,21 @@ class Assignment(Mapping[str, Member]):
         ]
         return tuple(names[at] for at in sorted(found))
 
+    @property
+    def owners(self) -> array[int]:
+        """Who has each key, in the order of `keys_given`: a place in `members`, or -1."""
+        return self._owners
+
+    def barred(self, number: int) -> bytes:
+        """Return a byte for each key: 1 where the member with this number may not lead it.
+
+        Nobody may lead what is `unassigned`.
+        """
+        classes, allowed = self.keys_given.classes(self.members)
+        may = [row[number] for row in allowed]
+        pairs = zip(classes, self._owners, strict=True)
+        return bytes(owner == _NOBODY or not may[which] for which, owner in pairs)
+
     def holders(self) -> dict[str, str]:
         """Return the holder of each key that has one: what `assign` takes as ``held``."""
         names = [member.holder for member in self.members]

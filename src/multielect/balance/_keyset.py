@@ -58,6 +58,11 @@ class KeySet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def encoded(self) -> list[bytes]:
+        """The keys as Redis holds them, in the order of `names`."""
+        return self._encoded
+
     def changed(
         self, add: Iterable[str | bytes] = (), remove: Iterable[str | bytes] = ()
     ) -> KeySet:

@@ -2,10 +2,15 @@
 --
 -- KEYS  leader key and epoch key of each election, in pairs
 -- ARGV  1: this holder   2: TTL in ms   3: 'time' or 'counter'
+--       4: the channel on which to claim what others lead, or nothing to claim nothing
 -- reply {server time in ms, {holders}, outcome...}, one outcome an election:
 --         > 0    won: the new epoch
 --         < 0    led by another: -(remaining ms * 256 + n), its holder being holders[n]
 --         error  this election failed, and this one alone
+--
+-- A claim tells a leader that this holder was assigned the election: one message a leader,
+-- netstrings (length ':' bytes), '/' and the leader's holder, 'claim', this holder, and the
+-- leader keys.
 --
 -- What can fail comes before what takes the lease: a script that stops half way keeps
 -- its first half, and an epoch without a lease is harmless where a lease without an
@@ -17,7 +22,12 @@ local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now_ms)
 
-local holders, place_of = {}, {}
+local claims = ARGV[4] ~= ''
+local holders, place_of, claimed = {}, {}, {}
+
+local function netstring(text)
+  return #text .. ':' .. text
+end
 
 local function led_by(other, leader_key)
   -- No name of ours is as long: what else stands there is shown in part.
@@ -27,7 +37,9 @@ local function led_by(other, leader_key)
     place = #holders + 1
     holders[place] = other
     place_of[other] = place
+    claimed[place] = {netstring('/' .. other), netstring('claim'), netstring(holder)}
   end
+  if claims then table.insert(claimed[place], netstring(leader_key)) end
   local remaining_ms = redis.call('PTTL', leader_key)
   -- A lease without an end is not ours to wait for: look again after one TTL.
   if remaining_ms < 0 then remaining_ms = tonumber(ttl_ms) end
@@ -76,5 +88,9 @@ end
 local reply = {now_ms, holders}
 for i = 1, #KEYS, 2 do
   reply[#reply + 1] = campaign(KEYS[i], KEYS[i + 1])
+end
+if claims then
+  -- A server that forbids PUBLISH costs a wait, not the batch its outcome.
+  for _, message in ipairs(claimed) do redis.pcall('PUBLISH', ARGV[4], table.concat(message)) end
 end
 return reply

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -67,7 +67,7 @@ def async_client_of(source: str | redis.Redis) -> redis.asyncio.Redis:
         connection_class=twin, **_ours(settings, AsyncRetry(NoBackoff(), 0))
     )
     client = redis.asyncio.Redis(connection_pool=pool)
-    client.set_response_callback("XREAD", _as_it_is)
+    client.response_callbacks["XREAD"] = cast("Any", _as_it_is)
     return client
 
 
@@ -83,5 +83,5 @@ def _ours(settings: dict[str, Any], retry: Any) -> dict[str, Any]:  # noqa: ANN4
     }
 
 
-def _as_it_is(reply: Any, **_: object) -> Any:  # noqa: ANN401
+def _as_it_is(reply: Any, **_options: Any) -> Any:  # noqa: ANN401
     return reply

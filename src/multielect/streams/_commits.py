@@ -122,12 +122,12 @@ def commit(work: Work, checkpoint_key: bytes, steps: Sequence[Step]) -> Write:
     )
 
 
-def dead_letter(work: Work, name: bytes) -> Step:
+def dead_letter(work: Work, into: bytes) -> Step:
     """Return the step that sets the one entry of a batch aside, with what it failed of."""
     (entry,) = work.entries
     cause = work.cause
     assert cause is not None
-    about = {
+    about: dict[str, str | bytes] = {
         "partition": work.reading.partition.key,
         "stream": work.reading.partition.stream,
         "id": entry.id,
@@ -139,9 +139,11 @@ def dead_letter(work: Work, name: bytes) -> Step:
     kept = entry.flat[: 2 * MOST_FIELDS_SET_ASIDE]
     if len(kept) < len(entry.flat):
         about["left_out"] = str(len(entry.flat) // 2 - MOST_FIELDS_SET_ASIDE)
-    arguments = [b"*", *(_raw(part) for item in about.items() for part in item)]
+    arguments = [b"*"]
+    for field, value in about.items():
+        arguments += [_raw(field), _raw(value)]
     arguments += [part if at % 2 else b"field:" + part for at, part in enumerate(kept)]
-    return Step(b"XADD", (name,), tuple(arguments))
+    return Step(b"XADD", (into,), tuple(arguments))
 
 
 def answer_to_claim(outcome: Outcome) -> tuple[Answer, str]:

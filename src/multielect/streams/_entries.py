@@ -62,14 +62,14 @@ def id_numbers(id: str) -> tuple[int, int]:  # noqa: A002
     return int(ms), int(sequence or 0)
 
 
-def checked_start(start: str) -> str:
+def checked_start(start: object) -> str:
     """Return where to begin: an id in full, or ``$``.
 
     Raises:
         ConfigError: for anything else.
     """
     if start == NEW_ONLY:
-        return start
+        return NEW_ONLY
     match = _ID.fullmatch(start) if isinstance(start, str) else None
     if match is None or any(int(part) > _LARGEST for part in match.groups("0")):
         raise ConfigError(f"start must be an entry's id, such as '0', or '$': {start!r}")

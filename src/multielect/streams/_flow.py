@@ -176,9 +176,7 @@ class Flow:
         """Tell the watchdog of all partitions that no handler is at work on that they go on."""
         for partition in self.partitions.values():
             work = partition.work
-            if partition.reading is not None and (
-                work is None or work.phase is not Phase.HANDLING
-            ):
+            if partition.reading is not None and (work is None or work.phase is not Phase.HANDLING):
                 partition.reading.term.alive()
 
     def _reading_of(self, term: Leadership) -> Reading | None:
@@ -541,7 +539,8 @@ class Flow:
         heapq.heappush(self._timers, (until_s, self._timer_number, waiting))
 
     def _pause_s(self, failures: int) -> float:
-        doubled = self._settings.retry_base_s * 2 ** min(max(failures - 1, 0), _LONGEST_DOUBLING)
+        doublings = min(max(failures - 1, 0), _LONGEST_DOUBLING)
+        doubled = self._settings.retry_base_s * 2.0**doublings
         return min(doubled, self._settings.retry_max_s) * self._random.uniform(0.5, 1.0)
 
     # ---- who has something to do
@@ -571,4 +570,3 @@ class Flow:
     def may_watch(self) -> bool:
         """Whether there are streams to wait for."""
         return bool(self._caught_up)
-

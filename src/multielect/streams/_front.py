@@ -8,10 +8,11 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import redis
@@ -19,12 +20,19 @@ import redis
 from .._front import GroupFront
 from .._settings import checked_timeout
 from .._writes import Outcome, Write
-from ..errors import ConfigError, ConnectionLostError, HandlerError, MultielectError, ServerError
+from ..errors import (
+    ClosedError,
+    ConfigError,
+    ConnectionLostError,
+    HandlerError,
+    MultielectError,
+    ServerError,
+)
 from ..fencing import AsyncFence, Fence
 from ._batch import Batch
 from ._commits import Answer, answer_to_claim, answer_to_commit, claim, commit, dead_letter
 from ._flow import Flow, Tally
-from ._reading import Ask, Reading, Work
+from ._reading import Ask, Leadership, Reading, Work
 from ._settings import (
     FlowSettings,
     OnFailure,
@@ -240,9 +248,7 @@ class ConsumerFront(Generic[G, F]):
         if unknown:
             self._report(_as_ours(unknown[0], "commit", len(unknown)))
 
-    def _settle(
-        self, work: Work, outcome: Outcome, unknown: list[Exception], now_s: float
-    ) -> None:
+    def _settle(self, work: Work, outcome: Outcome, unknown: list[Exception], now_s: float) -> None:
         answer = answer_to_commit(outcome, has_steps=work.has_steps)
         if answer is Answer.DONE:
             self._flow.committed(work)
@@ -277,6 +283,13 @@ class ConsumerFront(Generic[G, F]):
             self._report(_as_ours(error, "read", 0))
 
 
+def hand_over(terms: Iterable[Leadership]) -> None:
+    """Hand over the terms that drain; of others there is nothing to do yet."""
+    for term in terms:
+        with contextlib.suppress(ClosedError):
+            term.drained()
+
+
 def command_of(ask: Ask, wait_ms: int) -> tuple[Any, ...]:
     """Return the command that makes a request."""
     waiting = ("BLOCK", wait_ms) if ask.is_watch else ()
@@ -300,4 +313,3 @@ def _as_ours(error: Exception, request: str, elections: int) -> MultielectError:
         ours = MultielectError(f"cannot {request}: {error!r}")
     ours.__cause__ = error
     return ours
-

@@ -57,8 +57,10 @@ def lag_of(reply: Sequence[Any], start: str) -> Lag:
     if id_numbers(known) < id_numbers(first):
         return Lag(length, is_exact=True, checkpoint=known, last_id=last)
     if read >= 0 and added >= 0:
-        return Lag(min(max(added - read, 0), length), False, known, last)
-    return Lag(length, False, known, last)
+        return Lag(
+            min(max(added - read, 0), length), is_exact=False, checkpoint=known, last_id=last
+        )
+    return Lag(length, is_exact=False, checkpoint=known, last_id=last)
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

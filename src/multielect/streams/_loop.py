@@ -32,7 +32,15 @@ from ._clients import WATCH_MS, async_client_of
 from ._commits import LAG
 from ._entries import entries_of
 from ._flow import POLL_S
-from ._front import NOT_REACHED, PACE_S, ConsumerFront, Pauses, command_of, unreadable
+from ._front import (
+    NOT_REACHED,
+    PACE_S,
+    ConsumerFront,
+    Pauses,
+    command_of,
+    hand_over,
+    unreadable,
+)
 from ._lag import Lag, chunks, lag_of
 from ._reading import Ask, Work
 from ._settings import OnFailure, Partitions, checked_stream
@@ -116,6 +124,8 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
             max_stall=max_stall,
             on_elected=self._on_elected,
             on_demoted=self._on_demoted,
+            on_draining=self._on_draining,
+            drain_timeout=drain_timeout,
             on_error=on_error,
             logger=logger,
             **group,
@@ -233,6 +243,10 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
         self._flow.elected(term)
         self._call()
 
+    def _on_draining(self, term: Term, _deadline: float) -> None:
+        self._flow.draining(term)
+        self._call()
+
     def _on_demoted(self, term: Term, _reason: DemotionReason) -> None:
         self._flow.demoted(term)
         self._call()
@@ -286,7 +300,9 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
     async def _read(self, ask: Ask, pauses: Pauses) -> bool:
         """Make a request. Returns whether it brought anything."""
         try:
-            reply = await self._client.execute_command(*command_of(ask, WATCH_MS))
+            reply: Any = await self._client.execute_command(  # type: ignore[no-untyped-call]
+                *command_of(ask, WATCH_MS)
+            )
         except redis.ResponseError as error:
             return await self._read_apart(ask, error, pauses)
         except NOT_REACHED as error:
@@ -306,12 +322,14 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
             self._flow.unreadable(ask, time.monotonic())
             self._report(unreadable(ask, error))
             return False
-        return any([await self._read(half, pauses) for half in self._flow.split(ask)])
+        # Both are read, whatever the first brings.
+        brought = [await self._read(half, pauses) for half in self._flow.split(ask)]
+        return any(brought)
 
     async def _write(self) -> None:
         while not self._has_ended:
             claims, works = self._flow.take_claims(), self._flow.take_commits()
-            self._flow.take_handed_over()
+            hand_over(self._flow.take_handed_over())
             if not claims and not works:
                 await _called(self._to_write, None)
                 continue
@@ -365,8 +383,11 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
                 return
             self._flow.drain_all()
             self._call()
+            with contextlib.suppress(ClosedError):
+                await self._group.drain(timeout_s)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._at_rest.wait(), timeout_s)
+                left_s = max(0.0, until_s - time.monotonic())
+                await asyncio.wait_for(self._at_rest.wait(), left_s)
             await self._group.stop(max(_LEAST_STOP_S, until_s - time.monotonic()))
             self._has_ended = True
             ours = asyncio.current_task()

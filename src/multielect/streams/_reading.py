@@ -35,6 +35,9 @@ class Leadership(Protocol):
     def alive(self) -> None:
         """Tell the watchdog that the worker goes on."""
 
+    def drained(self) -> bool:
+        """Hand over the term, if it drains. Returns whether it did."""
+
 
 class State(enum.Enum):
     """What a reading is at."""

@@ -62,7 +62,7 @@ class FlowSettings:
 
     @property
     def max_per_partition(self) -> int:
-        """How many entries of one partition are in memory at once: one batch at work, and the next."""
+        """How many entries of one partition are in memory: the batch at work, and the next."""
         return min(2 * self.batch, self.max_in_hand)
 
     @classmethod
@@ -116,14 +116,15 @@ def checked_count(what: str, value: int, most: int) -> int:
     return value
 
 
-def checked_seconds(what: str, value: float) -> float:
+def checked_seconds(what: str, value: object) -> float:
     """Return a number of seconds, above 0.
 
     Raises:
         ConfigError: for anything else.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 < value <= LONGEST_S:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{what} must be seconds, a number, not {value!r}")
+    if not math.isfinite(value) or not 0 < value <= LONGEST_S:
         raise ConfigError(f"{what} must be seconds, above 0 and up to {LONGEST_S:.0f}: {value!r}")
     return float(value)
 
@@ -139,7 +140,7 @@ def checked_group_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
-def checked_stream(stream: str | bytes) -> bytes:
+def checked_stream(stream: object) -> bytes:
     """Return a stream's key in bytes.
 
     Raises:

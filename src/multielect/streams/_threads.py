@@ -32,7 +32,15 @@ from ._clients import WATCH_MS, client_of
 from ._commits import LAG
 from ._entries import entries_of
 from ._flow import POLL_S
-from ._front import NOT_REACHED, PACE_S, ConsumerFront, Pauses, command_of, unreadable
+from ._front import (
+    NOT_REACHED,
+    PACE_S,
+    ConsumerFront,
+    Pauses,
+    command_of,
+    hand_over,
+    unreadable,
+)
 from ._lag import Lag, chunks, lag_of
 from ._reading import Ask, Work
 from ._settings import MOST_HANDLERS, OnFailure, Partitions, checked_stream
@@ -153,6 +161,8 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             max_stall=max_stall,
             on_elected=self._on_elected,
             on_demoted=self._on_demoted,
+            on_draining=self._on_draining,
+            drain_timeout=drain_timeout,
             on_error=on_error,
             logger=logger,
             **group,
@@ -300,6 +310,11 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             self._flow.elected(term)
             self._call()
 
+    def _on_draining(self, term: Term, _deadline: float) -> None:
+        with self._mutex:
+            self._flow.draining(term)
+            self._call()
+
     def _on_demoted(self, term: Term, _reason: DemotionReason) -> None:
         with self._mutex:
             self._flow.demoted(term)
@@ -369,7 +384,9 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
     def _read(self, ask: Ask, pauses: Pauses) -> bool:
         """Make a request. Returns whether it brought anything."""
         try:
-            reply = self._client.execute_command(*command_of(ask, WATCH_MS))
+            reply: Any = self._client.execute_command(  # type: ignore[no-untyped-call]
+                *command_of(ask, WATCH_MS)
+            )
         except redis.ResponseError as error:
             return self._read_apart(ask, error, pauses)
         except NOT_REACHED as error:
@@ -395,7 +412,9 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             return False
         with self._mutex:
             halves = self._flow.split(ask)
-        return any([self._read(half, pauses) for half in halves])
+        # Both are read, whatever the first brings.
+        brought = [self._read(half, pauses) for half in halves]
+        return any(brought)
 
     def _write(self) -> None:
         while True:
@@ -405,7 +424,8 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
                         return
                     self._to_write.wait()
                 claims, works = self._flow.take_claims(), self._flow.take_commits()
-                self._flow.take_handed_over()
+                handed_over = self._flow.take_handed_over()
+            hand_over(handed_over)
             if not claims and not works:
                 continue
             try:
@@ -433,7 +453,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             self._handler(batch)
             commit = self._finished(work, batch)
         # Also SystemExit and its like: there is nothing here for them to end.
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             with self._mutex:
                 self._failed(work, error)
                 self._call()
@@ -466,7 +486,11 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             with self._mutex:
                 self._flow.drain_all()
                 self._call()
-                self._resting.wait_for(lambda: self._flow.is_at_rest, timeout_s)
+            with contextlib.suppress(ClosedError):
+                self._group.drain(timeout_s)
+            with self._mutex:
+                left_s = max(0.0, until_s - time.monotonic())
+                self._resting.wait_for(lambda: self._flow.is_at_rest, left_s)
             self._group.stop(max(_LEAST_JOIN_S, until_s - time.monotonic()))
             self._end(until_s)
 

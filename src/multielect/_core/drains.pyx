@@ -1,0 +1,127 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""Terms that are handed to another node: when, to whom, and after what.
+
+Rules of this file:
+    * A leader begins to drain when two agree: its own assignment names an heir, and that very
+      heir has claimed the election. So nothing is handed to a node that would not take it, and
+      nodes that see different fleets for a moment change nothing.
+    * A term that drains goes on and is refreshed. It ends when its worker is done or its time is
+      up, whichever comes first, and never before somebody was told of the drain.
+    * What is handed over is meant for its heir: see grant.lua. Where the heir is not there to
+      take it, as it never claimed the election, all are told that it is free.
+    * An election is not taken out of a drain: if it is assigned to this node again meanwhile, the
+      term ends all the same, and the next one is this node's own.
+"""
+
+from .slots cimport Slot
+from .states cimport BARRED, CAMPAIGNS, DRAINED, LEADING, REBALANCED, WAITING
+
+cdef int64_t BURST_NS = 1_000_000_000
+
+
+cdef class Drains(States):
+    """States, and how terms are handed over."""
+
+    cdef int assign(self, uint32_t number, uint8_t standing, uint32_t heir,
+                    int64_t now_ns) except -1 nogil:
+        """Take note of who is to lead: this node, or `heir`, or nobody that is known."""
+        cdef Slot *slot = self.slots.at(number)
+        slot.standing = BARRED if self.retiring else standing
+        self._refer(&slot.heir, heir)
+        if slot.state == WAITING:
+            if slot.standing != CAMPAIGNS:
+                self.schedule.cancel_timer(number)
+                self.schedule.dequeue(number)
+            elif not self.schedule.is_queued(number) and not self.schedule.is_timed(number):
+                return self._become_candidate(number)
+        elif slot.state == LEADING:
+            return self.consider_drain(number, now_ns)
+        return 0
+
+    cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil:
+        """Take note that `claimant` stood for it while this node led."""
+        cdef Slot *slot = self.slots.at(number)
+        if slot.state != LEADING:
+            return 0
+        self._refer(&slot.claimant, claimant)
+        if slot.drain_ns == 0:
+            return self.consider_drain(number, now_ns)
+        if slot.drained and self._is_claimed(number):
+            return self.hand_over(number, now_ns)
+        return 0
+
+    cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil:
+        """Stand for nothing any more, and let all terms drain until `until_ns` at the latest."""
+        cdef uint32_t number
+        cdef Slot *slot
+        self.retiring = True
+        self.alone = alone
+        for number in range(self.slots.used):
+            slot = self.slots.at(number)
+            if slot.key == NULL:
+                continue
+            slot.standing = BARRED
+            if slot.state == WAITING:
+                self.schedule.cancel_timer(number)
+                self.schedule.dequeue(number)
+            elif slot.state == LEADING and slot.drain_ns == 0:
+                self._begin_drain(number, until_ns, now_ns)
+            elif slot.state == LEADING and until_ns < slot.drain_ns:
+                slot.drain_ns = until_ns
+                self._set_lease_timer(number, slot.due_ns)
+        return 0
+
+    cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """The worker is done. Returns whether the term was draining."""
+        cdef Slot *slot = self.slots.at(number)
+        if slot.state != LEADING or slot.drain_ns == 0 or slot.drained:
+            return 0
+        if now_ns >= slot.deadline_ns:
+            self._expire(number, now_ns)
+            return 0
+        slot.drained = 1
+        if self._is_awaited(number):
+            self.hand_over(number, now_ns)
+        return 1
+
+    cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """Begin to hand a term over, if another is to lead it and is there."""
+        cdef Slot *slot = self.slots.at(number)
+        if (slot.drain_ns == 0 and slot.standing != CAMPAIGNS and self._is_claimed(number)
+                and now_ns < slot.deadline_ns and self._may_move(now_ns)):
+            return self._begin_drain(number, now_ns + self.drain_ns, now_ns)
+        return 0
+
+    cdef int hand_over(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """End a draining term, for the sake of its heir."""
+        return self._demote(number, DRAINED if self.retiring else REBALANCED, now_ns)
+
+    cdef int _begin_drain(self, uint32_t number, int64_t until_ns, int64_t now_ns) except -1 nogil:
+        cdef Slot *slot = self.slots.at(number)
+        slot.drain_ns = until_ns
+        if self.tells_drains:
+            self.events.draining(number, slot.epoch, until_ns)
+            self._set_lease_timer(number, slot.due_ns)
+            return 0
+        slot.drained = 1
+        if self._is_awaited(number):
+            return self.hand_over(number, now_ns)
+        self._set_lease_timer(number, slot.due_ns)
+        return 0
+
+    cdef bint _is_awaited(self, uint32_t number) noexcept nogil:
+        # While no heir is there to take it, it would only be without a leader for longer.
+        return (not self.balanced or self.alone or self._is_claimed(number)
+                or self.slots.at(number).standing == CAMPAIGNS)
+
+    cdef bint _may_move(self, int64_t now_ns) noexcept nogil:
+        # The generic cell rate algorithm (ITU-T I.371): evenly, with a second's worth at once.
+        # A move that must wait is considered again when its lease is refreshed.
+        if self.move_ns == 0:
+            return True
+        if self.moves_until_ns < now_ns - BURST_NS:
+            self.moves_until_ns = now_ns - BURST_NS
+        if self.moves_until_ns > now_ns:
+            return False
+        self.moves_until_ns += self.move_ns
+        return True

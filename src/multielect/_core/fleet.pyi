@@ -1,0 +1,41 @@
+from typing_extensions import Buffer
+
+from .core import Core
+
+class FleetCore(Core):
+    def __init__(
+        self,
+        *,
+        drain_ns: int = 0,
+        tells_drains: bool = False,
+        balanced: bool = False,
+        move_ns: int = 0,
+        now_ns: int,
+        ttl_ns: int,
+        margin_ns: int,
+        heads: tuple[bytes, ...],
+        separator: bytes,
+        holder: bytes,
+        channel: bytes,
+        epochs: bytes = b"time",
+        max_leases: int = 0xFFFFFFFF,
+        batch_keys: int = 250,
+        seed: int = 0,
+    ) -> None: ...
+    def set_roll(
+        self, words: bytes, word_count: int, *, period_ns: int, last: bool = False
+    ) -> None: ...
+    def call_roll_by(self, due_ns: int) -> None: ...
+    def take_roll(self) -> bytes | None: ...
+    def assign(
+        self,
+        keys: list[bytes],
+        owners: Buffer,
+        holders: list[bytes],
+        own: int,
+        barred: Buffer,
+        now_ns: int,
+    ) -> None: ...
+    def watch(self, turn: int, turns: int) -> None: ...
+    def retire(self, alone: bool, until_ns: int, now_ns: int) -> None: ...
+    def drained(self, number: int, generation: int, term_epoch: int, now_ns: int) -> bool: ...

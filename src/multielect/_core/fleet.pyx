@@ -1,0 +1,214 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""A core whose node is one of a fleet: the roll, who is to lead what, and what is handed over.
+
+Rules of this file:
+    * The rules of `core` hold: one mutex, C work alone while it is held, a part at a time.
+    * Who is to lead what is worked out elsewhere. Here it becomes what this node stands for, and
+      to whom it hands over what it leads.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from .core cimport Core, pthread_mutex_lock, pthread_mutex_unlock
+from .slots cimport NONE, Slot, load_u32
+from .states cimport BARRED, CAMPAIGNS, WATCHES
+
+cdef enum:
+    PART = 1024             # elections that are seen to while the mutex is held
+
+
+cdef class FleetCore(Core):
+    """A core that hands elections over.
+
+    Args:
+        drain_ns: how long a term may drain before it is handed over.
+        tells_drains: whether somebody wants to finish his work before a term is handed over;
+            else it is handed over at once.
+        balanced: whether this node stands only for what `assign` gives it.
+        move_ns: the time between two moves of a term to another node; 0: no limit.
+        settings: those of `Core`.
+    """
+
+    def __init__(self, *, int64_t drain_ns=0, bint tells_drains=False, bint balanced=False,
+                 int64_t move_ns=0, **settings):
+        super().__init__(**settings)
+        self.terms.drain_ns = drain_ns
+        self.terms.tells_drains = tells_drains
+        self.terms.balanced = balanced
+        self.terms.move_ns = move_ns
+        self.terms.first_standing = BARRED if balanced else CAMPAIGNS
+
+    # ---- the roll
+
+    def set_roll(self, bytes words not None, int64_t word_count, *, int64_t period_ns,
+                 bint last=False) -> None:
+        """Call the roll in these words from now on, at once and then every `period_ns`.
+
+        Args:
+            words: keys and arguments of roll.lua, packed as they are sent.
+            word_count: how many they are.
+            period_ns: the time between two calls.
+            last: whether no call follows the next: this node leaves.
+        """
+        cdef size_t length = len(words)
+        cdef char *copy = <char *>malloc(length + 1)
+        if copy == NULL:
+            raise MemoryError
+        memcpy(copy, <const char *>words, length)
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            copy = self.roll.set_words(copy, length, word_count)
+            self.roll.period_ns = period_ns
+            self.roll.call_by(0)
+            self.roll.last = last
+            pthread_mutex_unlock(&self.mutex)
+            free(copy)
+
+    def call_roll_by(self, int64_t due_ns) -> None:
+        """Call the roll no later than `due_ns`."""
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            self.roll.call_by(due_ns)
+            pthread_mutex_unlock(&self.mutex)
+
+    def take_roll(self) -> bytes | None:
+        """Take the newest answer to the roll; None if it was taken."""
+        cdef char *answer
+        cdef size_t length
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            answer = self.roll.take_answer(&length)
+            pthread_mutex_unlock(&self.mutex)
+        if answer == NULL:
+            return None
+        try:
+            return answer[:length]
+        finally:
+            free(answer)
+
+    # ---- who is to lead what
+
+    def assign(self, list keys not None, const int[::1] owners, list holders not None, int own,
+               const uint8_t[::1] barred, int64_t now_ns) -> None:
+        """Stand for what is this node's, and hand over what another is to lead and claims.
+
+        Args:
+            keys: elections, in any order; those that this node does not know do not matter.
+            owners: who is to lead each: a position in `holders`, or -1 for nobody.
+            holders: the holders of the members.
+            own: this node's position among them; -1 where it is no member.
+            barred: 1 for each election that this node may not lead even if nobody does.
+            now_ns: the time.
+        """
+        cdef Py_ssize_t i, count = len(keys)
+        cdef uint32_t number
+        cdef uint8_t standing
+        cdef uint32_t heir
+        cdef bytes key
+        cdef const char *text
+        cdef size_t length
+        cdef list places = [self._intern(holder) for holder in holders]
+        cdef uint32_t place
+        if owners.shape[0] != count or barred.shape[0] != count:
+            raise ValueError("there must be an owner and a mark for each key")
+        for i in range(count):
+            key = keys[i]
+            text = key
+            length = len(key)
+            heir = NONE
+            standing = BARRED if barred[i] else WATCHES
+            if owners[i] >= 0 and owners[i] == own:
+                standing = CAMPAIGNS
+            elif owners[i] >= 0:
+                heir = places[owners[i]]
+            with nogil:
+                pthread_mutex_lock(&self.mutex)
+                try:
+                    number = self.terms.slots.find(text, length)
+                    if number != NONE:
+                        self.terms.assign(number, standing, heir, now_ns)
+                finally:
+                    pthread_mutex_unlock(&self.mutex)
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+        for place in places:
+            self.terms.holders.drop(place)
+        pthread_mutex_unlock(&self.mutex)
+
+    cdef uint32_t _intern(self, bytes holder) except *:
+        cdef const char *text = holder
+        cdef size_t length = len(holder)
+        cdef uint32_t place = NONE
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            try:
+                self.terms.holders.intern(text, length, &place)
+            finally:
+                pthread_mutex_unlock(&self.mutex)
+        return place
+
+    def watch(self, uint32_t turn, uint32_t turns) -> None:
+        """See whether elections that others are to lead are free: those whose turn it is.
+
+        Which those are goes by their keys alone, so that nodes can take turns.
+        """
+        cdef uint32_t number = 0, last
+        cdef Slot *slot
+        while number < load_u32(&self.terms.slots.used):
+            with nogil:
+                pthread_mutex_lock(&self.mutex)
+                try:
+                    last = min(number + <uint32_t>PART, self.terms.slots.used)
+                    while number < last:
+                        slot = self.terms.slots.at(number)
+                        if (slot.key != NULL and not slot.forgotten
+                                and _hash(slot.key, slot.key_length) % turns == turn):
+                            self.terms.watch(number)
+                        number += 1
+                finally:
+                    pthread_mutex_unlock(&self.mutex)
+
+    # ---- drains
+
+    def retire(self, bint alone, int64_t until_ns, int64_t now_ns) -> None:
+        """Stand for nothing any more, and hand over what is led, by `until_ns` at the latest.
+
+        Where this node is `alone`, it waits for no heir.
+        """
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            try:
+                self.terms.retire(alone, until_ns, now_ns)
+            finally:
+                pthread_mutex_unlock(&self.mutex)
+
+    def drained(self, uint32_t number, uint32_t generation, int64_t term_epoch,
+                int64_t now_ns) -> bool:
+        """Hand over a term whose worker is done, if it drains and is of `term_epoch` (any if 0)."""
+        cdef Slot *slot = self.terms.slots.at(number)
+        cdef int found = 0
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            try:
+                if slot.generation == generation and (term_epoch == 0
+                                                      or slot.epoch == term_epoch):
+                    found = self.terms.drained(number, now_ns)
+            finally:
+                pthread_mutex_unlock(&self.mutex)
+        return found == 1
+
+
+cdef uint32_t _hash(const char *key, size_t length) noexcept nogil:
+    # FNV-1a and the finish of MurmurHash3, as for the index, but the same in every process.
+    cdef uint32_t value = <uint32_t>2166136261
+    cdef size_t i
+    for i in range(length):
+        value = (value ^ <uint8_t>key[i]) * <uint32_t>16777619
+    value ^= value >> 16
+    value *= <uint32_t>0x85EBCA6B
+    value ^= value >> 13
+    value *= <uint32_t>0xC2B2AE35
+    value ^= value >> 16
+    return value

@@ -1,0 +1,79 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from .events cimport Events
+from .holders cimport Holders
+from .schedule cimport Schedule
+from .slots cimport Slot, Slots
+
+cdef enum State:
+    IDLE = 0
+    WAITING = 1
+    ASKING = 2
+    LEADING = 3
+    RELEASING = 4
+    ABSTAINING = 5
+    GONE = 6
+    STATES = 7
+
+cdef enum Request:
+    ACQUIRE = 0
+    REFRESH = 1
+    RELEASE = 2
+    GRANT = 3
+    ROLL = 4
+    REQUESTS = 5
+
+cdef enum Reason:
+    NO_REASON = 0
+    RESIGNED = 1
+    REMOVED = 2
+    EXPIRED = 3
+    LOST = 4
+    STOPPED = 5
+    STALLED = 6
+    REBALANCED = 7
+    DRAINED = 8
+
+cdef enum Standing:
+    CAMPAIGNS = 0           # this node is to lead it, and stands for it
+    WATCHES = 1             # another is to lead it: looks now and then whether it is free
+    BARRED = 2              # this node is not to lead it, whoever does
+
+
+cdef class States:
+    cdef readonly Slots slots
+    cdef Schedule schedule
+    cdef Events events
+    cdef Holders holders
+    cdef int64_t ttl_ns
+    cdef int64_t margin_ns
+    cdef int64_t refresh_ns
+    cdef int64_t jitter_ns
+    cdef uint32_t batch_keys
+    cdef uint32_t max_leases
+    cdef uint32_t population[7]
+    cdef uint64_t random_state
+
+    cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil
+    cdef int _become_candidate(self, uint32_t number) except -1 nogil
+    cdef int _become_waiting(self, uint32_t number, int64_t again_ns) except -1 nogil
+    cdef int _become_asking(self, uint32_t number) except -1 nogil
+    cdef int _become_leader(self, uint32_t number, int64_t epoch, int64_t sent_ns,
+                            int64_t now_ns) except -1 nogil
+    cdef int _become_releasing(self, uint32_t number, int64_t lease_end_ns,
+                               uint8_t next_state) except -1 nogil
+    cdef int _become_abstaining(self, uint32_t number, int64_t until_ns) except -1 nogil
+    cdef int _become_idle(self, uint32_t number) except -1 nogil
+    cdef int _become_gone(self, uint32_t number) except -1 nogil
+    cdef int _stand(self, uint32_t number) except -1 nogil
+    cdef int _leave_release(self, uint32_t number) except -1 nogil
+    cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
+    cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil
+    cdef bint _is_stalled(self, uint32_t number, int64_t now_ns) noexcept nogil
+    cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil
+    cdef bint _is_claimed(self, uint32_t number) noexcept nogil
+    cdef void _enqueue_release(self, uint32_t number) noexcept nogil
+    cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil
+    cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil
+    cdef int64_t _refresh_due(self, uint32_t number, int64_t sent_ns) noexcept nogil
+    cdef int64_t random_below(self, int64_t bound) noexcept nogil

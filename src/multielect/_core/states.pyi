@@ -1,0 +1,4 @@
+from .slots import Slots
+
+class States:
+    slots: Slots

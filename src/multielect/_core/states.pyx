@@ -1,0 +1,239 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""The states of an election on this node, and who changes them.
+
+Rules of this file:
+    * One function writes each state, all through `_enter`, which knows the changes there
+      are; any other change raises. Nothing outside this file changes a state.
+    * A change of state raises the slot's serial, so that a reply to what was asked in an
+      older state is recognised as void by whoever sent it.
+    * The deadline is `sent_ns + ttl - margin`, `sent_ns` having been read before the bytes
+      of the request were written. A term whose deadline has passed is over, whatever is
+      still in flight: a later reply cannot bring it back.
+    * A term begins with the epoch stored first and the deadline after it, so that a
+      reader who sees the deadline sees its epoch.
+
+        from \\ to      waiting  asking  leading  releasing  abstaining  idle  gone
+        idle              x                                                     x
+        waiting           x        x                                     x      x
+        asking            x                 x         x                  x      x
+        leading           x                           x
+        releasing         x                                      x       x      x
+        abstaining        x                                              x      x
+
+    waiting     stands for election: until a timer, or in the queue of acquires
+    asking      an acquire is in flight
+    leading     holds the lease; a refresh may be queued or in flight
+    releasing   has given the term up; the release is queued or in flight
+    abstaining  has resigned and lets the others go first for one TTL
+    idle        not started, or stopped
+    gone        removed; its slot is freed once its events are taken
+"""
+
+from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES
+from .slots cimport NONE, load_i64, store_i64
+
+cdef enum:
+    PHASES = 10
+
+cdef uint8_t[7] ALLOWED
+ALLOWED[<int>IDLE] = 1 << WAITING | 1 << GONE
+ALLOWED[<int>WAITING] = 1 << WAITING | 1 << ASKING | 1 << IDLE | 1 << GONE
+ALLOWED[<int>ASKING] = 1 << WAITING | 1 << LEADING | 1 << RELEASING | 1 << IDLE | 1 << GONE
+ALLOWED[<int>LEADING] = 1 << WAITING | 1 << RELEASING
+ALLOWED[<int>RELEASING] = 1 << WAITING | 1 << ABSTAINING | 1 << IDLE | 1 << GONE
+ALLOWED[<int>ABSTAINING] = 1 << WAITING | 1 << IDLE | 1 << GONE
+ALLOWED[<int>GONE] = 0
+
+STATE_NAMES = ("idle", "waiting", "asking", "leading", "releasing", "abstaining", "gone")
+
+
+cdef class States:
+    """The elections of a node, each in one state."""
+
+    def __cinit__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns,
+                  uint32_t batch_keys, uint32_t max_leases, uint64_t seed):
+        self.slots = Slots(<uint32_t>seed)
+        self.schedule = Schedule(self.slots, now_ns)
+        self.events = Events(self.slots)
+        self.holders = Holders()
+        self.ttl_ns = ttl_ns
+        self.margin_ns = margin_ns
+        self.refresh_ns = ttl_ns // 3
+        # Enough to spread candidates apart, little beside a takeover.
+        self.jitter_ns = min(ttl_ns // 20, 10_000_000)
+        self.batch_keys = batch_keys
+        self.max_leases = max_leases
+        self.random_state = seed | 1
+
+    # ---- the only writers of a state
+
+    cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil:
+        cdef Slot *slot = self.slots.at(number)
+        if not ALLOWED[slot.state] & (1 << state):
+            # A fault of ours: the owner thread ends, and with it all that this node leads.
+            with gil:
+                raise AssertionError(
+                    f"an election cannot go from {STATE_NAMES[slot.state]} to {STATE_NAMES[state]}")
+        self.schedule.cancel_timer(number)
+        self.schedule.dequeue(number)
+        self.population[slot.state] -= 1
+        self.population[state] += 1
+        slot.state = state
+        slot.serial += 1
+        slot.woken = 0
+        slot.unwanted = 0
+        return 0
+
+    cdef int _become_candidate(self, uint32_t number) except -1 nogil:
+        self._enter(number, WAITING)
+        self.schedule.enqueue(ACQUIRES, number)
+        return 0
+
+    cdef int _become_waiting(self, uint32_t number, int64_t again_ns) except -1 nogil:
+        self._enter(number, WAITING)
+        # What another is to lead waits without a timer, until somebody looks.
+        if self.slots.at(number).standing == CAMPAIGNS:
+            self.schedule.set_timer(number, again_ns)
+        return 0
+
+    cdef int _become_asking(self, uint32_t number) except -1 nogil:
+        self._enter(number, ASKING)
+        self.slots.at(number).next_state = WAITING
+        return 0
+
+    cdef int _become_leader(self, uint32_t number, int64_t epoch, int64_t sent_ns,
+                            int64_t now_ns) except -1 nogil:
+        cdef Slot *slot = self.slots.at(number)
+        self._enter(number, LEADING)
+        self._see_holder(number, NONE)
+        self.events.elected(number, epoch, now_ns)
+        slot.drain_ns = 0
+        slot.drained = 0
+        self._refer(&slot.claimant, NONE)
+        store_i64(&slot.alive_ns, now_ns)
+        store_i64(&slot.epoch, epoch)
+        store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
+        self._set_lease_timer(number, self._refresh_due(number, sent_ns))
+        return 0
+
+    cdef int _become_releasing(self, uint32_t number, int64_t lease_end_ns,
+                               uint8_t next_state) except -1 nogil:
+        self._enter(number, RELEASING)
+        self.slots.at(number).next_state = next_state
+        self.schedule.set_timer(number, lease_end_ns)
+        self._enqueue_release(number)
+        return 0
+
+    cdef int _become_abstaining(self, uint32_t number, int64_t until_ns) except -1 nogil:
+        self._enter(number, ABSTAINING)
+        self.schedule.set_timer(number, until_ns)
+        return 0
+
+    cdef int _become_idle(self, uint32_t number) except -1 nogil:
+        return self._enter(number, IDLE)
+
+    cdef int _become_gone(self, uint32_t number) except -1 nogil:
+        self._enter(number, GONE)
+        self._see_holder(number, NONE)
+        self._refer(&self.slots.at(number).heir, NONE)
+        self._refer(&self.slots.at(number).claimant, NONE)
+        self.schedule.enqueue(REAPED, number)
+        return 0
+
+    # ---- common steps
+
+    cdef int _stand(self, uint32_t number) except -1 nogil:
+        """Stand for election again, if this node is to."""
+        if self.slots.at(number).standing == CAMPAIGNS:
+            return self._become_candidate(number)
+        return self._become_waiting(number, 0)
+
+    cdef int _leave_release(self, uint32_t number) except -1 nogil:
+        cdef Slot *slot = self.slots.at(number)
+        if slot.next_state == GONE:
+            return self._become_gone(number)
+        if slot.next_state == IDLE:
+            return self._become_idle(number)
+        if slot.next_state == WAITING:
+            return self._stand(number)
+        # Where the release was sent, its term's end is the last timer that was set.
+        return self._become_abstaining(number, slot.due_ns)
+
+    cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil:
+        """End the current term at `now_ns`, and go on as `reason` says."""
+        cdef Slot *slot = self.slots.at(number)
+        cdef int64_t deadline_ns = slot.deadline_ns
+        cdef int64_t ended_ns = now_ns if now_ns < deadline_ns else deadline_ns
+        store_i64(&slot.deadline_ns, 0)
+        self.events.demoted(number, slot.epoch, reason, ended_ns)
+        if reason == EXPIRED or reason == LOST:
+            # The lease may still stand in our name: then acquire takes it over.
+            return self._stand(number)
+        if reason == RESIGNED or reason == STALLED:
+            return self._become_releasing(number, now_ns + self.ttl_ns, ABSTAINING)
+        if reason == REBALANCED and slot.standing == CAMPAIGNS:
+            # It was assigned to this node again: acquire takes over what stands in its name.
+            return self._become_candidate(number)
+        if reason == REBALANCED or reason == DRAINED:
+            return self._become_releasing(number, deadline_ns + self.margin_ns, WAITING)
+        return self._become_releasing(number, deadline_ns + self.margin_ns,
+                                      GONE if reason == REMOVED else IDLE)
+
+    cdef bint _is_stalled(self, uint32_t number, int64_t now_ns) noexcept nogil:
+        cdef Slot *slot = self.slots.at(number)
+        return slot.max_stall_ns != 0 and now_ns - load_i64(&slot.alive_ns) >= slot.max_stall_ns
+
+    cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil:
+        # A refresh that the watchdog or a drain brings forward does no harm, and needs no timer
+        # more.
+        cdef Slot *slot = self.slots.at(number)
+        cdef int64_t stalled_ns
+        if slot.max_stall_ns != 0:
+            stalled_ns = load_i64(&slot.alive_ns) + slot.max_stall_ns
+            if stalled_ns < due_ns:
+                due_ns = stalled_ns
+        if slot.drain_ns != 0 and slot.drain_ns < due_ns:
+            due_ns = slot.drain_ns
+        self.schedule.set_timer(number, due_ns)
+
+    cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        return self._demote(number, EXPIRED, now_ns)
+
+    cdef void _enqueue_release(self, uint32_t number) noexcept nogil:
+        # Without a claim nobody may be there to take a grant; at a stop it is tried all the same,
+        # as all of its elections would else be contested by all nodes at once.
+        cdef Slot *slot = self.slots.at(number)
+        if self._is_claimed(number) or (slot.heir != NONE and slot.next_state == IDLE):
+            self.schedule.enqueue(GRANTS, number)
+        else:
+            self.schedule.enqueue(RELEASES, number)
+
+    cdef bint _is_claimed(self, uint32_t number) noexcept nogil:
+        cdef Slot *slot = self.slots.at(number)
+        return slot.heir != NONE and slot.claimant == slot.heir
+
+    cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil:
+        self._refer(&self.slots.at(number).holder, holder)
+
+    cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil:
+        if holder != NONE:
+            self.holders.keep(holder)
+        self.holders.drop(place[0])
+        place[0] = holder
+
+    cdef int64_t _refresh_due(self, uint32_t number, int64_t sent_ns) noexcept nogil:
+        # The times at which a lease is refreshed form a grid of one third of the TTL, the
+        # same grid for as many leases as fill a batch, and PHASES of them: batches are
+        # full, ticks are even, and a node wakes PHASES times in a third of the TTL.
+        cdef int64_t phase = number // self.batch_keys % PHASES * (self.refresh_ns // PHASES)
+        cdef int64_t latest = sent_ns + self.refresh_ns
+        return latest - (latest - phase) % self.refresh_ns
+
+    cdef int64_t random_below(self, int64_t bound) noexcept nogil:
+        # xorshift64* (Vigna, 2016), from the seed that the caller gave.
+        self.random_state ^= self.random_state >> 12
+        self.random_state ^= self.random_state << 25
+        self.random_state ^= self.random_state >> 27
+        if bound <= 0:
+            return 0
+        return <int64_t>((self.random_state * <uint64_t>0x2545F4914F6CDD1D >> 1) % <uint64_t>bound)

@@ -1,0 +1,144 @@
+"""The roll of a fleet: how a member describes itself, what the others say, and who counts.
+
+Rules of this file:
+    * Pure: words in, words out. Calling the roll is the core's work, acting on it the balancer's.
+    * Time is the server's, in milliseconds, so that all members come to the same answer.
+    * What another version of this library wrote is read as far as it is understood, and an entry
+      that makes no sense is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .balance import Member
+from .errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member's entry.
+
+    Attributes:
+        member: what it may be given.
+        since_ms: since when it is a member.
+        join_delay_ms: how long it waits before it is given anything.
+        remaining_ms: how long the entry still lasts.
+    """
+
+    member: Member
+    since_ms: int
+    join_delay_ms: int
+    remaining_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Roll:
+    """An answer to the roll.
+
+    Attributes:
+        server_ms: when it was given.
+        was_there: whether the caller's own entry was there already.
+        entries: all members, the caller included.
+    """
+
+    server_ms: int
+    was_there: bool
+    entries: tuple[Entry, ...]
+
+
+def describe(member: Member, join_delay_ms: int) -> bytes:
+    """Return how a member describes itself to the others."""
+    words: dict[str, object] = {"weight": member.weight}
+    if member.max_leases is not None:
+        words["max_leases"] = member.max_leases
+    if member.labels:
+        words["labels"] = sorted(member.labels)
+    if join_delay_ms:
+        words["join_delay_ms"] = join_delay_ms
+    return json.dumps(words, separators=(",", ":")).encode()
+
+
+def pack(*words: bytes) -> bytes:
+    """Return the words of a call, as they are sent."""
+    return b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def parse(answer: bytes) -> Roll:
+    """Read an answer of roll.lua.
+
+    Raises:
+        ValueError: for an answer that is none.
+    """
+    server, was_there, *rest = _netstrings(answer)
+    if len(rest) % 4:
+        raise ValueError("an entry of the roll is cut off")
+    found = []
+    for place in range(0, len(rest), 4):
+        entry = _entry(*rest[place : place + 4])
+        if entry is not None:
+            found.append(entry)
+    return Roll(int(server), was_there == b"1", tuple(found))
+
+
+def counted(entries: Iterable[Entry], server_ms: int) -> tuple[list[Member], int | None]:
+    """Return the members that are given elections now, and when there will be others.
+
+    A member that joins waits for its delay, so that many that come one by one are taken in
+    together. Not so at the beginning: who comes within the delay of the eldest counts at once, as
+    it would else lead everything for that time. So who counts once counts for as long as it stays,
+    whoever comes or goes.
+
+    Args:
+        entries: all members.
+        server_ms: the server's time.
+
+    Returns:
+        The members, and the server's time when the next one will count; None if all do.
+    """
+    listed = list(entries)
+    eldest_ms = min((entry.since_ms for entry in listed), default=0)
+    members, later = [], []
+    for entry in listed:
+        counts_ms = entry.since_ms + entry.join_delay_ms
+        if counts_ms <= server_ms or entry.since_ms < eldest_ms + entry.join_delay_ms:
+            members.append(entry.member)
+        else:
+            later.append(counts_ms)
+    return members, min(later, default=None)
+
+
+def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) -> Entry | None:
+    try:
+        words = json.loads(description)
+        labels = words.get("labels", [])
+        if not isinstance(labels, list):
+            return None
+        node_id, _, incarnation = holder.decode("utf-8", "surrogateescape").partition("/")
+        member = Member(
+            node_id,
+            incarnation,
+            weight=words["weight"],
+            max_leases=words.get("max_leases"),
+            labels=frozenset(labels),
+        )
+        delay_ms = int(words.get("join_delay_ms", 0))
+        return Entry(member, int(since), delay_ms, int(remaining))
+    except (ValueError, TypeError, KeyError, AttributeError, ConfigError):
+        return None
+
+
+def _netstrings(text: bytes) -> list[bytes]:
+    words = []
+    at = 0
+    while at < len(text):
+        colon = text.index(b":", at)
+        size = text[at:colon]
+        end = colon + 1 + int(size)
+        if not size.isdigit() or end > len(text):
+            raise ValueError("a netstring of the roll is cut off")
+        words.append(text[colon + 1 : end])
+        at = end
+    return words

@@ -1,0 +1,61 @@
+-- Ends every term of the batch that is still this holder's, each for the sake of its heir.
+--
+-- KEYS  leader key and epoch key of each election, in pairs
+-- ARGV  1: this holder   2: wake-up channel   3: how long a grant lasts, in ms
+--       4...: of each election: the epoch of the term, and the holder of its heir, or nothing
+-- reply {server time in ms, n...}: the positions of the terms that were ended
+--
+-- A grant is a lease in the heir's name, which nobody else can take. It makes no leader: the heir
+-- takes it over by an acquire, as any lease found to hold its own incarnation, and so under a new
+-- epoch and with a deadline of its own. An heir that is gone costs the election what the grant
+-- lasts. Without an heir the lease is deleted, as by release.lua, and the epoch is compared for the
+-- reason given there.
+-- One message tells each heir: netstrings (length ':' bytes), '/' and the heir, 'grant', and the
+-- leader keys. What is left without an heir is told to all, as by release.lua.
+
+local holder, channel, grant_ms = ARGV[1], ARGV[2], ARGV[3]
+local clock = redis.call('TIME')
+local reply = {clock[1] * 1000 + math.floor(clock[2] / 1000)}
+local messages, order = {}, {}
+
+local function netstring(text)
+  return #text .. ':' .. text
+end
+
+local function end_term(leader_key, heir)
+  if heir == '' then return redis.pcall('DEL', leader_key) == 1 end
+  local granted = redis.pcall('SET', leader_key, heir, 'PX', grant_ms)
+  -- A full server refuses SET: then the election is free for all.
+  if granted.err then return redis.pcall('DEL', leader_key) == 1, '' end
+  return true
+end
+
+local function tell(heir, leader_key)
+  local message = messages[heir]
+  if not message then
+    if heir == '' then
+      message = {netstring(holder)}
+    else
+      message = {netstring('/' .. heir), netstring('grant')}
+    end
+    messages[heir] = message
+    order[#order + 1] = heir
+  end
+  message[#message + 1] = netstring(leader_key)
+end
+
+for i = 1, #KEYS, 2 do
+  local epoch, heir = ARGV[i + 3], ARGV[i + 4]
+  if redis.pcall('GET', KEYS[i]) == holder and redis.pcall('GET', KEYS[i + 1]) == epoch then
+    local ended, instead = end_term(KEYS[i], heir)
+    if ended then
+      reply[#reply + 1] = (i + 1) / 2
+      tell(instead or heir, KEYS[i])
+    end
+  end
+end
+-- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.
+for _, heir in ipairs(order) do
+  redis.pcall('PUBLISH', channel, table.concat(messages[heir]))
+end
+return reply

@@ -1,0 +1,407 @@
+"""Elections that are assigned to nodes, claimed, drained and granted."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from multielect.election import DemotionReason
+
+from .rig import LAYOUT, MS, Node, Rig
+
+REBALANCED, DRAINED = DemotionReason.REBALANCED, DemotionReason.DRAINED
+
+
+def fleet(rig: Rig, *keys: str, drain_ms: int | None = None) -> tuple[Node, Node]:
+    """Two balanced nodes, the first of which leads everything."""
+    old = rig.node(*keys, balanced=True, drain_ms=drain_ms)
+    heir = rig.node(*keys, balanced=True, drain_ms=drain_ms)
+    old.assign(dict.fromkeys(keys, old))
+    heir.assign(dict.fromkeys(keys, old))
+    rig.settle()
+    assert all(old.leads(key) for key in keys)
+    return old, heir
+
+
+def assign_to(node: Node, *all_nodes: Node, keys: tuple[str, ...] = ("a",)) -> None:
+    for each in all_nodes:
+        each.assign(dict.fromkeys(keys, node))
+
+
+# ---- who stands for what
+
+
+def test_a_balanced_node_stands_for_nothing_until_it_is_told_to(rig: Rig) -> None:
+    node = rig.node("a", "b", balanced=True)
+    rig.run_ms(3000)
+    assert node.counted("checks") == 0
+    node.assign({"a": node, "b": None})
+    rig.settle()
+    assert node.leads("a")
+    assert not node.leads("b")
+
+
+def test_what_another_is_to_lead_is_not_asked_for(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    rig.run_ms(5000)
+    assert heir.counted("checks") == 0
+    assert old.told("a") == [None]
+
+
+def test_an_election_that_is_taken_from_a_candidate_is_asked_for_no_more(rig: Rig) -> None:
+    stranger = rig.leader("a")
+    node = rig.node("a", balanced=True)
+    node.assign({"a": node})
+    rig.settle()
+    assert node.counted("checks") == 1
+    node.assign({"a": stranger})
+    rig.run_ms(5000)
+    assert node.counted("checks") == 1
+
+
+def test_what_stays_free_is_found_by_whoever_watches(rig: Rig) -> None:
+    keys = tuple(f"k{number}" for number in range(64))
+    nodes = [rig.node(*keys, balanced=True) for _ in range(3)]
+    absent = rig.node(balanced=True, holder="absent/1")
+    for node in nodes:
+        node.assign(dict.fromkeys(keys, absent))
+    looked = 0
+    for turn in range(3):
+        for number, node in enumerate(nodes):
+            node.core.watch((turn + number) % 3, 3)
+        before = sum(node.counted("checks") for node in nodes)
+        rig.settle()
+        looked = sum(node.counted("checks") for node in nodes) - before
+        if turn == 0:
+            # Each is looked at by exactly one.
+            assert looked == len(keys)
+            assert all(sum(node.leads(key) for node in nodes) == 1 for key in keys)
+        else:
+            assert looked == 0 or all(not node.drains for node in nodes)
+
+
+def test_the_barred_do_not_watch_and_do_not_heed_a_release(rig: Rig) -> None:
+    leader = rig.leader("a")
+    barred = rig.node("a", balanced=True)
+    barred.assign({"a": None}, barred=["a"])
+    leader.remove("a")
+    barred.core.watch(0, 1)
+    rig.run_ms(3000)
+    assert barred.counted("checks") == 0
+
+
+# ---- a drain begins
+
+
+def test_an_assignment_without_a_claim_moves_nothing(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    old.assign({"a": heir})
+    rig.run_ms(5000)
+    assert old.told("a") == [None]
+    assert old.leads("a")
+
+
+def test_a_claim_against_the_assignment_moves_nothing(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    heir.assign({"a": heir})
+    rig.run_ms(5000)
+    assert heir.counted("checks") >= 5
+    assert old.told("a") == [None]
+    assert old.leads("a")
+
+
+@pytest.mark.parametrize("claim_first", [True, False])
+def test_both_together_hand_it_over_at_once(rig: Rig, claim_first: bool) -> None:
+    old, heir = fleet(rig, "a")
+    (first, second) = (heir, old) if claim_first else (old, heir)
+    first.assign({"a": heir})
+    rig.settle()
+    assert old.leads("a")
+    second.assign({"a": heir})
+    rig.settle()
+    assert old.told("a") == [None, REBALANCED]
+    assert heir.told("a") == [None]
+    assert heir.leads("a")
+    assert heir.happenings[-1].epoch > old.happenings[0].epoch
+    assert heir.happenings[-1].at_ns >= old.happenings[-1].at_ns
+
+
+def test_a_plain_node_heeds_no_claim(rig: Rig) -> None:
+    plain = rig.leader("a")
+    node = rig.node("a", balanced=True)
+    node.assign({"a": node})
+    rig.run_ms(3000)
+    assert plain.told("a") == [None]
+
+
+def test_a_third_who_claims_gets_nothing(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    third = rig.node("a", balanced=True)
+    old.assign({"a": heir})
+    third.assign({"a": third})
+    rig.run_ms(3000)
+    assert old.told("a") == [None]
+
+
+def test_only_so_many_moves_begin_in_a_second(rig: Rig) -> None:
+    keys = tuple(f"k{number}" for number in range(100))
+    old = rig.node(*keys, balanced=True, moves_per_second=20)
+    heir = rig.node(*keys, balanced=True)
+    assign_to(old, old, heir, keys=keys)
+    rig.settle()
+    assign_to(heir, old, heir, keys=keys)
+    rig.settle()
+    moved = [len(heir.happenings)]
+    for _ in range(6):
+        rig.run_ms(1000)
+        moved.append(len(heir.happenings))
+    steps = [after - before for before, after in pairwise(moved)]
+    assert moved[0] <= 21
+    assert all(step <= 21 for step in steps)
+    assert moved[-1] == 100
+
+
+# ---- while it drains
+
+
+def test_a_draining_term_goes_on_and_is_refreshed(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=10_000)
+    assign_to(heir, old, heir)
+    rig.settle()
+    (drain,) = old.drains
+    assert drain.until_ns == rig.clock.now_ns() + 10_000 * MS
+    assert drain.epoch == old.happenings[0].epoch
+    rig.run_ms(6000)
+    assert old.leads("a")
+    assert old.told("a") == [None]
+    assert old.drained("a")
+    rig.settle()
+    assert old.told("a") == [None, REBALANCED]
+    assert heir.leads("a")
+    assert not old.drained("a")
+
+
+def test_a_drain_ends_at_its_deadline(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=2500)
+    assign_to(heir, old, heir)
+    rig.settle()
+    until_ns = old.drains[0].until_ns
+    rig.run_ms(2400)
+    assert old.leads("a")
+    rig.run_ms(110)
+    assert old.told("a") == [None, REBALANCED]
+    assert until_ns <= old.happenings[-1].at_ns <= until_ns + 5 * MS
+    assert heir.leads("a")
+
+
+def test_what_is_not_draining_cannot_be_drained(rig: Rig) -> None:
+    old, _ = fleet(rig, "a", drain_ms=1000)
+    assert not old.drained("a")
+    assert old.leads("a")
+
+
+def test_the_word_of_an_older_term_drains_nothing(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=1000)
+    assign_to(heir, old, heir)
+    rig.settle()
+    epoch = old.happenings[0].epoch
+    assert not old.drained("a", epoch - 1)
+    assert old.leads("a")
+    assert old.drained("a", epoch)
+
+
+def test_assigned_back_meanwhile_it_ends_and_begins_anew_on_the_same_node(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=1000)
+    assign_to(heir, old, heir)
+    rig.settle()
+    assign_to(old, old, heir)
+    checks = heir.counted("checks")
+    assert old.drained("a")
+    rig.settle()
+    assert old.told("a") == [None, REBALANCED, None]
+    assert heir.counted("checks") == checks, "it was free for a moment"
+
+
+def test_a_drain_that_is_over_is_not_told(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=1000)
+    heir.assign({"a": heir})
+    rig.settle()
+    old.assign({"a": heir})
+    assert old.drained("a")
+    old.take()
+    assert old.drains == []
+    assert old.told("a") == [None, REBALANCED]
+
+
+def test_a_lease_that_is_lost_while_it_drains_is_lost(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=10_000)
+    assign_to(heir, old, heir)
+    rig.settle()
+    rig.server.put(rig.leader_key("a"), b"thief/1", 60_000)
+    rig.run_ms(1000)
+    assert old.told("a") == [None, DemotionReason.LOST]
+
+
+# ---- the grant
+
+
+def test_a_grant_is_for_its_heir_alone(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    plain = rig.node("a")
+    heir.assign({"a": heir})
+    rig.settle()
+    old.assign({"a": heir})
+    old.tick()
+    old.serve()
+    # Granted and not yet taken: whoever asks is told of the heir.
+    assert rig.holder_of("a") == heir.holder
+    plain.core.campaign(*plain.place("a"))
+    rig.settle()
+    assert not plain.leads("a")
+    assert heir.leads("a")
+
+
+def test_a_grant_to_an_heir_that_is_gone_runs_out(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    heir.assign({"a": heir})
+    rig.settle()
+    heir.lose()
+    rig.nodes.remove(heir)
+    old.assign({"a": heir})
+    rig.settle()
+    assert rig.holder_of("a") == heir.holder
+    assert 0 < rig.server.remaining_ms(rig.leader_key("a")) <= 1000
+    old.assign({"a": old})
+    rig.run_ms(1100)
+    assert old.leads("a")
+
+
+def test_a_grant_that_was_lost_on_its_way_is_sent_again(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    heir.assign({"a": heir})
+    rig.settle()
+    old.assign({"a": heir})
+    old.tick()
+    assert old.requests
+    old.lose()
+    assert rig.holder_of("a") == old.holder
+    old.connect()
+    rig.settle()
+    assert heir.leads("a")
+
+
+def test_a_late_grant_ends_no_newer_term(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    heir.assign({"a": heir})
+    rig.settle()
+    old.assign({"a": heir})
+    old.tick()
+    late = list(old.requests)
+    old.lose()
+    old.assign({"a": old})
+    old.connect()
+    rig.run_ms(1500)
+    assert old.leads("a")
+    epoch = rig.server.get(rig.epoch_key("a"))
+    for words in late:
+        rig.server.call(words)
+    assert rig.holder_of("a") == old.holder
+    assert rig.server.get(rig.epoch_key("a")) == epoch
+
+
+# ---- a whole node
+
+
+def test_a_node_that_retires_hands_all_over_and_stands_for_nothing(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", "b", drain_ms=5000)
+    old.retire(2000)
+    rig.settle()
+    assert {drain.key for drain in old.drains} == {"a", "b"}
+    assert old.drained("a")
+    rig.settle()
+    # Nobody is there yet to take it: it goes on being led.
+    assert old.leads("a")
+    assign_to(heir, old, heir, keys=("a", "b"))
+    rig.settle()
+    assert old.told("a") == [None, DRAINED]
+    assert heir.leads("a")
+    assert old.leads("b")
+    rig.run_ms(2005)
+    assert old.told("b") == [None, DRAINED]
+    assert heir.leads("b")
+    assert not old.is_refused()
+    checks = old.counted("checks")
+    rig.run_ms(5000)
+    assert old.counted("checks") == checks
+
+
+def test_a_node_that_retires_alone_waits_for_nobody(rig: Rig) -> None:
+    node = rig.node("a", balanced=True)
+    node.assign({"a": node})
+    rig.settle()
+    node.retire(5000, alone=True)
+    rig.settle()
+    assert node.told("a") == [None, DRAINED]
+    assert rig.holder_of("a") is None
+
+
+def test_a_plain_node_that_retires_releases(rig: Rig) -> None:
+    leader = rig.leader("a")
+    waiting = rig.node("a")
+    rig.settle()
+    leader.retire(5000)
+    rig.settle()
+    assert leader.told("a") == [None, DRAINED]
+    assert waiting.leads("a")
+
+
+def test_at_a_stop_the_heirs_are_granted_what_was_led(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    third = rig.node("a", balanced=True)
+    third.assign({"a": heir})
+    old.assign({"a": heir})
+    old.core.stop(rig.clock.now_ns())
+    rig.settle()
+    # It was told before it knew of its assignment, and nobody else was.
+    assert heir.leads("a")
+    assert third.counted("checks") == 0
+
+
+# ---- announcements that are none
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"1:",
+        b"2:/x",
+        b"9999999:/",
+        b"17:/node-0/incarnation",
+        b"19:/node-0/incarnation5:claim",
+        b"19:/node-0/incarnation5:claim3:x/y",
+        b"19:/node-0/incarnation5:claim3:x/y5:wrong",
+        b"19:/node-0/incarnation5:claim3:x/y16:rig:{}:a:leaderx",
+        b"19:/node-0/incarnation5:grant7::leader",
+        b"19:/node-0/incarnation5:steal3:x/y",
+    ],
+)
+def test_a_message_that_makes_no_sense_does_nothing(rig: Rig, message: bytes) -> None:
+    old, _ = fleet(rig, "a")
+    assert old.holder == b"node-0/incarnation"
+    rig.server.publish(LAYOUT.channel, message)
+    rig.run_ms(2000)
+    assert old.told("a") == [None]
+    assert old.leads("a")
+
+
+def test_a_forged_grant_makes_no_leader(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    name = b"/" + heir.holder
+    key = rig.leader_key("a")
+    rig.server.publish(LAYOUT.channel, b"%d:%s5:grant%d:%s" % (len(name), name, len(key), key))
+    rig.settle()
+    assert heir.counted("checks") == 1
+    assert not heir.leads("a")
+    assert old.leads("a")
