@@ -220,7 +220,8 @@ def test_a_batch_that_fails_is_tried_again_entry_by_entry() -> None:
 def test_an_entry_that_fails_for_good_is_set_aside_and_the_next_goes_on() -> None:
     shell = Shell("p", lengths=2, batch=1, attempts=3)
     shell.lead("p")
-    pauses = []
+    pauses: list[float] = []
+    outcome = "none yet"
     for attempt in (1, 2, 3):
         shell.fetch()
         work = shell.work()
