@@ -205,7 +205,7 @@ def test_a_stream_that_is_caught_up_is_waited_for_or_asked_now_and_then() -> Non
 
 
 def test_a_batch_that_fails_is_tried_again_entry_by_entry() -> None:
-    shell = Shell("p", lengths=4, batch=10, attempts=3)
+    shell = Shell("p", lengths=6, batch=4, attempts=3)
     shell.lead("p")
     shell.fetch()
     assert shell.flow.failed(shell.work(), ValueError("one of them"), shell.now_s) == "retry"
@@ -213,8 +213,8 @@ def test_a_batch_that_fails_is_tried_again_entry_by_entry() -> None:
     shell.fetch()
     assert shell.flow.take_work() is None, "not before the pause is over"
     shell.pass_time()
-    assert handle_all(shell) == [1, 2, 3, 4]
-    assert shell.flow.tally.batches == 4
+    assert handle_all(shell) == [1, 2, 3, 4, 5, 6]
+    assert shell.flow.tally.batches == 5, "what follows is handled together again"
 
 
 def test_an_entry_that_fails_for_good_is_set_aside_and_the_next_goes_on() -> None:
