@@ -56,6 +56,7 @@ LEVELS: dict[str, int] = {
     # What people and programs touch.
     "cli": 4,
     "fencing": 4,
+    "streams": 4,
 }
 
 BESIDE: dict[str, int] = {

@@ -3,7 +3,7 @@
 `ElectionGroup` holds many elections, `Elector` one. The layers, each of which imports only
 what stands below it::
 
-    cli, fencing                              what people and programs touch
+    cli, fencing, streams                     what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes                  one node, put together; what it writes
     _balancer, _roll                          who is in the fleet, and what follows from it
@@ -26,6 +26,7 @@ from .errors import (
     ClosedError,
     ConfigError,
     ConnectionLostError,
+    HandlerError,
     MultielectError,
     NotLeaderError,
     ProtocolError,
@@ -46,6 +47,7 @@ __all__ = [
     "Election",
     "ElectionGroup",
     "Elector",
+    "HandlerError",
     "MultielectError",
     "NotLeaderError",
     "ProtocolError",

@@ -75,6 +75,30 @@ class Connection:
             relay.abandon()
 
 
+def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """Return what kind of connection leads to a server, and its settings.
+
+    Raises:
+        ConfigError: for a URL that cannot be understood, or another kind of object.
+    """
+    if isinstance(source, str):
+        try:
+            pool = ConnectionPool.from_url(source)
+        except ValueError as error:
+            raise ConfigError(f"not a Redis URL: {error}") from error
+    elif isinstance(source, redis.Redis):
+        pool = source.connection_pool
+    else:
+        raise ConfigError(
+            f"redis must be a URL or a redis.Redis, not {type(source).__module__}."
+            f"{type(source).__qualname__}"
+        )
+    settings = pool.connection_kwargs
+    return pool.connection_class, {
+        name: value for name, value in settings.items() if name not in _NOT_FOR_US
+    }
+
+
 class Server:
     """Where the elections are, and how to reach it."""
 
@@ -84,22 +108,7 @@ class Server:
         Raises:
             ConfigError: for a URL that cannot be understood, or another kind of object.
         """
-        if isinstance(source, str):
-            try:
-                pool = ConnectionPool.from_url(source)
-            except ValueError as error:
-                raise ConfigError(f"not a Redis URL: {error}") from error
-        elif isinstance(source, redis.Redis):
-            pool = source.connection_pool
-        else:
-            raise ConfigError(
-                f"redis must be a URL or a redis.Redis, not {type(source).__module__}."
-                f"{type(source).__qualname__}"
-            )
-        self._class: type[AbstractConnection] = pool.connection_class
-        self._settings: dict[str, Any] = {
-            name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_FOR_US
-        }
+        self._class, self._settings = address_of(source)
         self._settings |= {
             "decode_responses": False,
             "health_check_interval": 0,

@@ -32,7 +32,7 @@ from ._keys import KeyLayout, decode_key, encode_key
 from ._settings import Settings, checked_stall_ns, checked_timeout
 from .balance import Member
 from .election import DemotionReason, Standing, Term
-from .errors import ClosedError, ProtocolError
+from .errors import ClosedError, MultielectError, ProtocolError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _LEAST_CONNECT_TIMEOUT_S = 0.5
@@ -199,6 +199,10 @@ class Node:
         self.check_process()
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
+
+    def report(self, error: MultielectError) -> None:
+        """Log an error and have it told through `on_error`. Any thread."""
+        self._dispatcher.put_error(error)
 
     @property
     def is_running(self) -> bool:

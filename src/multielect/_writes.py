@@ -86,8 +86,9 @@ class FencedScript:
         ConfigError: for a body that is no text, empty, or names flags of its own.
     """
 
-    __slots__ = ("with_flags", "without_flags")
+    __slots__ = ("body", "with_flags", "without_flags")
 
+    body: str
     with_flags: Script
     without_flags: Script
 
@@ -98,6 +99,7 @@ class FencedScript:
             raise ConfigError("a body must not be empty")
         if body.lstrip().startswith("#!"):
             raise ConfigError("a body must have no '#!' line: the fence writes the first line")
+        self.body = body
         self.with_flags = fenced(body, flags=True)
         self.without_flags = fenced(body, flags=False)
 

@@ -83,3 +83,31 @@ class CallbackError(MultielectError):
 
     Nothing else suffers: other callbacks run, and leases are refreshed as before.
     """
+
+
+class HandlerError(CallbackError):
+    """The handler of a stream consumer failed on a batch; the cause is in ``__cause__``.
+
+    Attributes:
+        key: the partition's key.
+        ids: the ids of the batch's first and last entry.
+        attempt: which attempt at its first entry it was.
+        outcome: what becomes of the batch: ``"retry"``; ``"dead-letter"``: its one entry is set
+            aside; ``"halt"``: the partition goes no further; ``"dropped"``: the term has ended,
+            and the next leader will handle it.
+    """
+
+    def __init__(self, key: str, ids: tuple[str, str], attempt: int, outcome: str) -> None:
+        """Keep which batch it was, and what becomes of it."""
+        super().__init__(key, ids, attempt, outcome)
+        self.key = key
+        self.ids = ids
+        self.attempt = attempt
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        what = self.ids[0] if self.ids[0] == self.ids[1] else f"{self.ids[0]} to {self.ids[1]}"
+        return (
+            f"the handler failed on {what} of {self.key!r} at attempt {self.attempt}"
+            f" ({self.outcome}): {self.__cause__!r}"
+        )

@@ -1,0 +1,381 @@
+"""Are streams consumed once and in order, while nodes join, leave and are killed?
+
+The events become Redis Streams, one a partition, filled over a while. A balanced fleet of
+processes consumes them; handlers stage one entry in an output stream for each they handle. Nodes
+come and go all the while. In a first run they only join and leave cleanly; in a second they are
+killed as well. At the end the output streams are held against what was put in.
+
+Rules of this file:
+    * A node is a process of its own. SIGTERM makes it drain, SIGKILL ends it wherever it is.
+    * What a handler was given it writes to a file at once, before it returns: that is what was
+      processed. What is in the output streams is what was committed, and by which epoch.
+    * The check knows nothing of consumers, checkpoints or elections.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import click
+import redis
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from multielect.cli.demo.events import read_events
+from multielect.cli.demo.stream import EventStream
+from multielect.embedded import EmbeddedServer
+from multielect.fencing import Fence
+from multielect.streams import Batch, StreamConsumer
+
+PREFIX = "benchmark-streams"
+SPAWN = multiprocessing.get_context("spawn")
+LEAST_NODES, MOST_NODES = 3, 5
+FEED_AT_ONCE = 1_000
+LONGEST_AFTER_S = 60.0
+STOP_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a node is told when it is started."""
+
+    url: str
+    keys: list[str]
+    node: str
+    ttl: float
+    processed: str
+
+
+@dataclass
+class Verdict:
+    """What became of the events of one run."""
+
+    name: str
+    events: int = 0
+    partitions: int = 0
+    joins: int = 0
+    leaves: int = 0
+    kills: int = 0
+    lost: int = 0
+    committed_twice: int = 0
+    out_of_order: int = 0
+    older_epoch: int = 0
+    processed_twice: int = 0
+    unclean_stops: int = 0
+    seconds: float = 0.0
+    nodes_that_committed: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing happened that must not."""
+        wrong = self.lost + self.committed_twice + self.out_of_order + self.older_epoch
+        if not self.kills:
+            wrong += self.processed_twice + self.unclean_stops
+        return wrong == 0
+
+
+def source(key: str) -> str:
+    """Return the stream that a partition's events are put into."""
+    return f"in:{key}"
+
+
+def output(key: str) -> str:
+    """Return the stream that what was handled is committed to."""
+    return f"out:{key}"
+
+
+def run_node(plan: Plan, ready: Event) -> None:
+    """Consume until SIGTERM."""
+    # All threads inherit it: the signal waits until it is waited for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    with open(plan.processed, "ab", buffering=0) as processed:  # noqa: PTH123  # unbuffered
+        numbers = {key: number for number, key in enumerate(plan.keys)}
+
+        def handle(batch: Batch[Fence]) -> None:
+            lines = []
+            for entry in batch.entries:
+                number = entry.fields[b"n"]
+                lines.append(b"%d %s\n" % (numbers[batch.key], number))
+                fields: dict[str | bytes, Any] = {"n": number, "epoch": batch.epoch}
+                batch.xadd(output(batch.key), fields | {"node": plan.node})
+            processed.write(b"".join(lines))
+
+        consumer = StreamConsumer(
+            plan.url,
+            prefix=PREFIX,
+            partitions={key: source(key) for key in plan.keys},
+            handler=handle,
+            node_id=plan.node,
+            ttl=plan.ttl,
+            balance=True,
+        )
+        with consumer:
+            ready.set()
+            signal.sigwait({signal.SIGTERM})
+
+
+def feed(url: str, stream: EventStream, seconds: float, ending: threading.Event) -> None:
+    """Put all events into their streams, evenly over a while."""
+    began = time.monotonic()
+    given = [0] * len(stream.keys)
+    total = len(stream)
+    with redis.Redis.from_url(url) as client:
+        for first in range(0, total, FEED_AT_ONCE):
+            pipeline = client.pipeline(transaction=False)
+            for position in range(first, min(first + FEED_AT_ONCE, total)):
+                partition = stream.partition_of[position]
+                number = given[partition]
+                given[partition] += 1
+                event = stream.event(stream.starts[partition] + number)
+                pipeline.xadd(source(stream.keys[partition]), {"n": number, "event": event})
+            pipeline.execute()
+            due_s = seconds * (first + FEED_AT_ONCE) / total
+            if ending.wait(max(0.0, due_s - (time.monotonic() - began))):
+                return
+
+
+class Fleet:
+    """The nodes of one run, and what is done to them."""
+
+    def __init__(
+        self, url: str, keys: list[str], ttl: float, folder: Path, verdict: Verdict
+    ) -> None:
+        self._url, self._keys, self._ttl, self._folder = url, keys, ttl, folder
+        self._verdict = verdict
+        self._numbers = itertools.count(1)
+        self._ready: dict[str, Event] = {}
+        self.nodes: dict[str, BaseProcess] = {}
+
+    def join(self) -> str:
+        """Start one node more."""
+        name = f"node-{next(self._numbers)}"
+        plan = Plan(self._url, self._keys, name, self._ttl, str(self._folder / name))
+        ready = SPAWN.Event()
+        process: BaseProcess = SPAWN.Process(target=run_node, args=(plan, ready), daemon=True)
+        process.start()
+        self._ready[name] = ready
+        self.nodes[name] = process
+        return f"{name} joins"
+
+    def leave(self, name: str) -> str:
+        """Have a node drain and end."""
+        process = self.nodes.pop(name)
+        assert process.pid is not None
+        self._ready[name].wait(STOP_WITHIN_S)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(STOP_WITHIN_S)
+        if process.exitcode != 0:
+            self._verdict.errors.append(f"{name} ended with {process.exitcode}")
+            self._verdict.unclean_stops += 1
+            process.kill()
+            process.join()
+        return f"{name} leaves"
+
+    def kill(self, name: str) -> str:
+        """End a node by SIGKILL."""
+        process = self.nodes.pop(name)
+        process.kill()
+        process.join()
+        return f"{name} is killed"
+
+    def change(self, number: int, rng: random.Random, *, kills: bool) -> str:
+        """Do the next thing to it."""
+        if len(self.nodes) <= LEAST_NODES or (number % 2 and len(self.nodes) < MOST_NODES):
+            self._verdict.joins += 1
+            return self.join()
+        name = rng.choice(sorted(self.nodes))
+        if kills and (self._verdict.kills <= self._verdict.leaves):
+            self._verdict.kills += 1
+            return self.kill(name)
+        self._verdict.leaves += 1
+        return self.leave(name)
+
+    def close(self) -> None:
+        """End all that is left, cleanly, together."""
+        for name, process in self.nodes.items():
+            assert process.pid is not None
+            self._ready[name].wait(STOP_WITHIN_S)
+            os.kill(process.pid, signal.SIGTERM)
+        for name in list(self.nodes):
+            self.leave(name)
+
+
+def committed(client: redis.Redis, keys: list[str]) -> int:
+    """Return how many entries are in the output streams."""
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.xlen(output(key))
+    return sum(pipeline.execute())
+
+
+def check(client: redis.Redis, stream: EventStream, folder: Path, verdict: Verdict) -> None:
+    """Hold what was committed and processed against what was put in."""
+    nodes = set()
+    for partition, key in enumerate(stream.keys):
+        found: Any = client.xrange(output(key))
+        numbers = [int(fields[b"n"]) for _, fields in found]
+        epochs = [int(fields[b"epoch"]) for _, fields in found]
+        nodes |= {fields[b"node"] for _, fields in found}
+        verdict.lost += stream.count(partition) - len(set(numbers))
+        verdict.committed_twice += len(numbers) - len(set(numbers))
+        verdict.out_of_order += sum(a > b for a, b in itertools.pairwise(numbers))
+        verdict.older_epoch += sum(a > b for a, b in itertools.pairwise(epochs))
+    processed = Counter(
+        line for file in folder.iterdir() for line in file.read_bytes().splitlines()
+    )
+    verdict.processed_twice = sum(count - 1 for count in processed.values())
+    verdict.nodes_that_committed = len(nodes)
+
+
+def consume(
+    url: str, stream: EventStream, options: dict[str, Any], console: Console, *, kills: bool
+) -> Verdict:
+    """Do one run and judge it."""
+    verdict = Verdict("with kills" if kills else "without a kill", len(stream), len(stream.keys))
+    rng = random.Random(options["seed"])
+    ending = threading.Event()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as made, redis.Redis.from_url(url) as client:
+        client.flushall()
+        folder = Path(made)
+        fleet = Fleet(url, stream.keys, options["ttl"], folder, verdict)
+        feeder = threading.Thread(
+            target=feed, args=(url, stream, options["seconds"], ending), daemon=True
+        )
+        changer = threading.Thread(
+            target=_change,
+            args=(fleet, rng, options, console, ending),
+            kwargs={"kills": kills},
+            daemon=True,
+        )
+        try:
+            for _ in range(options["nodes"]):
+                fleet.join()
+            feeder.start()
+            changer.start()
+            _watch(client, stream, options["seconds"], changer, console, verdict=verdict)
+        finally:
+            ending.set()
+            feeder.join()
+            changer.join()
+            fleet.close()
+        verdict.seconds = time.monotonic() - began
+        check(client, stream, folder, verdict)
+    return verdict
+
+
+def _change(
+    fleet: Fleet,
+    rng: random.Random,
+    options: dict[str, Any],
+    console: Console,
+    ending: threading.Event,
+    *,
+    kills: bool,
+) -> None:
+    every_s = options["seconds"] / (options["changes"] + 1)
+    began = time.monotonic()
+    for number in range(options["changes"]):
+        due_s = began + (number + 1) * every_s - time.monotonic()
+        if ending.wait(max(0.0, due_s)):
+            return
+        said = fleet.change(number, rng, kills=kills)
+        console.print(f"{time.monotonic() - began:6.1f} s  {said}")
+
+
+def _watch(
+    client: redis.Redis,
+    stream: EventStream,
+    seconds: float,
+    changer: threading.Thread,
+    console: Console,
+    *,
+    verdict: Verdict,
+) -> None:
+    until = time.monotonic() + seconds + LONGEST_AFTER_S
+    with Progress(
+        TextColumn(f"{verdict.name}: {{task.completed:,.0f}} of {{task.total:,.0f}} events"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=len(stream))
+        while time.monotonic() < until:
+            done = committed(client, stream.keys)
+            progress.update(task, completed=done)
+            if done >= len(stream) and not changer.is_alive():
+                return
+            time.sleep(0.5)
+    verdict.errors.append("not all was consumed in time")
+
+
+def _tell(verdicts: list[Verdict], console: Console) -> None:
+    first = verdicts[0]
+    table = Table(title=f"{first.events:,} events in {first.partitions:,} streams")
+    table.add_column("what")
+    for verdict in verdicts:
+        table.add_column(verdict.name, justify="right")
+    for name in (
+        "joins", "leaves", "kills", "nodes_that_committed", "lost", "committed_twice",
+        "out_of_order", "older_epoch", "processed_twice", "unclean_stops",
+    ):  # fmt: skip
+        values = (f"{getattr(verdict, name):,}" for verdict in verdicts)
+        table.add_row(name.replace("_", " "), *values)
+    table.add_row("seconds", *(f"{verdict.seconds:.0f}" for verdict in verdicts))
+    table.add_row("verdict", *("good" if verdict.is_good else "BAD" for verdict in verdicts))
+    console.print(table)
+    for verdict in verdicts:
+        for error in verdict.errors:
+            console.print(f"{verdict.name}: {error}")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--events", type=click.Path(exists=True, path_type=Path), help="A CSV, or zip of it.")
+@click.option("--nodes", default=4, show_default=True, type=click.IntRange(LEAST_NODES))
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1))
+@click.option("--changes", default=12, show_default=True, help="Joins, leaves and kills in a run.")
+@click.option("--ttl", default=3.0, show_default=True, type=click.FloatRange(0.1))
+@click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
+)
+def main(events: Path | None, json_file: Path | None, **options: Any) -> None:  # noqa: ANN401
+    """Consume flights as streams, first without a kill and then with some.
+
+    Exits with 0 only if nothing was lost, committed twice, out of order or by an older epoch, and
+    nothing was processed twice in the run without a kill.
+    """
+    console = Console()
+    console.print("reading the events")
+    stream = read_events(events)
+    verdicts = []
+    for kills in (False, True):
+        with EmbeddedServer() as server:
+            console.print("with kills" if kills else "without a kill")
+            verdicts.append(consume(server.url, stream, options, console, kills=kills))
+    _tell(verdicts, console)
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(verdict) for verdict in verdicts], indent=2) + "\n")
+    sys.exit(0 if all(verdict.is_good for verdict in verdicts) else 1)
+
+
+if __name__ == "__main__":
+    main()

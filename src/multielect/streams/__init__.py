@@ -1,0 +1,22 @@
+"""A consumer of partitioned Redis Streams: each is read by the leader of its partition only.
+
+`StreamConsumer` is for programs of threads, `AsyncStreamConsumer` for asyncio. docs/streams.md
+says what they promise and what not. Inside, each file imports only those below it::
+
+    _threads, _loop              two shells, which wait for Redis and for handlers
+    _front                       what they share but for waiting
+    _flow                        what to read, hand out and commit next: pure
+    _batch, _commits, _lag       what handlers are given, what is written and asked
+    _reading                     a partition under one term
+    _entries, _settings,         replies, input, connecting
+    _clients
+"""
+
+from ._batch import Batch
+from ._entries import Entry
+from ._flow import Tally
+from ._lag import Lag
+from ._loop import AsyncStreamConsumer
+from ._threads import StreamConsumer
+
+__all__ = ["AsyncStreamConsumer", "Batch", "Entry", "Lag", "StreamConsumer", "Tally"]

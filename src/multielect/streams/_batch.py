@@ -1,0 +1,134 @@
+"""What a handler is given.
+
+Rules of this file:
+    * What a handler stages is only kept here; it is made with the checkpoint, when the handler
+      has returned, or not at all.
+    * Bad input is refused where it is staged, in the handler that gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from .._writes import FencedScript, Value, Write, Writer
+from ..errors import ClosedError
+from ._commits import Step
+from ._entries import Entry
+from ._reading import Leadership, Work
+
+if TYPE_CHECKING:
+    from ..fencing import AsyncFence, Fence
+
+F = TypeVar("F", bound="Fence | AsyncFence")
+
+
+class Batch(Generic[F]):
+    """Entries of one partition, in order, to be handled by the leader of the partition.
+
+    When the handler returns, the checkpoint moves past them, in one fenced script with all
+    that was staged by `xadd`, `set`, `hset` and `run`. So those happen once for each entry,
+    whatever fails: if another leader was elected meanwhile, neither they nor the checkpoint
+    are written.
+
+    It may be used by any thread, or task, while its handler runs.
+
+    Attributes:
+        key: the partition's key.
+        stream: the stream's key.
+        epoch: the epoch under which the entries were read.
+        entries: what there is to handle, at least one entry.
+        attempt: 1, or more for an entry that has failed on its own before.
+        fence: for writes of your own at once, as by ``batch.fence.set(batch.writer, ...)``.
+            They may be made twice, as the batch may be handled twice.
+        writer: this term, as a fence wants it.
+    """
+
+    def __init__(self, work: Work, fence: F) -> None:
+        """Only a consumer makes batches."""
+        self._term: Leadership = work.reading.term
+        self.key: str = work.reading.partition.key
+        self.stream: bytes = work.reading.partition.stream
+        self.epoch: int = work.reading.term.epoch
+        self.entries: Sequence[Entry] = tuple(work.entries)
+        self.attempt: int = work.attempt
+        self.fence: F = fence
+        self.writer = Writer(key=self.key, epoch=self.epoch)
+        self._steps: list[Step] | None = []
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether the term under which this was read goes on: a compare, no I/O.
+
+        If not, what the handler does is dropped, unless nobody else is elected by then.
+        """
+        return self._term.is_leader
+
+    def alive(self) -> None:
+        """Tell the watchdog (`max_stall`) that the handler goes on."""
+        self._term.alive()
+
+    def xadd(
+        self, name: str | bytes, fields: Mapping[str | bytes, Value], *, maxlen: int | None = None
+    ) -> None:
+        """Stage an entry for the stream `name`, and trimming that to about `maxlen`.
+
+        Raises:
+            ConfigError: for an argument that is not allowed.
+            ClosedError: if the handler has returned.
+        """
+        self._stage(Write.xadd(self.writer, name, fields, maxlen=maxlen))
+
+    def set(self, name: str | bytes, value: Value, *, ttl: float | None = None) -> None:
+        """Stage that the string `name` becomes `value`, for `ttl` seconds if given.
+
+        Raises:
+            ConfigError: for an argument that is not allowed.
+            ClosedError: if the handler has returned.
+        """
+        self._stage(Write.set(self.writer, name, value, ttl=ttl))
+
+    def hset(self, name: str | bytes, mapping: Mapping[str | bytes, Value]) -> None:
+        """Stage that fields of the hash `name` become those of `mapping`.
+
+        Raises:
+            ConfigError: for an argument that is not allowed.
+            ClosedError: if the handler has returned.
+        """
+        self._stage(Write.hset(self.writer, name, mapping))
+
+    def run(
+        self,
+        script: FencedScript,
+        keys: Iterable[str | bytes] = (),
+        arguments: Iterable[Value] = (),
+    ) -> None:
+        """Stage the body of `script`, with KEYS and ARGV of its own. What it returns is lost.
+
+        A body that fails half way keeps its first half, and is run again with the batch: let it
+        look for all that can fail before it writes anything.
+
+        Raises:
+            ConfigError: for an argument that is not allowed.
+            ClosedError: if the handler has returned.
+        """
+        self._stage(Write.run(self.writer, script, keys, arguments))
+
+    def _stage(self, write: Write) -> None:
+        if self._steps is None:
+            raise ClosedError(
+                f"the handler of this batch of {self.key!r} has returned: nothing can be staged"
+            )
+        self._steps.append(Step.of(write))
+
+    def _close(self) -> list[Step]:
+        """Take what was staged; from now on nothing more can be."""
+        steps, self._steps = self._steps or [], None
+        return steps
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        ids = f"{self.entries[0].id} to {self.entries[-1].id}"
+        return f"<Batch of {len(self)} of {self.key!r}, {ids}, epoch {self.epoch}>"

@@ -1,0 +1,184 @@
+"""The writes of a consumer: claims of checkpoints, and commits with all that goes with them.
+
+Rules of this file:
+    * Each is one fenced script. A checkpoint moves together with what was staged for the same
+      step, or neither does.
+    * A commit names the checkpoint that it expects and the one it makes, so that one which is
+      sent twice is made once.
+    * No I/O: these make writes for a fence, and read what it answered.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import redis
+
+from .._scripts import Script
+from .._writes import FencedScript, Outcome, Value, Write, Writer
+from ..errors import ConfigError
+from ._reading import Reading, Work
+
+MOST_STAGED = 3_000
+"""What one batch may stage."""
+
+MOST_STAGED_KEYS = 200
+
+MOST_FIELDS_SET_ASIDE = 3_000
+"""Lua passes on some 8,000 arguments at once, and a field takes two."""
+
+MOST_MESSAGE = 4_096
+
+_LUA = resources.files("multielect").joinpath("lua")
+_COMMIT = _LUA.joinpath("stream_commit.lua").read_text("utf-8")
+
+CLAIM = FencedScript(_LUA.joinpath("stream_claim.lua").read_text("utf-8"))
+LAG = Script.of(_LUA.joinpath("stream_lag.lua").read_text("utf-8"))
+
+# What says something of the server, and nothing of the batch.
+_OF_THE_SERVER = (
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOPERM", "NOREPLICAS", "OOM",
+    "READONLY", "UNKILLABLE",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is done together with a commit.
+
+    Attributes:
+        name: ``XADD``, ``HSET`` or ``SET``; or a script of the user's.
+        keys: its keys.
+        arguments: what follows the key in the command, or the script's ARGV.
+    """
+
+    name: bytes | FencedScript
+    keys: tuple[bytes, ...]
+    arguments: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, write: Write) -> Step:
+        """Return what a write does, whoever makes it."""
+        if write.is_command:
+            return cls(write.arguments[0], write.keys, write.arguments[1:])
+        return cls(write.script, write.keys, write.arguments)
+
+
+class Answer(enum.Enum):
+    """What became of a claim or a commit."""
+
+    DONE = enum.auto()
+    STALE = enum.auto()
+    """Another was elected; nothing was done."""
+    MOVED = enum.auto()
+    """Somebody else set the checkpoint; nothing was done."""
+    BLAMED = enum.auto()
+    """What was staged could not be done."""
+    UNKNOWN = enum.auto()
+    """Nobody can tell, or the server takes no writes now."""
+
+
+@lru_cache(maxsize=256)
+def _commit_script(bodies: tuple[FencedScript, ...]) -> FencedScript:
+    functions = ",\n".join(f"function(KEYS, ARGV) {body.body}\nend" for body in bodies)
+    return FencedScript(f"local bodies = {{{functions}}}\n{_COMMIT}")
+
+
+def claim(reading: Reading, checkpoint_key: bytes, start: str) -> Write:
+    """Return the write that asks for a reading's checkpoint, or makes it."""
+    return Write.run(_writer(reading), CLAIM, [checkpoint_key, reading.partition.stream], [start])
+
+
+def commit(work: Work, checkpoint_key: bytes, steps: Sequence[Step]) -> Write:
+    """Return the write that moves a checkpoint on past a batch.
+
+    Raises:
+        ConfigError: for more steps or keys than one script may have.
+    """
+    if len(steps) > MOST_STAGED:
+        raise ConfigError(f"a batch may stage at most {MOST_STAGED} writes, not {len(steps)}")
+    places = {key: place for place, key in enumerate(dict.fromkeys(_keys_of(steps)), start=2)}
+    if len(places) > MOST_STAGED_KEYS:
+        raise ConfigError(f"a batch may write to {MOST_STAGED_KEYS} keys, not {len(places)}")
+    own = dict.fromkeys(step.name for step in steps if isinstance(step.name, FencedScript))
+    numbers = {script: number for number, script in enumerate(own, start=1)}
+    arguments: list[Value] = [
+        work.expected,
+        work.through,
+        len(work.entries),
+        work.reading.term.epoch,
+    ]
+    for step in steps:
+        name = step.name if isinstance(step.name, bytes) else numbers[step.name]
+        arguments += [name, len(step.keys), *(places[key] for key in step.keys)]
+        arguments += [len(step.arguments), *step.arguments]
+    return Write.run(
+        _writer(work.reading), _commit_script(tuple(numbers)), [checkpoint_key, *places], arguments
+    )
+
+
+def dead_letter(work: Work, into: bytes) -> Step:
+    """Return the step that sets the one entry of a batch aside, with what it failed of."""
+    (entry,) = work.entries
+    cause = work.cause
+    assert cause is not None
+    about: dict[str, str | bytes] = {
+        "partition": work.reading.partition.key,
+        "stream": work.reading.partition.stream,
+        "id": entry.id,
+        "epoch": str(work.reading.term.epoch),
+        "attempts": str(work.attempt),
+        "error": f"{type(cause).__module__}.{type(cause).__qualname__}",
+        "message": str(cause)[:MOST_MESSAGE],
+    }
+    kept = entry.flat[: 2 * MOST_FIELDS_SET_ASIDE]
+    if len(kept) < len(entry.flat):
+        about["left_out"] = str(len(entry.flat) // 2 - MOST_FIELDS_SET_ASIDE)
+    arguments = [b"*"]
+    for field, value in about.items():
+        arguments += [_raw(field), _raw(value)]
+    arguments += [part if at % 2 else b"field:" + part for at, part in enumerate(kept)]
+    return Step(b"XADD", (into,), tuple(arguments))
+
+
+def answer_to_claim(outcome: Outcome) -> tuple[Answer, str]:
+    """Return what became of a claim, and the checkpoint."""
+    if outcome.error is None:
+        return Answer.DONE, _text(outcome.reply)
+    return (Answer.STALE if outcome.is_stale else Answer.UNKNOWN), ""
+
+
+def answer_to_commit(outcome: Outcome, *, has_steps: bool) -> Answer:
+    """Return what became of a commit."""
+    error = outcome.error
+    if error is None:
+        return Answer.MOVED if _text(outcome.reply[0]) == "MOVED" else Answer.DONE
+    if outcome.is_stale:
+        return Answer.STALE
+    # An error of exactly this type is one that the script met with, not one about the script.
+    if has_steps and type(error) is redis.ResponseError:
+        return Answer.UNKNOWN if str(error).startswith(_OF_THE_SERVER) else Answer.BLAMED
+    return Answer.UNKNOWN
+
+
+def _writer(reading: Reading) -> Writer:
+    # Not the term itself: what was begun under it may be committed after it ended, as long as
+    # nobody else was elected.
+    return Writer(key=reading.term.key, epoch=reading.term.epoch)
+
+
+def _keys_of(steps: Iterable[Step]) -> Iterable[bytes]:
+    return (key for step in steps for key in step.keys)
+
+
+def _raw(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("utf-8", "backslashreplace")
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,211 @@
+"""One partition, and its reading under one term.
+
+Rules of this file:
+    * A reading belongs to one term. A new term, or a checkpoint that was moved by others, makes
+      a new one, and whatever was still under way for the old one is recognised by that.
+    * These hold state; `_flow` alone changes it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .._writes import Write
+from ._entries import Entry
+
+
+class Leadership(Protocol):
+    """The part of a term that the flow asks for."""
+
+    @property
+    def key(self) -> str:
+        """The partition's key."""
+
+    @property
+    def epoch(self) -> int:
+        """The fencing token."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether the term goes on."""
+
+    def alive(self) -> None:
+        """Tell the watchdog that the worker goes on."""
+
+    def drained(self) -> bool:
+        """Hand over the term, if it drains. Returns whether it did."""
+
+
+class State(enum.Enum):
+    """What a reading is at."""
+
+    CLAIMING = 1
+    """The checkpoint is being asked for."""
+    READING = 2
+    """Entries are read and handled."""
+    HALTED = 3
+    """An entry failed for good, and `on_failure` is ``halt``."""
+    OVER = 4
+    """The term ended, or is being handed over."""
+
+
+class Queue(enum.Enum):
+    """Where a reading waits to be read."""
+
+    BEHIND = 1
+    CAUGHT_UP = 2
+
+
+class Phase(enum.Enum):
+    """What is being done with a batch."""
+
+    HANDLING = 1
+    COMMITTING = 2
+
+
+class Partition:
+    """A partition that this node knows.
+
+    Attributes:
+        key: its key in the group.
+        stream: its stream.
+        reading: the reading under the current term, if this node leads.
+        work: the batch that is at the handler or being committed, perhaps of an older term.
+    """
+
+    __slots__ = ("is_queued", "key", "reading", "stream", "work")
+
+    def __init__(self, key: str, stream: bytes) -> None:
+        self.key = key
+        self.stream = stream
+        self.reading: Reading | None = None
+        self.work: Work | None = None
+        self.is_queued = False
+
+
+class Reading:
+    """A partition's reading under one term.
+
+    Attributes:
+        partition: what is read.
+        term: under which term.
+        state: what it is at.
+        checkpoint: the id of the last entry whose processing was committed.
+        position: the id of the last entry that was read.
+        in_hand: entries that were read and wait for the handler.
+        is_asked: whether a request for its entries is on its way.
+        is_caught_up: whether the last answer held all there was.
+        is_draining: whether the term ends as soon as nothing is at work.
+        queue: where it waits to be read.
+        alone: how many entries from the next on are handled one by one.
+        failures: how often the next entry has failed on its own.
+        trouble: how often in a row the stream, or the checkpoint, could not be read.
+        is_waiting: whether it stands back until a timer goes off.
+    """
+
+    __slots__ = (
+        "alone",
+        "checkpoint",
+        "failures",
+        "in_hand",
+        "is_asked",
+        "is_caught_up",
+        "is_draining",
+        "is_waiting",
+        "partition",
+        "position",
+        "queue",
+        "state",
+        "term",
+        "trouble",
+    )
+
+    def __init__(self, partition: Partition, term: Leadership) -> None:
+        self.partition = partition
+        self.term = term
+        self.state = State.CLAIMING
+        self.checkpoint = ""
+        self.position = ""
+        self.in_hand: deque[Entry] = deque()
+        self.is_asked = False
+        self.is_caught_up = False
+        self.is_draining = False
+        self.is_waiting = False
+        self.queue: Queue | None = None
+        self.alone = 0
+        self.failures = 0
+        self.trouble = 0
+
+    @property
+    def held(self) -> int:
+        """How many of its entries are in memory."""
+        work = self.partition.work
+        at_work = len(work.entries) if work is not None and work.reading is self else 0
+        return len(self.in_hand) + at_work
+
+
+@dataclass(eq=False)
+class Work:
+    """A batch on its way from the handler to its commit.
+
+    Attributes:
+        reading: whose it is.
+        entries: what it holds.
+        attempt: which attempt at its first entry this is, from 1 on.
+        phase: where it is.
+        expected: the checkpoint before it.
+        commit: what is to be written, once that is known.
+        has_steps: whether anything is written beside the checkpoint.
+        cause: why its one entry is set aside; None where it was handled.
+    """
+
+    reading: Reading
+    entries: list[Entry]
+    attempt: int
+    expected: str
+    phase: Phase = Phase.HANDLING
+    commit: Write | None = None
+    has_steps: bool = False
+    cause: BaseException | None = None
+
+    @property
+    def through(self) -> str:
+        """The checkpoint after it."""
+        return self.entries[-1].id
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A request for the entries of some streams.
+
+    Attributes:
+        readings: whose.
+        positions: after which id, for each.
+        count: how many of each at the most.
+        is_watch: whether to wait for the first.
+    """
+
+    readings: list[Reading]
+    positions: list[str]
+    count: int
+    is_watch: bool = False
+    reserved: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reserved", len(self.readings) * self.count)
+
+    @property
+    def streams(self) -> list[bytes]:
+        """The streams' keys."""
+        return [reading.partition.stream for reading in self.readings]
+
+    def halves(self) -> tuple[Ask, Ask]:
+        """Return two requests for the same, without waiting."""
+        middle = len(self.readings) // 2
+        return (
+            Ask(self.readings[:middle], self.positions[:middle], self.count),
+            Ask(self.readings[middle:], self.positions[middle:], self.count),
+        )
