@@ -11,7 +11,10 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
@@ -315,5 +318,34 @@ async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: float) -> None:
     # which the node waits for as well.
     clock = asyncio.get_running_loop().time
     until = clock() + timeout_s
-    await asyncio.to_thread(node.stop, timeout_s)
+    await _on_a_thread(lambda: node.stop(timeout_s))
     await dispatcher.finish(max(0.0, until - clock()))
+
+
+async def _on_a_thread(function: Callable[[], None]) -> None:
+    # Not one of the loop's executor: those may all be busy with the user's work, for longer than
+    # the timeout, and they take nothing any more once the main thread has ended.
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        failure: BaseException | None = None
+        try:
+            context.run(function)
+        except BaseException as error:  # noqa: BLE001  # for whoever awaits it
+            failure = error
+        # A loop that was closed meanwhile has nobody left to be told.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=run, name="multielect-stop", daemon=True).start()
+    await done

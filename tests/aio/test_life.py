@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -56,6 +58,68 @@ def test_leaving_the_block_releases_all(redis_url: str, redis_client: redis.Redi
             group.add("d")
 
     run(scenario)
+
+
+def test_stopping_does_not_wait_for_other_work_in_the_executor(redis_url: str) -> None:
+    diary = Diary()
+    gate = threading.Event()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(max_workers=1))
+        group = a_group(redis_url, diary)
+        await group.start()
+        await eventually(lambda: len(diary.entries) == 3)
+        busy = loop.run_in_executor(None, gate.wait, 30)
+        try:
+            await asyncio.wait_for(group.stop(), 10)
+            assert not busy.done()
+        finally:
+            gate.set()
+            await busy
+        assert_told_of_the_stop(diary)
+
+    run(scenario)
+
+
+# A loop on a thread that goes on when the main one has ended.
+OUTLIVING = """
+import asyncio, sys, threading
+from multielect.aio import ElectionGroup
+
+async def main():
+    async with ElectionGroup(
+        sys.argv[1], prefix="aio-life", ttl=60,
+        on_demoted=lambda term, reason: print("demoted", term.key, reason.name, flush=True),
+    ) as group:
+        started.set()
+        assert await group.add("a").wait(10)
+        while threading.main_thread().is_alive():
+            await asyncio.sleep(0.005)
+
+started = threading.Event()
+threading.Thread(target=asyncio.run, args=[main()]).start()
+assert started.wait(10)
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12),
+    reason="3.12.1 starts no thread once the main one has ended: stop() says so",
+)
+def test_a_loop_that_outlives_the_main_thread_is_told_all(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", OUTLIVING, redis_url],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (process.stdout, process.stderr) == ("demoted a STOPPED\n", "")
+    assert process.returncode == 0
+    assert leases(redis_client) == 0
 
 
 def test_an_error_in_the_block_is_not_lost(redis_url: str, redis_client: redis.Redis) -> None:
