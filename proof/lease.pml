@@ -18,6 +18,9 @@
 #ifndef TTL
 #define TTL 4           /* ticks that a lease lasts */
 #endif
+#ifndef GRANT_TTL
+#define GRANT_TTL 2     /* ticks that a grant lasts */
+#endif
 #ifndef DRIFT
 #define DRIFT 1         /* ticks that a clock, each of them, may be wrong within one TTL */
 #endif
@@ -25,7 +28,7 @@
 #define GRANTS 3        /* how often the lease is granted */
 #endif
 #ifndef LIVES
-#define LIVES 2         /* incarnations of the first node */
+#define LIVES 2         /* incarnations of the first node; the second has one */
 #endif
 #ifndef WIRE
 #define WIRE 2          /* requests on one connection that are not answered */
@@ -287,7 +290,7 @@ inline release(who, which_epoch) {
     fi
 }
 
-/* The handover: release.lua, but for the heir instead of for all. */
+/* grant.lua */
 inline grant(who, which_epoch, to_heir) {
     if
 #if defined(GRANT_COMPARES_NOTHING)
@@ -297,7 +300,7 @@ inline grant(who, which_epoch, to_heir) {
 #else
     :: key == who && counter == which_epoch ->
 #endif
-        start_lease(to_heir);
+        key = to_heir; key_left = GRANT_TTL;
         printf("   the lease is handed to holder %d\n", to_heir)
     :: else -> printf("   a grant of epoch %d changes nothing\n", which_epoch)
     fi
