@@ -16,7 +16,7 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize lint format build check-package clean FORCE
+.PHONY: help demo test sanitize model lint format build check-package clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,9 @@ test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers
 
 sanitize: $(BUILT) $(VENV)/.group-test  ## run the tests of threads under ThreadSanitizer (Linux, gcc)
 	@PYTHON=$(BIN)/python tests/sanitize/threads $(ARGS)
+
+model: $(VENV)/.created  ## check the model of the lease protocol with spin (two minutes; ARGS=--long)
+	@$(BIN)/python -m proof.model $(ARGS)
 
 lint: $(BUILT) $(VENV)/.group-lint  ## ruff, mypy and cython-lint, changing nothing
 	@echo "ruff: style and mistakes"

@@ -1,0 +1,1 @@
+"""What is shown by machine about the whole of multielect; none of it is installed."""

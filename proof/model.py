@@ -1,0 +1,254 @@
+"""Checks the model of the lease protocol with spin, and that spin finds every planted fault.
+
+    make model                      # the table, in a minute or two on one core
+    make model ARGS=--long          # larger bounds as well
+    make model ARGS='--only RELEASE_WITHOUT_EPOCH'      # with the shortest history that shows it
+
+Rules of this file:
+    * What is believed to hold is searched to its end: a search that was cut off is a failure.
+    * A fault that is not found is a failure, and so is a limit of the protocol that cannot be
+      shown any more: then the text about it is out of date.
+    * One process at a time, and no more memory than `MOST_MB`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+MODEL = Path(__file__).parent / "lease.pml"
+MOST_MB = 1000
+MOST_SECONDS = 600
+DEEPEST = 200_000
+
+HOLDS, CAUGHT, SHOWN = "holds", "caught", "as stated"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One run of spin: what is defined, and whether an invariant must be broken by it."""
+
+    name: str
+    about: str
+    defines: tuple[str, ...]
+    expected: str = HOLDS
+
+
+def _fault(about: str, *defines: str) -> Question:
+    return Question(defines[-1], about, ("GRANTS=2", "LIVES=1", *defines), CAUGHT)
+
+
+def _limit(about: str, *defines: str) -> Question:
+    return Question(defines[-1], about, ("GRANTS=2", "LIVES=1", *defines), SHOWN)
+
+
+SOUND = (
+    Question("lease", "3 grants, no crash", ("GRANTS=3", "LIVES=1")),
+    Question("crash", "2 grants, kill -9 and a new incarnation", ("GRANTS=2", "LIVES=2")),
+    Question("fence", "2 grants, fenced writes", ("GRANTS=2", "LIVES=1", "FENCE")),
+    Question(
+        "flush",
+        "2 grants, FLUSHALL, fenced writes",
+        ("GRANTS=2", "LIVES=1", "WIRE=1", "FLUSH", "FENCE"),
+    ),
+)
+
+NOT_NEEDED = (
+    Question(
+        "REFRESH_COMPARES_NOTHING",
+        "a refresh extends whoever's lease stands there",
+        ("GRANTS=2", "LIVES=1", "REFRESH_COMPARES_NOTHING"),
+    ),
+)
+
+LONG = (
+    Question("lease and crash", "3 grants", ("GRANTS=3", "LIVES=2")),
+    Question("finer time", "2 grants, TTL 6", ("GRANTS=2", "LIVES=1", "TTL=6", "DRIFT=1")),
+    Question("flush, longer", "2 grants, FLUSHALL", ("GRANTS=2", "LIVES=1", "FLUSH")),
+)
+
+FAULTS = (
+    _fault("deadline counted from the reply, not from the send", "ANCHOR_AT_REPLY"),
+    _fault("no margin for clocks that are wrong", "NO_MARGIN"),
+    _fault("a margin for one of the two clocks", "MARGIN_FOR_ONE_CLOCK"),
+    _fault("a clock that stops while the machine is suspended", "CLOCK_STOPS"),
+    _fault("is_leader is a boolean that a thread keeps", "CACHED_BOOLEAN"),
+    _fault("a refresh counts though the deadline has passed", "REFRESH_REVIVES"),
+    _fault("a reply counts for another term than asked", "NO_SERIAL"),
+    _fault("an acquire whose reply was lost is taken for won", "ADOPT_LOST_ACQUIRE"),
+    _fault("one's own lease is taken over under the old epoch", "ADOPT_OLD_EPOCH"),
+    _fault("the epoch is minted after the lease, apart from it", "EPOCH_APART"),
+    _fault("two processes with one holder value", "SHARED_HOLDER"),
+    _fault("release compares nothing", "RELEASE_COMPARES_NOTHING"),
+    _fault("release compares the holder alone", "RELEASE_WITHOUT_EPOCH"),
+    _fault("release is sent before the term has ended", "RELEASE_BEFORE_END"),
+    _fault("a grant compares nothing", "GRANT_COMPARES_NOTHING"),
+    _fault("a grant compares the holder alone", "GRANT_WITHOUT_EPOCH"),
+    _fault("a grant is sent before the term has ended", "GRANT_BEFORE_END"),
+    _fault("the heir leads by the grant, without an acquire", "GRANT_IS_A_TERM"),
+    _fault("the fence compares nothing", "FENCE", "FENCE_COMPARES_NOTHING"),
+    _fault("epochs are counted only, and FLUSHALL comes", "FLUSH", "EPOCHS_BY_COUNTER"),
+)
+
+LIMITS = (
+    _limit("a late acquire of its own makes a leader's epoch old", "OWN_EPOCH_IS_NEWEST"),
+    _limit("FLUSHALL lets two believe until a deadline", "FLUSH", "ONE_LEADER_AFTER_FLUSH"),
+    _limit("two terms in a ms, and FLUSHALL: an epoch twice", "FLUSH", "TWO_TERMS_A_TICK"),
+)
+
+_INVARIANTS = (
+    (r"counter>granted|>begun|order>minted", "I2"),
+    (r"n>=fence", "I3"),
+    (r"epoch==counter", "own epoch"),
+    (r"key==", "I4"),
+    (r"\(\(?node\[0\].*&&.*node\[1\]", "I1"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a question.
+
+    Attributes:
+        broken: which invariant was broken, if any.
+        states: how many states were looked at.
+        whole: whether there are no others.
+        seconds: for the search, without the compiler.
+        history: the shortest way to the broken invariant, a line a step.
+    """
+
+    question: Question
+    broken: str
+    states: int
+    whole: bool
+    seconds: float
+    memory_mb: float
+    history: tuple[str, ...]
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether the promise held, or the fault was found."""
+        if self.question.expected == HOLDS:
+            return self.whole and not self.broken
+        return bool(self.broken)
+
+    @property
+    def verdict(self) -> str:
+        """What the table says."""
+        if self.is_as_expected:
+            told = self.question.expected
+            return f"{told}: {self.broken}" if self.broken else told
+        if self.broken:
+            return f"BROKEN: {self.broken}"
+        return "NOT FOUND" if self.whole else "CUT OFF"
+
+
+def missing() -> str:
+    """Return which program is not installed, or nothing."""
+    return next((name for name in ("spin", "gcc") if shutil.which(name) is None), "")
+
+
+def ask(question: Question) -> Answer:
+    """Have spin search all histories, up to the first that breaks something.
+
+    Raises:
+        RuntimeError: when spin or the compiler fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="multielect-model-") as name:
+        folder = Path(name)
+        shutil.copy(MODEL, folder)
+        defines = [f"-D{define}" for define in question.defines]
+        _run(["spin", "-a", *defines, MODEL.name], folder)
+        # Depth first is the leaner search of all; breadth first finds the shortest history.
+        way = ["-O2"] if question.expected == HOLDS else ["-O0", "-DBFS"]
+        options = ["-DSAFETY", "-DNOREDUCE", f"-DMEMLIM={MOST_MB}"]
+        _run(["gcc", "-w", *way, *options, "-o", "pan", "pan.c"], folder)
+        told = _run(["./pan", f"-m{DEEPEST}"], folder)
+        violated = re.search(r"assertion violated (.*) \(at depth", told)
+        history = ""
+        if violated:
+            history = _run(["spin", "-t", *defines, MODEL.name], folder)
+    return Answer(
+        question=question,
+        broken=_invariant(violated[1]) if violated else "",
+        states=int(_number(r"(\d+) states, stored", told)),
+        whole="error" not in told.replace("errors: 0", "") and "Search not completed" not in told,
+        seconds=_number(r"elapsed time ([\d.]+) seconds", told),
+        memory_mb=_number(r"([\d.]+)\s+total actual memory", told),
+        history=tuple(
+            line.strip() for line in history.partition("\nspin:")[0].splitlines() if line.strip()
+        ),
+    )
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=MOST_SECONDS, check=False
+    )
+    # spin and the searcher it makes end with other codes than 0 when they find something.
+    said = done.stdout + done.stderr
+    failed = command[0] == "gcc" and done.returncode
+    if failed or done.returncode < 0 or "syntax error" in said or "Error: undeclared" in said:
+        raise RuntimeError(f"{command[0]} failed:\n{said[-2000:]}")
+    return said
+
+
+def _number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    return float(found[1]) if found else 0.0
+
+
+def _invariant(assertion: str) -> str:
+    return next((name for pattern, name in _INVARIANTS if re.search(pattern, assertion)), assertion)
+
+
+def row(answer: Answer) -> str:
+    """Return one line of the table."""
+    question = answer.question
+    return (
+        f"{question.name:26} {question.about:56} {answer.states:>11,} "
+        f"{answer.seconds:6.1f} {answer.memory_mb:6.0f}  {answer.verdict}"
+    )
+
+
+HEAD = f"{'model or fault':26} {'':56} {'states':>11} {'s':>6} {'MB':>6}  verdict"
+
+
+def main() -> int:
+    """Ask the questions, print the table; 1 if one answer is not as it should be."""
+    parser = argparse.ArgumentParser(description="Check the model of the lease protocol.")
+    parser.add_argument("--long", action="store_true", help="larger bounds as well: some minutes")
+    parser.add_argument("--only", metavar="NAME", help="one question, with its history")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the answers there")
+    wanted = parser.parse_args()
+    if missing():
+        print(f"{missing()} is not installed (Debian: apt-get install spin gcc)")
+        return 2
+    questions = [*SOUND, *(LONG if wanted.long else ()), *FAULTS, *LIMITS, *NOT_NEEDED]
+    if wanted.only:
+        questions = [each for each in (*questions, *LONG) if each.name == wanted.only][:1]
+        if not questions:
+            parser.error(f"there is no {wanted.only}")
+    print(HEAD)
+    answers = []
+    for question in questions:
+        answers.append(ask(question))
+        print(row(answers[-1]), flush=True)
+        if wanted.only:
+            print("\n".join(answers[-1].history))
+    wrong = sum(not answer.is_as_expected for answer in answers)
+    print(f"{len(answers) - wrong} of {len(answers)} as they should be")
+    if wanted.json:
+        wanted.json.write_text(json.dumps([asdict(answer) for answer in answers], indent=1))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
