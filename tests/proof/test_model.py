@@ -35,7 +35,7 @@ def test_a_planted_fault_is_found(fault: Question) -> None:
     answer = ask(fault)
     assert answer.is_as_expected
     assert answer.broken in {"I1", "I2", "I3", "I4"}
-    assert "node 0: asks for the lease" in answer.history
+    assert any("asks for the lease" in step for step in answer.history)
 
 
 def test_what_breaks_an_invariant_is_not_taken_for_sound() -> None:
