@@ -194,6 +194,7 @@ def test_children_are_read_after_their_parents(
     with running(redis_url, kinesis, slow), running(redis_url, kinesis, slow):
         # All that has no parent, or whose parents are done, is read; nothing else.
         until(lambda: checkpoint(redis_client, right) == SHARD_END)
+        until(lambda: len(notes.of(left)) == 10)
         reads = {name for name, times in kinesis.reads.items() if times}
         assert reads == {left, right}
         go_on.set()
