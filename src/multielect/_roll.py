@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ._settings import LONGEST_JOIN_DELAY_S
 from .balance import Member
 from .errors import ConfigError
 
@@ -125,8 +126,19 @@ def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) ->
             labels=frozenset(labels),
         )
         delay_ms = int(words.get("join_delay_ms", 0))
+        if not 0 <= delay_ms <= LONGEST_JOIN_DELAY_S * 1000:
+            return None
         return Entry(member, int(since), delay_ms, int(remaining))
-    except (ValueError, TypeError, KeyError, AttributeError, ConfigError):
+    # What others wrote may be anything, and must cost no more than its own entry.
+    except (
+        ArithmeticError,
+        AttributeError,
+        ConfigError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):
         return None
 
 

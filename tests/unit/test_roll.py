@@ -59,6 +59,11 @@ def test_an_answer_tells_the_time_and_whether_the_caller_was_there() -> None:
         (b"a/1", b"900", b"17", b'{"weight":1,"labels":"one"}'),
         (b"\x00/1", b"900", b"17", b'{"weight":1}'),
         (b"", b"900", b"17", b'{"weight":1}'),
+        (b"a/1", b"900", b"17", b'{"weight":1,"join_delay_ms":Infinity}'),
+        (b"a/1", b"900", b"17", b'{"weight":1,"join_delay_ms":-5}'),
+        (b"a/1", b"900", b"17", b'{"weight":1,"join_delay_ms":1e300}'),
+        (b"a/1", b"900", b"17", b'{"weight":1' + b"0" * 400 + b"}"),
+        (b"a/1", b"900", b"17", b"[" * 100_000),
     ],
 )
 def test_an_entry_that_makes_no_sense_is_left_out(bad: tuple[bytes, bytes, bytes, bytes]) -> None:
