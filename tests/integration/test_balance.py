@@ -33,6 +33,12 @@ def loads(*groups: ElectionGroup) -> list[int]:
     return [len(group.owned) for group in groups]
 
 
+def let_pass(ttls: int, group: ElectionGroup) -> None:
+    """Wait until a group has refreshed all that it leads for so many TTLs."""
+    refreshes = group.counters.refreshes + 3 * ttls * len(group.owned)
+    until(lambda: group.counters.refreshes >= refreshes)
+
+
 def settle(expected: list[int], *groups: ElectionGroup) -> None:
     until(lambda: loads(*groups) == expected)
 
@@ -107,7 +113,7 @@ def test_nobody_leads_what_it_may_not(redis_url: str, stand: Stand, as_function:
     plain, told = stand(redis_url, *KEYS, balance=True, only=only)
     until(lambda: len(plain.owned) == 40)
     # Time enough to be taken by one who looks whether it is free.
-    time.sleep(2.0)
+    let_pass(2, plain)
     assert loads(plain) == [40]
     labelled, _ = stand(redis_url, *KEYS, balance=True, only=only, labels={"gpu"})
     settle([30, 30], plain, labelled)
@@ -160,7 +166,7 @@ def test_a_forked_child_is_no_member(redis_url: str, stand: Stand) -> None:
         finally:
             os._exit(quiet)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    time.sleep(1.5)
+    let_pass(2, one)
     assert loads(one) == [60]
     assert told.demotions() == []
 
@@ -183,7 +189,7 @@ def test_what_its_node_does_not_stand_for_is_led_by_another(redis_url: str, stan
     one, told = stand(redis_url, *KEYS, balance=True)
     other, _ = stand(redis_url, *KEYS[:30], balance=True)
     until(lambda: sum(loads(one, other)) == 60)
-    time.sleep(2.0)
+    let_pass(2, one)
     assert sum(loads(one, other)) == 60
     assert all(election.key in KEYS[:30] for election in other.owned)
     ended = [entry.key for entry in told.demotions() if entry.key in KEYS[30:]]
@@ -213,7 +219,7 @@ def test_a_worker_finishes_before_it_hands_over(redis_url: str, stand: Stand) ->
     other, _ = stand(redis_url, *KEYS, balance=True)
     until(lambda: len(drains) == 30)
     # More than a TTL: it is refreshed meanwhile.
-    time.sleep(1.5)
+    let_pass(2, one)
     assert loads(one, other) == [60, 0]
     for term, deadline in drains:
         assert term.is_leader

@@ -9,7 +9,7 @@ import pytest
 
 from multielect import generate_node_id
 from multielect._keys import check_node_id
-from multielect._settings import Settings, checked_timeout
+from multielect._settings import Settings, checked_balance, checked_timeout
 from multielect.errors import ConfigError
 
 MS = 1_000_000
@@ -128,3 +128,76 @@ def test_a_generated_node_id_begins_with_the_hostname(monkeypatch: pytest.Monkey
     monkeypatch.setattr("socket.gethostname", lambda: "web-7.example")
     assert generate_node_id().startswith("web-7.example-")
     assert checked(node_id=None).node_id.startswith("web-7.example-")
+
+
+# ---- shares of a fleet
+
+
+def balanced(**given: Any) -> Any:
+    settings = {
+        "balance": True,
+        "weight": 1.0,
+        "labels": (),
+        "only": None,
+        "join_delay": 0.0,
+        "moves_per_second": None,
+        **given,
+    }
+    return checked_balance(**settings)
+
+
+def test_a_share_is_kept_in_milliseconds_and_nanoseconds() -> None:
+    only = {"k": {"gpu"}}
+    share = balanced(weight=2, labels=["gpu"], only=only, join_delay=1.5, moves_per_second=20)
+    assert (share.weight, share.labels, share.only) == (2, frozenset({"gpu"}), only)
+    assert (share.join_delay_ms, share.move_ns) == (1500, 50 * MS)
+
+
+def test_who_does_not_balance_has_no_share() -> None:
+    assert balanced(balance=False) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("balance", 1, "balance must be True or False, not 1"),
+        ("weight", -1, "weight must be 0 or a number"),
+        ("labels", "gpu", "labels must be a set of texts, not 'gpu'"),
+        ("only", 3, "only must map keys to sets of labels, or be a function of key and member,"),
+        ("join_delay", -1, "join_delay must be from 0 to 3600 seconds, not -1"),
+        ("join_delay", 3600.5, "join_delay must be from 0 to 3600 seconds, not 3600.5"),
+        ("join_delay", "1", "join_delay must be a number of seconds, not '1'"),
+        ("moves_per_second", 0, "moves_per_second must be from 0.01 to 1,000,000 or None, not 0"),
+        ("moves_per_second", 2e6, "moves_per_second must be from 0.01 to 1,000,000 or None"),
+    ],
+)
+def test_a_bad_share_is_refused(name: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        balanced(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weight", 2.0),
+        ("labels", ["gpu"]),
+        ("only", {"k": {"gpu"}}),
+        ("join_delay", 1.0),
+        ("moves_per_second", 10.0),
+    ],
+)
+def test_what_is_of_use_to_a_fleet_alone_needs_one(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is of no use without balance=True"):
+        balanced(balance=False, **{name: value})
+
+
+def test_a_drain_is_kept_in_nanoseconds() -> None:
+    assert checked(drain_timeout=2.5).drain_ns == 2500 * MS
+    assert checked(drain_timeout=0).drain_ns == 0
+
+
+@pytest.mark.parametrize("value", [-0.1, 604_800.1])
+def test_a_drain_out_of_bounds_is_refused(value: float) -> None:
+    words = f"drain_timeout must be from 0 to 604800 seconds, not {value!r}"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        checked(drain_timeout=value)
