@@ -15,7 +15,7 @@ import inspect
 import logging
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterator
+from collections.abc import AsyncGenerator, Callable, Hashable
 
 from ._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error
 from .election import DemotionReason, Term
@@ -98,16 +98,27 @@ class LoopDispatcher:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=_CANCEL_S)
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[asyncio.Event]:
-        """Give an event that is set whenever someone who waits should look again."""
+    async def wait_for(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait until the condition holds. Returns False if it does not after `timeout_s`.
+
+        What the condition raises is passed on.
+        """
         changed = asyncio.Event()
         self._wait_here()
         self._watchers.add(changed)
+
+        async def wait() -> None:
+            while not condition():
+                await changed.wait()
+                changed.clear()
+
         try:
-            yield changed
+            await asyncio.wait_for(wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return False
         finally:
             self._watchers.discard(changed)
+        return True
 
     def subscribe(self) -> AsyncGenerator[Term, None]:
         """Return an iterator over what happens from now on."""

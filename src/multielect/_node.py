@@ -39,7 +39,7 @@ _LEAST_CONNECT_TIMEOUT_S = 0.5
 _LONGEST_CONNECT_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
 _DRAINING = 255
-DRAIN_GRACE_S = 1.0
+_DRAIN_GRACE_S = 1.0
 """What a drain is given beyond its time, for the terms that end at its deadline."""
 _NS = 1_000_000_000
 
@@ -318,24 +318,30 @@ class Node:
         self._after_change()
         return found
 
-    def begin_drain(self, timeout_s: float) -> None:
-        """Stand for nothing any more, and hand over what is led within `timeout_s`."""
+    def begin_drain(self, timeout: float | None) -> float:
+        """Stand for nothing any more, and hand over what is led within `timeout` seconds.
+
+        Returns:
+            How many seconds to wait at the most until `is_empty_handed`.
+        """
+        timeout_s = self.settings.drain_ns / _NS if timeout is None else checked_timeout(timeout)
         self.check_open()
         alone = self._balancer is None or not self._balancer.retire()
         now_ns = self.clock.now_ns()
         self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
         self._after_change()
+        return timeout_s + _DRAIN_GRACE_S
 
     @property
     def is_empty_handed(self) -> bool:
         """Whether this node leads nothing."""
         return self._core.leading == 0
 
-    def drain(self, timeout_s: float) -> bool:
+    def drain(self, timeout: float | None) -> bool:
         """Hand over all that is led. Returns whether nothing is led any more."""
-        self.begin_drain(timeout_s)
+        wait_s = self.begin_drain(timeout)
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_empty_handed, timeout_s + DRAIN_GRACE_S)
+            return self._changed.wait_for(lambda: self.is_empty_handed, wait_s)
 
     @property
     def members(self) -> list[Member]:

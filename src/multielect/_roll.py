@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ._keys import decode_key
 from ._settings import LONGEST_JOIN_DELAY_S
 from .balance import Member
 from .errors import ConfigError
@@ -117,7 +118,7 @@ def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) ->
         labels = words.get("labels", [])
         if not isinstance(labels, list):
             return None
-        node_id, _, incarnation = holder.decode("utf-8", "surrogateescape").partition("/")
+        node_id, _, incarnation = decode_key(holder).partition("/")
         member = Member(
             node_id,
             incarnation,

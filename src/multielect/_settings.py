@@ -13,12 +13,12 @@ import math
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ._keys import check_node_id
-from .balance import Member, Only
+from .balance import KeySet, Member, Only
 from .errors import ConfigError
 
 SHORTEST_TTL_S = 0.1
@@ -72,17 +72,8 @@ class BalanceSettings:
             ConfigError: for any value that is not allowed.
         """
         member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
-        if only is not None and not callable(only) and not isinstance(only, Mapping):
-            raise ConfigError(
-                "only must map keys to sets of labels, or be a function of key and member,"
-                f" not {only!r}"
-            )
-        delay_s = _seconds("join_delay", join_delay)
-        if not 0 <= delay_s <= LONGEST_JOIN_DELAY_S:
-            raise ConfigError(
-                f"join_delay must be from 0 to {LONGEST_JOIN_DELAY_S:.0f} seconds,"
-                f" not {join_delay!r}"
-            )
+        KeySet((), only)  # refuses what is neither, and with no keys asks nothing else
+        delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
         return cls(
             weight=member.weight,
             labels=member.labels,
@@ -137,11 +128,7 @@ class Settings:
         Raises:
             ConfigError: for any value that is not allowed.
         """
-        ttl_s = _seconds("ttl", ttl)
-        if not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
-            raise ConfigError(
-                f"ttl must be from {SHORTEST_TTL_S} to {LONGEST_TTL_S:.0f} seconds, not {ttl!r}"
-            )
+        ttl_s = _seconds_between("ttl", ttl, SHORTEST_TTL_S, LONGEST_TTL_S)
         ttl_ns = round(ttl_s * 1000) * _MS_IN_NS
         if epochs not in ("time", "counter"):
             raise ConfigError(f"epochs must be 'time' or 'counter', not {epochs!r}")
@@ -151,11 +138,15 @@ class Settings:
             margin_ns=_margin_ns(margin, ttl_ns),
             max_leases=MOST_LEASES
             if max_leases is None
-            else _count("max_leases", max_leases, MOST_LEASES),
+            else checked_count("max_leases", max_leases, MOST_LEASES),
             epochs=epochs,
-            callback_threads=_count("callback_threads", callback_threads, MOST_CALLBACK_THREADS),
+            callback_threads=checked_count(
+                "callback_threads", callback_threads, MOST_CALLBACK_THREADS
+            ),
             max_stall_ns=checked_stall_ns(max_stall),
-            drain_ns=round(checked_drain_timeout(drain_timeout) * _NS),
+            drain_ns=round(
+                _seconds_between("drain_timeout", drain_timeout, 0, LONGEST_TTL_S) * _NS
+            ),
             balance=balance,
         )
 
@@ -174,13 +165,7 @@ def checked_stall_ns(max_stall: float | None) -> int:
     """
     if max_stall is None:
         return 0
-    seconds = _seconds("max_stall", max_stall)
-    if not SHORTEST_STALL_S <= seconds <= LONGEST_TTL_S:
-        raise ConfigError(
-            f"max_stall must be from {SHORTEST_STALL_S} to {LONGEST_TTL_S:.0f} seconds,"
-            f" not {max_stall!r}"
-        )
-    return round(seconds * _NS)
+    return round(_seconds_between("max_stall", max_stall, SHORTEST_STALL_S, LONGEST_TTL_S) * _NS)
 
 
 def checked_timeout(timeout: float) -> float:
@@ -192,20 +177,6 @@ def checked_timeout(timeout: float) -> float:
     seconds = _seconds("timeout", timeout)
     if seconds < 0:
         raise ConfigError(f"timeout must not be negative: {timeout!r}")
-    return seconds
-
-
-def checked_drain_timeout(drain_timeout: float) -> float:
-    """Return `drain_timeout` in seconds.
-
-    Raises:
-        ConfigError: for a value that is negative, too long or no number.
-    """
-    seconds = _seconds("drain_timeout", drain_timeout)
-    if not 0 <= seconds <= LONGEST_TTL_S:
-        raise ConfigError(
-            f"drain_timeout must be from 0 to {LONGEST_TTL_S:.0f} seconds, not {drain_timeout!r}"
-        )
     return seconds
 
 
@@ -255,6 +226,13 @@ def _margin_ns(margin: float | None, ttl_ns: int) -> int:
     return round(seconds * _NS)
 
 
+def _seconds_between(what: str, value: object, least: float, most: float) -> float:
+    seconds = _seconds(what, value)
+    if not least <= seconds <= most:
+        raise ConfigError(f"{what} must be from {least} to {most:.0f} seconds, not {value!r}")
+    return seconds
+
+
 def _seconds(what: str, value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):
@@ -264,7 +242,12 @@ def _seconds(what: str, value: object) -> float:
     raise ConfigError(f"{what} must be a number of seconds, not {value!r}")
 
 
-def _count(what: str, value: int, most: int) -> int:
+def checked_count(what: str, value: int, most: int) -> int:
+    """Return a whole number from 1 to `most`.
+
+    Raises:
+        ConfigError: for anything else.
+    """
     if type(value) is not int or not 1 <= value <= most:
         raise ConfigError(f"{what} must be a whole number from 1 to {most}, not {value!r}")
     return value

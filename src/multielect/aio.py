@@ -15,7 +15,6 @@ import contextlib
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
 
@@ -24,7 +23,7 @@ import redis
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
-from ._node import DRAIN_GRACE_S, Node
+from ._node import Node
 from ._settings import Epochs, Settings, checked_balance, checked_timeout
 from .balance import Only
 from .election import DemotionReason, Standing, Term
@@ -59,17 +58,9 @@ class Election(Standing):
         timeout_s = None if timeout is None else checked_timeout(timeout)
         if self._node.leads_or_may(self):
             return True
-        try:
-            await asyncio.wait_for(self._wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return self.is_leader
-        return True
-
-    async def _wait(self) -> None:
-        with self._changes.watching() as changed:
-            while not self._node.leads_or_may(self):
-                await changed.wait()
-                changed.clear()
+        if await self._changes.wait_for(lambda: self._node.leads_or_may(self), timeout_s):
+            return True
+        return self.is_leader
 
 
 class ElectionGroup(GroupFront[Election]):
@@ -184,18 +175,9 @@ class ElectionGroup(GroupFront[Election]):
             ClosedError: if the group has stopped.
             ConfigError: for a bad timeout.
         """
-        node = self._node
-        timeout_s = node.settings.drain_ns / 1e9 if timeout is None else checked_timeout(timeout)
-        with self._dispatcher.watching() as changed:
-            node.begin_drain(timeout_s)
-            until = time.monotonic() + timeout_s + DRAIN_GRACE_S
-            while not node.is_empty_handed:
-                try:
-                    await asyncio.wait_for(changed.wait(), until - time.monotonic())
-                except asyncio.TimeoutError:
-                    break
-                changed.clear()
-        return node.is_empty_handed
+        wait_s = self._node.begin_drain(timeout)
+        await self._dispatcher.wait_for(lambda: self._node.is_empty_handed, wait_s)
+        return self._node.is_empty_handed
 
     async def __aenter__(self) -> ElectionGroup:
         """Start the group."""

@@ -16,7 +16,7 @@ from ._dispatch import ThreadDispatcher
 from ._front import GroupFront
 from ._keys import DEFAULT_BUCKETS, group_layout
 from ._node import Node
-from ._settings import Epochs, Settings, checked_balance, checked_timeout
+from ._settings import Epochs, Settings, checked_balance
 from .balance import Only
 from .election import DemotionReason, Election, Term
 from .errors import MultielectError
@@ -203,9 +203,7 @@ class ElectionGroup(GroupFront[Election]):
             ClosedError: if the group has stopped.
             ConfigError: for a bad timeout.
         """
-        return self._node.drain(
-            self._node.settings.drain_ns / 1e9 if timeout is None else checked_timeout(timeout)
-        )
+        return self._node.drain(timeout)
 
     def __enter__(self) -> ElectionGroup:
         """Start the group."""

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import redis
 
 from .._front import GroupFront
-from .._settings import checked_timeout
+from .._settings import checked_count, checked_timeout
 from .._writes import Outcome, Write
 from ..errors import (
     ClosedError,
@@ -37,7 +37,6 @@ from ._settings import (
     FlowSettings,
     OnFailure,
     Partitions,
-    checked_count,
     checked_group_options,
     checked_seconds,
     checked_stream,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._keys import decode_key, encode_key
+from .._settings import checked_count
 from ..errors import ConfigError
 from ._entries import checked_start
 
@@ -103,17 +104,6 @@ class FlowSettings:
             on_failure=on_failure,
             start=checked_start(start),
         )
-
-
-def checked_count(what: str, value: int, most: int) -> int:
-    """Return a whole number from 1 to `most`.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if type(value) is not int or not 1 <= value <= most:
-        raise ConfigError(f"{what} must be a whole number from 1 to {most}, not {value!r}")
-    return value
 
 
 def checked_seconds(what: str, value: object) -> float:
