@@ -24,6 +24,7 @@ import redis
 from ._balancer import Balancer
 from ._clock import Clock
 from ._connect import Server
+from ._core.core import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening, Kind
@@ -38,7 +39,6 @@ _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _LEAST_CONNECT_TIMEOUT_S = 0.5
 _LONGEST_CONNECT_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
-_DRAINING = 255
 _DRAIN_GRACE_S = 1.0
 """What a drain is given beyond its time, for the terms that end at its deadline."""
 _NS = 1_000_000_000
@@ -427,7 +427,7 @@ class Node:
         place = (self, decode_key(raw), number, generation, epoch)
         if reason == 0:
             return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
-        if reason == _DRAINING:
+        if reason == DRAINING_REASON:
             left_s = (at_ns - self.clock.now_ns()) / _NS
             term = Term(*place, deadline=time.monotonic() + left_s)
             return Happening(raw, epoch, Kind.DRAIN, term)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from multielect._clock import ManualClock
+from multielect._core.core import DRAINING_REASON
 from multielect._core.fleet import FleetCore
 from multielect._core.seat import Seat
 from multielect._keys import KeyLayout, group_layout
@@ -28,7 +29,6 @@ MS = 1_000_000
 WHEEL_TICK_NS = 1 << 20
 DUE_MS = 335  # a third of a TTL of one second, and one tick of the wheel: a refresh is due
 MOST_ROUNDS = 10_000
-DRAINING = 255
 
 LAYOUT = group_layout("rig", 16)
 
@@ -211,7 +211,7 @@ class Node:
         """Take the events there are."""
         while events := self.core.take_events():
             for key, _, _, epoch, reason, at_ns in events:
-                if reason == DRAINING:
+                if reason == DRAINING_REASON:
                     self.drains.append(Drain(key.decode(), epoch, at_ns, len(self.happenings)))
                     continue
                 why = DemotionReason(reason) if reason else None

@@ -3,6 +3,7 @@ from typing_extensions import Buffer
 from .._scripts import ScriptSet
 from .terms import Terms
 
+DRAINING_REASON: int
 REQUEST_NAMES: tuple[str, str, str, str, str]
 
 class Core:

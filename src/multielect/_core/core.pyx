@@ -17,13 +17,14 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ..errors import ProtocolError
-from .events cimport MOST_NOTES, Event, Note, Tally
+from .events cimport DRAINING, MOST_NOTES, Event, Note, Tally
 from .lane cimport MOST_ENTRIES
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
 from .slots cimport NONE, Slot, load_u32, store_i64
 from .states cimport ASKING, LEADING, RELEASING
 
+DRAINING_REASON = DRAINING
 REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll")
 
 cdef enum:
@@ -440,8 +441,8 @@ cdef class Core:
         """Take terms begun and ended since, in order: a part of them, until none is left.
 
         Returns:
-            For each: key, number, generation, epoch, reason and at_ns. Reason 0: elected; 255:
-            draining, until at_ns at the latest.
+            For each: key, number, generation, epoch, reason and at_ns. Reason 0: elected;
+            `DRAINING_REASON`: draining, until at_ns at the latest.
         """
         cdef uint32_t count, i
         cdef size_t start = 0

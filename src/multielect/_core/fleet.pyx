@@ -12,11 +12,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from .core cimport Core, pthread_mutex_lock, pthread_mutex_unlock
-from .slots cimport NONE, Slot, load_u32
+from .slots cimport NONE, Slot, hash_of, load_u32
 from .states cimport BARRED, CAMPAIGNS, WATCHES
 
 cdef enum:
     PART = 1024             # elections that are seen to while the mutex is held
+    SAME_FOR_ALL = 0        # the seed by which all nodes come to the same hashes
 
 
 cdef class FleetCore(Core):
@@ -163,8 +164,8 @@ cdef class FleetCore(Core):
                     last = min(number + <uint32_t>PART, self.terms.slots.used)
                     while number < last:
                         slot = self.terms.slots.at(number)
-                        if (slot.key != NULL and not slot.forgotten
-                                and _hash(slot.key, slot.key_length) % turns == turn):
+                        if (slot.key != NULL and not slot.forgotten and turn
+                                == hash_of(slot.key, slot.key_length, SAME_FOR_ALL) % turns):
                             self.terms.watch(number)
                         number += 1
                 finally:
@@ -198,17 +199,3 @@ cdef class FleetCore(Core):
             finally:
                 pthread_mutex_unlock(&self.mutex)
         return found == 1
-
-
-cdef uint32_t _hash(const char *key, size_t length) noexcept nogil:
-    # FNV-1a and the finish of MurmurHash3, as for the index, but the same in every process.
-    cdef uint32_t value = <uint32_t>2166136261
-    cdef size_t i
-    for i in range(length):
-        value = (value ^ <uint8_t>key[i]) * <uint32_t>16777619
-    value ^= value >> 16
-    value *= <uint32_t>0x85EBCA6B
-    value ^= value >> 13
-    value *= <uint32_t>0xC2B2AE35
-    value ^= value >> 16
-    return value

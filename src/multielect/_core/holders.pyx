@@ -9,9 +9,8 @@ Rules of this file:
 
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
-from libc.stdint cimport uint8_t
 
-from .slots cimport NONE
+from .slots cimport NONE, hash_of
 
 
 cdef class Holders:
@@ -25,14 +24,11 @@ cdef class Holders:
 
     cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil:
         """Give `place` the name's number, and count one use of it."""
-        cdef uint32_t hashed = <uint32_t>2166136261
+        cdef uint32_t hashed = hash_of(text, length, 0)
         cdef uint32_t i, vacant = NONE, capacity
-        cdef size_t j
         cdef Holder *item
         cdef Holder *grown
         cdef char *copy
-        for j in range(length):
-            hashed = (hashed ^ <uint8_t>text[j]) * <uint32_t>16777619
         for i in range(self.used):
             item = &self.items[i]
             if item.uses == 0:

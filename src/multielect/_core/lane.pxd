@@ -71,6 +71,7 @@ cdef class Lane:
     cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
     cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil
     cdef int _write(self, Batch *batch) except -1 nogil
+    cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
     cdef int _write_roll(self, Batch *batch) except -1 nogil
     cdef int _write_heir(self, uint32_t number) except -1 nogil
     cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil

@@ -216,17 +216,10 @@ cdef class Lane:
     cdef int _write(self, Batch *batch) except -1 nogil:
         cdef uint32_t i, number
         cdef int64_t keys = batch.count if batch.request == REFRESH else 2 * batch.count
-        cdef int64_t arguments = 2
         if batch.request == ROLL:
             return self._write_roll(batch)
-        if batch.request == ACQUIRE:
-            arguments = 4
-        elif batch.request == RELEASE:
-            arguments = 2 + batch.count
-        elif batch.request == GRANT:
-            arguments = 3 + 2 * batch.count
         self.outgoing.reserve(32)
-        self.outgoing.put_header(c'*', 3 + keys + arguments)
+        self.outgoing.put_header(c'*', 3 + keys + self._argument_count(batch))
         self._write_script(batch)
         self.outgoing.put_integer(keys)
         for i in range(batch.count):
@@ -235,24 +228,32 @@ cdef class Lane:
             if batch.request != REFRESH:
                 self._write_key(number, b":epoch", 6)
         self._write_text(&self.holder)
-        if batch.request == RELEASE or batch.request == GRANT:
-            self._write_text(&self.channel)
-        else:
-            self._write_text(&self.ttl_ms)
+        if batch.request == REFRESH:
+            return self._write_text(&self.ttl_ms)
         if batch.request == ACQUIRE:
+            self._write_text(&self.ttl_ms)
             self._write_text(&self.epochs)
             if batch.claims:
                 return self._write_text(&self.channel)
             return self.outgoing.put_bulk(b"", 0)
+        self._write_text(&self.channel)
         if batch.request == GRANT:
             self._write_text(&self.grant_ms)
-        if batch.request == RELEASE or batch.request == GRANT:
-            for i in range(batch.count):
-                number = batch.entries[i].number
-                self.outgoing.put_integer(self.terms.slots.at(number).epoch)
-                if batch.request == GRANT:
-                    self._write_heir(number)
+        for i in range(batch.count):
+            number = batch.entries[i].number
+            self.outgoing.put_integer(self.terms.slots.at(number).epoch)
+            if batch.request == GRANT:
+                self._write_heir(number)
         return 0
+
+    cdef int64_t _argument_count(self, Batch *batch) noexcept nogil:
+        if batch.request == ACQUIRE:
+            return 4
+        if batch.request == RELEASE:
+            return 2 + batch.count
+        if batch.request == GRANT:
+            return 3 + 2 * batch.count
+        return 2
 
     cdef int _write_roll(self, Batch *batch) except -1 nogil:
         self.outgoing.reserve(32)

@@ -73,6 +73,9 @@ cdef struct Slot:
     uint8_t forgotten       # shared with readers; taken out of the index
 
 
+cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept nogil
+
+
 cdef class Slots:
     cdef Slot **chunks
     cdef uint32_t chunk_count
@@ -93,6 +96,5 @@ cdef class Slots:
     cdef void forget(self, uint32_t number) noexcept nogil
     cdef void give_back(self, uint32_t number) noexcept nogil
     cdef size_t memory_bytes(self) noexcept nogil
-    cdef uint32_t _hash(self, const char *key, size_t length) noexcept nogil
     cdef int _add_chunk(self) except -1 nogil
     cdef int _grow_index(self) except -1 nogil

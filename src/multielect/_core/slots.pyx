@@ -56,7 +56,7 @@ cdef class Slots:
 
     cdef uint32_t find(self, const char *key, size_t length) noexcept nogil:
         """Return the slot of the election with this key, or NONE."""
-        cdef uint32_t hashed = self._hash(key, length)
+        cdef uint32_t hashed = hash_of(key, length, self.seed)
         cdef uint32_t place = hashed & (self.index_size - 1)
         cdef uint32_t number
         cdef Slot *slot
@@ -98,7 +98,7 @@ cdef class Slots:
         slot.key = copy
         slot.key_length = <uint16_t>length
         slot.bucket = bucket
-        slot.hash = self._hash(key, length)
+        slot.hash = hash_of(key, length, self.seed)
         slot.holder = NONE
         slot.heir = NONE
         slot.claimant = NONE
@@ -151,19 +151,6 @@ cdef class Slots:
         return (self.chunk_count * CHUNK_SLOTS * sizeof(Slot) + MOST_CHUNKS * sizeof(Slot *)
                 + self.index_size * sizeof(uint32_t) + self.key_bytes)
 
-    cdef uint32_t _hash(self, const char *key, size_t length) noexcept nogil:
-        # FNV-1a, then the finish of MurmurHash3: the index uses the low bits alone.
-        cdef uint32_t value = <uint32_t>2166136261 ^ self.seed
-        cdef size_t i
-        for i in range(length):
-            value = (value ^ <uint8_t>key[i]) * <uint32_t>16777619
-        value ^= value >> 16
-        value *= <uint32_t>0x85EBCA6B
-        value ^= value >> 13
-        value *= <uint32_t>0xC2B2AE35
-        value ^= value >> 16
-        return value
-
     cdef int _add_chunk(self) except -1 nogil:
         if self.chunk_count == MOST_CHUNKS:
             with gil:
@@ -200,3 +187,17 @@ cdef class Slots:
         self.index_size = size
         self.index_filled = self.count
         return 0
+
+
+cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept nogil:
+    # FNV-1a, then the finish of MurmurHash3: where it counts, the low bits alone are used.
+    cdef uint32_t value = <uint32_t>2166136261 ^ seed
+    cdef size_t i
+    for i in range(length):
+        value = (value ^ <uint8_t>text[i]) * <uint32_t>16777619
+    value ^= value >> 16
+    value *= <uint32_t>0x85EBCA6B
+    value ^= value >> 13
+    value *= <uint32_t>0xC2B2AE35
+    value ^= value >> 16
+    return value
