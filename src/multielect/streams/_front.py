@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import redis
@@ -31,7 +31,8 @@ from ..errors import (
 from ..fencing import AsyncFence, Fence
 from ._batch import Batch
 from ._commits import Answer, answer_to_claim, answer_to_commit, claim, commit, dead_letter
-from ._flow import Flow, Tally
+from ._flow import POLL_S, Flow, Tally
+from ._lag import Lag, chunks, lag_of
 from ._reading import Ask, Leadership, Reading, Work
 from ._settings import (
     FlowSettings,
@@ -192,6 +193,29 @@ class ConsumerFront(Generic[G, F]):
             except ConfigError as error:
                 self._report(error)
         return new
+
+    def _lag_questions(
+        self, keys: Iterable[str] | None
+    ) -> Iterator[tuple[Sequence[str], list[bytes]]]:
+        """Divide keys into what one script serves, each part with the names it is given.
+
+        Raises:
+            KeyError: for a key that is not known.
+        """
+        streams = self.partitions
+        for part in chunks(list(streams if keys is None else keys)):
+            yield part, [name for key in part for name in (self.checkpoint_key(key), streams[key])]
+
+    def _lags(self, keys: Sequence[str], replies: Sequence[Any]) -> dict[str, Lag]:
+        pairs = zip(keys, replies, strict=True)
+        return {key: lag_of(reply, self._settings.start) for key, reply in pairs}
+
+    def _idle_s(self, now_s: float) -> float | None:
+        """Return how long there is nothing to fetch and nobody to be kept alive."""
+        due_s = self._flow.next_due_s()
+        waits = [] if due_s is None else [max(due_s - now_s, POLL_S / 10)]
+        waits += [] if self._stall_s is None else [self._stall_s / 4]
+        return min(waits, default=None)
 
     def _finished(self, work: Work, batch: Batch[F]) -> Write:
         """Return the commit of a batch that was handled.

@@ -41,7 +41,7 @@ from ._front import (
     hand_over,
     unreadable,
 )
-from ._lag import Lag, chunks, lag_of
+from ._lag import Lag
 from ._reading import Ask, Work
 from ._settings import OnFailure, Partitions, checked_stream
 
@@ -228,13 +228,10 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
 
     async def lag(self, keys: Iterable[str] | None = None) -> dict[str, Lag]:
         """Ask Redis how far behind partitions are: see `StreamConsumer.lag`."""
-        streams = self.partitions
         found: dict[str, Lag] = {}
-        for chunk in chunks(list(streams if keys is None else keys)):
-            names = [name for key in chunk for name in (self.checkpoint_key(key), streams[key])]
+        for part, names in self._lag_questions(keys):
             replies: Any = await self._client.eval(LAG.body.decode(), len(names), *names)
-            for key, reply in zip(chunk, replies, strict=True):
-                found[key] = lag_of(reply, self._settings.start)
+            found |= self._lags(part, replies)
         return found
 
     # ---- callbacks of the group
@@ -271,20 +268,16 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
 
     async def _fetch(self) -> None:
         pauses = Pauses()
-        alive_every_s = None if self._stall_s is None else self._stall_s / 4
         while not self._has_ended:
             now_s = time.monotonic()
             self._flow.tick(now_s)
-            if alive_every_s is not None:
+            if self._stall_s is not None:
                 self._flow.keep_alive()
             ask = self._flow.take_fetch(now_s)
             self._call()
             if ask is None:
-                due_s = self._flow.next_due_s()
-                waits = [] if due_s is None else [max(due_s - now_s, POLL_S / 10)]
-                waits += [] if alive_every_s is None else [alive_every_s]
                 # What `_call` has just set for this very task was looked after.
-                await _called(self._to_fetch, min(waits, default=None))
+                await _called(self._to_fetch, self._idle_s(now_s))
             else:
                 await self._read(ask, pauses)
 

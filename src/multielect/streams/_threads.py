@@ -41,7 +41,7 @@ from ._front import (
     hand_over,
     unreadable,
 )
-from ._lag import Lag, chunks, lag_of
+from ._lag import Lag
 from ._reading import Ask, Work
 from ._settings import MOST_HANDLERS, OnFailure, Partitions, checked_stream
 
@@ -294,13 +294,10 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             KeyError: for a key that is not known.
             redis.RedisError: where Redis cannot be asked.
         """
-        streams = self.partitions
         found: dict[str, Lag] = {}
-        for chunk in chunks(list(streams if keys is None else keys)):
-            names = [name for key in chunk for name in (self.checkpoint_key(key), streams[key])]
+        for part, names in self._lag_questions(keys):
             replies: Any = self._client.eval(LAG.body.decode(), len(names), *names)
-            for key, reply in zip(chunk, replies, strict=True):
-                found[key] = lag_of(reply, self._settings.start)
+            found |= self._lags(part, replies)
         return found
 
     # ---- callbacks of the group
@@ -349,22 +346,18 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
 
     def _fetch(self) -> None:
         pauses = Pauses()
-        alive_every_s = None if self._stall_s is None else self._stall_s / 4
         while True:
             with self._mutex:
                 if self._ended.is_set():
                     return
                 now_s = time.monotonic()
                 self._flow.tick(now_s)
-                if alive_every_s is not None:
+                if self._stall_s is not None:
                     self._flow.keep_alive()
                 ask = self._flow.take_fetch(now_s)
                 self._call()
                 if ask is None:
-                    due_s = self._flow.next_due_s()
-                    waits = [] if due_s is None else [max(due_s - now_s, POLL_S / 10)]
-                    waits += [] if alive_every_s is None else [alive_every_s]
-                    self._to_fetch.wait(min(waits, default=None))
+                    self._to_fetch.wait(self._idle_s(now_s))
             if ask is not None:
                 self._read(ask, pauses)
 
