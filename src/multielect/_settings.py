@@ -174,7 +174,7 @@ def checked_timeout(timeout: float) -> float:
     Raises:
         ConfigError: for a value that is negative or no number.
     """
-    seconds = _seconds("timeout", timeout)
+    seconds = checked_seconds("timeout", timeout)
     if seconds < 0:
         raise ConfigError(f"timeout must not be negative: {timeout!r}")
     return seconds
@@ -205,7 +205,7 @@ def checked_balance(*, balance: bool, **settings: Any) -> BalanceSettings | None
 def _move_ns(moves_per_second: float | None) -> int:
     if moves_per_second is None:
         return 0
-    rate = _seconds("moves_per_second", moves_per_second)
+    rate = checked_seconds("moves_per_second", moves_per_second)
     if not LEAST_MOVES_PER_SECOND <= rate <= MOST_MOVES_PER_SECOND:
         raise ConfigError(
             f"moves_per_second must be from {LEAST_MOVES_PER_SECOND} to"
@@ -217,7 +217,7 @@ def _move_ns(moves_per_second: float | None) -> int:
 def _margin_ns(margin: float | None, ttl_ns: int) -> int:
     if margin is None:
         return max(ttl_ns // 10, _LEAST_MARGIN_NS)
-    seconds = _seconds("margin", margin)
+    seconds = checked_seconds("margin", margin)
     # Beyond half of the TTL a single refresh that is late would end the term.
     if not 0 <= seconds * _NS <= ttl_ns / 2:
         raise ConfigError(
@@ -227,13 +227,18 @@ def _margin_ns(margin: float | None, ttl_ns: int) -> int:
 
 
 def _seconds_between(what: str, value: object, least: float, most: float) -> float:
-    seconds = _seconds(what, value)
+    seconds = checked_seconds(what, value)
     if not least <= seconds <= most:
         raise ConfigError(f"{what} must be from {least} to {most:.0f} seconds, not {value!r}")
     return seconds
 
 
-def _seconds(what: str, value: object) -> float:
+def checked_seconds(what: str, value: object) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ConfigError: for what is no number, or no finite one.
+    """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):
             seconds = float(value)

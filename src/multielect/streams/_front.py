@@ -39,7 +39,7 @@ from ._settings import (
     OnFailure,
     Partitions,
     checked_group_options,
-    checked_seconds,
+    checked_pause,
     checked_stream,
     listed,
 )
@@ -120,7 +120,7 @@ class ConsumerFront(Generic[G, F]):
             start=start,
         )
         self._handlers = checked_count("handlers", handlers, most_handlers)
-        self._discover_s = checked_seconds("discover", discover)
+        self._discover_s = checked_pause("discover", discover)
         self._drain_timeout_s = checked_timeout(drain_timeout)
         self._stall_s = max_stall
         self._dead_letters = checked_stream(

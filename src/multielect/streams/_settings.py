@@ -7,13 +7,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._keys import decode_key, encode_key
-from .._settings import checked_count
+from .._settings import checked_count, checked_seconds
 from ..errors import ConfigError
 from ._entries import checked_start
 
@@ -90,8 +89,8 @@ class FlowSettings:
             raise ConfigError(f"max_in_hand must be at least batch ({batch}), not {max_in_hand}")
         if on_failure not in ("dead-letter", "halt"):
             raise ConfigError(f"on_failure must be 'dead-letter' or 'halt', not {on_failure!r}")
-        base_s = checked_seconds("retry_base", retry_base)
-        max_s = checked_seconds("retry_max", retry_max)
+        base_s = checked_pause("retry_base", retry_base)
+        max_s = checked_pause("retry_max", retry_max)
         if max_s < base_s:
             raise ConfigError(f"retry_max must be at least retry_base ({base_s}), not {max_s}")
         return cls(
@@ -106,17 +105,16 @@ class FlowSettings:
         )
 
 
-def checked_seconds(what: str, value: object) -> float:
+def checked_pause(what: str, value: object) -> float:
     """Return a number of seconds, above 0.
 
     Raises:
         ConfigError: for anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{what} must be seconds, a number, not {value!r}")
-    if not math.isfinite(value) or not 0 < value <= LONGEST_S:
+    seconds = checked_seconds(what, value)
+    if not 0 < seconds <= LONGEST_S:
         raise ConfigError(f"{what} must be seconds, above 0 and up to {LONGEST_S:.0f}: {value!r}")
-    return float(value)
+    return seconds
 
 
 def checked_group_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
