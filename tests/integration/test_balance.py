@@ -126,6 +126,7 @@ def test_a_join_moves_its_share_and_a_drain_hands_it_back(redis_url: str, stand:
     settle([60], one)
     other, told_other = stand(redis_url, *KEYS, balance=True, ttl=30.0)
     settle([30, 30], one, other)
+    until(lambda: len(told_one.demotions()) == 30)
     assert [e.reason for e in told_one.demotions()] == [DemotionReason.REBALANCED] * 30
     assert other.drain(LONG_S)
     settle([60, 0], one, other)
@@ -244,6 +245,8 @@ def test_a_worker_that_does_not_finish_is_cut_short(redis_url: str, stand: Stand
     settle([60], one)
     other, _ = stand(redis_url, *KEYS, balance=True)
     settle([30, 30], one, other)
+    # A term is over a moment before that is told.
+    until(lambda: len(told.demotions()) == 30)
     assert {entry.reason for entry in told.demotions()} == {DemotionReason.REBALANCED}
 
 
@@ -259,6 +262,7 @@ def test_a_plain_group_drains_too(redis_url: str, stand: Stand) -> None:
     other, _ = stand(redis_url, *KEYS, ttl=30.0)
     assert one.drain(LONG_S)
     settle([0, 60], one, other)
+    until(lambda: len(told.demotions()) == 60)
     assert sorted(drained) == sorted(KEYS)
     assert {entry.reason for entry in told.demotions()} == {DemotionReason.DRAINED}
 
