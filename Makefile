@@ -16,7 +16,7 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize model lint format build check-package clean FORCE
+.PHONY: help demo test sanitize model planted lint format build check-package clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,6 +32,9 @@ sanitize: $(BUILT) $(VENV)/.group-test  ## run the tests of threads under Thread
 
 model: $(VENV)/.created  ## check the model of the lease protocol with spin (two minutes; ARGS=--long)
 	@$(BIN)/python -m proof.model $(ARGS)
+
+planted: $(BUILT) $(VENV)/.group-test  ## plant faults in copies of the code and see that the tests find them (ARGS=NAME)
+	@$(BIN)/python -m proof.planted $(ARGS)
 
 lint: $(BUILT) $(VENV)/.group-lint  ## ruff, mypy and cython-lint, changing nothing
 	@echo "ruff: style and mistakes"

@@ -1,0 +1,339 @@
+"""The faults that are planted in our own code, each of which the suite must find.
+
+Rules of this file:
+    * A fault is what a tired engineer might write: a line or two, and the rest stays.
+    * `before` stands in its file exactly once, so that a fault cannot be planted in the wrong
+      place, or in none, once the code has moved on.
+    * `suites` only says where to look first. What none of them finds, nothing does: then the
+      fault has survived, and a test is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One place of a file below src/multielect, and what is to stand there instead."""
+
+    file: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One deliberate mistake.
+
+    Attributes:
+        name: what it is called on the command line.
+        about: what is wrong then, for the table.
+        edits: how it is made.
+        suites: the tests that are run, in this order, until one fails.
+    """
+
+    name: str
+    about: str
+    edits: tuple[Edit, ...]
+    suites: tuple[str, ...]
+
+
+CORE = ("tests/core",)
+REAL = ("tests/core", "tests/integration")
+_FENCE = ("tests/fencing",)
+
+
+def _fault(name: str, about: str, *edits: Edit, suites: tuple[str, ...] = CORE) -> Fault:
+    return Fault(name, about, edits, suites)
+
+
+PLANTED = (
+    _fault(
+        "anchor-at-reply",
+        "the deadline counts from the reply, not from the send",
+        Edit(
+            "_core/states.pyx",
+            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
+            "store_i64(&slot.deadline_ns, now_ns + self.ttl_ns - self.margin_ns)",
+        ),
+        Edit(
+            "_core/terms.pyx",
+            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
+            "store_i64(&slot.deadline_ns, now_ns + self.ttl_ns - self.margin_ns)",
+        ),
+    ),
+    _fault(
+        "cached-boolean",
+        "is_leader is what the last event said, without the clock",
+        Edit(
+            "_core/seat.pyx",
+            "return deadline_ns != 0 and self.clock.now() < deadline_ns",
+            "return deadline_ns != 0",
+        ),
+    ),
+    _fault(
+        "no-margin",
+        "no margin before the lease's end",
+        Edit(
+            "_core/states.pyx",
+            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
+            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns)",
+        ),
+    ),
+    _fault(
+        "release-compares-nothing",
+        "release deletes whoever's lease stands there",
+        Edit(
+            "lua/release.lua",
+            "if redis.pcall('GET', KEYS[i]) == holder\n"
+            "      and redis.pcall('GET', KEYS[i + 1]) == ARGV[election + 2]\n"
+            "      and redis.pcall('DEL', KEYS[i]) == 1 then",
+            "if redis.pcall('DEL', KEYS[i]) == 1 then",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "release-without-epoch",
+        "release compares the holder alone",
+        Edit(
+            "lua/release.lua",
+            "      and redis.pcall('GET', KEYS[i + 1]) == ARGV[election + 2]\n",
+            "",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "grant-without-epoch",
+        "a grant compares the holder alone",
+        Edit(
+            "lua/grant.lua",
+            " and redis.pcall('GET', KEYS[i + 1]) == epoch then",
+            " then",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "refresh-compares-nothing",
+        "refresh extends whoever's lease stands there",
+        Edit(
+            "lua/refresh.lua",
+            "if redis.pcall('GET', KEYS[i]) ~= holder then",
+            "if redis.pcall('EXISTS', KEYS[i]) ~= 1 then",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "epoch-after-lease",
+        "the lease is taken before its epoch is minted",
+        Edit(
+            "lua/acquire.lua",
+            "  local epoch = next_epoch(epoch_key)\n"
+            "  if type(epoch) == 'table' then return epoch end\n"
+            "  local taken = redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)\n"
+            "  if taken.err then return taken end\n"
+            "  return epoch\n",
+            "  local taken = redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)\n"
+            "  if taken.err then return taken end\n"
+            "  return next_epoch(epoch_key)\n",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "epochs-by-counter",
+        "epochs are counted only, and start again where the counter is lost",
+        Edit(
+            "lua/acquire.lua",
+            "  if not by_time then return counted(epoch_key) end\n",
+            "  do return counted(epoch_key) end\n",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "one-bad-key-fails-all",
+        "a key of another type aborts the script for its whole batch",
+        Edit(
+            "lua/acquire.lua",
+            "  local leader = redis.pcall('GET', leader_key)\n",
+            "  local leader = redis.call('GET', leader_key)\n",
+        ),
+        suites=REAL,
+    ),
+    _fault(
+        "lost-acquire-adopted",
+        "an acquire whose reply was lost is taken for won",
+        Edit(
+            "_core/lane.pyx",
+            "                self.terms.not_acquired(entry.number, again_ns)\n"
+            "            elif batch.request == REFRESH:",
+            "                self.terms.won(entry.number, "
+            "self.terms.slots.at(entry.number).epoch + 1, batch.sent_ns, now_ns)\n"
+            "            elif batch.request == REFRESH:",
+        ),
+    ),
+    _fault(
+        "reply-of-another-term",
+        "a reply counts for another term than the one that asked",
+        Edit(
+            "_core/lane.pyx",
+            "        if self.terms.slots.at(entry.number).serial == entry.serial:\n",
+            "        if self.terms.slots.at(entry.number).serial >= entry.serial:\n",
+        ),
+    ),
+    _fault(
+        "late-refresh-revives",
+        "a refresh that is answered after the deadline extends the term",
+        Edit(
+            "_core/terms.pyx",
+            '        """The server extended the lease; it counts if the term is not over by '
+            'now."""\n'
+            "        cdef Slot *slot = self.slots.at(number)\n"
+            "        if now_ns >= slot.deadline_ns:\n"
+            "            return self._expire(number, now_ns)\n",
+            '        """The server extended the lease; it counts if the term is not over by '
+            'now."""\n'
+            "        cdef Slot *slot = self.slots.at(number)\n",
+        ),
+    ),
+    _fault(
+        "refresh-after-deadline",
+        "a term whose deadline has passed is refreshed once more, not ended",
+        Edit(
+            "_core/terms.pyx",
+            "            if now_ns >= self.slots.at(number[0]).deadline_ns:\n"
+            "                self._expire(number[0], now_ns)\n"
+            "                continue\n",
+            "",
+        ),
+    ),
+    _fault(
+        "mismatch-ignored",
+        "a lease that is not ours is taken for refreshed",
+        Edit(
+            "_core/lane.pyx",
+            "                self.terms.mismatched(entry.number, now_ns)\n",
+            "                self.terms.refreshed(entry.number, batch.sent_ns, now_ns)\n",
+        ),
+    ),
+    _fault(
+        "wakeup-missed",
+        "an election that is set free while it is asked for is not asked for again",
+        Edit(
+            "_core/terms.pyx",
+            "        if slot.woken and not slot.unwanted:\n"
+            "            return self._become_candidate(number)\n",
+            "",
+        ),
+    ),
+    _fault(
+        "wakeups-ignored",
+        "whoever stands by waits for the lease's end, though it was released",
+        Edit(
+            "_core/wakeups.pyx",
+            "        return self._wake_all(&words, False)\n",
+            "        return 0\n",
+        ),
+    ),
+    _fault(
+        "grant-is-a-term",
+        "what is granted to others is taken for one's own",
+        Edit(
+            "_core/wakeups.pyx",
+            "        if (length != self.holder_length or memcmp(to, self.holder_text, "
+            "length) != 0\n"
+            "                or not _next_word(words, &word, &size)):",
+            "        if not _next_word(words, &word, &size):",
+        ),
+    ),
+    _fault(
+        "handover-without-heir",
+        "a term is given away though nobody is there to take it",
+        Edit(
+            "_core/states.pyx",
+            "        return slot.heir != NONE and slot.claimant == slot.heir\n",
+            "        return slot.heir != NONE\n",
+        ),
+    ),
+    _fault(
+        "noscript-not-resent",
+        "a script that the server forgot is not brought again",
+        Edit(
+            "_core/lane.pyx",
+            "            self.loaded[batch.request] = False\n            # Of a batch",
+            "            # Of a batch",
+        ),
+    ),
+    _fault(
+        "silence-is-patience",
+        "a server that does not answer is waited for without end",
+        Edit(
+            "_pump.pyx",
+            "            if self.waited_ns >= self.response_timeout_ns:\n"
+            "                return SILENT\n",
+            "",
+        ),
+        suites=("tests/integration",),
+    ),
+    _fault(
+        "fork-goes-on-leading",
+        "the child of a fork believes what its parent leads",
+        Edit(
+            "_engine.py",
+            "os.register_at_fork(after_in_child=_abandon_all)\n",
+            "",
+        ),
+        suites=("tests/integration/test_fork.py", "tests/integration"),
+    ),
+    _fault(
+        "fork-goes-on-refreshing",
+        "the child of a fork refreshes over its parent's connection",
+        Edit(
+            "_engine.py",
+            "    for engine in list(_live):\n        engine.abandon()\n    _live.clear()\n",
+            "    for engine in list(_live):\n"
+            "        threading.Thread(target=engine._run, daemon=True).start()\n",
+        ),
+        suites=("tests/integration/test_fork.py", "tests/integration"),
+    ),
+    _fault(
+        "callbacks-out-of-order",
+        "the callbacks of one election may run at once, or overtake each other",
+        Edit(
+            "_dispatch.py",
+            "            if queue is None:\n",
+            "            if not queue:\n",
+        ),
+        suites=("tests/unit", "tests/integration"),
+    ),
+    _fault(
+        "demotion-untold",
+        "a callback that raises costs the election the news that follow",
+        Edit(
+            "_dispatch.py",
+            "            # Also SystemExit and its like: there is nothing here for them to end.\n"
+            "            except BaseException as cause:\n",
+            "            except OSError as cause:\n",
+        ),
+        suites=("tests/unit", "tests/integration"),
+    ),
+    _fault(
+        "fence-lets-older-in",
+        "a fenced write is made under an epoch that is not the newest",
+        Edit(
+            "lua/fence.lua",
+            "  if epoch < newest then\n",
+            "  if epoch < fence then\n",
+        ),
+        suites=_FENCE,
+    ),
+    _fault(
+        "fence-forgets",
+        "a fence goes by the counter alone, which may be lost",
+        Edit(
+            "lua/fence.lua",
+            "  local newest = math.max(counter, fence)\n",
+            "  local newest = counter\n",
+        ),
+        suites=_FENCE,
+    ),
+)
