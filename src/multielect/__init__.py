@@ -23,6 +23,7 @@ from .election import DemotionReason, Election, Term
 from .elector import Elector
 from .errors import (
     CallbackError,
+    ClockJumpError,
     ClosedError,
     ConfigError,
     ConnectionLostError,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CallbackError",
+    "ClockJumpError",
     "ClosedError",
     "ConfigError",
     "ConnectionLostError",

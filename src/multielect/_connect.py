@@ -145,6 +145,7 @@ class Server:
             batches = self._open(owners, protocol=2)
             pushes = False
         _refuse_replica(batches)
+        _warn_of_eviction(batches, warnings)
         self._check_buckets(batches, warnings)
         scripts = WITH_FLAGS if _knows_script_flags(batches) else WITHOUT_FLAGS
         listener = batches if pushes else self._open(owners, protocol=2)
@@ -320,6 +321,25 @@ def _refuse_replica(connection: AbstractConnection) -> None:
         raise ConnectionLostError(
             f"this server is a {role[0].decode()}: elections can only be held on a primary"
         )
+
+
+def _warn_of_eviction(connection: AbstractConnection, warnings: list[MultielectError]) -> None:
+    try:
+        told = _ask(connection, "INFO", "memory")
+    except ResponseError:
+        return  # Forbidden: it is a warning, not a condition.
+    text = told.decode(errors="replace") if isinstance(told, bytes) else ""
+    facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction" or facts.get("maxmemory", "0") == "0":
+        return
+    what = "leases" if policy.startswith("volatile") else "leases and epochs"
+    warnings.append(
+        MultielectError(
+            f"this server may evict {what} when its memory is full (maxmemory-policy {policy}):"
+            " use noeviction, or a server of its own for elections"
+        )
+    )
 
 
 def _plain_socket_of(connection: AbstractConnection, relays: list[Relay]) -> socket:

@@ -25,7 +25,7 @@ from ._clock import Clock
 from ._connect import Connection, Connector
 from ._core.fleet import FleetCore
 from ._pump import Pump
-from .errors import ConnectionLostError, MultielectError, ProtocolError, ServerError
+from .errors import ClockJumpError, ConnectionLostError, MultielectError, ProtocolError, ServerError
 
 _NS = 1_000_000_000
 
@@ -244,7 +244,10 @@ class Engine:
         if answer is not None:
             self._outlets.roll(answer)
         for request, elections, text in self._core.take_notes():
-            self._outlets.error(ServerError(text, request=request, elections=elections))
+            if request == "clock":
+                self._outlets.error(ClockJumpError(int(text), terms=elections))
+            else:
+                self._outlets.error(ServerError(text, request=request, elections=elections))
 
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()

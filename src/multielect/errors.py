@@ -78,6 +78,28 @@ class ServerError(MultielectError):
         self.elections = elections
 
 
+class ClockJumpError(MultielectError):
+    """The server's clock jumped, by which it ends leases; or this machine's stood still.
+
+    Forward, leases end earlier than was counted on: terms that this endangers were given up at
+    once, and the others are refreshed. Back, they last longer, and a crash is noticed later.
+
+    Attributes:
+        jump_ms: by how many milliseconds, against what passed here; negative for a jump back.
+        terms: how many terms were given up.
+    """
+
+    def __init__(self, jump_ms: int, *, terms: int) -> None:
+        """Keep how far it jumped, and what it cost."""
+        way = "forward" if jump_ms > 0 else "back"
+        super().__init__(
+            f"the server's clock jumped {way} by {abs(jump_ms) / 1000:.3f} s:"
+            f" {terms} term(s) were given up"
+        )
+        self.jump_ms = jump_ms
+        self.terms = terms
+
+
 class CallbackError(MultielectError):
     """A callback of the user raised; the cause is in ``__cause__``.
 

@@ -75,12 +75,14 @@ class RedisModel:
 
     Attributes:
         clock: its clock and everybody else's.
+        ahead_ms: how far its wall clock is ahead of that: a test that moves it steps the clock.
         refusal: the answer to every batch from now on, if set.
         batches: what it was asked, oldest first.
         subscribers: who is told of what is published, and on which channel.
     """
 
     clock: ManualClock
+    ahead_ms: int = WALL_CLOCK_AHEAD_MS
     refusal: Refusal | None = None
     batches: list[Batch] = field(default_factory=list)
     subscribers: list[tuple[bytes, Callable[[Push], None]]] = field(default_factory=list)
@@ -92,7 +94,7 @@ class RedisModel:
 
     def now_ms(self) -> int:
         """Return the server's wall clock."""
-        return WALL_CLOCK_AHEAD_MS + self.clock.now_ns() // 1_000_000
+        return self.ahead_ms + self.clock.now_ns() // 1_000_000
 
     def get(self, key: bytes) -> bytes | None:
         """Return a string, as GET does."""

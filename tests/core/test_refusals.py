@@ -172,7 +172,8 @@ def test_one_lease_that_could_not_be_extended_keeps_its_deadline(rig: Rig) -> No
     rig.advance_ms(DUE_MS)
     node.tick()
     node.core.receive(
-        b"*3\r\n:1\r\n*0\r\n*2\r\n:2\r\n-READONLY not extended\r\n", rig.clock.now_ns()
+        b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-READONLY not extended\r\n" % rig.server.now_ms(),
+        rig.clock.now_ns(),
     )
     assert node.seat("a").remaining == pytest.approx(0.9)
     assert node.seat("b").remaining == pytest.approx(0.9 - DUE_MS / 1000)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from multielect import ConnectionLostError
+from multielect import ConnectionLostError, MultielectError
 from multielect.embedded import EmbeddedServer
 
 from .conftest import Stand
@@ -124,3 +124,33 @@ def test_a_replica_is_refused(private_server: EmbeddedServer, stand: Stand) -> N
         client.execute_command("REPLICAOF", "NO", "ONE")
         told.wait_elected("k")
         assert client.exists(LAYOUT.buckets_key)
+
+
+@pytest.mark.parametrize(
+    ("policy", "what"),
+    [("volatile-ttl", "may evict leases when"), ("allkeys-lru", "may evict leases and epochs")],
+)
+def test_a_server_that_may_evict_leases_is_warned_of(
+    policy: str, what: str, private_server: EmbeddedServer, stand: Stand
+) -> None:
+    with redis.Redis.from_url(private_server.url) as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", policy)
+        _, told = stand(private_server.url, "k")
+        error = told.wait_error(MultielectError, what)
+        assert f"maxmemory-policy {policy}" in str(error)
+        told.wait_elected("k")
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy"), [("100mb", "noeviction"), ("0", "allkeys-lru")], ids=["kept", "unlimited"]
+)
+def test_a_server_that_evicts_nothing_is_not(
+    limit: str, policy: str, private_server: EmbeddedServer, stand: Stand
+) -> None:
+    with redis.Redis.from_url(private_server.url) as client:
+        client.config_set("maxmemory", limit)
+        client.config_set("maxmemory-policy", policy)
+        _, told = stand(private_server.url, "k")
+        told.wait_elected("k")
+        assert told.errors == []

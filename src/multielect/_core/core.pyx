@@ -25,7 +25,7 @@ from .slots cimport NONE, Slot, load_u32, store_i64
 from .states cimport ASKING, LEADING, RELEASING
 
 DRAINING_REASON = DRAINING
-REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll")
+REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll", "clock")
 
 cdef enum:
     PART = 1024             # elections or events that are copied out at once

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .resp cimport Cursor, Incoming, Outgoing, Value
 from .roll cimport Roll
+from .server_clock cimport ServerClock
 from .terms cimport Terms
 from .wakeups cimport Wakeups
 
@@ -39,6 +40,7 @@ cdef class Lane:
     cdef Terms terms
     cdef Wakeups wakeups
     cdef Roll roll
+    cdef ServerClock server_clock
     cdef Incoming incoming
     cdef Outgoing outgoing
     cdef Batch *ring
@@ -78,6 +80,7 @@ cdef class Lane:
     cdef int _write_script(self, Batch *batch) except -1 nogil
     cdef int _write_text(self, Text *text) except -1 nogil
     cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _see_clock(self, Batch *batch, int64_t server_ms, int64_t now_ns) except -1 nogil
     cdef int _answer_roll(self, Value *head) except -1 nogil
     cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _read_rivals(self, Batch *batch, Cursor *frame, Rivals *rivals) except -1 nogil

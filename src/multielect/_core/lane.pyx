@@ -17,18 +17,22 @@ Rules of this file:
       would have to check with the interpreter.
 """
 
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp
 
 from .resp cimport read_value
 from .schedule cimport GRANTS, RELEASES
 from .slots cimport NONE, Slot
-from .states cimport (ACQUIRE, CAMPAIGNS, GRANT, REFRESH, RELEASE, REQUESTS, ROLL)
+from .states cimport ACQUIRE, CAMPAIGNS, CLOCK, GRANT, REFRESH, RELEASE, REQUESTS, ROLL
 
 cdef enum:
     WHOLE = 1
     MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
     LONGEST_WAIT_MS = 86_400_000        # what acquire.lua says of a lease at most
+    LATEST_MS = 9_000_000_000_000       # the year 2255: as many ns fit into 63 bits
+    MS = 1_000_000
+    TEXT_BYTES = 24
 
 cdef enum:
     NOT_OURS = 1
@@ -63,6 +67,7 @@ cdef class Lane:
         self.terms = terms
         self.wakeups = wakeups
         self.roll = roll
+        self.server_clock = ServerClock(terms.margin_ns)
         self.incoming = Incoming()
         self.outgoing = Outgoing()
         self.kept = (heads, holder, channel, epochs, ttl_ms, grant_ms)
@@ -312,6 +317,10 @@ cdef class Lane:
             return self._nonsense(b"a script answered no table")
         if read_value(frame, &time) != WHOLE or time.kind != c':':
             return self._nonsense(b"the server's time is missing")
+        if not 0 <= time.number <= LATEST_MS:
+            return self._nonsense(b"the server's time is none")
+        # Before the rest counts: what was extended before a jump must not outlast it.
+        self._see_clock(batch, time.number, now_ns)
         if batch.request == ACQUIRE:
             if head.number != 2 + <int64_t>batch.count:
                 return self._nonsense(b"an acquire answered for another number of elections")
@@ -321,6 +330,20 @@ cdef class Lane:
                 return self._nonsense(b"a refresh answered in another form")
             return self._answer_refresh(batch, frame, now_ns)
         return self._answer_release(batch, frame)
+
+    cdef int _see_clock(self, Batch *batch, int64_t server_ms, int64_t now_ns) except -1 nogil:
+        cdef int64_t jump_ns = self.server_clock.see(server_ms, batch.sent_ns, now_ns)
+        cdef char[TEXT_BYTES] text
+        cdef uint32_t given_up = 0
+        if jump_ns == 0:
+            return 0
+        if jump_ns > 0:
+            given_up = self.terms.leases_shortened(jump_ns, now_ns)
+            # The leases of others end earlier too.
+            self.terms.ask_again()
+        self.terms.events.note(CLOCK, given_up, text,
+                               snprintf(text, TEXT_BYTES, "%lld", <long long>(jump_ns // MS)))
+        return 0
 
     cdef int _answer_roll(self, Value *head) except -1 nogil:
         if head.kind != c'$' or head.number < 0:

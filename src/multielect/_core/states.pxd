@@ -22,6 +22,7 @@ cdef enum Request:
     GRANT = 3
     ROLL = 4
     REQUESTS = 5
+    CLOCK = 5               # no request: what is noted of the server's clock
 
 cdef enum Reason:
     NO_REASON = 0

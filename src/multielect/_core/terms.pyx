@@ -159,8 +159,32 @@ cdef class Terms(Drains):
             self.schedule.enqueue(ACQUIRES, number)
         return 0
 
+    cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil:
+        """All leases end earlier by `by_ns` than was counted on. Returns how many terms end now.
+
+        The others are refreshed at once: by the next time that is due they might be over.
+        """
+        cdef uint32_t number
+        cdef int64_t given_up = 0
+        cdef Slot *slot
+        for number in range(self.slots.used):
+            slot = self.slots.at(number)
+            if slot.key == NULL or slot.state != LEADING:
+                continue
+            if slot.deadline_ns - by_ns > now_ns:
+                store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
+                if not self.schedule.is_queued(number):
+                    self._set_lease_timer(number, slot.deadline_ns)
+                    self.schedule.enqueue(REFRESHES, number)
+                continue
+            # Until now it was believed.
+            store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
+            self._expire(number, now_ns)
+            given_up += 1
+        return given_up
+
     cdef int ask_again(self) except -1 nogil:
-        """Wake-ups are heard from now on: what was asked for before may have been set free."""
+        """Ask for all that another leads: it may have been set free without a word to us."""
         cdef uint32_t number
         cdef Slot *slot
         for number in range(self.slots.used):
