@@ -4,7 +4,7 @@ The parts, from what is processed to what is shown:
 
     events.py       reads a CSV, or a zip of one
     stream.py       the events as a replayed stream of partitions, shared with the nodes by file
-    checkpoint.py   how far each partition is committed; commit.lua is the fence
+    checkpoint.py   how far each partition is committed, through a fence; commit.lua does it
     beliefs.py      what each node believed to lead, and when, in a file that outlives it
     sampler.py      looks at `is_leader` from outside the callbacks
     worker.py       processes the events of the elections that its node leads
@@ -12,7 +12,12 @@ The parts, from what is processed to what is shown:
     process.py      the conductor's end of a node process
     leases.py       who leads what, and until when, as the server has it
     takeover.py     how long elections were without a leader
-    conductor.py    starts the nodes, makes them fail, waits for the end of the stream
+    plan.py         what is to happen to which node, and when
+    fleet.py        the processes of the nodes
+    watch.py        looks how things stand, shows it, and waits
+    mishaps.py      a freeze, a join, a crash, a clean stop, and what came of each
+    conductor.py    the run from its start to the verdict
+    result.py       all that came of it
     verdict.py      holds journal and beliefs against what must be true
     report.py       the summary, and the same as JSON
     view.py         what is seen while it runs
