@@ -57,7 +57,9 @@ def test_even_shares_are_balanced(stand: Snapshot) -> None:
         snapshot({"x": 5}),
         snapshot({"x": 2, "y": 2}, leaderless=1),
         snapshot({"x": 2, "y": 1}, leaderless=0, x=RUNNING, y=STOPPING),
+        snapshot({"x": 2, "y": 1, "z": 2}, x=RUNNING, y=STOPPING, z=RUNNING),
         snapshot({"x": 3, "y": 1, "z": 2}, x=RUNNING, y=RUNNING, z=RUNNING),
+        snapshot({"x": 2, "y": 2, "z": 4}, x=RUNNING, y=RUNNING, z=RUNNING),
     ],
 )
 def test_uneven_shares_and_leases_of_who_is_gone_are_not(stand: Snapshot) -> None:

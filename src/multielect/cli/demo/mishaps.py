@@ -57,7 +57,7 @@ class Mishaps:
             f"{refused} refused"
         )
         self._result.back = self._change(node, self._share(), thawed_ns, comes=True)
-        self._watch.say(f"{node} has its share back: {_moved(self._result.back)}")
+        self._tell(f"{node} has its share back", self._result.back)
 
     def join(self, node: str) -> None:
         """Start one node more."""
@@ -68,7 +68,7 @@ class Mishaps:
         self._fleet.begin(self._watch.start_ns)
         self._watch.say(f"{node} joins")
         self._result.join = self._change(node, self._share(), joined_ns, comes=True)
-        self._watch.say(f"{node} has its share: {_moved(self._result.join)}")
+        self._tell(f"{node} has its share", self._result.join)
 
     def kill(self, node: str) -> None:
         """Kill a process."""
@@ -97,7 +97,7 @@ class Mishaps:
         self._watch.until(f"{node} to end", lambda _: self._fleet[node].ended)
         self._fleet.states[node] = NodeState.STOPPED
         self._result.stop = self._change(node, led, stopping_ns, comes=False)
-        self._watch.say(f"{node} has stopped: {_moved(self._result.stop)}")
+        self._tell(f"{node} has stopped", self._result.stop)
 
     def _share(self) -> int:
         running = [state for state in self._fleet.states.values() if state is NodeState.RUNNING]
@@ -133,6 +133,13 @@ class Mishaps:
             moves = moves_since(since_ns, self._fleet.terms())
         return Change(node, least, moves, is_balanced=is_settled, comes=comes)
 
+    def _tell(self, what: str, change: Change) -> None:
+        self._watch.say(
+            f"{what if change.is_balanced else 'shares stay uneven'}: {change.moves.moved:,} "
+            f"elections moved ({change.least:,} at the least), {_described(change.takeovers)} "
+            "without a leader"
+        )
+
 
 def is_balanced(snapshot: Snapshot) -> bool:
     """Tell whether all is led, and every running node leads its share, to one election."""
@@ -142,15 +149,6 @@ def is_balanced(snapshot: Snapshot) -> bool:
         not snapshot.leaderless
         and snapshot.leads.keys() <= running
         and all(share <= snapshot.leads.get(node, 0) <= share + 1 for node in running)
-    )
-
-
-def _moved(change: Change) -> str:
-    moves = change.moves
-    uneven = "" if change.is_balanced else ", and the shares are still uneven"
-    return (
-        f"{moves.moved:,} elections moved ({change.least:,} at the least), "
-        f"{_described(moves.takeovers)} without a leader{uneven}"
     )
 
 
