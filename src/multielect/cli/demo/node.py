@@ -40,6 +40,7 @@ JOIN_DELAY_SECONDS = 0.2
 """Lets nodes that start together be given their shares together."""
 
 DRAIN_SECONDS = 8.0
+"""How long a stop waits for the worker and the heirs; the conductor waits longer."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -141,7 +142,8 @@ class _Node:
         working.start()
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
-        if self._has_heirs:
+        # Without a worker nothing would be drained before its time is up.
+        if self._has_heirs and not self._failed:
             self._group.drain(DRAIN_SECONDS)
         self._worker.stop()
         working.join()
