@@ -21,7 +21,7 @@ LISTED := $(VENV)/.sources
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(BUILT)  ## watch elections on real flight events, with a node killed on the way
+demo: $(BUILT)  ## watch elections on real flight events, while nodes join, fail and leave
 	@$(BIN)/multielect demo $(ARGS)
 
 test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 
+from multielect import DemotionReason
 from multielect.cli.demo.beliefs import BelievedTerm, NodeBeliefs
 from multielect.cli.demo.checkpoint import JournalEntry
+from multielect.cli.demo.result import Change
 from multielect.cli.demo.stream import EventStream
+from multielect.cli.demo.takeover import Moves, Takeovers
 
 MS = 1_000_000
 
@@ -40,6 +44,7 @@ def term(
     *,
     election: int = 0,
     elected_ms: float | None = None,
+    reason: DemotionReason | None = None,
 ) -> BelievedTerm:
     """Return a term whose callback ran when belief began, unless said otherwise."""
     return BelievedTerm(
@@ -49,7 +54,22 @@ def term(
         began_ns=int(began_ms * MS),
         ended_ns=None if ended_ms is None else int(ended_ms * MS),
         elected_ns=int((began_ms if elected_ms is None else elected_ms) * MS),
+        reason=reason,
     )
+
+
+def change(
+    node: str = "y",
+    *,
+    least: int = 1,
+    moved: int = 1,
+    lost: int = 0,
+    is_balanced: bool = True,
+    comes: bool = True,
+) -> Change:
+    """Return a change of the fleet in which `node` was given so many elections."""
+    moves = Moves(Counter({node: moved}), lost, 0, Takeovers([2.0] * moved))
+    return Change(node, least, moves, is_balanced=is_balanced, comes=comes)
 
 
 def beliefs(*terms: BelievedTerm, unpaired: int = 0) -> NodeBeliefs:

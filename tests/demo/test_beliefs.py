@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from multielect import DemotionReason
 from multielect.cli.demo.beliefs import (
     BeliefLog,
     BeliefRecord,
@@ -24,6 +25,7 @@ from .examples import MS, beliefs, term
 if TYPE_CHECKING:
     from pathlib import Path
 
+EXPIRED = DemotionReason.EXPIRED
 ELECTED, DEMOTED = Kind.ELECTED, Kind.DEMOTED
 SEEN, LAST_SEEN = Kind.SEEN_LEADING, Kind.LAST_SEEN_LEADING
 
@@ -40,7 +42,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def record(kind: Kind, epoch: int, belief_ms: int, written_ms: int | None = None) -> BeliefRecord:
     written_ms = belief_ms if written_ms is None else written_ms
-    return BeliefRecord(written_ms * MS, belief_ms * MS, epoch, 0, kind)
+    reason = EXPIRED if kind is DEMOTED else None
+    return BeliefRecord(
+        written_ms * MS, belief_ms * MS, epoch, 0, 0 if reason is None else reason.value, kind
+    )
 
 
 def believed(*records: BeliefRecord, died_ms: int | None = None) -> NodeBeliefs:
@@ -62,10 +67,18 @@ def test_a_record_without_its_last_field_does_not_count(tmp_path: Path) -> None:
         log.write(ELECTED, 0, epoch, belief_ns=5, written_ns=6)
     content = bytearray(path.read_bytes())
     size = len(content) // 3
-    content[2 * size - 4 : 2 * size] = bytes(4)
+    content[2 * size - 2 : 2 * size] = bytes(2)
     path.write_bytes(content)
 
     assert [found.epoch for found in read_beliefs(path)] == [1, 3]
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "beliefs"
+    log = BeliefLog(path, 3)
+    log.write(DEMOTED, 70_000, 1 << 52, belief_ns=5, written_ns=6, reason=EXPIRED.value)
+
+    assert read_beliefs(path) == [BeliefRecord(6, 5, 1 << 52, 70_000, EXPIRED.value, DEMOTED)]
 
 
 def test_a_full_file_says_so(tmp_path: Path) -> None:
@@ -79,7 +92,7 @@ def test_a_full_file_says_so(tmp_path: Path) -> None:
 def test_callbacks_bound_a_term() -> None:
     found = believed(record(ELECTED, 5, 10, written_ms=12), record(DEMOTED, 5, 20, written_ms=25))
 
-    assert found == beliefs(term("x", 5, 10, 20, elected_ms=12))
+    assert found == beliefs(term("x", 5, 10, 20, elected_ms=12, reason=EXPIRED))
 
 
 def test_sightings_beyond_the_callbacks_widen_a_term() -> None:
@@ -87,7 +100,7 @@ def test_sightings_beyond_the_callbacks_widen_a_term() -> None:
         record(SEEN, 5, 9), record(ELECTED, 5, 10), record(DEMOTED, 5, 20), record(LAST_SEEN, 5, 31)
     )
 
-    assert found == beliefs(term("x", 5, 9, 31, elected_ms=10))
+    assert found == beliefs(term("x", 5, 9, 31, elected_ms=10, reason=EXPIRED))
 
 
 def test_sightings_within_the_callbacks_narrow_nothing() -> None:
@@ -98,7 +111,7 @@ def test_sightings_within_the_callbacks_narrow_nothing() -> None:
         record(DEMOTED, 5, 20),
     )
 
-    assert found == beliefs(term("x", 5, 10, 20))
+    assert found == beliefs(term("x", 5, 10, 20, reason=EXPIRED))
 
 
 def test_death_ends_what_a_node_believed() -> None:

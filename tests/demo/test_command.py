@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from multielect.cli.command import multielect
-from multielect.cli.demo.conductor import Plan
+from multielect.cli.demo.plan import Plan
 from multielect.embedded import EmbeddedServer, EmbeddedServerError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def test_help_teaches() -> None:
     for words in (
         "Each aircraft is a",
         "kill -9",
+        "a fourth joins",
         "Exit status",
         "multielect demo --redis redis://localhost:6379/0",
         "--nodes",
@@ -48,6 +49,7 @@ def test_help_teaches() -> None:
         "--json",
         "--no-kill",
         "--no-freeze",
+        "--no-join",
     ):
         assert words in text
 
@@ -127,17 +129,20 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "frozen", "killed", "stopped"),
+    ("plan", "frozen", "joining", "killed", "stopped"),
     [
-        (Plan.make(2), "node-2", "node-1", None),
-        (Plan.make(2, kill=False), "node-2", None, "node-1"),
-        (Plan.make(3), "node-3", "node-1", "node-2"),
-        (Plan.make(3, freeze=False), None, "node-1", "node-2"),
-        (Plan.make(5), "node-5", "node-1", "node-2"),
+        (Plan.make(2), "node-2", "node-3", "node-1", "node-2"),
+        (Plan.make(2, join=False), "node-2", None, "node-1", None),
+        (Plan.make(2, join=False, kill=False), "node-2", None, None, "node-1"),
+        (Plan.make(3), "node-3", "node-4", "node-1", "node-2"),
+        (Plan.make(3, freeze=False, join=False), None, None, "node-1", "node-2"),
+        (Plan.make(5, kill=False), "node-5", "node-6", None, "node-1"),
     ],
 )
 def test_one_node_at_least_stays_to_the_end(
-    plan: Plan, frozen: str | None, killed: str | None, stopped: str | None
+    plan: Plan, frozen: str | None, joining: str | None, killed: str | None, stopped: str | None
 ) -> None:
-    assert (plan.frozen, plan.killed, plan.stopped) == (frozen, killed, stopped)
-    assert set(plan.nodes) - {plan.killed, plan.stopped}
+    assert (plan.frozen, plan.joining, plan.killed, plan.stopped) == (
+        frozen, joining, killed, stopped,
+    )  # fmt: skip
+    assert {*plan.nodes, plan.joining} - {plan.killed, plan.stopped, None}

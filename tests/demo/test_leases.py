@@ -50,9 +50,12 @@ def test_the_leases_of_one_node_are_found_with_their_ends(
     after_ns = now_ns()
     lease(redis_client, 7, "y")
 
+    reading_ns = now_ns()
     held = reader.held_by("x")
+    took_ns = now_ns() - reading_ns
 
     assert sorted(held) == [0, 1_050]
     # The server counts whole milliseconds, so what is left may look up to one shorter.
     ends_ns = held[1_050].ends_ns
-    assert before_ns - 2 * MS <= ends_ns - TTL_MS * MS <= after_ns + MS
+    # Too early is allowed, by as long as the question may have been on its way.
+    assert before_ns - 2 * MS - took_ns <= ends_ns - TTL_MS * MS <= after_ns + MS

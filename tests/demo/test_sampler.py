@@ -30,8 +30,9 @@ class Rig:
         self.path = folder / "beliefs"
         self.handles = [Handle() for _ in range(elections)]
         readings = count(1)
-        self.sampler = Sampler(BeliefLog(self.path, 1000), lambda: next(readings))
-        self.sampler.watch(enumerate(self.handles))
+        self.sampler = Sampler(
+            BeliefLog(self.path, 1000), enumerate(self.handles), lambda: next(readings)
+        )
 
     def seen(self) -> list[tuple[str, int, int, int]]:
         return [
@@ -82,10 +83,10 @@ def test_closing_looks_once_more_and_ends_all_sightings(rig: Rig) -> None:
     ]
 
 
-def test_elections_may_be_added_later_and_in_any_number(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, 0)
-    handles = [Handle(is_leader=True, epoch=number + 1) for number in range(600)]
-    rig.sampler.watch(enumerate(handles))
+def test_all_of_many_elections_are_looked_at(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 600)
+    for number, handle in enumerate(rig.handles):
+        handle.is_leader, handle.epoch = True, number + 1
     rig.sampler.look_at_all()
 
     assert [found[1:3] for found in rig.seen()] == [(number, number + 1) for number in range(600)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from multielect.cli.demo.beliefs import BelievedTerm
 from multielect.cli.demo.checkpoint import JournalEntry
+from multielect.cli.demo.result import Change
 from multielect.cli.demo.verdict import Verdict, judge
 
-from .examples import beliefs, entry, stream_of, term
+from .examples import beliefs, change, entry, stream_of, term
 
 STREAM = stream_of("aaaabb")
 A1, A2, B1 = term("x", 1, 0, 50), term("y", 2, 60, 90), term("y", 1, 0, 90, election=1)
@@ -24,8 +26,9 @@ def verdict(
     journal: list[list[JournalEntry]] | None = None,
     *terms: BelievedTerm,
     newest: tuple[int, int] = (2, 1),
+    changes: Sequence[Change] = (),
 ) -> Verdict:
-    return judge(STREAM, journal or SOUND, newest, [beliefs(*(terms or (A1, A2, B1)))])
+    return judge(STREAM, journal or SOUND, newest, [beliefs(*(terms or (A1, A2, B1)))], changes)
 
 
 def of_a(*entries: JournalEntry) -> list[list[JournalEntry]]:
@@ -44,6 +47,9 @@ def findings(found: Verdict) -> dict[str, float]:
         "overlaps": found.overlaps,
         "overlap_ms": found.overlap_ms,
         "unpaired": found.unpaired,
+        "planned_lost": found.planned_lost,
+        "idle_joins": found.idle_joins,
+        "unbalanced": found.unbalanced,
     }
     return {name: count for name, count in counts.items() if count}
 
@@ -141,13 +147,38 @@ def test_terms_that_touch_do_not_overlap() -> None:
 
 
 def test_callbacks_without_a_partner_fail_the_run() -> None:
-    found = judge(STREAM, SOUND, (2, 1), [beliefs(A1, A2, B1, unpaired=1), beliefs(unpaired=2)])
+    found = judge(STREAM, SOUND, (2, 1), [beliefs(A1, A2, B1, unpaired=1), beliefs(unpaired=2)], [])
 
     assert findings(found) == {"unpaired": 3}
     assert not found.ok
 
 
+FAULTY_CHANGES = {
+    "a term was lost": (change(lost=2), {"planned_lost": 2}),
+    "a join moved nothing": (change(moved=0), {"idle_joins": 1}),
+    "the shares stayed uneven": (change(is_balanced=False), {"unbalanced": 1}),
+    "a stop lost a term": (change(comes=False, moved=0, lost=1), {"planned_lost": 1}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY_CHANGES)
+def test_faults_in_planned_changes_are_found(name: str) -> None:
+    faulty, expected = FAULTY_CHANGES[name]
+    found = verdict(changes=[change(moved=3), faulty])
+
+    assert findings(found) == expected
+    assert not found.ok
+
+
+def test_sound_changes_pass() -> None:
+    nothing_to_give = change(least=0, moved=0)
+    found = verdict(changes=[change(moved=3), nothing_to_give, change(comes=False, moved=0)])
+
+    assert found.ok
+    assert found.planned_moves == 3
+
+
 def test_nothing_at_all_is_everything_lost() -> None:
-    found = judge(STREAM, [[], []], (0, 0), [])
+    found = judge(STREAM, [[], []], (0, 0), [], [])
 
     assert findings(found) == {"lost": 6}

@@ -21,11 +21,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from multielect import DemotionReason
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_RECORD = struct.Struct("<QQQII")
+_RECORD = struct.Struct("<QQQIHH")
 
 
 class Kind(enum.IntEnum):
@@ -42,12 +44,16 @@ class Kind(enum.IntEnum):
 
 
 class BeliefRecord(NamedTuple):
-    """One record: what was believed of an election's term, and when it was written down."""
+    """One record: what was believed of an election's term, and when it was written down.
+
+    `reason` is the value of the `DemotionReason` in a demotion, 0 elsewhere.
+    """
 
     written_ns: int
     belief_ns: int
     epoch: int
     election: int
+    reason: int
     kind: int
 
 
@@ -66,7 +72,14 @@ class BeliefLog:
         self._places = count()
 
     def write(
-        self, kind: Kind, election: int, epoch: int, *, belief_ns: int, written_ns: int
+        self,
+        kind: Kind,
+        election: int,
+        epoch: int,
+        *,
+        belief_ns: int,
+        written_ns: int,
+        reason: int = 0,
     ) -> None:
         """Append a record.
 
@@ -77,7 +90,7 @@ class BeliefLog:
         if place >= self._capacity:
             raise BeliefsFullError(f"more than {self._capacity} records of beliefs")
         _RECORD.pack_into(
-            self._map, place * _RECORD.size, written_ns, belief_ns, epoch, election, kind
+            self._map, place * _RECORD.size, written_ns, belief_ns, epoch, election, reason, kind
         )
 
 
@@ -99,6 +112,7 @@ class BelievedTerm:
         began_ns: belief began no later than this.
         ended_ns: belief ended no earlier than this; None if it has not ended.
         elected_ns: when the callback ran that told of it.
+        reason: why it ended; None if that was not told.
     """
 
     node: str
@@ -107,6 +121,7 @@ class BelievedTerm:
     began_ns: int
     ended_ns: int | None
     elected_ns: int
+    reason: DemotionReason | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,9 @@ def believed_terms(
             unpaired += leading[election] != epoch
             leading[election] = 0
             if term is not None:
-                terms[election, epoch] = replace(term, ended_ns=record.belief_ns)
+                terms[election, epoch] = replace(
+                    term, ended_ns=record.belief_ns, reason=DemotionReason(record.reason)
+                )
         else:
             sightings.append(record)
     untold: dict[tuple[int, int], list[BeliefRecord]] = defaultdict(list)

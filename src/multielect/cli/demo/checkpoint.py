@@ -1,18 +1,18 @@
 """How far each partition is committed, in Redis, fenced by the epoch of its election.
 
 Rules of this file:
-    * A checkpoint is written by one script only, `commit.lua`, and only for an epoch that no
-      newer one has followed. Whoever reads checkpoints *after* being elected therefore reads
-      what no earlier leader can change any more.
+    * A checkpoint is written by one script only, `commit.lua`, through a `Fence`: never under an
+      epoch that a newer one has followed. Whoever reads checkpoints *after* being elected
+      therefore reads what no earlier leader can change any more.
     * Every commit leaves an entry in the journal of its partition, in the order of commits.
     * Nothing is retried: a call that got no reply has an unknown outcome, which is for the
       caller to deal with (see worker.py).
     * A partition's keys share the bucket of its election.
+    * Commits that were refused are counted after the fact, for whoever watches.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
 from dataclasses import dataclass
 from importlib import resources
@@ -24,12 +24,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from multielect._keys import encode_key, group_layout
+from multielect.fencing import Fence, FencedScript, Outcome, Write, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-MOST_COMMITS_A_CALL = 100
-"""Keeps a call below half a millisecond of the server's time."""
+_COMMIT = FencedScript((resources.files(__package__) / "commit.lua").read_text("utf-8"))
 
 _READS_A_CALL = 500
 _CONNECT_SECONDS = 3.0
@@ -67,16 +67,6 @@ class JournalEntry(NamedTuple):
     node: str
 
 
-class Outcome(enum.Enum):
-    """What became of one commit."""
-
-    COMMITTED = enum.auto()
-    REFUSED = enum.auto()
-    """A newer epoch had been granted: whoever sent this is no longer the leader."""
-    FAILED = enum.auto()
-    """The server could not do it; it is logged why."""
-
-
 @dataclass(frozen=True)
 class Totals:
     """Over all partitions: events in accepted commits, and commits that were refused."""
@@ -103,15 +93,13 @@ class CheckpointStore:
 
     def __init__(self, client: redis.Redis, prefix: str, keys: Sequence[str]) -> None:
         layout = group_layout(prefix)
-        raw = [encode_key(key) for key in keys]
-        heads = [layout.heads[layout.bucket(key)] + key for key in raw]
-        self._epoch_keys = [layout.epoch_key(key) for key in raw]
-        self._checkpoint_keys = [head + b":checkpoint" for head in heads]
-        self._journal_keys = [head + b":journal" for head in heads]
-        self._totals_key = prefix.encode() + b":totals"
         self._client = client
-        source = (resources.files(__package__) / "commit.lua").read_text("utf-8")
-        self._script = client.register_script(source)
+        self._fence = Fence(client, prefix)
+        self._keys = keys
+        self._epoch_keys = [layout.epoch_key(encode_key(key)) for key in keys]
+        self._checkpoint_keys = [self._fence.data_key(key, "checkpoint") for key in keys]
+        self._journal_keys = [self._fence.data_key(key, "journal") for key in keys]
+        self._totals_key = prefix.encode() + b":totals"
 
     def read(self, partitions: Iterable[int]) -> list[Checkpoint]:
         """Return the checkpoints of some partitions, in their order."""
@@ -122,28 +110,36 @@ class CheckpointStore:
         return found
 
     def commit(self, node: str, commits: Sequence[Commit]) -> list[Outcome]:
-        """Commit what `node` processed, one partition at most once a call.
+        """Commit what `node` processed.
 
         Returns:
-            What became of each, in their order. One that fails leaves the others alone.
-
-        Raises:
-            redis.RedisError: if there was no reply; each commit may then have been accepted
-                or not, or may still be.
+            What became of each, in their order. One that fails leaves the others alone. It
+            raises for none: where there was no reply, each may have been accepted or not.
         """
-        outcomes: list[Outcome] = []
-        for some in _slices(commits, MOST_COMMITS_A_CALL):
-            keys = [self._totals_key]
-            args: list[str | int] = [node]
-            for partition, epoch, first, after, digest in some:
-                keys += (
-                    self._epoch_keys[partition],
-                    self._checkpoint_keys[partition],
-                    self._journal_keys[partition],
-                )
-                args += (epoch, first, after, digest)
-            outcomes.extend(map(_outcome, self._script(keys=keys, args=args)))
+        try:
+            outcomes = self._fence.write_many(self._write(node, commit) for commit in commits)
+        except redis.RedisError as error:
+            # Not even what the fence asks before its first write was answered.
+            return [Outcome(error=error)] * len(commits)
+        refused = sum(outcome.is_stale for outcome in outcomes)
+        if refused:
+            self._count_refused(refused)
         return outcomes
+
+    def _write(self, node: str, commit: Commit) -> Write:
+        partition, epoch, first, after, digest = commit
+        return Write.run(
+            Writer(key=self._keys[partition], epoch=epoch),
+            _COMMIT,
+            [self._checkpoint_keys[partition], self._journal_keys[partition], self._totals_key],
+            [node, epoch, first, after, digest],
+        )
+
+    def _count_refused(self, refused: int) -> None:
+        try:
+            self._client.hincrby(self._totals_key, "refused", refused)
+        except redis.RedisError as error:
+            _logger.warning("%d refused commits are not counted: %s", refused, error)
 
     def journal(self) -> list[list[JournalEntry]]:
         """Return the commits that were accepted, of each partition, in their order."""
@@ -174,17 +170,10 @@ def _slices(items: Iterable[_T], most: int) -> Iterator[list[_T]]:
         yield some
 
 
-def _outcome(reply: int | bytes) -> Outcome:
-    if isinstance(reply, int):
-        return Outcome.COMMITTED if reply else Outcome.REFUSED
-    _logger.error("a commit failed at the server: %s", reply.decode(errors="replace"))
-    return Outcome.FAILED
-
-
 def _parse_checkpoint(value: bytes | None) -> Checkpoint:
     if value is None:
         return Checkpoint(0, 0)
-    next_event, digest, _epoch = value.split()
+    next_event, digest = value.split()
     return Checkpoint(int(next_event), int(digest))
 
 

@@ -24,9 +24,12 @@ from multielect import MultielectError
 from multielect.embedded import EmbeddedServer
 
 from .checkpoint import connect
-from .conductor import Conductor, DemoError, Plan, Result, Settings
+from .conductor import Conductor
 from .events import EventsError, read_events
+from .fleet import DemoError
+from .plan import Plan, Settings
 from .report import print_report, to_json
+from .result import Result
 from .view import view_for
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM)
     type=click.IntRange(2, 16),
     default=3,
     show_default=True,
-    help="How many processes stand for election.",
+    help="How many nodes there are at the start, each a process. One more joins half way.",
 )
 @click.option(
     "--ttl",
@@ -85,8 +88,9 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM)
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write all figures to this file.",
 )
-@click.option("--no-kill", is_flag=True, help="Do not kill a node.")
 @click.option("--no-freeze", is_flag=True, help="Do not freeze a node.")
+@click.option("--no-join", is_flag=True, help="Do not start one node more half way.")
+@click.option("--no-kill", is_flag=True, help="Do not kill a node.")
 def demo(
     *,
     nodes: int,
@@ -95,8 +99,9 @@ def demo(
     events: Path | None,
     url: str | None,
     json_path: Path | None,
-    no_kill: bool,
     no_freeze: bool,
+    no_join: bool,
+    no_kill: bool,
 ) -> None:
     """Watch elections on real flight events while nodes fail.
 
@@ -105,13 +110,16 @@ def demo(
     the aircraft's events, in order, and commits how far it got. Commits are
     fenced: Redis takes one only under the newest epoch of that election.
 
-    Three nodes, each a process, stand for all elections. On the way one is
-    frozen until its leases are gone, and then sends its late commits; one is
-    killed with kill -9; one is stopped cleanly. The last one finishes.
+    Three nodes, each a process, share the elections out evenly. On the way one
+    is frozen until its leases are gone, then sends its late commits and is given
+    its share back; half way a fourth joins and is given a share; one is killed
+    with kill -9; one is stopped cleanly, and hands over what it leads. The others
+    finish. In a planned move the leader first commits what it has in hand.
 
     At the end a checker reads the journal of commits, and what each node
-    believed: was every event committed exactly once, in order, by a leader, and
-    was there ever an election that two nodes believed to lead at once?
+    believed: was every event committed exactly once, in order, by a leader, was
+    there ever an election that two nodes believed to lead at once, and did the
+    planned moves cost a term?
 
     \b
     Exit status: 0 if all of that held, 1 if not, 2 for wrong options,
@@ -130,7 +138,7 @@ def demo(
         stream = _read(events)
         if seconds is None:
             seconds = min(MOST_SECONDS, max(LEAST_SECONDS, len(stream) / EVENTS_A_SECOND))
-        plan = Plan.make(nodes, kill=not no_kill, freeze=not no_freeze)
+        plan = Plan.make(nodes, freeze=not no_freeze, join=not no_join, kill=not no_kill)
         try:
             result, server = _run(console, stream, plan, url, ttl=ttl, seconds=seconds)
         except (DemoError, MultielectError) as error:

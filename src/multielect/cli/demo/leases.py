@@ -55,25 +55,27 @@ class LeaseReader:
         Read twice: what such a node had sent may reach the server after the first reading and
         prolong a lease once more.
         """
-        latest = self._read()
-        latest.update(self._read())
-        return {election: lease for election, lease in latest.items() if lease.node == node}
+        latest = self._read(node)
+        latest.update(self._read(node))
+        return latest
 
-    def _read(self) -> dict[int, Lease]:
+    def _read(self, node: str) -> dict[int, Lease]:
+        # Who leads is soon asked, and so little time is lost before the ends are.
+        led = [election for election, leader in enumerate(self.leaders()) if leader == node]
         leases: dict[int, Lease] = {}
-        for first in range(0, len(self._leader_keys), _LEASES_A_CALL):
-            some = self._leader_keys[first : first + _LEASES_A_CALL]
+        for first in range(0, len(led), _LEASES_A_CALL):
+            some = led[first : first + _LEASES_A_CALL]
             pipeline = self._client.pipeline(transaction=False)
-            for key in some:
-                pipeline.get(key)
-                pipeline.pttl(key)
+            for election in some:
+                pipeline.get(self._leader_keys[election])
+                pipeline.pttl(self._leader_keys[election])
             sent_ns = self._now_ns()
             replies = pipeline.execute()
-            for place in range(len(some)):
+            for place, election in enumerate(some):
                 holder, remaining_ms = replies[2 * place], replies[2 * place + 1]
-                if holder is not None and remaining_ms >= 0:
-                    ends_ns = sent_ns + remaining_ms * 1_000_000
-                    leases[first + place] = Lease(_node(holder), ends_ns)
+                # It may have ended since, and be another's now.
+                if holder is not None and _node(holder) == node and remaining_ms >= 0:
+                    leases[election] = Lease(node, sent_ns + remaining_ms * 1_000_000)
         return leases
 
 

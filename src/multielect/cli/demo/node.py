@@ -5,7 +5,8 @@ Rules of this file:
       single words, and says on its standard output where it is. Its log goes to standard error.
     * It never outlives the conductor: the kernel kills it then, and where the kernel cannot, the
       end of its standard input does.
-    * SIGTERM stops it cleanly: the worker first, then the group, which releases its leases.
+    * SIGTERM stops it cleanly: it drains first, so that the others take over what it leads, one
+      election after another. Told to end, it only releases: then nobody is left to take over.
     * Callbacks only write a record and append to a queue.
 """
 
@@ -21,22 +22,25 @@ import sys
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from multielect import DemotionReason, ElectionGroup, MultielectError, Term
 from multielect._clock import Clock
+from multielect.fencing import Outcome
 
 from .beliefs import BeliefLog, Kind
-from .checkpoint import CheckpointStore, Outcome, connect
+from .checkpoint import CheckpointStore, connect
 from .sampler import Sampler
 from .stream import EventStream, Replay
 from .worker import Freeze, Worker
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 RECORDS_AN_ELECTION = 64
 LEAST_RECORDS = 65_536
+
+JOIN_DELAY_SECONDS = 0.2
+"""Lets nodes that start together be given their shares together."""
+
+DRAIN_SECONDS = 8.0
+"""How long a stop waits for the worker and the heirs; the conductor waits longer."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -54,8 +58,6 @@ class NodeSpec:
         ttl: of the leases, in seconds.
         stream: the file that holds the events.
         beliefs: the file to write beliefs to.
-        own: the number of the first of the node's own elections, and the distance to the next:
-            it stands for these at once, and for all the others when it is told to.
         span_ns: how long the stream lasts.
         conductor: the process id of the conductor.
     """
@@ -66,7 +68,6 @@ class NodeSpec:
     ttl: float
     stream: str
     beliefs: str
-    own: tuple[int, int]
     span_ns: int
     conductor: int
 
@@ -102,15 +103,20 @@ class _Node:
             node_id=spec.node,
             on_elected=self._on_elected,
             on_demoted=self._on_demoted,
+            on_draining=self._on_draining,
             on_error=_on_error,
+            balance=True,
+            join_delay=JOIN_DELAY_SECONDS,
             # The callbacks are too short for threads to gain on each other.
             callback_threads=1,
         )
-        self._sampler = Sampler(self._log)
-        first, distance = spec.own
-        self._stand_for(range(first, elections, distance))
+        self._group.add_many(self._stream.keys)
+        self._sampler = Sampler(
+            self._log, [(number, self._group[key]) for key, number in self._numbers.items()]
+        )
         self._freeze = Freeze(self._now_ns, self._stop_process, self._went_on)
         self._failed = False
+        self._has_heirs = True
 
     def run(self) -> None:
         """Take part from the conductor's go until SIGTERM."""
@@ -136,6 +142,9 @@ class _Node:
         working.start()
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
+        # Without a worker nothing would be drained before its time is up.
+        if self._has_heirs and not self._failed:
+            self._group.drain(DRAIN_SECONDS)
         self._worker.stop()
         working.join()
         self._group.stop()
@@ -144,26 +153,28 @@ class _Node:
         if self._failed:
             sys.exit(1)
 
-    def _stand_for(self, elections: Iterable[int]) -> None:
-        numbers = [number for number in elections if self._stream.keys[number] not in self._group]
-        self._group.add_many(self._stream.keys[number] for number in numbers)
-        self._sampler.watch((number, self._group[self._stream.keys[number]]) for number in numbers)
-
     def _on_elected(self, term: Term) -> None:
         written_ns = self._now_ns()
         election = self._numbers[term.key]
-        self._record(Kind.ELECTED, election, term.epoch, term.began_ns, written_ns)
+        assert term.began_ns is not None
+        self._log.write(
+            Kind.ELECTED, election, term.epoch, belief_ns=term.began_ns, written_ns=written_ns
+        )
         self._worker.elected(election, term)
 
-    def _on_demoted(self, term: Term, _reason: DemotionReason) -> None:
-        election = self._numbers[term.key]
-        self._record(Kind.DEMOTED, election, term.epoch, term.ended_ns, self._now_ns())
+    def _on_draining(self, term: Term, _deadline: float) -> None:
+        self._worker.draining(self._numbers[term.key], term)
 
-    def _record(
-        self, kind: Kind, election: int, epoch: int, belief_ns: int | None, written_ns: int
-    ) -> None:
-        assert belief_ns is not None
-        self._log.write(kind, election, epoch, belief_ns=belief_ns, written_ns=written_ns)
+    def _on_demoted(self, term: Term, reason: DemotionReason) -> None:
+        assert term.ended_ns is not None
+        self._log.write(
+            Kind.DEMOTED,
+            self._numbers[term.key],
+            term.epoch,
+            belief_ns=term.ended_ns,
+            written_ns=self._now_ns(),
+            reason=reason.value,
+        )
 
     def _work(self) -> None:
         try:
@@ -176,10 +187,11 @@ class _Node:
     def _listen(self) -> None:
         while True:
             match _read_line():
-                case "stand":
-                    self._stand_for(range(len(self._stream.keys)))
                 case "freeze":
                     self._freeze.ask()
+                case "end":
+                    self._has_heirs = False
+                    os.kill(os.getpid(), signal.SIGTERM)
 
     def _stop_process(self, commits: int) -> None:
         _say(f"freezing {commits}")
@@ -191,8 +203,8 @@ class _Node:
         self._sampler.look_at_all()
 
     def _went_on(self, outcomes: list[Outcome]) -> None:
-        refused = outcomes.count(Outcome.REFUSED)
-        _say(f"thawed {refused} {outcomes.count(Outcome.COMMITTED)}")
+        refused = sum(outcome.is_stale for outcome in outcomes)
+        _say(f"thawed {refused} {sum(outcome.is_written for outcome in outcomes)}")
 
 
 def _on_error(error: MultielectError) -> None:

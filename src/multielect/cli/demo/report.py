@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from .conductor import Result
+    from .result import Change, Result
     from .verdict import Verdict
 
 
@@ -28,7 +28,8 @@ def to_json(result: Result, *, ttl: float, seconds: float, server: str) -> dict[
     """Return all figures of a run as JSON has them; durations are in milliseconds."""
     verdict = result.verdict
     none = Takeovers([])
-    freezing, crash, release = result.freezing, result.crash, result.release
+    freezing, crash = result.freezing, result.crash
+    back, join, stop = result.back, result.join, result.stop
     return {
         "ok": verdict.ok,
         "server": server,
@@ -48,9 +49,19 @@ def to_json(result: Result, *, ttl: float, seconds: float, server: str) -> dict[
         "late_commits": freezing.late_commits if freezing else 0,
         "terms": verdict.terms,
         "all_led_ms": round(result.all_led_ms, 3),
+        "even_ms": round(result.even_ms, 3),
         "crash_takeover_ms": (crash.takeovers if crash else none).to_json(),
-        "release_takeover_ms": (release.takeovers if release else none).to_json(),
         "freeze_takeover_ms": (freezing.takeovers if freezing else none).to_json(),
+        "back_takeover_ms": (back.takeovers if back else none).to_json(),
+        "back_least": back.least if back else 0,
+        "join_takeover_ms": (join.takeovers if join else none).to_json(),
+        "join_least": join.least if join else 0,
+        "release_takeover_ms": (stop.takeovers if stop else none).to_json(),
+        "release_least": stop.least if stop else 0,
+        "planned_moves": verdict.planned_moves,
+        "planned_lost": verdict.planned_lost,
+        "idle_joins": verdict.idle_joins,
+        "unbalanced": verdict.unbalanced,
         "overlap_ms": round(verdict.overlap_ms, 3),
         "overlaps": verdict.overlaps,
         "epochs_rise": verdict.epochs_rise,
@@ -88,8 +99,9 @@ def _story(result: Result) -> Iterator[Text]:
 def _mishaps(result: Result) -> Iterator[str]:
     verdict = result.verdict
     yield (
-        f"{result.nodes} processes stood for {result.elections:,} elections, one an aircraft; "
-        f"all were led {result.all_led_ms:,.0f} ms after the start."
+        f"{result.nodes} processes shared {result.elections:,} elections out, one an aircraft; "
+        f"all were led {result.all_led_ms:,.0f} ms after the start, and each by the node that "
+        f"they fell to after {result.even_ms / 1e3:.1f} s."
     )
     yield (
         f"Whoever led an election processed that aircraft's events: {verdict.committed:,} events "
@@ -103,16 +115,27 @@ def _mishaps(result: Result) -> Iterator[str]:
             f"{freezing.late_commits} commits of terms that were over: "
             f"{freezing.late_refused} were refused."
         )
+    if result.back:
+        yield (f"Then {result.back.node} was given its share back: {_moved(result.back)}.")
+    if result.join:
+        yield (
+            f"{result.join.node} joined: {_moved(result.join)}. Whoever led one committed what it "
+            "had in hand, and then handed it over."
+        )
     if result.crash:
         yield (
             f"{result.crash.node} was killed with kill -9 while it led {result.crash.led:,}. "
             "Others took over when its leases ended."
         )
-    if result.release:
+    if result.stop:
         yield (
-            f"{result.release.node} was stopped with SIGTERM while it led "
-            f"{result.release.led:,}. It released them, and others took over at once."
+            f"{result.stop.node} was stopped with SIGTERM. It drained: each election that it led "
+            f"went to its heir. {_moved(result.stop)}."
         )
+
+
+def _moved(change: Change) -> str:
+    return f"{change.moves.moved:,} elections moved, of which {change.least:,} had to"
 
 
 def _checklist(verdict: Verdict) -> Iterator[Text]:
@@ -148,10 +171,25 @@ def _checklist(verdict: Verdict) -> Iterator[Text]:
             "callbacks come in pairs",
             f"{verdict.unpaired:,} elected without demoted, or the reverse",
         ),
+        (
+            not verdict.planned_lost,
+            "planned moves cost no term",
+            f"{verdict.planned_moves:,} moves, {verdict.planned_lost:,} terms lost",
+        ),
+        (
+            not verdict.idle_joins,
+            "who comes is given a share",
+            f"{verdict.idle_joins:,} nodes that came were given nothing",
+        ),
+        (
+            not verdict.unbalanced,
+            "shares are even",
+            f"{verdict.unbalanced:,} changes left them uneven",
+        ),
     ]
     for held, what, figure in rows:
         mark = ("yes", "green") if held else ("NO ", "bold red")
-        yield Text.assemble("  ", mark, f"  {what:<26}{figure}")
+        yield Text.assemble("  ", mark, f"  {what:<28}{figure}")
 
 
 def _figures(result: Result) -> Iterator[Text]:
@@ -159,7 +197,9 @@ def _figures(result: Result) -> Iterator[Text]:
     for what, mishap in (
         ("killed: from the end of each lease", result.crash),
         ("frozen: from the end of each lease", result.freezing),
-        ("stopped: from the release", result.release),
+        ("back: from the end of each term", result.back),
+        ("joined: from the end of each term", result.join),
+        ("stopped: from the end of each term", result.stop),
     ):
         if mishap is None:
             yield Text(f"  {what:<40}did not happen in this run")

@@ -38,18 +38,20 @@ class Watched(Protocol):
 class Sampler:
     """A thread that records when each election was first and last seen to be led here."""
 
-    def __init__(self, log: BeliefLog, now_ns: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        log: BeliefLog,
+        elections: Iterable[tuple[int, Watched]],
+        now_ns: Callable[[], int] | None = None,
+    ) -> None:
+        """Prepare to look at these elections, each with its number."""
         self._log = log
         self._now_ns = now_ns or Clock().now_ns
-        self._watched: list[tuple[int, Watched]] = []
+        self._watched = list(elections)
         self._seen: dict[int, _Sighting] = {}
         self._looking = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
-
-    def watch(self, elections: Iterable[tuple[int, Watched]]) -> None:
-        """Look at these elections too, each with its number. Any thread."""
-        self._watched.extend(elections)
 
     def start(self) -> None:
         """Begin to look."""

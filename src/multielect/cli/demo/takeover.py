@@ -1,23 +1,30 @@
-"""How long elections were without a leader after a crash or a release.
+"""How long elections were without a leader after a crash, and as they moved by plan.
 
 Rules of this file:
     * A takeover ends when the successor's callback runs: that is when its work can begin.
     * After a crash it is counted from the end of the lease at the server: no election could
-      be won earlier. After a release, from the end of the predecessor's belief.
+      be won earlier. In a planned move, from the end of the predecessor's belief.
     * Percentiles are values that occurred (nearest rank).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from multielect import DemotionReason
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from .beliefs import BelievedTerm
     from .leases import Lease
+
+PLANNED = frozenset({DemotionReason.REBALANCED, DemotionReason.DRAINED})
+"""Why terms end that are handed over."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,28 @@ class Takeovers:
         }
 
 
+@dataclass(frozen=True)
+class Moves:
+    """Elections that changed hands while a node came or left.
+
+    Attributes:
+        to: how many were led next by each node; not those that stayed with their node.
+        lost: terms that ended otherwise than by being handed over.
+        unfinished: elections whose next leader has not been told yet.
+        takeovers: how long each of those that moved had no leader.
+    """
+
+    to: Counter[str]
+    lost: int
+    unfinished: int
+    takeovers: Takeovers
+
+    @property
+    def moved(self) -> int:
+        """How many moved."""
+        return self.to.total()
+
+
 def after_lease_ends(
     leases: Mapping[int, Lease], since_ns: int, terms: Iterable[BelievedTerm]
 ) -> Takeovers:
@@ -59,47 +88,43 @@ def after_lease_ends(
         terms: of all nodes.
     """
     gone = {lease.node for lease in leases.values()}
-    successors = _first_elected(dict.fromkeys(leases, since_ns), gone, terms)
+    successors = first_elected(
+        term
+        for term in terms
+        if term.election in leases and term.node not in gone and term.elected_ns >= since_ns
+    )
     return _takeovers(
         elected_ns - leases[election].ends_ns for election, elected_ns in successors.items()
     )
 
 
-def release_times(node: str, since_ns: int, terms: Iterable[BelievedTerm]) -> dict[int, int]:
-    """Return when `node` ceased to believe that it led, for each election it led at `since_ns`."""
-    return {
-        term.election: term.ended_ns
-        for term in terms
-        if term.node == node and term.ended_ns is not None and term.ended_ns >= since_ns
-    }
+def moves_since(since_ns: int, terms: Iterable[BelievedTerm]) -> Moves:
+    """Return what became of the elections of which a term has ended since `since_ns`."""
+    by_election: dict[int, list[BelievedTerm]] = defaultdict(list)
+    for term in terms:
+        by_election[term.election].append(term)
+    to: Counter[str] = Counter()
+    lost = unfinished = 0
+    durations_ns = []
+    for held in by_election.values():
+        held.sort(key=lambda term: term.epoch)
+        for term, successor in zip_longest(held, held[1:]):
+            if term.ended_ns is None or term.ended_ns < since_ns:
+                continue
+            lost += term.reason is not None and term.reason not in PLANNED
+            if successor is None:
+                unfinished += 1
+            elif successor.node != term.node:
+                to[successor.node] += 1
+                durations_ns.append(successor.elected_ns - term.ended_ns)
+    return Moves(to, lost, unfinished, _takeovers(durations_ns))
 
 
-def after_release(
-    node: str, released: Mapping[int, int], terms: Iterable[BelievedTerm]
-) -> Takeovers:
-    """Return how long after its release by `node` each election had a new leader.
-
-    Elections that have none yet are not among them.
-
-    Args:
-        node: the one that was stopped.
-        released: what `release_times` returned for it.
-        terms: of all nodes.
-    """
-    successors = _first_elected(released, {node}, terms)
-    return _takeovers(
-        elected_ns - released[election] for election, elected_ns in successors.items()
-    )
-
-
-def _first_elected(
-    after_ns: Mapping[int, int], gone: Collection[str], terms: Iterable[BelievedTerm]
-) -> dict[int, int]:
+def first_elected(terms: Iterable[BelievedTerm]) -> dict[int, int]:
+    """Return when the first callback of each election ran."""
     first: dict[int, int] = {}
     for term in terms:
-        election = term.election
-        if term.node not in gone and term.elected_ns >= after_ns.get(election, math.inf):
-            first[election] = min(term.elected_ns, first.get(election, term.elected_ns))
+        first[term.election] = min(term.elected_ns, first.get(term.election, term.elected_ns))
     return first
 
 

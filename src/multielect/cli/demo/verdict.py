@@ -9,6 +9,8 @@ Rules of this file:
     * A commit is by a leader if its epoch was granted to that very node, and epochs rise in the
       order in which their terms began and in the order of the journal.
     * For one election no two terms are believed at the same time.
+    * A planned change of the fleet costs no term, gives a node that comes something to lead, and
+      leaves every node with its share.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from .beliefs import BelievedTerm, NodeBeliefs
     from .checkpoint import JournalEntry
+    from .result import Change
     from .stream import EventStream
 
 
@@ -44,6 +47,10 @@ class Verdict:
         overlaps: pairs of terms of one election that were believed at the same time.
         overlap_ms: for how long, over all pairs.
         unpaired: callbacks for elected without one for demoted, or the other way round.
+        planned_moves: elections that changed hands as nodes came and left.
+        planned_lost: terms that ended otherwise meanwhile than by being handed over.
+        idle_joins: nodes that came and were given nothing.
+        unbalanced: changes that left a node without its share.
     """
 
     events: int
@@ -59,6 +66,10 @@ class Verdict:
     overlaps: int
     overlap_ms: float
     unpaired: int
+    planned_moves: int
+    planned_lost: int
+    idle_joins: int
+    unbalanced: int
 
     @property
     def epochs_rise(self) -> bool:
@@ -77,6 +88,9 @@ class Verdict:
             or self.falling_epochs
             or self.overlaps
             or self.unpaired
+            or self.planned_lost
+            or self.idle_joins
+            or self.unbalanced
         )
 
 
@@ -85,6 +99,7 @@ def judge(
     journal: Sequence[Sequence[JournalEntry]],
     newest_epochs: Sequence[int],
     beliefs: Iterable[NodeBeliefs],
+    changes: Collection[Change],
 ) -> Verdict:
     """Check a whole run.
 
@@ -93,6 +108,7 @@ def judge(
         journal: the accepted commits of each partition, in their order.
         newest_epochs: the epoch counter of each election at the end.
         beliefs: of every node.
+        changes: the nodes that came and left by plan.
     """
     beliefs = list(beliefs)
     terms = [term for node in beliefs for term in node.terms]
@@ -122,6 +138,10 @@ def judge(
         overlaps=tally.overlaps,
         overlap_ms=tally.overlap_ns / 1e6,
         unpaired=sum(node.unpaired for node in beliefs),
+        planned_moves=sum(change.moves.moved for change in changes),
+        planned_lost=sum(change.moves.lost for change in changes),
+        idle_joins=sum(change.is_idle for change in changes),
+        unbalanced=sum(not change.is_balanced for change in changes),
     )
 
 

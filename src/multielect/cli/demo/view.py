@@ -35,9 +35,10 @@ _BAR_COLUMNS = 30
 class NodeState(enum.Enum):
     """What a node is up to, in the words that are shown."""
 
+    STARTING = "starting"
     RUNNING = "running"
     FROZEN = "frozen (SIGSTOP)"
-    STOPPING = "stopping (SIGTERM)"
+    STOPPING = "draining (SIGTERM)"
     STOPPED = "stopped"
     KILLED = "killed (kill -9)"
 

@@ -5,8 +5,10 @@ Rules of this file:
       makes it safe is the fence at the commit.
     * A term begins with the checkpoint that is read after the election, and from then on only
       this term's own commits move it. A refused commit ends the term here.
-    * A call without a reply may have committed, or may still do so. No reading of the checkpoint
-      can tell, so the terms in it are resigned: only a newer epoch shuts the door on it.
+    * A term that drains is handed over at the end of a pass, when all that was available is
+      committed. Nothing of it is begun any more.
+    * A commit without a reply may have been made, or may still be. No reading of the checkpoint
+      can tell, so its term is resigned: only a newer epoch shuts the door on it.
     * Callbacks only append to a queue; all work is done on this thread, many partitions a call.
 """
 
@@ -19,7 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import redis
 
-from .checkpoint import MOST_COMMITS_A_CALL, Commit, Outcome
+from multielect.fencing import Outcome
+
+from .checkpoint import Commit
 from .stream import handle
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
     from .checkpoint import CheckpointStore
     from .stream import EventStream, Replay
+
+MOST_COMMITS_A_CALL = 100
+"""Keeps a call below a millisecond of the server's time."""
 
 _PASS_SECONDS = 0.05
 _FREEZE_WITHIN_SECONDS = 1.0
@@ -48,6 +55,9 @@ class Leadership(Protocol):
     def resign(self) -> object:
         """Give the term up."""
 
+    def drained(self) -> object:
+        """Hand the term over."""
+
 
 class _Partition:
     """A partition that is being processed under one term."""
@@ -63,7 +73,8 @@ class _Partition:
 class Worker:
     """One pass after another over the partitions that are led and have events available.
 
-    `elected` may be called on any thread; all else belongs to the thread that runs `run`.
+    `elected` and `draining` may be called on any thread; all else belongs to the thread that
+    runs `run`.
     """
 
     def __init__(
@@ -83,6 +94,7 @@ class Worker:
         self._now_ns = now_ns
         self._freeze = freeze
         self._elected: deque[tuple[int, Leadership]] = deque()
+        self._draining: deque[tuple[int, Leadership]] = deque()
         self._led: dict[int, _Partition] = {}
         self._due: dict[int, None] = {}
         self._available = 0
@@ -91,6 +103,10 @@ class Worker:
     def elected(self, partition: int, term: Leadership) -> None:
         """Take a partition over, from its checkpoint on. Returns at once."""
         self._elected.append((partition, term))
+
+    def draining(self, partition: int, term: Leadership) -> None:
+        """Finish what is in hand of a term, and then hand it over. Returns at once."""
+        self._draining.append((partition, term))
 
     def stop(self) -> None:
         """Let `run` return once the call it is in has been answered."""
@@ -102,7 +118,9 @@ class Worker:
             self.pass_once()
 
     def pass_once(self) -> None:
-        """Process and commit what is available now in the partitions that are led."""
+        """Process and commit what is available now, and hand over what was draining before."""
+        # Counted first: whoever is told to drain was told of the election before.
+        draining = len(self._draining)
         try:
             self._take_over()
         except redis.RedisError as error:
@@ -111,6 +129,8 @@ class Worker:
         self._find_due()
         while self._due and not self._stopping.is_set():
             self._process_some()
+        for _ in range(draining):
+            self._hand_over(*self._draining.popleft())
         self._freeze.without_commits()
 
     def _take_over(self) -> None:
@@ -120,6 +140,12 @@ class Worker:
             self._led[partition] = _Partition(term, checkpoint.next_event, checkpoint.digest)
             self._due[partition] = None
             self._elected.popleft()
+
+    def _hand_over(self, partition: int, term: Leadership) -> None:
+        state = self._led.get(partition)
+        if state is not None and state.term.epoch == term.epoch:
+            del self._led[partition]
+        term.drained()
 
     def _find_due(self) -> None:
         available = self._replay.available(self._now_ns())
@@ -149,19 +175,18 @@ class Worker:
             self._freeze.after_commit(outcomes)
 
     def _commit(self, commits: list[Commit]) -> list[Outcome]:
-        try:
-            outcomes = self._store.commit(self._node, commits)
-        except redis.RedisError as error:
-            _logger.warning("%d commits without a reply: %s", len(commits), error)
-            for commit in commits:
-                self._led.pop(commit.partition).term.resign()
-            return []
+        outcomes = self._store.commit(self._node, commits)
         for commit, outcome in zip(commits, outcomes, strict=True):
-            if outcome is Outcome.COMMITTED:
+            if outcome.is_written:
                 self._led[commit.partition].next_event = commit.after
                 self._led[commit.partition].digest = commit.digest
-            else:
-                del self._led[commit.partition]
+                continue
+            term = self._led.pop(commit.partition).term
+            if not outcome.is_stale:
+                term.resign()
+        failed = [o.error for o in outcomes if o.error is not None and not o.is_stale]
+        if failed:
+            _logger.warning("%d commits failed, the first of them: %r", len(failed), failed[0])
         return outcomes
 
     def _process(self, partition: int, state: _Partition) -> Commit | None:

@@ -1,0 +1,108 @@
+"""Looks how things stand, shows it, and waits for what is to come.
+
+Rules of this file:
+    * Every wait is bounded, and whoever waits looks on: a node that dies meanwhile is noticed.
+    * A look costs the machine something: there is none right after what is to be measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from multielect._clock import Clock
+
+from .checkpoint import CheckpointStore
+from .fleet import PATIENCE_SECONDS, DemoError, Fleet
+from .leases import LeaseReader
+from .plan import Settings
+from .view import Snapshot, View
+
+LOOK_SECONDS = 0.2
+
+_RATE_LOOKS = 10
+
+
+class Watch:
+    """Looks at one run, from the start of its stream on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fleet: Fleet,
+        *,
+        events: int,
+        store: CheckpointStore,
+        leases: LeaseReader,
+        view: View,
+    ) -> None:
+        """Begin now, with a stream of so many events."""
+        self._settings = settings
+        self._events = events
+        self._fleet = fleet
+        self._store = store
+        self._leases = leases
+        self._view = view
+        self._looks: deque[tuple[int, int]] = deque(maxlen=_RATE_LOOKS)
+        self.now_ns = Clock().now_ns
+        self.start_ns = self.now_ns()
+
+    def say(self, what: str) -> None:
+        """Show that something happened."""
+        self._view.say((self.now_ns() - self.start_ns) / 1e9, what)
+
+    def until_part(self, part: float) -> None:
+        """Look on until so much of the stream's time has passed."""
+        at_ns = self.start_ns + int(part * self._settings.seconds * 1e9)
+        while self.now_ns() < at_ns:
+            self.look()
+            time.sleep(min(LOOK_SECONDS, max(0.0, (at_ns - self.now_ns()) / 1e9)))
+
+    def until(self, what: str, done: Callable[[Snapshot], bool]) -> None:
+        """Look on until `done` says so.
+
+        Raises:
+            DemoError: if it does not in time; `what` says what was waited for.
+        """
+        if not self.sees(done):
+            raise DemoError(f"waited in vain for {what}{self._fleet.last_words()}")
+
+    def sees(self, done: Callable[[Snapshot], bool]) -> bool:
+        """Look on until `done` says so, and return True; False if it does not in time."""
+        give_up = time.monotonic() + 2 * self._settings.ttl + PATIENCE_SECONDS
+        while True:
+            time.sleep(LOOK_SECONDS)
+            if done(self.look()):
+                return True
+            if time.monotonic() > give_up:
+                return False
+
+    def look(self) -> Snapshot:
+        """Look how things stand, and show it.
+
+        Raises:
+            DemoError: if a node ended that should not.
+        """
+        self._fleet.check()
+        leads: dict[str, int] = {}
+        leaders = self._leases.leaders()
+        for leader in leaders:
+            if leader is not None:
+                leads[leader] = leads.get(leader, 0) + 1
+        totals = self._store.totals()
+        now_ns = self.now_ns()
+        self._looks.append((now_ns, totals.events))
+        first_ns, first_events = self._looks[0]
+        snapshot = Snapshot(
+            elapsed_s=(now_ns - self.start_ns) / 1e9,
+            events=self._events,
+            committed=totals.events,
+            per_second=(totals.events - first_events) / max(1e-3, (now_ns - first_ns) / 1e9),
+            refused=totals.refused,
+            leads=leads,
+            leaderless=leaders.count(None),
+            states=dict(self._fleet.states),
+        )
+        self._view.show(snapshot)
+        return snapshot
