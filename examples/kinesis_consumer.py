@@ -224,7 +224,8 @@ class ShardConsumer:
                 if reached != position:
                     self._fence.set(term, name, reached)
                     position = reached
-            reading.stopping.wait(max(0.0, due - time.monotonic()))
+            if iterator is not None:
+                reading.stopping.wait(max(0.0, due - time.monotonic()))
         if position == SHARD_END:
             self._look_again.set()  # its children may be read now
 

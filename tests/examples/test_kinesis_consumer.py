@@ -76,6 +76,10 @@ class Watched(ShardConsumer):
     def owned(self) -> set[str]:
         return {election.key for election in self._group.owned}
 
+    def is_read(self, shard: str) -> bool:
+        """Tell whether its latest reader still is at it."""
+        return not self._readings[shard].over.is_set()
+
     def is_refreshed(self) -> None:
         """Wait until all that it leads was refreshed twice: for most of a TTL."""
         refreshes = self._group.counters.refreshes + 2 * len(self.owned())
@@ -296,8 +300,36 @@ def test_a_shard_that_nobody_reads_any_more_is_handed_over_at_once(
         kinesis.listing_fails = True
         kinesis.split(left)
         until(lambda: checkpoint(redis_client, left) == SHARD_END)
+        until(lambda: not consumer.is_read(left))
         assert left in consumer.owned()
     assert redis_client.keys("*:leader") == []
+
+
+def test_a_closed_shard_that_is_handed_over_in_its_last_batch_is_not_at_its_end(
+    kinesis: Kinesis, redis_url: str, redis_client: redis.Redis
+) -> None:
+    left, right = kinesis.open_shards()
+    kinesis.append(5)
+    kinesis.split(left)
+    low, high = sorted(kinesis.shards().keys() - {left, right})
+    kinesis.append(5)
+    notes, busy, go_on = Notes(), threading.Event(), threading.Event()
+
+    def slow(shard: str, record: dict[str, Any]) -> None:
+        notes(shard, record)
+        if shard == left and record["SequenceNumber"] == "3":
+            busy.set()
+            assert go_on.wait(WITHIN_S)
+
+    with running(redis_url, kinesis, slow) as consumer:
+        assert busy.wait(WITHIN_S)
+        consumer.stop()
+        until(lambda: left in consumer.told)
+        go_on.set()
+    assert checkpoint(redis_client, left) == "3"
+    with running(redis_url, kinesis, notes):
+        until(lambda: checkpoint(redis_client, low) == checkpoint(redis_client, high) == "5")
+    assert notes.of(left) == [1, 2, 3, 4, 5]
 
 
 def test_a_stream_whose_shards_are_listed_in_pages_is_read_whole(
