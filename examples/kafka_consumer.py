@@ -12,7 +12,8 @@ Rules of this file:
       lost its partition and does not know it yet cannot move it.
     * A partition is handed over only when the record in hand is done and the checkpoint is
       written: nothing is then handled twice. After a crash, what followed the last checkpoint is.
-    * A handler that raises costs the term: the partition goes on from the checkpoint, here or on
+    * All partitions that are to be handed over are so side by side.
+    * A handler that raises costs the term: the partition goes on with that record, here or on
       another node. A record that can never be handled is for the handler to set aside.
 """
 
@@ -72,7 +73,7 @@ class PartitionConsumer:
         *,
         prefix: str,
         ttl: float = 10.0,
-        max_leases: int | None = None,
+        drain_timeout: float = 10.0,
     ) -> None:
         self._kafka = kafka
         self._topic = topic
@@ -82,8 +83,8 @@ class PartitionConsumer:
             redis_url,
             prefix=prefix,
             ttl=ttl,
-            max_leases=max_leases,
             balance=True,
+            drain_timeout=drain_timeout,
             on_elected=self._begin,
             on_draining=self._drain,
             on_demoted=self._end,
@@ -143,18 +144,24 @@ class PartitionConsumer:
             self._assign_soon()
             while reading.goes_on():
                 done = position
-                for record in await self._fetch(reading):
-                    if not reading.goes_on():
-                        break
-                    await self._handle(record)
-                    done = record.offset + 1
-                if done != position:
-                    await self._fence.set(term, name, done)
-                    position = done
-        except StaleEpochError as stale:
-            log.warning("%s: not committed: %s", term.key, stale)
-        except Exception:
-            log.exception("%s: failed, and given up for one TTL", term.key)
+                try:
+                    for record in await self._fetch(reading):
+                        if not reading.goes_on():
+                            break
+                        await self._handle(record)
+                        done = record.offset + 1
+                finally:
+                    # Also where the handler raised: what it did before is done.
+                    if done != position:
+                        await self._fence.set(term, name, done)
+                        position = done
+        except Exception as error:
+            if isinstance(error, StaleEpochError):
+                log.warning("%s: not committed: %s", term.key, error)
+            else:
+                log.exception("%s: failed, and given up for one TTL", term.key)
+            # Nobody reads any more: without this the partition would stand still under a good
+            # lease.
             with contextlib.suppress(ClosedError):
                 term.resign()
         finally:
@@ -212,6 +219,7 @@ async def _consume(servers: str, topic: str, work: float, redis_url: str, **sett
 @click.option("--redis", "redis_url", default="redis://localhost:6379/0", help="Redis or Valkey.")
 @click.option("--prefix", default="kafka-consumer", help="Nodes of one prefix share the work.")
 @click.option("--ttl", default=10.0, help="Seconds until a dead node's partitions go on elsewhere.")
+@click.option("--drain-timeout", default=10.0, help="Seconds for the record in hand at a handover.")
 @click.option("--work", default=0.0, help="Seconds that each record is pretended to take.")
 def main(**settings: Any) -> None:  # noqa: ANN401
     """Print the records of a Kafka topic, each partition read by one node at a time.

@@ -13,8 +13,9 @@ Rules of this file:
       so records of one partition key stay in order.
     * A shard is handed over only when the record in hand is done and the checkpoint is written:
       nothing is then handled twice. After a crash, what followed the last checkpoint is.
-    * A handler that raises costs the term: the shard goes on from the checkpoint, here or on
-      another node. A record that can never be handled is for the handler to set aside.
+    * All shards that are to be handed over are so side by side: no callback waits for a handler.
+    * A handler that raises costs the term: the shard goes on with that record, here or on another
+      node. A record that can never be handled is for the handler to set aside.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,6 @@ AFTER_REFUSAL_S = 1.0
 """What the same page says to wait when the shard's throughput was exceeded."""
 
 RECORDS_A_READ = 1000
-DRAIN_S = 10.0
 
 log = logging.getLogger("kinesis_consumer")
 
@@ -59,6 +59,7 @@ class Reading:
 
     term: Term
     stopping: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread = field(init=False)
 
     def goes_on(self) -> bool:
@@ -78,6 +79,7 @@ class ShardConsumer:
         *,
         prefix: str,
         ttl: float = 10.0,
+        drain_timeout: float = 10.0,
         look_every: float = 5.0,
     ) -> None:
         self._kinesis = kinesis
@@ -90,7 +92,7 @@ class ShardConsumer:
             prefix=prefix,
             ttl=ttl,
             balance=True,
-            drain_timeout=DRAIN_S,
+            drain_timeout=drain_timeout,
             on_elected=self._begin,
             on_draining=self._drain,
             on_demoted=self._end,
@@ -109,8 +111,6 @@ class ShardConsumer:
                     self._look_again.wait(self._look_every_s)
                     self._look_again.clear()
             finally:
-                for reading in list(self._readings.values()):
-                    reading.stopping.set()
                 self._group.drain()
 
     def stop(self) -> None:
@@ -123,8 +123,7 @@ class ShardConsumer:
     def _look(self) -> None:
         """Stand for what may be read now, and for nothing that is at its end or gone."""
         try:
-            pages = self._kinesis.get_paginator("list_shards").paginate(StreamName=self._stream)
-            shards = {shard["ShardId"]: shard for page in pages for shard in page["Shards"]}
+            shards = {shard["ShardId"]: shard for shard in self._list_shards()}
             positions = self._redis.mget([self._position_key(shard) for shard in shards])
         except (BotoCoreError, ClientError, redis.RedisError) as error:
             log.warning("looking for shards failed, and is tried again: %s", error)
@@ -143,6 +142,15 @@ class ShardConsumer:
             if shard in ended or shard not in shards:
                 self._group.remove(shard)
 
+    def _list_shards(self) -> Iterator[dict[str, Any]]:
+        # Not by boto3's paginator: it names the stream in each call, and Kinesis refuses that from
+        # the second page on (botocore issue 2009).
+        page = self._kinesis.list_shards(StreamName=self._stream)
+        yield from page["Shards"]
+        while token := page.get("NextToken"):
+            page = self._kinesis.list_shards(NextToken=token)
+            yield from page["Shards"]
+
     # ---- what the group tells: for one shard in order, and never two at once
 
     def _begin(self, term: Term) -> None:
@@ -153,12 +161,12 @@ class ShardConsumer:
         self._readings[term.key] = reading
         reading.thread.start()
 
-    def _drain(self, term: Term, deadline: float) -> None:
+    def _drain(self, term: Term, _deadline: float) -> None:
         reading = self._readings[term.key]
         reading.stopping.set()
-        reading.thread.join(max(0.0, deadline - time.monotonic()))
-        if not reading.thread.is_alive():
+        if reading.over.is_set():
             term.drained()
+        # Else its thread says so: to wait for it here would hold up the callbacks of other shards.
 
     def _end(self, term: Term, reason: DemotionReason) -> None:
         log.info("%s: epoch %d ended, %s", term.key, term.epoch, reason.name)
@@ -172,12 +180,19 @@ class ShardConsumer:
         term = reading.term
         try:
             self._read(reading)
-        except StaleEpochError as stale:
-            log.warning("%s: not committed: %s", term.key, stale)
-        except Exception:
-            log.exception("%s: failed, and given up for one TTL", term.key)
+        except Exception as error:
+            if isinstance(error, StaleEpochError):
+                log.warning("%s: not committed: %s", term.key, error)
+            else:
+                log.exception("%s: failed, and given up for one TTL", term.key)
+            # Nobody reads any more: without this the shard would stand still under a good lease.
             with contextlib.suppress(ClosedError):
                 term.resign()
+        finally:
+            reading.over.set()
+            if reading.stopping.is_set():
+                with contextlib.suppress(ClosedError):
+                    term.drained()
 
     def _read(self, reading: Reading) -> None:
         term, refusals = reading.term, self._kinesis.exceptions
@@ -196,17 +211,21 @@ class ShardConsumer:
                 iterator = self._iterator(term.key, position)
             except refusals.ProvisionedThroughputExceededException:
                 due += AFTER_REFUSAL_S
-            for record in records:
-                if not reading.goes_on():
-                    break
-                self._handle(term.key, record)
-                reached = record["SequenceNumber"]
-            else:
-                reached = SHARD_END if iterator is None else reached
-            if reached is not None and reached != position:
-                self._fence.set(term, name, reached)
-                position = reached
-            reading.stopping.wait(max(0.0, due - time.monotonic()))
+            try:
+                for record in records:
+                    if not reading.goes_on():
+                        break
+                    self._handle(term.key, record)
+                    reached = record["SequenceNumber"]
+                else:
+                    reached = SHARD_END if iterator is None else reached
+            finally:
+                # Also where the handler raised: what it did before is done.
+                if reached != position:
+                    self._fence.set(term, name, reached)
+                    position = reached
+            if iterator is not None:
+                reading.stopping.wait(max(0.0, due - time.monotonic()))
         if position == SHARD_END:
             self._look_again.set()  # its children may be read now
 
@@ -230,6 +249,7 @@ class ShardConsumer:
 @click.option("--redis", "redis_url", default="redis://localhost:6379/0", help="Redis or Valkey.")
 @click.option("--prefix", default="kinesis-consumer", help="Nodes of one prefix share the work.")
 @click.option("--ttl", default=10.0, help="Seconds until a dead node's shards go on elsewhere.")
+@click.option("--drain-timeout", default=10.0, help="Seconds for the record in hand at a handover.")
 @click.option("--endpoint-url", help="Another endpoint than that of AWS, as of a test server.")
 @click.option("--work", default=0.0, help="Seconds that each record is pretended to take.")
 def main(stream: str, endpoint_url: str | None, work: float, **settings: Any) -> None:  # noqa: ANN401
@@ -251,8 +271,13 @@ def main(stream: str, endpoint_url: str | None, work: float, **settings: Any) ->
     logging.getLogger("botocore").setLevel(logging.WARNING)
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
+    # A call takes no longer than a drain may, its second try included, and each shard has a
+    # connection of its own.
     config = Config(
-        connect_timeout=5, read_timeout=10, max_pool_connections=50, retries={"mode": "standard"}
+        connect_timeout=2,
+        read_timeout=4,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        max_pool_connections=250,
     )
     kinesis = boto3.client("kinesis", endpoint_url=endpoint_url, config=config)
     consumer = ShardConsumer(kinesis=kinesis, stream=stream, handle=handle, **settings)

@@ -153,8 +153,7 @@ class Balancer:
             assignment = assign(members, self._current_keys())
             with self._applying:
                 self._apply(assignment)
-        if self._since_ms:
-            self._core.set_roll(*self._words(0), period_ns=self._period_ns, last=True)
+        self._core.set_roll(*self._words(0), period_ns=self._period_ns, last=True)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread to end."""
@@ -164,6 +163,9 @@ class Balancer:
     # ---- inside
 
     def _call(self) -> None:
+        if self._closed:
+            # Who has left, and only now hears that it was a member, must not come back.
+            return
         lasts_ms = LASTING_CALLS * self._period_ns // _MS
         self._core.set_roll(*self._words(lasts_ms), period_ns=self._period_ns)
         self._wake()

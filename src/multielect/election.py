@@ -100,7 +100,9 @@ class Standing(Seat):
         """Say that the work on a draining term is done: it is handed over at once.
 
         To be called after `on_draining`, from any thread, when nothing more will be done in this
-        term's name. `is_leader` is False when this returns, unless an heir has still to be found.
+        term's name. `is_leader` is False when this returns, unless its heir has still to say that
+        it is there: that is waited for, but for no longer than a third of the TTL, or a second
+        (the TTL, if that is shorter) where that is more. After that it is free for all.
 
         Returns:
             Whether there was a draining term, and it was not said before.

@@ -276,6 +276,10 @@ class RedisModel:
             reply += _netstring(b"%d" % member.since_ms) + _netstring(member.words)
         return reply
 
+    def members(self, name: bytes) -> list[bytes]:
+        """Return the holders that are on a roll."""
+        return list(self._members.get(name, {}))
+
     def publish(self, channel: bytes, message: bytes) -> None:
         """Tell the subscribers of a channel."""
         for subscribed, tell in self.subscribers:

@@ -1,9 +1,10 @@
 """Kinesis as moto serves it over HTTP, put right where it differs from AWS in what is tested here.
 
-moto 5.2 lets a closed shard take records still, moves the records of a split shard, and never ends
-the iterator of a closed shard. In Kinesis, as the API reference has it (SplitShard, MergeShards,
-GetRecords): from the reshard on records go to the children, what the parent held stays in the
-parent, and at the end of a closed shard NextShardIterator is null. `corrected` makes it so.
+moto 5.2 lets a closed shard take records still, moves the records of a split shard, never ends the
+iterator of a closed shard, and takes the name of the stream with a NextToken. In Kinesis, as the
+API reference has it (SplitShard, MergeShards, GetRecords, ListShards): from the reshard on records
+go to the children, what the parent held stays in the parent, at the end of a closed shard
+NextShardIterator is null, and the name is refused with a token. `corrected` and `paged` make it so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import boto3
+from botocore.config import Config
 from moto.core.exceptions import JsonRESTError
 from moto.kinesis import models
 from moto.kinesis.utils import decompose_shard_iterator
@@ -32,6 +34,8 @@ class Kinesis:
         url: the server's endpoint.
         reads: when GetRecords was called, for each shard, in seconds of the monotonic clock.
         refusals: with what error code the next GetRecords of a shard are refused.
+        page_size: how many shards ListShards gives at once.
+        listing_fails: whether ListShards fails.
     """
 
     def __init__(self, url: str, shards: int) -> None:
@@ -42,16 +46,17 @@ class Kinesis:
             region_name="us-east-1",
             aws_access_key_id="test",
             aws_secret_access_key="test",
+            config=Config(max_pool_connections=100),
         )
         self.client.create_stream(StreamName=STREAM, ShardCount=shards)
         self.reads: dict[str, list[float]] = defaultdict(list)
         self.refusals: dict[str, list[str]] = defaultdict(list)
+        self.page_size = 1000
+        self.listing_fails = False
 
     def shards(self) -> dict[str, dict[str, Any]]:
-        return {
-            shard["ShardId"]: shard
-            for shard in self.client.list_shards(StreamName=STREAM)["Shards"]
-        }
+        described = self.client.describe_stream(StreamName=STREAM)["StreamDescription"]
+        return {shard["ShardId"]: shard for shard in described["Shards"]}
 
     def open_shards(self) -> list[str]:
         return [
@@ -82,10 +87,11 @@ class Kinesis:
 
 
 @contextmanager
-def corrected(reads: dict[str, list[float]], refusals: dict[str, list[str]]) -> Iterator[None]:
+def corrected(kinesis: Kinesis) -> Iterator[None]:
     """Make moto do as the API reference says; note its reads, and refuse what is to be refused."""
     split, merge = models.Stream.split_shard, models.Stream.merge_shards
     get_records = models.KinesisBackend.get_records
+    reads, refusals = kinesis.reads, kinesis.refusals
 
     def stay(stream: models.Stream, names: tuple[str, ...], reshard: Any, *arguments: str) -> None:
         kept = {name: stream.shards[name].records for name in names}
@@ -131,6 +137,33 @@ def corrected(reads: dict[str, list[float]], refusals: dict[str, list[str]]) -> 
 
 
 @contextmanager
+def paged(kinesis: Kinesis) -> Iterator[None]:
+    """Have ListShards give its shards in pages, and refuse what the API reference says."""
+    list_shards = models.KinesisBackend.list_shards
+
+    def lists(
+        backend: Any,
+        stream_arn: str | None,
+        stream_name: str | None,
+        limit: int,
+        next_token: str | None,
+    ) -> Any:
+        if kinesis.listing_fails:
+            raise JsonRESTError("ResourceInUseException", "as the test asked")
+        if next_token and (stream_arn or stream_name):
+            raise JsonRESTError(
+                "InvalidArgumentException", "NextToken and StreamName cannot be given together"
+            )
+        begin = int(next_token or 0)
+        end = begin + min(limit, kinesis.page_size)
+        shards, _ = list_shards(backend, stream_arn, STREAM)
+        return shards[begin:end], str(end) if end < len(shards) else None
+
+    with mock.patch.object(models.KinesisBackend, "list_shards", lists):
+        yield
+
+
+@contextmanager
 def serving(shards: int) -> Iterator[Kinesis]:
     """Serve a new stream of so many shards."""
     models.kinesis_backends.reset()
@@ -139,7 +172,7 @@ def serving(shards: int) -> Iterator[Kinesis]:
     host, port = server.get_host_and_port()
     try:
         kinesis = Kinesis(f"http://{host}:{port}", shards)
-        with corrected(kinesis.reads, kinesis.refusals):
+        with corrected(kinesis), paged(kinesis):
             yield kinesis
     finally:
         server.stop()

@@ -23,6 +23,8 @@ from multielect import Election, ElectionGroup
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHIN_S = 20.0
+DRAIN_S = 3 * WITHIN_S
+"""What a drain may take: more than is waited for, so that one that takes its time fails."""
 
 Handled = dict[str, list[int]]
 """The positions that were handled in each partition, in the order of handling."""
@@ -124,6 +126,17 @@ def in_order(*runs: list[int]) -> bool:
             return False
         reached = max([reached, *run])
     return True
+
+
+def shared(count: int, first: int, *nodes: list[int]) -> bool:
+    """Tell whether nodes handled `count` positions from `first` on between them, each once.
+
+    Each in its order: whatever is handed over goes on elsewhere with the next.
+    """
+    handled = sorted(position for node in nodes for position in node)
+    return handled == list(range(first, first + count)) and all(
+        node == sorted(node) for node in nodes
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,10 +19,11 @@ from aiokafka import AIOKafkaConsumer
 from examples.kafka_consumer import RECORDS_A_COMMIT, PartitionConsumer, main
 from tests.diary import until
 
+from multielect import Term
 from multielect.fencing import Fence
 
 from .brokers import PARTITIONS, MockKafka
-from .nodes import WITHIN_S, Handled, Node, in_order, successor
+from .nodes import DRAIN_S, WITHIN_S, Handled, Node, in_order, shared, successor
 
 PREFIX = "kafka-consumer"
 TOPIC = "orders"
@@ -39,7 +41,14 @@ def checkpoints(client: redis.Redis) -> dict[str, int]:
 
 
 def options(kafka: MockKafka, url: str, **more: object) -> list[str]:
-    settings = {"kafka": kafka.address, "topic": TOPIC, "redis": url, "ttl": 1.0, **more}
+    settings = {
+        "kafka": kafka.address,
+        "topic": TOPIC,
+        "redis": url,
+        "ttl": 1.0,
+        "drain-timeout": DRAIN_S,
+        **more,
+    }
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
@@ -89,26 +98,73 @@ def test_ctrl_c_hands_over_with_nothing_handled_twice(
         assert before[key] + after[key] == list(range(count))
 
 
+def test_two_nodes_share_the_partitions_and_hand_over_between_two_records(
+    kafka: MockKafka, redis_url: str, redis_client: redis.Redis, start: Callable[..., Node]
+) -> None:
+    """One joins another at work, and leaves it again; each record is handled by one of them."""
+    count = 600
+    kafka.append(TOPIC, count)
+    first = start("kafka_consumer.py", *options(kafka, redis_url, work=0.005))
+    first.wait_for(lambda handled: all(handled[key] for key in KEYS))
+    second = start("kafka_consumer.py", *options(kafka, redis_url, work=0.005))
+    second.wait_for(lambda handled: sum(len(run) > 10 for run in handled.values()) == 2)
+    assert second.interrupt() == 0
+    taken = {key for key, run in second.handled().items() if run}
+    first.wait_for(lambda handled: all(count - 1 in handled[key] for key in KEYS))
+    assert len(taken) == 2
+    for key in KEYS:
+        assert shared(count, 0, first.handled()[key], second.handled()[key])
+    until(lambda: checkpoints(redis_client) == dict.fromkeys(KEYS, count))
+
+
 # ---- in one loop, where a handler can be held
+
+
+class Watched(PartitionConsumer):
+    """A consumer that tells what it leads, and for which partitions a drain was begun."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.stop = asyncio.Event()
+        self.told: list[str] = []
+
+    def owned(self) -> set[str]:
+        return {election.key for election in self._group.owned}
+
+    async def is_refreshed(self) -> None:
+        """Wait until all that it leads was refreshed twice: for most of a TTL."""
+        refreshes = self._group.counters.refreshes + 2 * len(self.owned())
+        await eventually(lambda: self._group.counters.refreshes >= refreshes)
+
+    async def _drain(self, term: Term, deadline: float) -> None:
+        self.told.append(term.key)
+        await super()._drain(term, deadline)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(until, condition)
 
 
 @asynccontextmanager
 async def running(
     url: str, kafka: MockKafka, handle: Callable[[Any], Awaitable[None]], **settings: Any
-) -> AsyncIterator[asyncio.Event]:
-    """Run a consumer meanwhile; give the event that stops it."""
+) -> AsyncIterator[Watched]:
+    """Run a consumer meanwhile."""
     client = AIOKafkaConsumer(
         bootstrap_servers=kafka.address, group_id=None, auto_offset_reset="earliest"
     )
-    stop = asyncio.Event()
-    consumer = PartitionConsumer(
-        url, client, TOPIC, handle, **{"prefix": PREFIX, "ttl": 1.0, **settings}
+    consumer = Watched(
+        url,
+        client,
+        TOPIC,
+        handle,
+        **{"prefix": PREFIX, "ttl": 1.0, "drain_timeout": DRAIN_S, **settings},
     )
-    task = asyncio.create_task(consumer.run(stop))
+    task = asyncio.create_task(consumer.run(consumer.stop))
     try:
-        yield stop
+        yield consumer
     finally:
-        stop.set()
+        consumer.stop.set()
         await asyncio.wait_for(task, WITHIN_S)
 
 
@@ -138,13 +194,15 @@ class Notes:
 def test_a_stale_node_cannot_move_the_checkpoint_back(
     kafka: MockKafka, redis_url: str, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     kafka.append(TOPIC, 20)
     held, newer = KEYS[0], 20
 
     async def scene() -> None:
-        stuck, go_on = asyncio.Event(), asyncio.Event()
+        notes, stuck, go_on = Notes(), asyncio.Event(), asyncio.Event()
 
         async def sticks(record: Any) -> None:
+            notes.note(record)
             if f"{record.topic}-{record.partition}" == held and record.offset == 3:
                 stuck.set()
                 await go_on.wait()
@@ -154,9 +212,11 @@ def test_a_stale_node_cannot_move_the_checkpoint_back(
             with successor(redis_url, redis_client, PREFIX, held) as term:
                 fence = Fence(redis_client, PREFIX)
                 fence.set(term, fence.data_key(held, "offset"), newer)
+                await eventually(lambda: "ended, LOST" in caplog.text)
                 go_on.set()
-                await asyncio.to_thread(until, lambda: "not committed" in caplog.text)
+                await eventually(lambda: "not committed" in caplog.text)
                 assert checkpoints(redis_client)[held] == newer
+                assert notes.handled[held] == [0, 1, 2, 3], "it went on without a term"
 
     asyncio.run(asyncio.wait_for(scene(), 2 * WITHIN_S))
     assert checkpoints(redis_client)[held] == newer
@@ -184,8 +244,7 @@ def test_a_handler_that_raises_gives_the_partition_up_and_loses_nothing(
 
     handled = asyncio.run(scene())
     assert handled[KEYS[0]] == list(range(10))
-    assert in_order([-1], handled[KEYS[1]][:5], handled[KEYS[1]][5:])
-    assert set(handled[KEYS[1]]) == set(range(10))
+    assert handled[KEYS[1]] == list(range(10)), "it did not go on with the record that failed"
 
 
 def test_a_slow_partition_holds_up_no_other(kafka: MockKafka, redis_url: str) -> None:
@@ -207,3 +266,61 @@ def test_a_slow_partition_holds_up_no_other(kafka: MockKafka, redis_url: str) ->
         return notes.handled
 
     assert all(run == list(range(10)) for run in asyncio.run(scene()).values())
+
+
+def test_all_partitions_that_move_are_handed_over_side_by_side(
+    kafka: MockKafka, redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Each with a handler that is at work, and none to the other node before that is done."""
+    kafka.append(TOPIC, 10)
+
+    async def scene() -> tuple[Handled, Handled, set[str]]:
+        notes, others, busy, go_on = Notes(), Notes(), set[int](), asyncio.Event()
+
+        async def slow(record: Any) -> None:
+            busy.add(record.partition)
+            await go_on.wait()
+            notes.note(record)
+
+        async with running(redis_url, kafka, slow) as first:
+            await eventually(lambda: len(busy) == PARTITIONS)
+            async with running(redis_url, kafka, others) as second:
+                await eventually(lambda: len(first.told) == PARTITIONS // 2)
+                await first.is_refreshed()
+                assert first.owned() == set(KEYS), "handed over under a handler that is at work"
+                assert not any(others.handled.values())
+                moved = set(first.told)
+                go_on.set()
+                await eventually(lambda: second.owned() == moved)
+                await eventually(lambda: set(checkpoints(redis_client).values()) == {10})
+        return notes.handled, others.handled, moved
+
+    handled, elsewhere, moved = asyncio.run(scene())
+    for key in KEYS:
+        assert shared(10, 0, handled[key], elsewhere[key])
+        assert len(handled[key]) == (1 if key in moved else 10)
+
+
+def test_a_node_that_is_stopped_hands_all_partitions_over_side_by_side(
+    kafka: MockKafka, redis_url: str, redis_client: redis.Redis
+) -> None:
+    kafka.append(TOPIC, 10)
+
+    async def scene() -> Handled:
+        notes, busy, go_on = Notes(), set[int](), asyncio.Event()
+
+        async def slow(record: Any) -> None:
+            busy.add(record.partition)
+            await go_on.wait()
+            notes.note(record)
+
+        async with running(redis_url, kafka, slow) as consumer:
+            await eventually(lambda: len(busy) == PARTITIONS)
+            consumer.stop.set()
+            await eventually(lambda: set(consumer.told) == set(KEYS))
+            go_on.set()
+        return notes.handled
+
+    assert asyncio.run(scene()) == {key: [0] for key in KEYS}
+    assert checkpoints(redis_client) == dict.fromkeys(KEYS, 1)
+    assert redis_client.keys("*:leader") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,11 @@ pytest.importorskip("flask", reason="moto's server needs Flask")
 from examples.kinesis_consumer import SHARD_END, ShardConsumer, main
 from tests.diary import until
 
+from multielect import Term
 from multielect.fencing import Fence
 
 from .kinesis import STREAM, Kinesis, serving
-from .nodes import WITHIN_S, Node, successor
+from .nodes import DRAIN_S, WITHIN_S, Node, shared, successor
 
 PREFIX = "kinesis-consumer"
 
@@ -40,7 +42,14 @@ def checkpoint(client: redis.Redis, shard: str) -> str:
 
 
 def options(kinesis: Kinesis, url: str, **more: object) -> list[str]:
-    settings = {"endpoint-url": kinesis.url, "stream": STREAM, "redis": url, "ttl": 1.0, **more}
+    settings = {
+        "endpoint-url": kinesis.url,
+        "stream": STREAM,
+        "redis": url,
+        "ttl": 1.0,
+        "drain-timeout": DRAIN_S,
+        **more,
+    }
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
@@ -57,22 +66,52 @@ class Notes:
         return [number for name, number in list(self.handled) if name == shard]
 
 
+class Watched(ShardConsumer):
+    """A consumer that tells what it leads, and for which shards a drain was begun."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.told: list[str] = []
+
+    def owned(self) -> set[str]:
+        return {election.key for election in self._group.owned}
+
+    def is_read(self, shard: str) -> bool:
+        """Tell whether its latest reader still is at it."""
+        return not self._readings[shard].over.is_set()
+
+    def is_refreshed(self) -> None:
+        """Wait until all that it leads was refreshed twice: for most of a TTL."""
+        refreshes = self._group.counters.refreshes + 2 * len(self.owned())
+        until(lambda: self._group.counters.refreshes >= refreshes)
+
+    def _drain(self, term: Term, deadline: float) -> None:
+        super()._drain(term, deadline)
+        self.told.append(term.key)
+
+
 @contextmanager
 def running(
     url: str, kinesis: Kinesis, handle: Callable[[str, dict[str, Any]], None], **settings: Any
-) -> Iterator[None]:
+) -> Iterator[Watched]:
     """Run a consumer on a thread meanwhile."""
-    consumer = ShardConsumer(
+    consumer = Watched(
         url,
         kinesis.client,
         STREAM,
         handle,
-        **{"prefix": PREFIX, "ttl": 1.0, "look_every": 0.1, **settings},
+        **{
+            "prefix": PREFIX,
+            "ttl": 1.0,
+            "look_every": 0.1,
+            "drain_timeout": DRAIN_S,
+            **settings,
+        },
     )
     thread = threading.Thread(target=consumer.run)
     thread.start()
     try:
-        yield
+        yield consumer
     finally:
         consumer.stop()
         thread.join(WITHIN_S)
@@ -131,11 +170,13 @@ def test_ctrl_c_hands_over_with_nothing_handled_twice(
 def test_a_stale_node_cannot_move_the_checkpoint_back(
     kinesis: Kinesis, redis_url: str, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     held = kinesis.open_shards()[0]
     kinesis.append(20)
-    stuck, go_on = threading.Event(), threading.Event()
+    notes, stuck, go_on = Notes(), threading.Event(), threading.Event()
 
     def sticks(shard: str, record: dict[str, Any]) -> None:
+        notes(shard, record)
         if shard == held and record["SequenceNumber"] == "3":
             stuck.set()
             assert go_on.wait(WITHIN_S)
@@ -145,9 +186,11 @@ def test_a_stale_node_cannot_move_the_checkpoint_back(
         with successor(redis_url, redis_client, PREFIX, held) as term:
             fence = Fence(redis_client, PREFIX)
             fence.set(term, fence.data_key(held, "position"), "20")
+            until(lambda: "ended, LOST" in caplog.text)
             go_on.set()
             until(lambda: "not committed" in caplog.text)
             assert checkpoint(redis_client, held) == "20"
+            assert notes.of(held) == [1, 2, 3], "it went on without a term"
     assert checkpoint(redis_client, held) == "20"
 
 
@@ -168,8 +211,137 @@ def test_a_handler_that_raises_gives_the_shard_up_and_loses_nothing(
     with running(redis_url, kinesis, refuses_once, ttl=0.5):
         until(lambda: notes.of(one)[-1:] == [10] and notes.of(other)[-1:] == [10])
     assert refused.is_set()
-    assert notes.of(one) == [1, 2, 3, 4, *range(1, 11)]
+    assert notes.of(one) == list(range(1, 11)), "it did not go on with the record that failed"
     assert notes.of(other) == list(range(1, 11))
+
+
+def test_two_nodes_share_the_shards_and_hand_over_between_two_records(
+    redis_url: str, redis_client: redis.Redis, start: Callable[..., Node]
+) -> None:
+    """One joins another at work, and leaves it again; each record is handled by one of them."""
+    with serving(6) as kinesis:
+        shards = kinesis.open_shards()
+        kinesis.append(300)
+        first = start("kinesis_consumer.py", *options(kinesis, redis_url, work=0.01))
+        first.wait_for(lambda handled: all(handled[shard] for shard in shards))
+        second = start("kinesis_consumer.py", *options(kinesis, redis_url, work=0.01))
+        second.wait_for(lambda handled: sum(len(run) > 10 for run in handled.values()) == 3)
+        assert second.interrupt() == 0
+        taken = {shard for shard, run in second.handled().items() if run}
+        first.wait_for(lambda handled: all(300 in handled[shard] for shard in shards))
+        assert len(taken) == 3
+        for shard in shards:
+            assert shared(300, 1, first.handled()[shard], second.handled()[shard])
+            assert checkpoint(redis_client, shard) == "300"
+
+
+def test_all_shards_that_move_are_handed_over_side_by_side(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    """More than the group has threads for callbacks, and each with a handler that is at work."""
+    notes, other_notes = Notes(), Notes()
+    busy, go_on = set[str](), threading.Event()
+
+    def slow(shard: str, record: dict[str, Any]) -> None:
+        busy.add(shard)
+        assert go_on.wait(WITHIN_S)
+        notes(shard, record)
+
+    with serving(24) as kinesis:
+        shards = set(kinesis.open_shards())
+        kinesis.append(3)
+        with running(redis_url, kinesis, slow) as first:
+            until(lambda: busy == shards)
+            with running(redis_url, kinesis, other_notes) as second:
+                until(lambda: len(first.told) == 12)
+                first.is_refreshed()
+                assert first.owned() == shards, "handed over under a handler that is at work"
+                assert other_notes.handled == []
+                moved = set(first.told)
+                go_on.set()
+                until(lambda: second.owned() == moved)
+                until(lambda: all(checkpoint(redis_client, shard) == "3" for shard in shards))
+        for shard in shards:
+            assert shared(3, 1, notes.of(shard), other_notes.of(shard))
+            assert notes.of(shard) == ([1] if shard in moved else [1, 2, 3])
+
+
+def test_a_node_that_is_stopped_hands_all_shards_over_side_by_side(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    notes, busy, go_on = Notes(), set[str](), threading.Event()
+
+    def slow(shard: str, record: dict[str, Any]) -> None:
+        busy.add(shard)
+        assert go_on.wait(WITHIN_S)
+        notes(shard, record)
+
+    with serving(24) as kinesis:
+        shards = set(kinesis.open_shards())
+        kinesis.append(3)
+        with running(redis_url, kinesis, slow) as consumer:
+            until(lambda: busy == shards)
+            consumer.stop()
+            until(lambda: set(consumer.told) == shards)
+            go_on.set()
+    assert sorted(notes.handled) == sorted((shard, 1) for shard in shards)
+    assert {checkpoint(redis_client, shard) for shard in shards} == {"1"}
+    assert redis_client.keys("*:leader") == []
+
+
+def test_a_shard_that_nobody_reads_any_more_is_handed_over_at_once(
+    kinesis: Kinesis, redis_url: str, redis_client: redis.Redis
+) -> None:
+    """It was read to its end, and the node did not see yet that there is nothing to stand for."""
+    left, _ = kinesis.open_shards()
+    kinesis.append(3)
+    with running(redis_url, kinesis, Notes(), look_every=DRAIN_S) as consumer:
+        until(lambda: checkpoint(redis_client, left) == "3")
+        kinesis.listing_fails = True
+        kinesis.split(left)
+        until(lambda: checkpoint(redis_client, left) == SHARD_END)
+        until(lambda: not consumer.is_read(left))
+        assert left in consumer.owned()
+    assert redis_client.keys("*:leader") == []
+
+
+def test_a_closed_shard_that_is_handed_over_in_its_last_batch_is_not_at_its_end(
+    kinesis: Kinesis, redis_url: str, redis_client: redis.Redis
+) -> None:
+    left, right = kinesis.open_shards()
+    kinesis.append(5)
+    kinesis.split(left)
+    low, high = sorted(kinesis.shards().keys() - {left, right})
+    kinesis.append(5)
+    notes, busy, go_on = Notes(), threading.Event(), threading.Event()
+
+    def slow(shard: str, record: dict[str, Any]) -> None:
+        notes(shard, record)
+        if shard == left and record["SequenceNumber"] == "3":
+            busy.set()
+            assert go_on.wait(WITHIN_S)
+
+    with running(redis_url, kinesis, slow) as consumer:
+        assert busy.wait(WITHIN_S)
+        consumer.stop()
+        until(lambda: left in consumer.told)
+        go_on.set()
+    assert checkpoint(redis_client, left) == "3"
+    with running(redis_url, kinesis, notes):
+        until(lambda: checkpoint(redis_client, low) == checkpoint(redis_client, high) == "5")
+    assert notes.of(left) == [1, 2, 3, 4, 5]
+
+
+def test_a_stream_whose_shards_are_listed_in_pages_is_read_whole(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    with serving(5) as kinesis:
+        kinesis.page_size = 2
+        shards = kinesis.open_shards()
+        assert len(shards) == 5
+        kinesis.append(1)
+        with running(redis_url, kinesis, Notes()):
+            until(lambda: all(checkpoint(redis_client, shard) == "1" for shard in shards))
 
 
 def test_children_are_read_after_their_parents(
@@ -226,8 +398,8 @@ def test_a_split_while_running_is_followed(
         kinesis.append(5)
         low, high = sorted(kinesis.shards().keys() - {left, right})
         until(lambda: notes.of(low) == notes.of(high) == [1, 2, 3, 4, 5])
+        until(lambda: notes.of(right) == list(range(1, 11)))
     assert checkpoint(redis_client, left) == SHARD_END
-    assert notes.of(right) == list(range(1, 11))
 
 
 def test_reads_keep_below_five_a_second_and_what_is_refused_is_read_later(

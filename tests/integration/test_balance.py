@@ -138,6 +138,19 @@ def test_a_join_moves_its_share_and_a_drain_hands_it_back(redis_url: str, stand:
     check_no_overlap(told_one, told_other)
 
 
+def test_nodes_that_are_all_drained_at_once_wait_for_nobody(redis_url: str, stand: Stand) -> None:
+    """Each of them begins while it takes the others for its heirs."""
+    groups = [stand(redis_url, *KEYS, balance=True, ttl=120.0)[0] for _ in range(3)]
+    settle([20, 20, 20], *groups)
+    drains = [threading.Thread(target=group.drain, args=(120.0,), daemon=True) for group in groups]
+    for drain in drains:
+        drain.start()
+    for drain in drains:
+        drain.join(2 * LONG_S)
+        assert not drain.is_alive(), "it waits for an heir, and there is none"
+    assert loads(*groups) == [0, 0, 0]
+
+
 def test_a_stop_without_a_drain_names_the_heirs(redis_url: str, stand: Stand) -> None:
     one, _ = stand(redis_url, *KEYS, balance=True, ttl=30.0)
     other, _ = stand(redis_url, *KEYS, balance=True, ttl=30.0)

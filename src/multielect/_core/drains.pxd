@@ -18,7 +18,8 @@ cdef class Drains(States):
     cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
-    cdef bint _is_awaited(self, uint32_t number) noexcept nogil
+    cdef bint _may_end(self, uint32_t number) noexcept nogil
+    cdef int _end_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int hand_over(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int _begin_drain(self, uint32_t number, int64_t until_ns, int64_t now_ns) except -1 nogil
     cdef bint _may_move(self, int64_t now_ns) noexcept nogil

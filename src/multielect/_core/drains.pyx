@@ -7,13 +7,15 @@ Rules of this file:
       nodes that see different fleets for a moment change nothing.
     * A term that drains goes on and is refreshed. It ends when its worker is done or its time is
       up, whichever comes first, and never before somebody was told of the drain.
+    * Once its worker is done it waits for nothing but its heir's claim: for no longer than a grant
+      lasts, and not at all where no other node is to lead it. For nobody works on it meanwhile.
     * What is handed over is meant for its heir: see grant.lua. Where the heir is not there to
       take it, as it never claimed the election, all are told that it is free.
     * An election is not taken out of a drain: if it is assigned to this node again meanwhile, the
       term ends all the same, and the next one is this node's own.
 """
 
-from .slots cimport Slot
+from .slots cimport NONE, Slot
 from .states cimport BARRED, CAMPAIGNS, DRAINED, LEADING, REBALANCED, WAITING
 
 cdef int64_t BURST_NS = 1_000_000_000
@@ -27,6 +29,8 @@ cdef class Drains(States):
         """Take note of who is to lead: this node, or `heir`, or nobody that is known."""
         cdef Slot *slot = self.slots.at(number)
         slot.standing = BARRED if self.retiring else standing
+        # Not so where this node was to lead it: such an assignment may be older than its retiring.
+        slot.heirless = heir == NONE and standing != CAMPAIGNS
         self._refer(&slot.heir, heir)
         if slot.state == WAITING:
             if slot.standing != CAMPAIGNS:
@@ -76,8 +80,7 @@ cdef class Drains(States):
             self._expire(number, now_ns)
             return 0
         slot.drained = 1
-        if self._is_awaited(number):
-            self.hand_over(number, now_ns)
+        self._end_drain(number, now_ns)
         return 1
 
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
@@ -85,9 +88,7 @@ cdef class Drains(States):
         cdef Slot *slot = self.slots.at(number)
         if slot.drain_ns != 0:
             # Its worker may have been done before the heir was there, or was known as such.
-            if slot.drained and self._is_claimed(number):
-                return self.hand_over(number, now_ns)
-            return 0
+            return self._end_drain(number, now_ns) if slot.drained else 0
         if (slot.standing != CAMPAIGNS and self._is_claimed(number)
                 and now_ns < slot.deadline_ns and self._may_move(now_ns)):
             return self._begin_drain(number, now_ns + self.drain_ns, now_ns)
@@ -105,15 +106,23 @@ cdef class Drains(States):
             self._set_lease_timer(number, slot.due_ns)
             return 0
         slot.drained = 1
-        if self._is_awaited(number):
+        return self._end_drain(number, now_ns)
+
+    cdef int _end_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """Its worker is done: hand it over, now or when its heir is there."""
+        cdef Slot *slot = self.slots.at(number)
+        if self._may_end(number):
             return self.hand_over(number, now_ns)
+        if slot.heir != NONE and now_ns + self.grant_ns < slot.drain_ns:
+            slot.drain_ns = now_ns + self.grant_ns
         self._set_lease_timer(number, slot.due_ns)
         return 0
 
-    cdef bint _is_awaited(self, uint32_t number) noexcept nogil:
-        # While no heir is there to take it, it would only be without a leader for longer.
-        return (not self.balanced or self.alone or self._is_claimed(number)
-                or self.slots.at(number).standing == CAMPAIGNS)
+    cdef bint _may_end(self, uint32_t number) noexcept nogil:
+        # While an heir is on its way, it would only be without a leader for longer.
+        cdef Slot *slot = self.slots.at(number)
+        return (not self.balanced or self.alone or slot.heirless or self._is_claimed(number)
+                or slot.standing == CAMPAIGNS)
 
     cdef bint _may_move(self, int64_t now_ns) noexcept nogil:
         # The generic cell rate algorithm (ITU-T I.371): evenly, with a second's worth at once.

@@ -51,7 +51,8 @@ cdef class FleetCore(Core):
             words: keys and arguments of roll.lua, packed as they are sent.
             word_count: how many they are.
             period_ns: the time between two calls.
-            last: whether no call follows the next: this node leaves.
+            last: whether no call follows the next: this node leaves. It says so if it ever called,
+                answered or not.
         """
         cdef size_t length = len(words)
         cdef char *copy = <char *>malloc(length + 1)
@@ -62,8 +63,10 @@ cdef class FleetCore(Core):
             pthread_mutex_lock(&self.mutex)
             copy = self.roll.set_words(copy, length, word_count)
             self.roll.period_ns = period_ns
-            self.roll.call_by(0)
-            self.roll.last = last
+            if last:
+                self.roll.leave()
+            else:
+                self.roll.call_by(0)
             pthread_mutex_unlock(&self.mutex)
             free(copy)
 

@@ -51,11 +51,6 @@ cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept
     return error.length >= length and memcmp(error.text, word, length) == 0
 
 
-cdef int64_t _grant_ns(int64_t ttl_ns):
-    # Long enough for an heir that is there, short for one that is not.
-    return min(ttl_ns, max(ttl_ns // 3, <int64_t>1_000_000_000))
-
-
 cdef class Lane:
     """Packs what is due into batches and hands the replies to the terms."""
 
@@ -63,7 +58,7 @@ cdef class Lane:
                   bytes channel, bytes epochs):
         cdef Py_ssize_t i
         cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
-        cdef bytes grant_ms = b"%d" % (_grant_ns(terms.ttl_ns) // 1_000_000)
+        cdef bytes grant_ms = b"%d" % (terms.grant_ns // 1_000_000)
         self.terms = terms
         self.wakeups = wakeups
         self.roll = roll

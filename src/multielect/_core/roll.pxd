@@ -11,6 +11,7 @@ cdef class Roll:
     cdef int64_t due_ns
     cdef bint in_flight
     cdef bint last              # no call follows this one
+    cdef bint was_called        # this node may be a member, whether it was answered or not
     cdef char *reply            # NULL where it was taken
     cdef size_t reply_length
 
@@ -22,3 +23,4 @@ cdef class Roll:
     cdef int answered(self, Value *value) except -1 nogil
     cdef void failed(self, int64_t again_ns) noexcept nogil
     cdef void call_by(self, int64_t due_ns) noexcept nogil
+    cdef void leave(self) noexcept nogil

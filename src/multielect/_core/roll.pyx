@@ -49,6 +49,7 @@ cdef class Roll:
     cdef void begun(self, int64_t now_ns) noexcept nogil:
         """The call goes out."""
         self.in_flight = True
+        self.was_called = True
         self.due_ns = NEVER if self.last else now_ns + self.period_ns
 
     cdef int answered(self, Value *value) except -1 nogil:
@@ -75,3 +76,8 @@ cdef class Roll:
         """Call no later than `due_ns`."""
         if self.period_ns != 0 and not self.last and due_ns < self.due_ns:
             self.due_ns = due_ns
+
+    cdef void leave(self) noexcept nogil:
+        """Call once more and never again; not even once if no call went out so far."""
+        self.last = True
+        self.due_ns = 0 if self.was_called else NEVER

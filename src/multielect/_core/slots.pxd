@@ -69,6 +69,7 @@ cdef struct Slot:
     uint8_t next_state      # what follows a release
     uint8_t standing        # whether this node is to stand for it
     uint8_t drained         # the draining term's worker is done
+    uint8_t heirless        # no node is to lead it, neither this one nor another
     uint8_t events_waiting  # how many events of it have not been taken
     uint8_t forgotten       # shared with readers; taken out of the index
 

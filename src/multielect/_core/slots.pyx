@@ -111,6 +111,7 @@ cdef class Slots:
         slot.due_ns = 0
         slot.drain_ns = 0
         slot.drained = 0
+        slot.heirless = 0
         slot.standing = 0
         slot.woken = 0
         slot.unwanted = 0

@@ -50,6 +50,7 @@ cdef class States:
     cdef int64_t margin_ns
     cdef int64_t refresh_ns
     cdef int64_t jitter_ns
+    cdef int64_t grant_ns           # how long a grant lasts, and a claim is waited for
     cdef uint32_t batch_keys
     cdef uint32_t max_leases
     cdef uint32_t population[7]

@@ -61,6 +61,8 @@ cdef class States:
         self.refresh_ns = ttl_ns // 3
         # Enough to spread candidates apart, little beside a takeover.
         self.jitter_ns = min(ttl_ns // 20, 10_000_000)
+        # Long enough for an heir that is there, short for one that is not.
+        self.grant_ns = min(ttl_ns, max(ttl_ns // 3, <int64_t>1_000_000_000))
         self.batch_keys = batch_keys
         self.max_leases = max_leases
         self.random_state = seed | 1

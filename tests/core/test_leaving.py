@@ -1,0 +1,141 @@
+"""A node that leaves its fleet: whether it says so, and what it waits for."""
+
+from __future__ import annotations
+
+import pytest
+from tests.diary import WITHIN_S
+
+from multielect._balancer import Balancer
+from multielect._roll import pack
+from multielect._settings import BalanceSettings
+
+from .resp import encode
+from .rig import LAYOUT, MS, Node, Rig
+
+HERE, GONE = b"I am here", b"I am gone"
+
+
+def member(rig: Rig) -> Node:
+    """A node that is to call the roll, and has not."""
+    node = rig.node(balanced=True)
+    node.core.set_roll(pack(HERE), 1, period_ns=100 * MS)
+    return node
+
+
+def leave(node: Node) -> None:
+    node.core.set_roll(pack(GONE), 1, period_ns=100 * MS, last=True)
+    node.core.stop(node.clock.now_ns())
+
+
+def said(node: Node) -> list[bytes]:
+    """Take what it says, and answer it."""
+    node.tick()
+    words = [request[-1] for request in node.requests]
+    node.requests.clear()
+    for _ in words:
+        node.core.receive(encode(b"the roll"), node.clock.now_ns())
+    return words
+
+
+def test_who_leaves_says_so_and_waits_until_it_is_heard(rig: Rig) -> None:
+    node = member(rig)
+    assert said(node) == [HERE]
+    leave(node)
+    assert not node.is_quiet()
+    assert said(node) == [GONE]
+    assert node.is_quiet()
+    rig.advance_ms(1000)
+    assert said(node) == []
+
+
+def test_who_leaves_before_it_was_answered_says_so(rig: Rig) -> None:
+    node = member(rig)
+    node.tick()
+    leave(node)
+    node.tick()
+    assert len(node.requests) == 1, "one call is in flight at most"
+    assert not node.is_quiet()
+    node.requests.clear()
+    node.core.receive(encode(b"the roll"), node.clock.now_ns())
+    assert said(node) == [GONE]
+    assert node.is_quiet()
+
+
+def test_who_leaves_as_its_first_call_is_lost_says_so(rig: Rig) -> None:
+    """The call may have arrived."""
+    node = member(rig)
+    node.tick()
+    leave(node)
+    node.lose()
+    assert not node.is_quiet()
+    node.connect()
+    assert said(node) == [GONE]
+    assert node.is_quiet()
+
+
+def test_who_never_called_has_nothing_to_leave(rig: Rig) -> None:
+    node = member(rig)
+    leave(node)
+    assert node.is_quiet()
+    assert said(node) == []
+    node.lose()
+    node.connect()
+    assert said(node) == []
+
+
+# ---- the balancer, which knows that it is a member only once it was answered
+
+
+def balanced(rig: Rig) -> tuple[Node, Balancer]:
+    """A node whose first call of the roll is at the server, and not answered yet."""
+    node = rig.node("a", balanced=True)
+    balancer = Balancer(
+        node.core,
+        BalanceSettings(),
+        holder=node.holder.decode(),
+        max_leases=1000,
+        ttl_ns=1000 * MS,
+        layout=LAYOUT,
+        clock=rig.clock,
+        on_error=lambda error: pytest.fail(str(error)),
+        wake=lambda: None,
+        name="balance",
+    )
+    balancer.start()
+    node.tick()
+    node.serve()
+    assert rig.server.members(LAYOUT.members_key) == [node.holder]
+    return node, balancer
+
+
+def end(balancer: Balancer, node: Node) -> None:
+    balancer.leave()
+    node.core.stop(node.clock.now_ns())
+    balancer.join(WITHIN_S)
+
+
+def test_a_member_that_does_not_know_that_it_is_one_leaves(rig: Rig) -> None:
+    node, balancer = balanced(rig)
+    end(balancer, node)
+    rig.settle()
+    assert rig.server.members(LAYOUT.members_key) == []
+    assert node.is_quiet()
+
+
+def test_who_has_left_does_not_come_back_by_what_it_hears_late(rig: Rig) -> None:
+    node, balancer = balanced(rig)
+    node.deliver()
+    answer = node.core.take_roll()
+    assert answer is not None
+    end(balancer, node)
+    balancer.hear(answer, rig.clock.now_ns())
+    rig.run_ms(2000)
+    assert rig.server.members(LAYOUT.members_key) == []
+
+
+def test_who_has_left_does_not_come_back_by_a_drain(rig: Rig) -> None:
+    node, balancer = balanced(rig)
+    end(balancer, node)
+    balancer.retire()
+    rig.run_ms(2000)
+    assert rig.server.members(LAYOUT.members_key) == []
