@@ -10,6 +10,7 @@ from multielect.election import DemotionReason
 
 from .rig import LAYOUT, MS, Node, Rig
 
+TTL_MS = 1000
 REBALANCED, DRAINED = DemotionReason.REBALANCED, DemotionReason.DRAINED
 
 
@@ -104,6 +105,54 @@ def test_a_claim_against_the_assignment_moves_nothing(rig: Rig) -> None:
     assert heir.counted("checks") >= 5
     assert old.told("a") == [None]
     assert old.leads("a")
+
+
+def third(rig: Rig, *keys: str) -> Node:
+    node = rig.node(*keys, balanced=True)
+    node.assign({})
+    return node
+
+
+def test_a_late_claim_of_another_does_not_take_the_place_of_the_heirs(rig: Rig) -> None:
+    old, heir = fleet(rig, "a", drain_ms=500)
+    late = third(rig, "a")
+    for node in (old, heir):
+        node.assign({"a": heir})
+    late.assign({"a": late})
+    heir.exchange()
+    late.exchange()
+    assert old.deliver() == 2, "both claims are heard, that of the heir first"
+    late.assign({"a": heir})
+    assert old.drained("a")
+    rig.settle()
+    assert heir.leads("a")
+    assert late.told("a") == []
+
+
+def test_a_claim_that_another_was_mistaken_for_is_made_again(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    late = third(rig, "a")
+    heir.assign({"a": heir})
+    late.assign({"a": late})
+    heir.exchange()
+    late.exchange()
+    assert old.deliver() == 2
+    for node in (old, late):
+        node.assign({"a": heir})
+    rig.run_ms(TTL_MS / 3 + 20)
+    assert heir.leads("a")
+    assert late.told("a") == []
+
+
+def test_who_is_to_lead_says_so_again_before_the_lease_can_end(rig: Rig) -> None:
+    old, heir = fleet(rig, "a")
+    heir.assign({"a": heir})
+    rig.settle()
+    assert heir.counted("checks") == 1
+    old.lose()
+    old.connect()
+    rig.run_ms(TTL_MS / 3 + 20)
+    assert heir.counted("checks") == 2
 
 
 @pytest.mark.parametrize("claim_first", [True, False])

@@ -47,7 +47,9 @@ cdef class Drains(States):
         cdef Slot *slot = self.slots.at(number)
         if slot.state != LEADING:
             return 0
-        self._refer(&slot.claimant, claimant)
+        # Who sees the fleet later than others may claim what is its heir's, and after it.
+        if claimant == slot.heir or not self._is_claimed(number):
+            self._refer(&slot.claimant, claimant)
         return self.consider_drain(number, now_ns)
 
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil:

@@ -404,7 +404,9 @@ cdef class Lane:
                 if remaining_ms > LONGEST_WAIT_MS:
                     return self._nonsense(b"a lease lasts longer than the script says of any")
                 again_ns = now_ns + remaining_ms * 1_000_000 + jitter_ns
-                if rivals.silent[rival] and again_ns > now_ns + self.terms.refresh_ns:
+                # A claim may have come before its leader could know whose it is to be.
+                if ((rivals.silent[rival] or batch.claims)
+                        and again_ns > now_ns + self.terms.refresh_ns):
                     again_ns = now_ns + self.terms.refresh_ns
                 self.terms.contested(entry.number, rivals.places[rival], again_ns)
         return 0
