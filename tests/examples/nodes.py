@@ -20,6 +20,7 @@ from pathlib import Path
 import redis
 
 from multielect import Election, ElectionGroup
+from multielect._keys import group_layout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHIN_S = 20.0
@@ -137,6 +138,19 @@ def shared(count: int, first: int, *nodes: list[int]) -> bool:
     return handled == list(range(first, first + count)) and all(
         node == sorted(node) for node in nodes
     )
+
+
+def outdate(client: redis.Redis, prefix: str, key: str) -> None:
+    """Have the fence of an election refuse the term that goes on, and no later one."""
+    layout = group_layout(prefix)
+    newest = client.get(layout.epoch_key(key.encode()))
+    assert isinstance(newest, bytes)
+    client.set(layout.fence_key(key.encode()), int(newest) + 1)
+
+
+def forget_lease(client: redis.Redis, prefix: str, key: str) -> None:
+    """Lose a lease at the server: its term is lost, and may be won again at once."""
+    client.delete(group_layout(prefix).leader_key(key.encode()))
 
 
 @contextmanager

@@ -23,7 +23,17 @@ from multielect import Term
 from multielect.fencing import Fence
 
 from .brokers import PARTITIONS, MockKafka
-from .nodes import DRAIN_S, WITHIN_S, Handled, Node, in_order, shared, successor
+from .nodes import (
+    DRAIN_S,
+    WITHIN_S,
+    Handled,
+    Node,
+    forget_lease,
+    in_order,
+    outdate,
+    shared,
+    successor,
+)
 
 PREFIX = "kafka-consumer"
 TOPIC = "orders"
@@ -220,6 +230,59 @@ def test_a_stale_node_cannot_move_the_checkpoint_back(
 
     asyncio.run(asyncio.wait_for(scene(), 2 * WITHIN_S))
     assert checkpoints(redis_client)[held] == newer
+
+
+def test_a_term_that_is_lost_and_won_again_is_read_by_one_at_a_time(
+    kafka: MockKafka, redis_url: str, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kafka.append(TOPIC, 10)
+    held = KEYS[0]
+
+    async def scene() -> Handled:
+        notes, stuck, go_on = Notes(), asyncio.Event(), asyncio.Event()
+
+        async def sticks(record: Any) -> None:
+            notes.note(record)
+            if record.partition == 0 and record.offset == 3 and not stuck.is_set():
+                stuck.set()
+                await go_on.wait()
+
+        async with running(redis_url, kafka, sticks) as consumer:
+            await asyncio.wait_for(stuck.wait(), WITHIN_S)
+            forget_lease(redis_client, PREFIX, held)
+            await eventually(lambda: "ended, LOST" in caplog.text)
+            await eventually(lambda: held in consumer.owned())
+            await consumer.is_refreshed()
+            assert notes.handled[held] == [0, 1, 2, 3], "read by two at once"
+            go_on.set()
+            await eventually(lambda: checkpoints(redis_client)[held] == 10)
+        return notes.handled
+
+    assert asyncio.run(scene())[held] == [0, 1, 2, 3, *range(10)]
+
+
+def test_a_reader_that_is_refused_gives_its_term_up(
+    kafka: MockKafka, redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Else its node would lead on, and nobody would read."""
+    kafka.append(TOPIC, 1)
+    held = KEYS[0]
+
+    async def scene() -> None:
+        outdated = asyncio.Event()
+
+        async def late(record: Any) -> None:
+            if record.partition == 0 and not outdated.is_set():
+                outdated.set()
+                outdate(redis_client, PREFIX, held)
+
+        # Long enough that it is not lost on a busy machine, and so by chance.
+        async with running(redis_url, kafka, late, ttl=5.0):
+            await eventually(lambda: checkpoints(redis_client)[held] == 1)
+        assert outdated.is_set()
+
+    asyncio.run(asyncio.wait_for(scene(), 2 * WITHIN_S))
 
 
 def test_a_handler_that_raises_gives_the_partition_up_and_loses_nothing(

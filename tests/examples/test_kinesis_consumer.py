@@ -23,7 +23,7 @@ from multielect import Term
 from multielect.fencing import Fence
 
 from .kinesis import STREAM, Kinesis, serving
-from .nodes import DRAIN_S, WITHIN_S, Node, shared, successor
+from .nodes import DRAIN_S, WITHIN_S, Node, forget_lease, outdate, shared, successor
 
 PREFIX = "kinesis-consumer"
 
@@ -192,6 +192,51 @@ def test_a_stale_node_cannot_move_the_checkpoint_back(
             assert checkpoint(redis_client, held) == "20"
             assert notes.of(held) == [1, 2, 3], "it went on without a term"
     assert checkpoint(redis_client, held) == "20"
+
+
+def test_a_term_that_is_lost_and_won_again_is_read_by_one_at_a_time(
+    kinesis: Kinesis, redis_url: str, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    held = kinesis.open_shards()[0]
+    kinesis.append(5)
+    notes, stuck, go_on = Notes(), threading.Event(), threading.Event()
+
+    def sticks(shard: str, record: dict[str, Any]) -> None:
+        notes(shard, record)
+        if shard == held and record["SequenceNumber"] == "3" and not stuck.is_set():
+            stuck.set()
+            assert go_on.wait(WITHIN_S)
+
+    with running(redis_url, kinesis, sticks) as consumer:
+        assert stuck.wait(WITHIN_S)
+        forget_lease(redis_client, PREFIX, held)
+        until(lambda: "ended, LOST" in caplog.text)
+        until(lambda: held in consumer.owned())
+        consumer.is_refreshed()
+        assert notes.of(held) == [1, 2, 3], "read by two at once"
+        go_on.set()
+        until(lambda: checkpoint(redis_client, held) == "5")
+    assert notes.of(held) == [1, 2, 3, 1, 2, 3, 4, 5]
+
+
+def test_a_reader_that_is_refused_gives_its_term_up(
+    kinesis: Kinesis, redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Else its node would lead on, and nobody would read."""
+    held = kinesis.open_shards()[0]
+    kinesis.append(1)
+    outdated = threading.Event()
+
+    def late(shard: str, _record: dict[str, Any]) -> None:
+        if shard == held and not outdated.is_set():
+            outdated.set()
+            outdate(redis_client, PREFIX, held)
+
+    # Long enough that it is not lost on a busy machine, and so by chance.
+    with running(redis_url, kinesis, late, ttl=5.0):
+        until(lambda: checkpoint(redis_client, held) == "1")
+    assert outdated.is_set()
 
 
 def test_a_handler_that_raises_gives_the_shard_up_and_loses_nothing(
@@ -392,13 +437,14 @@ def test_a_split_while_running_is_followed(
     left, right = kinesis.open_shards()
     kinesis.append(5)
     notes = Notes()
-    with running(redis_url, kinesis, notes):
+    with running(redis_url, kinesis, notes) as consumer:
         until(lambda: checkpoint(redis_client, left) == "5")
         kinesis.split(left)
         kinesis.append(5)
         low, high = sorted(kinesis.shards().keys() - {left, right})
         until(lambda: notes.of(low) == notes.of(high) == [1, 2, 3, 4, 5])
         until(lambda: notes.of(right) == list(range(1, 11)))
+        until(lambda: consumer.owned() == {low, high, right})
     assert checkpoint(redis_client, left) == SHARD_END
 
 
@@ -407,13 +453,16 @@ def test_reads_keep_below_five_a_second_and_what_is_refused_is_read_later(
 ) -> None:
     shard, other = kinesis.open_shards()
     kinesis.append(1)
-    kinesis.refusals[shard] += ["ExpiredIteratorException"]
     # boto3 itself tries what was throttled again: the example sees what is refused once more.
     kinesis.refusals[other] += ["ProvisionedThroughputExceededException"] * 6
     notes = Notes()
     with running(redis_url, kinesis, notes):
         until(lambda: notes.of(shard) == [1] and len(kinesis.reads[shard]) > 7)
         until(lambda: notes.of(other) == [1])
+        kinesis.refusals[shard] += ["ExpiredIteratorException"]
+        kinesis.append(1)
+        until(lambda: notes.of(shard) == notes.of(other) == [1, 2])
+        assert not any(kinesis.refusals.values())
     times = kinesis.reads[shard]
     for first, sixth in zip(times, times[5:], strict=False):
         assert sixth - first >= 1.0
