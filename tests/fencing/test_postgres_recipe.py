@@ -15,7 +15,7 @@ import pytest
 from multielect.fencing import Writer
 
 from .postgres import NotAvailableError, private_postgres
-from .recipes import as_psycopg, function, recipes
+from tests.recipes import as_psycopg, function, recipes
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 

@@ -14,7 +14,7 @@ import pytest
 
 from multielect.fencing import Writer
 
-from .recipes import function, recipes
+from tests.recipes import function, recipes
 
 RECIPES = recipes()
 OLD, NEW = 1_723_456_789_012, 1_723_456_789_999
