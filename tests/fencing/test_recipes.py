@@ -6,11 +6,11 @@ import re
 
 import pytest
 import redis
+from tests.recipes import FENCING, as_psycopg, recipes
 
 from multielect.fencing import Fence, FencedScript, Writer
 
 from .elections import PREFIX, elect
-from tests.recipes import FENCING, as_psycopg, recipes
 
 
 def test_every_statement_of_the_page_is_named_and_found() -> None:
