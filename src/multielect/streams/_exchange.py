@@ -177,7 +177,7 @@ class Exchange:
                 self._flow.stale(reading)
             else:
                 self._flow.not_claimed(reading, now_s)
-                unknown += _told(reading, outcome)
+                unknown += self._in_common(reading, outcome)
         for work, outcome in zip(due.commits, outcomes[len(due.claims) :], strict=True):
             self._settle(work, outcome, unknown, now_s)
         if unknown and not self.is_over:
@@ -200,16 +200,24 @@ class Exchange:
             self.failed(work, outcome.error)
         else:
             self._flow.not_committed(work, now_s)
-            unknown += _told(work.reading, outcome)
+            unknown += self._in_common(work.reading, outcome)
+
+    def _in_common(self, reading: Reading, outcome: Outcome) -> list[Exception]:
+        """Report what is wrong with one partition; return what is told of all at once."""
+        error = outcome.error
+        if error is None or not _is_told(reading):
+            return []
+        if type(error) is not redis.ResponseError or is_of_the_server(error):
+            return [error]
+        ours = MultielectError(f"cannot go on with partition {reading.partition.key!r}: {error}")
+        ours.__cause__ = error
+        self._report(ours)
+        return []
 
 
 def _is_told(reading: Reading) -> bool:
     """Whether what has gone wrong so often in a row is reported this time."""
     return reading.trouble.bit_count() == 1
-
-
-def _told(reading: Reading, outcome: Outcome) -> list[Exception]:
-    return [outcome.error] if outcome.error is not None and _is_told(reading) else []
 
 
 def _as_ours(error: Exception, request: str, elections: int) -> MultielectError:
