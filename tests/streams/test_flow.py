@@ -12,7 +12,7 @@ import pytest
 from multielect import ConfigError
 from multielect.fencing import FencedScript, Write, Writer
 from multielect.streams._entries import Entry
-from multielect.streams._flow import Flow, Writes
+from multielect.streams._flow import TROUBLE_MAX_S, Flow, Writes
 from multielect.streams._intake import POLL_S
 from multielect.streams._reading import Ask, Work
 from multielect.streams._settings import FlowSettings
@@ -376,3 +376,79 @@ def test_one_stream_is_of_one_partition() -> None:
         shell.flow.add("p", b"other")
     with pytest.raises(ConfigError, match="already"):
         shell.flow.add("other", b"p")
+
+
+def test_a_drain_does_not_wait_for_the_pause_of_a_commit() -> None:
+    shell = Shell("p", lengths=5)
+    (term,) = shell.lead("p")
+    shell.fetch()
+    work = shell.work()
+    shell.flow.handled(work, COMMIT)
+    shell.flow.not_committed(shell.writes().commits[0], shell.now_s)
+    assert not shell.writes().commits
+    shell.flow.draining(term)
+    due = shell.writes()
+    assert due.commits == [work]
+    assert due.handed_over == []
+    shell.flow.committed(work)
+    assert shell.writes().handed_over == [term]
+    shell.now_s = 1e6
+    shell.flow.tick(shell.now_s)
+    assert shell.flow.take_writes() is None, "the pause that it did not wait for is over"
+
+
+def test_a_commit_stands_back_for_no_longer_than_its_own_bound() -> None:
+    shell = Shell("p", lengths=5, retry_base_s=1e4, retry_max_s=1e5)
+    shell.lead("p")
+    shell.fetch()
+    shell.flow.handled(shell.work(), COMMIT)
+    for _ in range(50):
+        (work,) = shell.writes().commits
+        shell.flow.not_committed(work, shell.now_s)
+        shell.now_s += TROUBLE_MAX_S
+        shell.flow.tick(shell.now_s)
+
+
+def test_what_became_of_a_key_before_it_was_removed_ends_no_newer_term() -> None:
+    shell = Shell("p", lengths=5)
+    old = Term("p", epoch=1)
+    shell.flow.remove("p")
+    shell.flow.add("p", b"p")
+    shell.lead("p", epoch=2)
+    shell.flow.elected(old)
+    shell.flow.demoted(old)
+    shell.flow.draining(old)
+    assert handle_all(shell) == [1, 2, 3, 4, 5]
+
+
+def test_a_partition_that_is_removed_while_it_drains_is_not_handed_over_twice() -> None:
+    shell = Shell("p", lengths=5)
+    (term,) = shell.lead("p")
+    shell.fetch()
+    work = shell.work()
+    shell.flow.draining(term)
+    shell.flow.remove("p")
+    shell.flow.handled(work, COMMIT)
+    due = shell.writes()
+    assert due.commits == [work]
+    assert due.handed_over == []
+    shell.flow.committed(work)
+    assert shell.flow.take_writes() is None
+    assert shell.flow.is_at_rest
+
+
+def test_the_watchdog_is_not_told_of_those_that_wait_for_handlers_which_are_stuck() -> None:
+    shell = Shell("stuck", "waits", "idle", lengths=5)
+    _, waits, idle = shell.lead("stuck", "waits", "idle")
+    shell.lengths["idle"] = 0
+    shell.fetch()
+    work = shell.work()
+    assert work.reading.partition.key == "stuck"
+    shell.flow.keep_alive(0.0, 10.0)
+    shell.flow.keep_alive(5.0, 10.0)
+    assert (waits.alives, idle.alives) == (2, 2)
+    shell.flow.keep_alive(10.0, 10.0)
+    assert (waits.alives, idle.alives) == (2, 3), "no handler has returned for ten seconds"
+    shell.flow.handled(work, COMMIT)
+    shell.flow.keep_alive(15.0, 10.0)
+    assert (waits.alives, idle.alives) == (3, 4)
