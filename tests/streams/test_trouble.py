@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from tests.diary import until
+from tests.integration.proxy import Proxy
 
 from multielect.embedded import EmbeddedServer
 from multielect.errors import HandlerError
@@ -82,6 +83,61 @@ def test_a_commit_that_the_server_refuses_is_made_once_it_takes_writes(
     consumer.stop()
     check_whole(full_server, 3, ONE)
     assert work.seen["s0"] == [0, 1, 2], "it was committed again, not handled again"
+
+
+def test_a_commit_whose_answer_is_lost_is_sent_again_and_made_once(
+    begin: Begin, server: EmbeddedServer, redis_client: redis.Redis
+) -> None:
+    append(redis_client, 3, keys=ONE)
+    lost: list[bytes] = []
+
+    def lose(command: list[bytes]) -> None:
+        wire.loses_replies = b"out:s0" in command and len(lost) < 3
+        if wire.loses_replies:
+            lost.append(command[0])
+
+    work = Work()
+    with Proxy(server.socket_path) as wire:
+        wire.on_command = lose
+        consumer = begin(work, partitions=ONE, ttl=5.0, url=wire.url)
+        until(lambda: len(lost) == 3 and consumer.lag()["s0"].entries == 0)
+        append(redis_client, 3, first=3, keys=ONE)
+        until(lambda: done(redis_client, 6, ONE))
+        consumer.stop()
+    check_whole(redis_client, 6, ONE)
+    assert work.seen["s0"] == list(range(6))
+
+
+def test_an_older_leader_commits_nothing_though_the_newer_has_not_yet(
+    begin: Begin, redis_client: redis.Redis
+) -> None:
+    append(redis_client, 3, keys=ONE)
+    events = [threading.Event() for _ in range(4)]
+    old_entered, old_goes_on, new_entered, new_goes_on = events
+
+    def waiting(entered: threading.Event, goes_on: threading.Event, work: Work) -> Any:
+        def handle(batch: Batch[Any]) -> None:
+            entered.set()
+            assert goes_on.wait(LONG_S)
+            work(batch)
+
+        return handle
+
+    settings = {"partitions": ONE, "balance": False}
+    old: Any = begin(waiting(old_entered, old_goes_on, Work("old")), **settings)
+    assert old_entered.wait(LONG_S)
+    new = begin(waiting(new_entered, new_goes_on, Work("new")), **settings)
+    # The lease is the other's now, as if this node had been away for longer than its TTL.
+    (leader,) = redis_client.keys(f"{PREFIX}:*:leader")
+    redis_client.set(leader, new.holder(), px=5_000)
+    assert new_entered.wait(LONG_S)
+    old_goes_on.set()
+    until(lambda: old.consumer.tally.dropped == 1)
+    assert redis_client.xlen("out:s0") == 0
+    new_goes_on.set()
+    until(lambda: done(redis_client, 3, ONE))
+    client: Any = redis_client
+    assert {fields[b"by"] for _, fields in client.xrange("out:s0")} == {b"new"}
 
 
 @pytest.mark.parametrize("error", [StopThisError("no"), asyncio.CancelledError(), SystemExit(3)])
