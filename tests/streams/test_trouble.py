@@ -15,7 +15,7 @@ from tests.diary import until
 from tests.integration.proxy import Proxy
 
 from multielect.embedded import EmbeddedServer
-from multielect.errors import HandlerError
+from multielect.errors import ClosedError, HandlerError
 from multielect.streams import Batch, StreamConsumer
 
 from .rig import KEYS, LONG_S, PREFIX, Begin, Work, append, check_whole, done, written
@@ -97,6 +97,7 @@ def test_a_commit_whose_answer_is_lost_is_sent_again_and_made_once(
             lost.append(command[0])
 
     work = Work()
+    assert server.socket_path is not None
     with Proxy(server.socket_path) as wire:
         wire.on_command = lose
         consumer = begin(work, partitions=ONE, ttl=5.0, url=wire.url)
@@ -425,6 +426,13 @@ class TestThreads:
             consumer.start()
         assert not [thread for thread in consumer._threads if thread.is_alive()]
         consumer.stop()
+
+    def test_what_was_stopped_cannot_be_run(self, settings: dict[str, Any]) -> None:
+        consumer = StreamConsumer(**settings, handler=print)
+        with consumer:
+            pass
+        with pytest.raises(ClosedError):
+            consumer.run()
 
     def test_what_made_it_fail_is_raised_by_run(
         self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch

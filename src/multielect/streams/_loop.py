@@ -138,7 +138,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
             ClosedError: if it was stopped before.
             Exception: what made the consumer fail and stop of itself, which nothing should.
         """
-        if not self._tasks:
+        if not self._group._node.is_running:
             await self.start()
         try:
             with self._signals():

@@ -188,7 +188,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             ClosedError: if it was stopped before.
             Exception: what made the consumer fail and stop of itself, which nothing should.
         """
-        if not self._threads:
+        if not self._group._node.is_running:
             self.start()
         with signals_kept() as is_ours:
             if is_ours:
