@@ -92,7 +92,9 @@ def test_a_commit_whose_answer_is_lost_is_sent_again_and_made_once(
     lost: list[bytes] = []
 
     def lose(command: list[bytes]) -> None:
-        wire.loses_replies = b"out:s0" in command and len(lost) < 3
+        # The first EVALSHA is only told that the server does not have the script.
+        is_made = command[0] == b"EVAL" or bool(lost)
+        wire.loses_replies = b"out:s0" in command and is_made and len(lost) < 3
         if wire.loses_replies:
             lost.append(command[0])
 
