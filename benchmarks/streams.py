@@ -3,7 +3,8 @@
 The events become Redis Streams, one a partition, filled over a while. A balanced fleet of
 processes consumes them; handlers stage one entry in an output stream for each they handle. Nodes
 come and go all the while. In a first run they only join and leave cleanly; in a second they are
-killed as well. At the end the output streams are held against what was put in.
+killed as well, and two are frozen for twice their TTL, which then commit too late. At the end the
+output streams are held against what was put in.
 
 Rules of this file:
     * A node is a process of its own. SIGTERM makes it drain, SIGKILL ends it wherever it is.
@@ -135,7 +136,7 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._ready: dict[str, Event] = {}
         self.nodes: dict[str, BaseProcess] = {}
-        self.killed: set[str] = set()
+        self.disturbed: set[str] = set()
 
     def join(self) -> str:
         """Start one node more."""
@@ -167,8 +168,19 @@ class Fleet:
         process = self.nodes.pop(name)
         process.kill()
         process.join()
-        self.killed.add(name)
+        self.disturbed.add(name)
         return f"{name} is killed"
+
+    def freeze(self, name: str) -> str:
+        """Have a node stand still for so long that others lead what it led."""
+        process = self.nodes[name]
+        assert process.pid is not None
+        self.disturbed.add(name)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(2 * self._ttl)
+        os.kill(process.pid, signal.SIGCONT)
+        self._verdict.freezes += 1
+        return f"{name} was frozen"
 
     def change(self, number: int, rng: random.Random, *, kills: bool) -> str:
         """Do the next thing to it."""
@@ -214,7 +226,7 @@ def check(client: redis.Redis, stream: EventStream, folder: Path, fleet: Fleet) 
         pairs = (line.split() for line in file.read_bytes().splitlines())
         processed[file.name] = [(stream.keys[int(key)], int(number)) for key, number in pairs]
     given = {key: stream.count(partition) for partition, key in enumerate(stream.keys)}
-    return judge(given, committed, processed, fleet.killed)
+    return judge(given, committed, processed, fleet.disturbed)
 
 
 def consume(
@@ -272,6 +284,9 @@ def _change(
             return
         said = fleet.change(number, rng, kills=kills)
         console.print(f"{time.monotonic() - began:6.1f} s  {said}")
+        if kills and number in (options["changes"] // 3, 2 * options["changes"] // 3):
+            said = fleet.freeze(rng.choice(sorted(fleet.nodes)))
+            console.print(f"{time.monotonic() - began:6.1f} s  {said}")
 
 
 def _watch(
@@ -306,7 +321,7 @@ def _tell(verdicts: list[Verdict], stream: EventStream, console: Console) -> Non
     table.add_column("what")
     for verdict in verdicts:
         table.add_column(verdict.name, justify="right")
-    for name in ("joins", "leaves", "kills", "unclean_stops"):
+    for name in ("joins", "leaves", "kills", "freezes", "unclean_stops"):
         table.add_row(_words(name), *(f"{getattr(verdict, name):,}" for verdict in verdicts))
     for name in asdict(verdicts[0].found):
         table.add_row(_words(name), *(f"{getattr(verdict.found, name):,}" for verdict in verdicts))
@@ -336,8 +351,8 @@ def main(events: Path | None, json_file: Path | None, **options: Any) -> None:  
     """Consume flights as streams, first without a kill and then with some.
 
     Exits with 0 only if nothing was lost, committed twice, out of order or by an older epoch,
-    nothing was processed twice that no kill explains, every stop was clean, and nodes joined, left
-    or were killed at least 10 times in each run.
+    nothing was processed twice that no kill or freeze explains, every stop was clean, and nodes
+    joined, left or were killed at least 10 times in each run.
     """
     console = Console()
     console.print("reading the events")

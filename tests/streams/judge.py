@@ -7,7 +7,7 @@ Rules of this file:
     * An entry is lost if it was never committed; committed twice for each commit after the first;
       out of order if it was committed after a later one.
     * Processed is what a handler was given, whatever became of it. That may happen twice only
-      where a node was killed: the last to process an entry lived, those before it did not.
+      where a node was disturbed, which is killed or frozen: others then process what it had.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Findings:
         older_epoch: commits by an epoch after those of a newer one.
         shared_epochs: epochs of a partition under which more than one node committed.
         processed_twice: times that a handler was given an entry which one had been given before.
-        twice_by_the_living: those of them that no kill explains.
+        twice_undisturbed: those of them that no kill or freeze explains.
         nodes: how many nodes committed anything.
     """
 
@@ -56,7 +56,7 @@ class Findings:
     older_epoch: int = 0
     shared_epochs: int = 0
     processed_twice: int = 0
-    twice_by_the_living: int = 0
+    twice_undisturbed: int = 0
     nodes: int = 0
 
 
@@ -64,7 +64,7 @@ def judge(
     given: Mapping[str, int],
     committed: Mapping[str, Sequence[Commit]],
     processed: Mapping[str, Sequence[tuple[str, int]]],
-    killed: AbstractSet[str] = frozenset(),
+    disturbed: AbstractSet[str] = frozenset(),
 ) -> Findings:
     """Find what went wrong.
 
@@ -72,7 +72,7 @@ def judge(
         given: how many entries were put into each partition.
         committed: what is in the output of each partition, in its order.
         processed: the partition and number of what each node's handlers were given.
-        killed: the nodes that were ended without being asked.
+        disturbed: the nodes that were killed or frozen.
     """
     found = Findings()
     for partition, count in given.items():
@@ -89,11 +89,11 @@ def judge(
     found.unknown += sum(len(committed[other]) for other in committed.keys() - given.keys())
     found.nodes = len({commit.node for commits in committed.values() for commit in commits})
     times = Counter(entry for entries in processed.values() for entry in entries)
-    by_living = Counter(
-        entry for node, entries in processed.items() if node not in killed for entry in entries
+    undisturbed = Counter(
+        entry for node, entries in processed.items() if node not in disturbed for entry in entries
     )
     found.processed_twice = sum(count - 1 for count in times.values())
-    found.twice_by_the_living = sum(count - 1 for count in by_living.values())
+    found.twice_undisturbed = sum(count - 1 for count in undisturbed.values())
     return found
 
 
@@ -106,6 +106,7 @@ class Verdict:
         joins: nodes that joined while it ran.
         leaves: nodes that were asked to end.
         kills: nodes that were ended without being asked.
+        freezes: nodes that stood still for a while; no change of the fleet.
         least_kills: how many kills make it the run that it is.
         unclean_stops: nodes that were asked to end, and did not, or not well.
         seconds: how long it took.
@@ -117,6 +118,7 @@ class Verdict:
     joins: int = 0
     leaves: int = 0
     kills: int = 0
+    freezes: int = 0
     least_kills: int = 0
     unclean_stops: int = 0
     seconds: float = 0.0
@@ -134,7 +136,7 @@ class Verdict:
             "out of order": found.out_of_order,
             "by an older epoch": found.older_epoch,
             "epochs of two nodes": found.shared_epochs,
-            "processed twice without a kill": found.twice_by_the_living,
+            "processed twice undisturbed": found.twice_undisturbed,
             "unclean stops": self.unclean_stops,
         }
         wrong = [f"{count:,} {what}" for what, count in counts.items() if count]

@@ -33,11 +33,11 @@ class Run:
             "c": [("q", 0), ("q", 1)],
         }
     )
-    killed: set[str] = field(default_factory=lambda: {"c"})
+    disturbed: set[str] = field(default_factory=lambda: {"c"})
     verdict: Verdict = field(default_factory=lambda: Verdict("a run", joins=5, leaves=4, kills=1))
 
     def judged(self) -> Verdict:
-        found = judge(self.given, self.committed, self.processed, self.killed)
+        found = judge(self.given, self.committed, self.processed, self.disturbed)
         return replace(self.verdict, found=found)
 
 
@@ -92,8 +92,8 @@ def process_twice_on_two_nodes(run: Run) -> None:
     run.processed["b"].append(("p", 2))
 
 
-def kill_nobody(run: Run) -> None:
-    run.killed.clear()
+def disturb_nobody(run: Run) -> None:
+    run.disturbed.clear()
 
 
 def stop_uncleanly(run: Run) -> None:
@@ -130,9 +130,9 @@ def end_too_late(run: Run) -> None:
         (share_an_epoch, "1 epochs of two nodes"),
         (make_one_up, "1 never put in"),
         (make_a_partition_up, "1 never put in"),
-        (process_twice_on_one_node, "1 processed twice without a kill"),
-        (process_twice_on_two_nodes, "1 processed twice without a kill"),
-        (kill_nobody, "1 processed twice without a kill"),
+        (process_twice_on_one_node, "1 processed twice undisturbed"),
+        (process_twice_on_two_nodes, "1 processed twice undisturbed"),
+        (disturb_nobody, "1 processed twice undisturbed"),
         (stop_uncleanly, "1 unclean stops"),
         (change_too_little, "only 9 joins, leaves and kills of 10"),
         (spare_the_nodes, "only 1 kills of 2"),
