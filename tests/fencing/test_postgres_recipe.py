@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.recipes import as_psycopg, function, recipes
 
 from multielect.fencing import Writer
 
 from .postgres import NotAvailableError, private_postgres
-from .recipes import as_psycopg, function, recipes
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 

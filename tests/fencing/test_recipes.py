@@ -6,11 +6,11 @@ import re
 
 import pytest
 import redis
+from tests.recipes import FENCING, as_psycopg, recipes
 
 from multielect.fencing import Fence, FencedScript, Writer
 
 from .elections import PREFIX, elect
-from .recipes import PAGE, as_psycopg, recipes
 
 
 def test_every_statement_of_the_page_is_named_and_found() -> None:
@@ -22,7 +22,7 @@ def test_every_statement_of_the_page_is_named_and_found() -> None:
         "fence-claim",
         "fence-guard",
     }
-    assert PAGE.read_text("utf-8").count("```sql") == len(recipes())
+    assert FENCING.read_text("utf-8").count("```sql") == len(recipes())
 
 
 def test_every_statement_that_writes_compares_the_epoch() -> None:
@@ -37,7 +37,7 @@ def test_parameters_are_spelled_as_psycopg_wants_them() -> None:
 
 
 def test_the_body_on_the_page_does_what_it_says(redis_client: redis.Redis) -> None:
-    (body,) = re.findall(r'FencedScript\("""(.*?)"""\)', PAGE.read_text("utf-8"), re.DOTALL)
+    (body,) = re.findall(r'FencedScript\("""(.*?)"""\)', FENCING.read_text("utf-8"), re.DOTALL)
     book, fence = FencedScript(body), Fence(redis_client, PREFIX)
     writer = Writer(key="p", epoch=elect(redis_client))
     keys = [fence.data_key("p", "account"), fence.data_key("p", "journal")]

@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.recipes import function, recipes
 
 from multielect.fencing import Writer
-
-from .recipes import function, recipes
 
 RECIPES = recipes()
 OLD, NEW = 1_723_456_789_012, 1_723_456_789_999

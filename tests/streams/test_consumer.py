@@ -2,184 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import redis
 from tests.diary import until
 
-from multielect import ConfigError, MultielectError
+from multielect import ConfigError
 from multielect.errors import HandlerError
 from multielect.streams import AsyncStreamConsumer, Batch, StreamConsumer
 
-PREFIX = "test-streams"
-KEYS = [f"s{number}" for number in range(8)]
-LONG_S = 20.0
-
-Handler = Callable[[Batch[Any]], None]
-
-
-class Consumer(Protocol):
-    """What the tests need of either consumer."""
-
-    errors: list[MultielectError]
-
-    def stop(self) -> None: ...
-    def holder(self) -> str: ...
-    def loads(self) -> int: ...
-    def lag(self) -> Mapping[str, Any]: ...
-    def resume(self, key: str) -> bool: ...
-    def in_hand(self) -> int: ...
-
-
-class Threads:
-    """The consumer of threads."""
-
-    def __init__(self, url: str, handler: Handler, settings: dict[str, Any]) -> None:
-        self.errors: list[MultielectError] = []
-        self._consumer = StreamConsumer(
-            url, handler=handler, on_error=self.errors.append, **settings
-        )
-        self._consumer.start()
-
-    def stop(self) -> None:
-        self._consumer.stop()
-
-    def holder(self) -> str:
-        return self._consumer.group.holder
-
-    def loads(self) -> int:
-        return len(self._consumer.group.owned)
-
-    def lag(self) -> Mapping[str, Any]:
-        return self._consumer.lag()
-
-    def resume(self, key: str) -> bool:
-        return self._consumer.resume(key)
-
-    def in_hand(self) -> int:
-        return self._consumer.in_hand
-
-
-class Loop:
-    """The consumer of asyncio, in a loop on a thread of its own."""
-
-    def __init__(self, url: str, handler: Handler, settings: dict[str, Any]) -> None:
-        self.errors: list[MultielectError] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-        async def handle(batch: Batch[Any]) -> None:
-            # Handlers of these tests block, and a loop must not.
-            await asyncio.to_thread(handler, batch)
-
-        async def start() -> AsyncStreamConsumer:
-            consumer = AsyncStreamConsumer(
-                url, handler=handle, on_error=self.errors.append, **settings
-            )
-            await consumer.start()
-            return consumer
-
-        self._consumer = self._run(start())
-        self._is_over = False
-
-    def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(LONG_S)
-
-    def stop(self) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._run(self._consumer.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def holder(self) -> str:
-        return str(self._consumer.group.holder)
-
-    def loads(self) -> int:
-        return len(self._consumer.group.owned)
-
-    def lag(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._run(self._consumer.lag())
-        return found
-
-    def resume(self, key: str) -> bool:
-        async def resume() -> bool:
-            return bool(self._consumer.resume(key))
-
-        return bool(self._run(resume()))
-
-    def in_hand(self) -> int:
-        return int(self._consumer.in_hand)
-
-
-class Begin(Protocol):
-    """Starts a consumer."""
-
-    def __call__(self, handler: Handler, **settings: Any) -> Consumer: ...
-
-
-@pytest.fixture(params=[Threads, Loop], ids=["threads", "asyncio"])
-def begin(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Begin]:
-    """Start consumers of either kind; they are stopped when the test ends."""
-    started: list[Consumer] = []
-
-    def start(handler: Handler, **settings: Any) -> Consumer:
-        given = {"prefix": PREFIX, "partitions": KEYS, "ttl": 1.0, "balance": True, **settings}
-        consumer: Consumer = request.param(redis_url, handler, given)
-        started.append(consumer)
-        return consumer
-
-    yield start
-    for consumer in started:
-        consumer.stop()
-
-
-class Work:
-    """A handler that stages what it saw, beside the checkpoint, and remembers it."""
-
-    def __init__(self, name: str = "work") -> None:
-        self.name = name
-        self.seen: dict[str, list[int]] = {}
-
-    def __call__(self, batch: Batch[Any]) -> None:
-        for entry in batch.entries:
-            number = int(entry.fields[b"n"])
-            self.seen.setdefault(batch.key, []).append(number)
-            batch.xadd(f"out:{batch.key}", {"n": number, "epoch": batch.epoch, "by": self.name})
-
-
-def append(client: redis.Redis, count: int, *, first: int = 0, keys: list[str] = KEYS) -> None:
-    pipeline = client.pipeline(transaction=False)
-    for number in range(first, first + count):
-        for key in keys:
-            pipeline.xadd(key, {"n": number})
-    pipeline.execute()
-
-
-def written(client: Any, key: str) -> list[tuple[int, int]]:
-    """What was staged for a partition and made: number and epoch, in order."""
-    return [(int(f[b"n"]), int(f[b"epoch"])) for _, f in client.xrange(f"out:{key}")]
-
-
-def done(client: redis.Redis, count: int, keys: list[str] = KEYS) -> bool:
-    return all(client.xlen(f"out:{key}") >= count for key in keys)
-
-
-def check_whole(client: redis.Redis, count: int, keys: list[str] = KEYS) -> None:
-    """Nothing lost, doubled or out of order, and no older epoch after a newer one."""
-    for key in keys:
-        found = written(client, key)
-        assert [number for number, _ in found] == list(range(count)), key
-        epochs = [epoch for _, epoch in found]
-        assert epochs == sorted(epochs), key
+from .rig import KEYS, LONG_S, PREFIX, Begin, Work, append, check_whole, done, written
 
 
 def test_each_partition_is_handled_in_order(begin: Begin, redis_client: redis.Redis) -> None:
@@ -223,6 +58,38 @@ def test_what_moves_is_handled_once(begin: Begin, redis_client: redis.Redis) -> 
     for key in KEYS:
         handled = [n for work in (first, second, third) for n in work.seen.get(key, [])]
         assert sorted(handled) == list(range(count)), "a planned move had something done twice"
+
+
+def test_a_stop_hands_over_once_the_handler_is_done_and_its_batch_is_committed(
+    begin: Begin, redis_client: redis.Redis
+) -> None:
+    append(redis_client, 5, keys=["s0"])
+    entered, go_on = threading.Event(), threading.Event()
+    first, second = Work("1"), Work("2")
+
+    def handle(batch: Batch[Any]) -> None:
+        entered.set()
+        assert go_on.wait(LONG_S)
+        first(batch)
+
+    settings = {"partitions": ["s0"], "drain_timeout": 60.0}
+    one: Any = begin(handle, **settings)
+    assert entered.wait(LONG_S)
+    two = begin(second, **settings)
+    stopper = threading.Thread(target=one.stop)
+    stopper.start()
+    until(lambda: one.consumer._flow.is_closing)
+    # Long enough for the other to begin, if it were let; otherwise nothing is waited for.
+    time.sleep(0.3)
+    assert two.loads() == 0
+    go_on.set()
+    stopper.join()
+    append(redis_client, 5, first=5, keys=["s0"])
+    until(lambda: done(redis_client, 10, ["s0"]))
+    check_whole(redis_client, 10, ["s0"])
+    held = len(first.seen["s0"])
+    assert first.seen["s0"] == list(range(held))
+    assert second.seen["s0"] == list(range(held, 10))
 
 
 def test_a_node_whose_lease_is_over_commits_nothing(

@@ -12,7 +12,8 @@ import pytest
 from multielect import ConfigError
 from multielect.fencing import FencedScript, Write, Writer
 from multielect.streams._entries import Entry
-from multielect.streams._flow import POLL_S, Flow
+from multielect.streams._flow import TROUBLE_MAX_S, Flow, Writes
+from multielect.streams._intake import POLL_S
 from multielect.streams._reading import Ask, Work
 from multielect.streams._settings import FlowSettings
 
@@ -53,9 +54,16 @@ class Shell:
         terms = [Term(key, epoch) for key in keys]
         for term in terms:
             self.flow.elected(term)
-        for reading in self.flow.take_claims():
+        for reading in self.writes().claims:
             self.flow.claimed(reading, checkpoint)
         return terms
+
+    def writes(self) -> Writes:
+        return self.flow.take_writes() or Writes([], [], [])
+
+    def take_fetch(self, now_s: float | None = None) -> Ask | None:
+        self.flow.tick(self.now_s if now_s is None else now_s)
+        return self.flow.take_fetch()
 
     def answer(self, ask: Ask) -> None:
         found = {}
@@ -68,7 +76,7 @@ class Shell:
 
     def fetch(self) -> list[Ask]:
         asks = []
-        while (ask := self.flow.take_fetch(self.now_s)) is not None:
+        while (ask := self.take_fetch()) is not None:
             asks.append(ask)
             self.answer(ask)
         return asks
@@ -99,7 +107,7 @@ def handle_all(shell: Shell) -> list[int]:
             return handled
         handled += ids(work)
         shell.flow.handled(work, COMMIT)
-        (same,) = shell.flow.take_commits()
+        (same,) = shell.writes().commits
         shell.flow.committed(same)
 
 
@@ -127,7 +135,7 @@ def test_of_a_partition_one_batch_at_a_time_is_at_the_handler() -> None:
     assert shell.flow.take_work() is None
     shell.flow.handled(first, COMMIT)
     assert shell.flow.take_work() is None, "its commit is not answered yet"
-    shell.flow.committed(shell.flow.take_commits()[0])
+    shell.flow.committed(shell.writes().commits[0])
     assert shell.work().reading is first.reading
 
 
@@ -142,7 +150,7 @@ def test_a_new_term_waits_for_the_handler_of_the_old() -> None:
     shell.fetch()
     assert shell.flow.take_work() is None
     shell.flow.handled(work, COMMIT)
-    shell.flow.refused(shell.flow.take_commits()[0])
+    shell.flow.refused(shell.writes().commits[0])
     again = shell.work()
     assert again.reading.term.epoch == 2
     assert ids(again) == [1, 2, 3, 4, 5]
@@ -164,7 +172,7 @@ def test_no_more_is_in_hand_than_was_allowed(most: int) -> None:
     shell.lead(*keys)
     for _ in range(50):
         asks = []
-        while (ask := shell.flow.take_fetch(shell.now_s) or shell.flow.take_watch()) is not None:
+        while (ask := shell.take_fetch() or shell.flow.take_watch()) is not None:
             asks.append(ask)
         assert shell.flow.in_hand + sum(ask.reserved for ask in asks) <= most
         for ask in asks:
@@ -176,7 +184,7 @@ def test_no_more_is_in_hand_than_was_allowed(most: int) -> None:
         work = shell.flow.take_work()
         if work is not None:
             shell.flow.handled(work, COMMIT)
-            shell.flow.committed(shell.flow.take_commits()[0])
+            shell.flow.committed(shell.writes().commits[0])
     assert shell.flow.tally.handled > 0
 
 
@@ -184,9 +192,9 @@ def test_what_was_not_answered_gives_its_room_back() -> None:
     shell = Shell("p", lengths=10, batch=10, max_in_hand=10)
     shell.lead("p")
     for _ in range(3):
-        ask = shell.flow.take_fetch(shell.now_s)
+        ask = shell.take_fetch()
         assert ask is not None
-        assert shell.flow.take_fetch(shell.now_s) is None
+        assert shell.take_fetch() is None
         shell.flow.unread(ask, shell.now_s)
     assert handle_all(shell) == list(range(1, 11))
 
@@ -195,13 +203,13 @@ def test_a_stream_that_is_caught_up_is_waited_for_or_asked_now_and_then() -> Non
     shell = Shell("p")
     shell.lead("p")
     shell.fetch()
-    assert shell.flow.take_fetch(POLL_S / 2) is None
+    assert shell.take_fetch(POLL_S / 2) is None
     shell.now_s = POLL_S
     assert len(shell.fetch()) == 1
     watch = shell.flow.take_watch()
     assert watch is not None
     assert watch.is_watch
-    assert shell.flow.take_fetch(1e9) is None, "a request for it is on its way"
+    assert shell.take_fetch(1e9) is None, "a request for it is on its way"
 
 
 def test_a_batch_that_fails_is_tried_again_entry_by_entry() -> None:
@@ -235,7 +243,7 @@ def test_an_entry_that_fails_for_good_is_set_aside_and_the_next_goes_on() -> Non
             pauses.append(shell.now_s - began_s)
     assert outcome == "dead-letter"
     assert 0.05 <= pauses[0] <= 0.1 <= pauses[1] <= 0.2
-    (aside,) = shell.flow.take_commits()
+    (aside,) = shell.writes().commits
     assert isinstance(aside.cause, ValueError)
     shell.flow.committed(aside)
     assert shell.flow.tally.dead_letters == 1
@@ -252,7 +260,7 @@ def test_a_halted_partition_goes_on_when_told() -> None:
     assert handle_all(shell) == []
     assert shell.flow.resume("p")
     assert not shell.flow.resume("p")
-    (reading,) = shell.flow.take_claims()
+    (reading,) = shell.writes().claims
     shell.flow.claimed(reading, "0-0")
     assert handle_all(shell) == [1, 2, 3]
 
@@ -265,10 +273,10 @@ def test_a_drain_waits_for_the_batch_at_work_and_for_nothing_else() -> None:
     work = shell.work()
     shell.flow.draining(idle)
     shell.flow.draining(busy)
-    assert shell.flow.take_handed_over() == [idle]
+    assert shell.writes().handed_over == [idle]
     shell.flow.handled(work, COMMIT)
-    shell.flow.committed(shell.flow.take_commits()[0])
-    assert shell.flow.take_handed_over() == [busy]
+    shell.flow.committed(shell.writes().commits[0])
+    assert shell.writes().handed_over == [busy]
     assert shell.flow.take_work() is None
     assert shell.flow.in_hand == 0
 
@@ -279,12 +287,12 @@ def test_a_commit_without_an_answer_is_made_again() -> None:
     shell.fetch()
     work = shell.work()
     shell.flow.handled(work, COMMIT)
-    (sent,) = shell.flow.take_commits()
+    (sent,) = shell.writes().commits
     shell.flow.not_committed(sent, shell.now_s)
-    assert not shell.flow.take_commits()
+    assert not shell.writes().commits
     shell.now_s = 1.0
     shell.flow.tick(shell.now_s)
-    assert shell.flow.take_commits() == [work]
+    assert shell.writes().commits == [work]
 
 
 def test_a_commit_without_an_answer_of_a_term_that_ended_is_dropped() -> None:
@@ -292,7 +300,7 @@ def test_a_commit_without_an_answer_of_a_term_that_ended_is_dropped() -> None:
     (term,) = shell.lead("p")
     shell.fetch()
     shell.flow.handled(shell.work(), COMMIT)
-    (sent,) = shell.flow.take_commits()
+    (sent,) = shell.writes().commits
     shell.flow.demoted(term)
     shell.flow.not_committed(sent, shell.now_s)
     assert shell.flow.is_at_rest
@@ -305,8 +313,8 @@ def test_a_checkpoint_that_others_moved_is_read_again() -> None:
     shell.lead("p")
     shell.fetch()
     shell.flow.handled(shell.work(), COMMIT)
-    shell.flow.moved(shell.flow.take_commits()[0])
-    (reading,) = shell.flow.take_claims()
+    shell.flow.moved(shell.writes().commits[0])
+    (reading,) = shell.writes().claims
     shell.flow.claimed(reading, "3-0")
     assert handle_all(shell) == [4, 5]
 
@@ -325,7 +333,7 @@ def test_one_stream_that_cannot_be_read_keeps_none_of_the_others_back() -> None:
             for half in shell.flow.split(ask):
                 read(half)
 
-    ask = shell.flow.take_fetch(shell.now_s)
+    ask = shell.take_fetch()
     assert ask is not None
     read(ask)
     read_keys = {shell.work().reading.partition.key for _ in range(8)}
@@ -336,13 +344,13 @@ def test_one_stream_that_cannot_be_read_keeps_none_of_the_others_back() -> None:
 def test_the_watchdog_is_told_of_all_but_those_at_the_handler() -> None:
     shell = Shell("busy", lengths=5)
     (busy,) = shell.lead("busy")
-    shell.flow.keep_alive()
+    shell.flow.keep_alive(shell.now_s, 10.0)
     shell.fetch()
     work = shell.work()
-    shell.flow.keep_alive()
+    shell.flow.keep_alive(shell.now_s, 10.0)
     assert busy.alives == 1
     shell.flow.handled(work, COMMIT)
-    shell.flow.keep_alive()
+    shell.flow.keep_alive(shell.now_s, 10.0)
     assert busy.alives == 2
 
 
@@ -357,7 +365,7 @@ def test_a_partition_that_comes_back_waits_for_the_handler_of_before() -> None:
     shell.fetch()
     assert shell.flow.take_work() is None
     shell.flow.handled(work, COMMIT)
-    shell.flow.refused(shell.flow.take_commits()[0])
+    shell.flow.refused(shell.writes().commits[0])
     assert shell.work().reading.term.epoch == 2
 
 
@@ -368,3 +376,79 @@ def test_one_stream_is_of_one_partition() -> None:
         shell.flow.add("p", b"other")
     with pytest.raises(ConfigError, match="already"):
         shell.flow.add("other", b"p")
+
+
+def test_a_drain_does_not_wait_for_the_pause_of_a_commit() -> None:
+    shell = Shell("p", lengths=5)
+    (term,) = shell.lead("p")
+    shell.fetch()
+    work = shell.work()
+    shell.flow.handled(work, COMMIT)
+    shell.flow.not_committed(shell.writes().commits[0], shell.now_s)
+    assert not shell.writes().commits
+    shell.flow.draining(term)
+    due = shell.writes()
+    assert due.commits == [work]
+    assert due.handed_over == []
+    shell.flow.committed(work)
+    assert shell.writes().handed_over == [term]
+    shell.now_s = 1e6
+    shell.flow.tick(shell.now_s)
+    assert shell.flow.take_writes() is None, "the pause that it did not wait for is over"
+
+
+def test_a_commit_stands_back_for_no_longer_than_its_own_bound() -> None:
+    shell = Shell("p", lengths=5, retry_base_s=1e4, retry_max_s=1e5)
+    shell.lead("p")
+    shell.fetch()
+    shell.flow.handled(shell.work(), COMMIT)
+    for _ in range(50):
+        (work,) = shell.writes().commits
+        shell.flow.not_committed(work, shell.now_s)
+        shell.now_s += TROUBLE_MAX_S
+        shell.flow.tick(shell.now_s)
+
+
+def test_what_became_of_a_key_before_it_was_removed_ends_no_newer_term() -> None:
+    shell = Shell("p", lengths=5)
+    old = Term("p", epoch=1)
+    shell.flow.remove("p")
+    shell.flow.add("p", b"p")
+    shell.lead("p", epoch=2)
+    shell.flow.elected(old)
+    shell.flow.demoted(old)
+    shell.flow.draining(old)
+    assert handle_all(shell) == [1, 2, 3, 4, 5]
+
+
+def test_a_partition_that_is_removed_while_it_drains_is_not_handed_over_twice() -> None:
+    shell = Shell("p", lengths=5)
+    (term,) = shell.lead("p")
+    shell.fetch()
+    work = shell.work()
+    shell.flow.draining(term)
+    shell.flow.remove("p")
+    shell.flow.handled(work, COMMIT)
+    due = shell.writes()
+    assert due.commits == [work]
+    assert due.handed_over == []
+    shell.flow.committed(work)
+    assert shell.flow.take_writes() is None
+    assert shell.flow.is_at_rest
+
+
+def test_the_watchdog_is_not_told_of_those_that_wait_for_handlers_which_are_stuck() -> None:
+    shell = Shell("stuck", "waits", "idle", lengths=5)
+    _, waits, idle = shell.lead("stuck", "waits", "idle")
+    shell.lengths["idle"] = 0
+    shell.fetch()
+    work = shell.work()
+    assert work.reading.partition.key == "stuck"
+    shell.flow.keep_alive(0.0, 10.0)
+    shell.flow.keep_alive(5.0, 10.0)
+    assert (waits.alives, idle.alives) == (2, 2)
+    shell.flow.keep_alive(10.0, 10.0)
+    assert (waits.alives, idle.alives) == (2, 3), "no handler has returned for ten seconds"
+    shell.flow.handled(work, COMMIT)
+    shell.flow.keep_alive(15.0, 10.0)
+    assert (waits.alives, idle.alives) == (3, 4)

@@ -2,7 +2,8 @@
 --
 -- KEYS  of each partition: checkpoint, stream
 -- reply for each partition: the checkpoint's id and count of entries, the stream's length, first
---       id, last id and count of entries. An id that there is none of is '', a count -1
+--       id, last id and count of entries. An id that there is none of is '', a count -1; so is the
+--       length of what is no stream
 
 local replies = {}
 for i = 1, #KEYS, 2 do
@@ -12,6 +13,8 @@ for i = 1, #KEYS, 2 do
   local found = redis.pcall('XINFO', 'STREAM', KEYS[i + 1])
   if not found.err then
     for n = 1, #found, 2 do info[found[n]] = found[n + 1] end
+  elseif not string.find(found.err, 'no such key', 1, true) then
+    info['length'] = -1
   end
   local first = info['first-entry']
   replies[#replies + 1] = {

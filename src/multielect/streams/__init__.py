@@ -5,11 +5,13 @@ says what they promise and what not. Inside, each file imports only those below 
 
     _threads, _loop              two shells, which wait for Redis and for handlers
     _front                       what they share but for waiting
-    _flow                        what to read, hand out and commit next: pure
+    _exchange                    what is asked of Redis, and what follows from the answers
+    _flow                        what to hand out and commit next: pure
+    _intake, _known              what to read next, within bounds; which partitions there are
     _batch, _commits, _lag       what handlers are given, what is written and asked
     _reading                     a partition under one term
-    _entries, _settings,         replies, input, connecting
-    _clients
+    _entries, _settings,         replies, input, connecting, who stands back
+    _clients, _timers
 """
 
 from ._batch import Batch

@@ -12,13 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .._writes import FencedScript, Value, Write, Writer
-from ..errors import ClosedError
+from ..errors import ClosedError, ConfigError
 from ._commits import Step
 from ._entries import Entry
 from ._reading import Leadership, Work
 
 if TYPE_CHECKING:
     from ..fencing import AsyncFence, Fence
+
+MOST_STAGED = 3_000
+MOST_STAGED_KEYS = 200
+MOST_STAGED_ARGUMENTS = 500_000
+MOST_STAGED_BYTES = 64 * 1024 * 1024
+"""What one batch may stage: one script makes it, and nobody else is served meanwhile."""
 
 F = TypeVar("F", bound="Fence | AsyncFence")
 
@@ -31,7 +37,8 @@ class Batch(Generic[F]):
     whatever fails: if another leader was elected meanwhile, neither they nor the checkpoint
     are written.
 
-    It may be used by any thread, or task, while its handler runs.
+    It may be used by any thread, or task, while its handler runs. It stages at most 3,000 writes
+    to 200 keys, of 64 MiB together.
 
     Attributes:
         key: the partition's key.
@@ -55,6 +62,9 @@ class Batch(Generic[F]):
         self.fence: F = fence
         self.writer = Writer(key=self.key, epoch=self.epoch)
         self._steps: list[Step] | None = []
+        self._keys: set[bytes] = set()
+        self._arguments = 0
+        self._bytes = 0
 
     @property
     def is_leader(self) -> bool:
@@ -74,7 +84,7 @@ class Batch(Generic[F]):
         """Stage an entry for the stream `name`, and trimming that to about `maxlen`.
 
         Raises:
-            ConfigError: for an argument that is not allowed.
+            ConfigError: for an argument that is not allowed, or more than a batch may stage.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.xadd(self.writer, name, fields, maxlen=maxlen))
@@ -83,7 +93,7 @@ class Batch(Generic[F]):
         """Stage that the string `name` becomes `value`, for `ttl` seconds if given.
 
         Raises:
-            ConfigError: for an argument that is not allowed.
+            ConfigError: for an argument that is not allowed, or more than a batch may stage.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.set(self.writer, name, value, ttl=ttl))
@@ -92,7 +102,7 @@ class Batch(Generic[F]):
         """Stage that fields of the hash `name` become those of `mapping`.
 
         Raises:
-            ConfigError: for an argument that is not allowed.
+            ConfigError: for an argument that is not allowed, or more than a batch may stage.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.hset(self.writer, name, mapping))
@@ -109,7 +119,7 @@ class Batch(Generic[F]):
         look for all that can fail before it writes anything.
 
         Raises:
-            ConfigError: for an argument that is not allowed.
+            ConfigError: for an argument that is not allowed, or more than a batch may stage.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.run(self.writer, script, keys, arguments))
@@ -119,7 +129,20 @@ class Batch(Generic[F]):
             raise ClosedError(
                 f"the handler of this batch of {self.key!r} has returned: nothing can be staged"
             )
-        self._steps.append(Step.of(write))
+        step = Step.of(write)
+        keys = self._keys | set(step.keys)
+        arguments = self._arguments + len(step.arguments)
+        size_bytes = self._bytes + sum(map(len, (*step.keys, *step.arguments)))
+        for what, count, most in (
+            ("writes", len(self._steps) + 1, MOST_STAGED),
+            ("keys", len(keys), MOST_STAGED_KEYS),
+            ("arguments", arguments, MOST_STAGED_ARGUMENTS),
+            ("bytes", size_bytes, MOST_STAGED_BYTES),
+        ):
+            if count > most:
+                raise ConfigError(f"a batch may stage at most {most} {what}, not {count}")
+        self._keys, self._arguments, self._bytes = keys, arguments, size_bytes
+        self._steps.append(step)
 
     def _close(self) -> list[Step]:
         """Take what was staged; from now on nothing more can be."""

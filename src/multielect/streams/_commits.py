@@ -21,13 +21,7 @@ import redis
 
 from .._scripts import Script
 from .._writes import FencedScript, Outcome, Value, Write, Writer
-from ..errors import ConfigError
 from ._reading import Reading, Work
-
-MOST_STAGED = 3_000
-"""What one batch may stage."""
-
-MOST_STAGED_KEYS = 200
 
 MOST_FIELDS_SET_ASIDE = 3_000
 """Lua passes on some 8,000 arguments at once, and a field takes two."""
@@ -43,8 +37,14 @@ LAG = Script.of(_LUA.joinpath("stream_lag.lua").read_text("utf-8"))
 # What says something of the server, and nothing of the batch.
 _OF_THE_SERVER = (
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOPERM", "NOREPLICAS", "OOM",
-    "READONLY", "UNKILLABLE",
+    "READONLY", "UNBLOCKED", "UNKILLABLE",
 )  # fmt: skip
+_ERRORS_OF_THE_SERVER = (
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,8 @@ def claim(reading: Reading, checkpoint_key: bytes, start: str) -> Write:
 
 
 def commit(work: Work, checkpoint_key: bytes, steps: Sequence[Step]) -> Write:
-    """Return the write that moves a checkpoint on past a batch.
-
-    Raises:
-        ConfigError: for more steps or keys than one script may have.
-    """
-    if len(steps) > MOST_STAGED:
-        raise ConfigError(f"a batch may stage at most {MOST_STAGED} writes, not {len(steps)}")
+    """Return the write that moves a checkpoint on past a batch."""
     places = {key: place for place, key in enumerate(dict.fromkeys(_keys_of(steps)), start=2)}
-    if len(places) > MOST_STAGED_KEYS:
-        raise ConfigError(f"a batch may write to {MOST_STAGED_KEYS} keys, not {len(places)}")
     own = dict.fromkeys(step.name for step in steps if isinstance(step.name, FencedScript))
     numbers = {script: number for number, script in enumerate(own, start=1)}
     arguments: list[Value] = [
@@ -134,7 +126,7 @@ def dead_letter(work: Work, into: bytes) -> Step:
         "epoch": str(work.reading.term.epoch),
         "attempts": str(work.attempt),
         "error": f"{type(cause).__module__}.{type(cause).__qualname__}",
-        "message": str(cause)[:MOST_MESSAGE],
+        "message": _message(cause),
     }
     kept = entry.flat[: 2 * MOST_FIELDS_SET_ASIDE]
     if len(kept) < len(entry.flat):
@@ -162,14 +154,28 @@ def answer_to_commit(outcome: Outcome, *, has_steps: bool) -> Answer:
         return Answer.STALE
     # An error of exactly this type is one that the script met with, not one about the script.
     if has_steps and type(error) is redis.ResponseError:
-        return Answer.UNKNOWN if str(error).startswith(_OF_THE_SERVER) else Answer.BLAMED
+        return Answer.UNKNOWN if is_of_the_server(error) else Answer.BLAMED
     return Answer.UNKNOWN
+
+
+def is_of_the_server(error: redis.ResponseError) -> bool:
+    """Whether an error says something of the server, and nothing of what was asked of it."""
+    # From the errors that it knows, redis-py takes the first word away.
+    return isinstance(error, _ERRORS_OF_THE_SERVER) or str(error).startswith(_OF_THE_SERVER)
 
 
 def _writer(reading: Reading) -> Writer:
     # Not the term itself: what was begun under it may be committed after it ended, as long as
     # nobody else was elected.
     return Writer(key=reading.term.key, epoch=reading.term.epoch)
+
+
+def _message(cause: BaseException) -> str:
+    try:
+        return str(cause)[:MOST_MESSAGE]
+    # It was a user's to write, and must not keep the entry from being set aside.
+    except Exception as error:  # noqa: BLE001
+        return f"(no text: {type(error).__qualname__})"
 
 
 def _keys_of(steps: Iterable[Step]) -> Iterable[bytes]:

@@ -1,41 +1,36 @@
-"""What to read next, what is in hand, what to hand out, what to commit: decided, not done.
+"""What to hand out next, what to commit, and under which terms: decided, not done.
 
 Rules of this file:
     * No I/O, no clock, no threads, no randomness of its own: the time is passed in, and two
       shells, one of threads and one of asyncio, do what is said here. They call one at a time.
     * Of a partition at most one batch is at the handler or being committed, whatever becomes of
       its term: entries are handled in order and never at once.
-    * Entries in memory, with those that requests on their way may bring, never exceed
-      `max_in_hand`, nor those of one partition `max_per_partition`. What has no room is not
-      asked for.
+    * What is read when, and how much of it, is `_intake`'s affair; who stands back, `_timers`'.
     * A batch is forgotten only when its commit has been answered, or can do nothing any more. A
       commit without an answer is sent again: the checkpoint in it makes that harmless.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .._writes import Write
-from ..errors import ConfigError
 from ._entries import Entry
-from ._reading import Ask, Leadership, Partition, Phase, Queue, Reading, State, Work
+from ._intake import POLL_S, Intake
+from ._known import Known
+from ._reading import Ask, Leadership, Partition, Phase, Reading, State, Work
 from ._settings import FlowSettings
+from ._timers import Timers
 
-MOST_STREAMS_A_FETCH = 250
-"""One such request takes well under a tenth of a millisecond of the server's time."""
-
-MOST_STREAMS_A_WATCH = 2_500
 MOST_WRITES = 1_000
-POLL_S = 0.05
-"""How long a stream that no request waits for goes without being asked."""
 
-_LONGEST_DOUBLING = 30
+TROUBLE_BASE_S = 0.05
+TROUBLE_MAX_S = 2.0
+"""How long a claim or a commit without an answer stands back: no handler is to blame for it."""
 
 Verdict = Literal["retry", "dead-letter", "halt", "dropped"]
 """What becomes of a batch that failed."""
@@ -60,32 +55,46 @@ class Tally:
     dropped: int = 0
 
 
+class Writes(NamedTuple):
+    """What is to be done at Redis now, for many partitions at once.
+
+    Attributes:
+        claims: the readings whose checkpoints are to be asked for.
+        commits: the batches that are to be committed.
+        handed_over: the terms that end now, if they drain.
+    """
+
+    claims: Sequence[Reading]
+    commits: Sequence[Work]
+    handed_over: Sequence[Leadership]
+
+
 class Flow:
     """The flow of entries from streams to handlers to checkpoints."""
 
     def __init__(self, settings: FlowSettings, randomness: random.Random) -> None:
         self._settings = settings
-        self._random = randomness
-        self.partitions: dict[str, Partition] = {}
-        self._key_of_stream: dict[bytes, str] = {}
+        self._intake = Intake(settings)
+        self._timers: Timers[Reading | Work] = Timers(randomness)
+        self._known = Known()
         self.tally = Tally()
         self.is_closing = False
-        self.in_hand = 0
-        self._reserved = 0
-        self._reserved_by_watches = 0
-        self._led = 0
         self._at_work = 0
-        self._left_at_work: dict[str, Work] = {}
+        self._at_handlers = 0
+        self._returns = 0
         self._to_claim: deque[Reading] = deque()
-        self._behind: deque[Reading] = deque()
-        self._caught_up: OrderedDict[Reading, float] = OrderedDict()
         self._ready: deque[Partition] = deque()
         self._to_commit: deque[Work] = deque()
         self._handed_over: list[Leadership] = []
-        self._timers: list[tuple[float, int, Reading | Work]] = []
-        self._timer_number = 0
+        self._seen_returns = 0
+        self._last_return_s = 0.0
 
     # ---- partitions and terms
+
+    @property
+    def partitions(self) -> Mapping[str, Partition]:
+        """The partitions that are known."""
+        return self._known.partitions
 
     def add(self, key: str, stream: bytes) -> bool:
         """Know a partition. Returns whether it is new.
@@ -93,38 +102,26 @@ class Flow:
         Raises:
             ConfigError: if the key has another stream, or the stream another key.
         """
-        known = self.partitions.get(key)
-        if known is not None:
-            if known.stream != stream:
-                raise ConfigError(f"partition {key!r} has the stream {known.stream!r} already")
-            return False
-        other = self._key_of_stream.setdefault(stream, key)
-        if other != key:
-            raise ConfigError(f"the stream {stream!r} is that of partition {other!r} already")
-        partition = Partition(key, stream)
-        # A handler may still be at work from when the partition was known before.
-        partition.work = self._left_at_work.get(key)
-        self.partitions[key] = partition
-        return True
+        return self._known.add(key, stream)
 
     def remove(self, key: str) -> None:
-        """Forget a partition.
+        """Forget a partition. A batch of it that is at work comes to its own end.
 
         Raises:
             KeyError: if there is none with this key.
         """
-        partition = self.partitions.pop(key)
-        del self._key_of_stream[partition.stream]
-        self._end(partition.reading)
-        if partition.work is not None:
-            self._left_at_work[key] = partition.work
+        self._end(self._known.remove(key).reading)
 
     def elected(self, term: Leadership) -> None:
         """Begin to read a partition under a new term."""
         partition = self.partitions.get(term.key)
         if partition is None:
             return
-        self._end(partition.reading)
+        current = partition.reading
+        if current is not None and current.term.epoch > term.epoch:
+            # It was added again, and what became of it before is told only now.
+            return
+        self._end(current)
         if self.is_closing:
             self._handed_over.append(term)
             return
@@ -167,16 +164,20 @@ class Flow:
         self._restart(reading)
         return True
 
-    def take_handed_over(self) -> list[Leadership]:
-        """Return the terms that may be handed over now."""
-        taken, self._handed_over = self._handed_over, []
-        return taken
+    def keep_alive(self, now_s: float, stall_s: float) -> None:
+        """Tell the watchdog of which partitions somebody takes care.
 
-    def keep_alive(self) -> None:
-        """Tell the watchdog of all partitions that no handler is at work on that they go on."""
+        Of those at a handler their handlers tell. Those that wait for one are taken care of as
+        long as any handler has returned within `stall_s`, or none is at work.
+        """
+        if self._returns != self._seen_returns or not self._at_handlers:
+            self._seen_returns, self._last_return_s = self._returns, now_s
+        are_stuck = now_s - self._last_return_s >= stall_s
         for partition in self.partitions.values():
             work = partition.work
-            if partition.reading is not None and (work is None or work.phase is not Phase.HANDLING):
+            if partition.reading is None or (work is not None and work.phase is Phase.HANDLING):
+                continue
+            if not (are_stuck and partition.is_queued):
                 partition.reading.term.alive()
 
     def _reading_of(self, term: Leadership) -> Reading | None:
@@ -186,7 +187,7 @@ class Flow:
 
     def _begin(self, partition: Partition, term: Leadership) -> None:
         partition.reading = Reading(partition, term)
-        self._led += 1
+        self._intake.led += 1
         self._to_claim.append(partition.reading)
 
     def _drain(self, reading: Reading) -> None:
@@ -194,10 +195,14 @@ class Flow:
             return
         reading.is_draining = True
         # What was only read is left to whoever leads next.
-        self._drop(reading)
+        self._intake.drop(reading)
         work = reading.partition.work
         if work is None or work.reading is not reading:
             self._hand_over(reading)
+        elif work.is_waiting:
+            # The term may not last until its pause is over.
+            work.is_waiting = False
+            self._to_commit.append(work)
 
     def _hand_over(self, reading: Reading) -> None:
         self._end(reading)
@@ -206,12 +211,10 @@ class Flow:
     def _end(self, reading: Reading | None) -> None:
         if reading is None or reading.state is State.OVER:
             return
-        self._drop(reading)
+        self._intake.drop(reading)
+        self._intake.unqueue(reading)
+        self._intake.led -= 1
         reading.state = State.OVER
-        self._led -= 1
-        if reading.queue is Queue.CAUGHT_UP:
-            del self._caught_up[reading]
-        reading.queue = None
         reading.partition.reading = None
 
     def _restart(self, reading: Reading) -> None:
@@ -219,14 +222,9 @@ class Flow:
         self._end(reading)
         self._begin(reading.partition, reading.term)
 
-    def _drop(self, reading: Reading) -> None:
-        self.in_hand -= len(reading.in_hand)
-        reading.in_hand.clear()
-
     # ---- claims: where to begin
 
-    def take_claims(self) -> list[Reading]:
-        """Return the readings whose checkpoints are to be asked for now."""
+    def _take_claims(self) -> list[Reading]:
         taken: list[Reading] = []
         while self._to_claim and len(taken) < MOST_WRITES:
             reading = self._to_claim.popleft()
@@ -241,11 +239,11 @@ class Flow:
         reading.state = State.READING
         reading.trouble = 0
         reading.checkpoint = reading.position = checkpoint
-        self._queue(reading, 0.0)
+        self._intake.queue(reading, 0.0)
 
     def not_claimed(self, reading: Reading, now_s: float) -> None:
         """Ask for the checkpoint again, later."""
-        self._stand_back(reading, now_s)
+        self._stand_back(reading, now_s, TROUBLE_BASE_S, TROUBLE_MAX_S)
 
     def stale(self, reading: Reading) -> None:
         """Read no more: another was elected, which the term is yet to be told."""
@@ -253,113 +251,46 @@ class Flow:
 
     # ---- reading
 
-    def take_fetch(self, now_s: float) -> Ask | None:
+    def take_fetch(self) -> Ask | None:
         """Return what to ask for now, without waiting for it."""
-        room = self._settings.max_in_hand - self.in_hand - self._reserved
-        limit = min(MOST_STREAMS_A_FETCH, room)
-        picked: list[Reading] = []
-        while self._behind and len(picked) < limit:
-            reading = self._behind.popleft()
-            if reading.queue is Queue.BEHIND:
-                picked.append(reading)
-        while self._caught_up and len(picked) < limit:
-            reading, due_s = next(iter(self._caught_up.items()))
-            if due_s > now_s:
-                break
-            del self._caught_up[reading]
-            picked.append(reading)
-        return self._ask(picked, room, is_watch=False)
+        return self._intake.take_fetch()
 
     def take_watch(self) -> Ask | None:
-        """Return what to wait for, of what is caught up."""
-        # Half of the room is kept for what is known to be there.
-        room = self._settings.max_in_hand // 2 - self._reserved_by_watches
-        room = min(room, self._settings.max_in_hand - self.in_hand - self._reserved)
-        readers = self._settings.readers
-        share = max(1, self._settings.max_in_hand // 2 // readers)
-        limit = min(-(-self._led // readers), MOST_STREAMS_A_WATCH, room, share)
-        picked: list[Reading] = []
-        while self._caught_up and len(picked) < limit:
-            picked.append(self._caught_up.popitem(last=False)[0])
-        return self._ask(picked, min(room, share), is_watch=True)
+        """Return what to wait for."""
+        return self._intake.take_watch()
 
-    def _ask(self, picked: list[Reading], room: int, *, is_watch: bool) -> Ask | None:
-        if not picked:
-            return None
-        for reading in picked:
-            reading.queue = None
-            reading.is_asked = True
-        count = min(self._settings.batch, room // len(picked))
-        ask = Ask(picked, [reading.position for reading in picked], count, is_watch)
-        self._reserved += ask.reserved
-        self._reserved_by_watches += ask.reserved if is_watch else 0
-        return ask
+    def split(self, ask: Ask) -> tuple[Ask, Ask]:
+        """Return a request that failed as two, to find out which stream it was."""
+        return self._intake.split(ask)
 
     def fetched(self, ask: Ask, found: Mapping[bytes, list[Entry]], now_s: float) -> None:
         """Take the entries that a request brought."""
-        self._unreserve(ask)
+        self._intake.end(ask)
         for reading, position in zip(ask.readings, ask.positions, strict=True):
-            reading.is_asked = False
             if reading.state is not State.READING or reading.is_draining:
                 continue
             if reading.position != position:
                 # It went back to its checkpoint meanwhile.
-                self._queue(reading, now_s)
+                self._intake.queue(reading, now_s)
                 continue
-            entries = found.get(reading.partition.stream)
             reading.trouble = 0
-            reading.is_caught_up = entries is None or len(entries) < ask.count
-            if entries:
-                reading.in_hand.extend(entries)
-                reading.position = entries[-1].id
-                self.in_hand += len(entries)
-                self._make_ready(reading)
-            self._queue(reading, now_s + POLL_S)
-
-    def split(self, ask: Ask) -> tuple[Ask, Ask]:
-        """Return a request that failed as two, to find out which stream it was."""
-        if ask.is_watch:
-            self._reserved_by_watches -= ask.reserved
-        return ask.halves()
+            self._intake.take_in(reading, found.get(reading.partition.stream, []), ask.count)
+            self._make_ready(reading)
+            self._intake.queue(reading, now_s + POLL_S)
 
     def unread(self, ask: Ask, now_s: float) -> None:
         """Ask again: nobody could be asked."""
-        self._unreserve(ask)
+        self._intake.end(ask)
         for reading in ask.readings:
-            reading.is_asked = False
-            self._queue(reading, now_s)
+            self._intake.queue(reading, now_s)
 
     def unreadable(self, ask: Ask, now_s: float) -> None:
         """Ask again later, for the one stream that cannot be read."""
-        self._unreserve(ask)
+        self._intake.end(ask)
         for reading in ask.readings:
-            reading.is_asked = False
             reading.is_caught_up = False
-            self._stand_back(reading, now_s)
-
-    def _unreserve(self, ask: Ask) -> None:
-        self._reserved -= ask.reserved
-        self._reserved_by_watches -= ask.reserved if ask.is_watch else 0
-
-    def _queue(self, reading: Reading, poll_s: float) -> None:
-        """Have a reading wait to be read, if there is room for what that brings."""
-        if (
-            reading.state is not State.READING
-            or reading.is_draining
-            or reading.is_asked
-            or reading.is_waiting
-            or reading.queue is not None
-            or reading.held > self._settings.max_per_partition - self._settings.batch
-        ):
-            return
-        if reading.is_caught_up:
-            reading.queue = Queue.CAUGHT_UP
-            self._caught_up[reading] = poll_s
-            if poll_s == 0.0:
-                self._caught_up.move_to_end(reading, last=False)
-        else:
-            reading.queue = Queue.BEHIND
-            self._behind.append(reading)
+            settings = self._settings
+            self._stand_back(reading, now_s, settings.retry_base_s, settings.retry_max_s)
 
     # ---- handling
 
@@ -390,18 +321,19 @@ class Flow:
             entries = [reading.in_hand.popleft() for _ in range(size)]
             partition.work = Work(reading, entries, reading.failures + 1, reading.checkpoint)
             self._at_work += 1
+            self._at_handlers += 1
             return partition.work
         return None
 
     def handled(self, work: Work, commit: Write) -> None:
         """Commit a batch that the handler is done with."""
-        work.phase = Phase.COMMITTING
         work.commit = commit
-        self._to_commit.append(work)
+        self._commit(work)
 
     def failed(self, work: Work, error: BaseException, now_s: float) -> Verdict:
         """Decide what becomes of a batch that the handler failed on."""
         self.tally.failures += 1
+        self._leave_handler(work)
         reading = work.reading
         if reading.state is not State.READING or reading.is_draining:
             self._forget(work)
@@ -413,56 +345,66 @@ class Flow:
                     self._forget(work)
                     self._halt(reading)
                     return "halt"
-                work.phase = Phase.COMMITTING
                 work.cause = error
                 work.commit = None
-                self._to_commit.append(work)
+                self._commit(work)
                 return "dead-letter"
         else:
             # One of them is to blame: find out which, and let the others pass.
             reading.alone = len(work.entries)
-        self._rewind(reading)
+        self._intake.rewind(reading)
+        settings = self._settings
+        pause_s = self._timers.pause_s(
+            reading.failures, settings.retry_base_s, settings.retry_max_s
+        )
+        self._wait(reading, now_s + pause_s)
         self._forget(work)
-        self._wait(reading, now_s + self._pause_s(reading.failures))
         return "retry"
 
     def _halt(self, reading: Reading) -> None:
-        self._drop(reading)
+        self._intake.drop(reading)
+        self._intake.unqueue(reading)
         reading.state = State.HALTED
-        if reading.queue is Queue.CAUGHT_UP:
-            del self._caught_up[reading]
-        reading.queue = None
 
-    def _rewind(self, reading: Reading) -> None:
-        """Go back to the checkpoint: what waits for another attempt takes no room meanwhile."""
-        self._drop(reading)
-        reading.position = reading.checkpoint
-        reading.is_caught_up = False
+    def _commit(self, work: Work) -> None:
+        self._leave_handler(work)
+        work.phase = Phase.COMMITTING
+        self._to_commit.append(work)
+
+    def _leave_handler(self, work: Work) -> None:
+        if work.phase is Phase.HANDLING:
+            work.phase = Phase.DONE
+            self._at_handlers -= 1
+            self._returns += 1
 
     def _forget(self, work: Work) -> None:
         """Let go of a batch; the next of its partition may begin, be it of a newer term."""
-        self.in_hand -= len(work.entries)
+        self._intake.in_hand -= len(work.entries)
         self._at_work -= 1
         reading = work.reading
-        if self._left_at_work.get(reading.partition.key) is work:
-            del self._left_at_work[reading.partition.key]
-        # Not always the one whose batch it is: it may have been removed and added since.
-        partition = self.partitions.get(reading.partition.key, reading.partition)
-        partition.work = None
+        partition = self._known.let_go(work)
         if reading.is_draining and reading.state is not State.OVER:
             self._hand_over(reading)
         current = partition.reading
         if current is not None and current.state is State.READING:
             self._make_ready(current)
             # There may have been no room for more of it until now.
-            self._queue(current, 0.0)
+            self._intake.queue(current, 0.0)
 
-    # ---- commits
+    # ---- writes
 
-    def take_commits(self) -> list[Work]:
-        """Return the batches that are to be committed now."""
+    @property
+    def has_writes(self) -> bool:
+        """Whether there is something for `take_writes`, about."""
+        return bool(self._to_claim or self._to_commit or self._handed_over)
+
+    def take_writes(self) -> Writes | None:
+        """Return what is to be written or handed over now."""
         size = min(MOST_WRITES, len(self._to_commit))
-        return [self._to_commit.popleft() for _ in range(size)]
+        commits = [self._to_commit.popleft() for _ in range(size)]
+        handed_over, self._handed_over = self._handed_over, []
+        taken = Writes(self._take_claims(), commits, handed_over)
+        return taken if any(taken) else None
 
     def committed(self, work: Work) -> None:
         """Go on after a commit that was made."""
@@ -499,61 +441,43 @@ class Flow:
             self._forget(work)
         else:
             reading.trouble += 1
-            self._set_timer(work, now_s + self._pause_s(reading.trouble))
+            work.is_waiting = True
+            pause_s = self._timers.pause_s(reading.trouble, TROUBLE_BASE_S, TROUBLE_MAX_S)
+            self._timers.set(work, now_s + pause_s)
 
     # ---- time
 
     def tick(self, now_s: float) -> None:
         """Let whoever stood back until now go on."""
-        while self._timers and self._timers[0][0] <= now_s:
-            _, _, waited = heapq.heappop(self._timers)
+        for waited in self._timers.due(now_s):
             if isinstance(waited, Work):
-                self._to_commit.append(waited)
+                if waited.is_waiting:
+                    waited.is_waiting = False
+                    self._to_commit.append(waited)
             elif waited.state is not State.OVER:
                 waited.is_waiting = False
                 if waited.state is State.CLAIMING:
                     self._to_claim.append(waited)
                 self._make_ready(waited)
-                self._queue(waited, now_s)
+                self._intake.queue(waited, now_s)
+        self._intake.tick(now_s)
 
     def next_due_s(self) -> float | None:
-        """Return when `tick` or `take_fetch` have something to do at the latest."""
-        due = [self._timers[0][0]] if self._timers else []
-        due += [next(iter(self._caught_up.values()))] if self._caught_up else []
+        """Return when `tick` has something to do."""
+        due = [at_s for at_s in (self._timers.next_s, self._intake.next_s) if at_s is not None]
         return min(due, default=None)
 
-    def _stand_back(self, reading: Reading, now_s: float) -> None:
+    def _stand_back(self, reading: Reading, now_s: float, base_s: float, most_s: float) -> None:
         if reading.state is not State.OVER:
             reading.trouble += 1
-            self._wait(reading, now_s + self._pause_s(reading.trouble))
+            self._wait(reading, now_s + self._timers.pause_s(reading.trouble, base_s, most_s))
 
     def _wait(self, reading: Reading, until_s: float) -> None:
         reading.is_waiting = True
-        if reading.queue is Queue.CAUGHT_UP:
-            del self._caught_up[reading]
-        reading.queue = None
-        self._set_timer(reading, until_s)
-
-    def _set_timer(self, waiting: Reading | Work, until_s: float) -> None:
-        self._timer_number += 1
-        heapq.heappush(self._timers, (until_s, self._timer_number, waiting))
-
-    def _pause_s(self, failures: int) -> float:
-        doublings = min(max(failures - 1, 0), _LONGEST_DOUBLING)
-        doubled = self._settings.retry_base_s * 2.0**doublings
-        return min(doubled, self._settings.retry_max_s) * self._random.uniform(0.5, 1.0)
+        self._intake.unqueue(reading)
+        self._timers.set(reading, until_s)
 
     # ---- who has something to do
-
-    @property
-    def has_writes(self) -> bool:
-        """Whether there are claims or commits to be sent."""
-        return bool(self._to_claim or self._to_commit)
-
-    @property
-    def has_handed_over(self) -> bool:
-        """Whether there are terms to be handed over."""
-        return bool(self._handed_over)
 
     @property
     def ready(self) -> int:
@@ -562,11 +486,15 @@ class Flow:
 
     @property
     def may_fetch(self) -> bool:
-        """Whether there are streams known to hold more, and room for it."""
-        room = self._settings.max_in_hand - self.in_hand - self._reserved
-        return bool(self._behind) and room > 0
+        """Whether there are streams to ask, and room for what they hold."""
+        return self._intake.may_fetch
 
     @property
     def may_watch(self) -> bool:
-        """Whether there are streams to wait for."""
-        return bool(self._caught_up)
+        """Whether there are streams to wait for, and room for what comes."""
+        return self._intake.may_watch
+
+    @property
+    def in_hand(self) -> int:
+        """How many entries are in memory."""
+        return self._intake.in_hand

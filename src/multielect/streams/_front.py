@@ -1,8 +1,8 @@
-"""What both consumers are, but for waiting: settings, what users see, the steps of the flow.
+"""What both consumers are, but for waiting: settings, what users see, partitions, terms.
 
 Rules of this file:
-    * Nothing here waits. A shell calls what changes the flow one at a time: the one of threads
-      with its mutex held, the one of asyncio in its loop.
+    * Nothing here waits. Whatever changes the flow is done inside `_changing`, one at a time; at
+      its end those are called who have something to do now. So nobody is forgotten.
     * What a user's function did is told through `on_error`, and harms nothing else.
 """
 
@@ -10,105 +10,87 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
 import random
+import signal
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 import redis
 
 from .._front import GroupFront
+from .._keys import decode_key, encode_key
 from .._settings import checked_count, checked_timeout
-from .._writes import Outcome, Write
-from ..errors import (
-    ClosedError,
-    ConfigError,
-    ConnectionLostError,
-    HandlerError,
-    MultielectError,
-    ServerError,
-)
+from ..election import DemotionReason, Term
+from ..errors import ClosedError, ConfigError, MultielectError
 from ..fencing import AsyncFence, Fence
 from ._batch import Batch
-from ._commits import Answer, answer_to_claim, answer_to_commit, claim, commit, dead_letter
-from ._flow import POLL_S, Flow, Tally
+from ._commits import commit
+from ._exchange import Exchange
+from ._flow import Flow, Tally
 from ._lag import Lag, chunks, lag_of
-from ._reading import Ask, Leadership, Reading, Work
+from ._reading import Leadership, Work
 from ._settings import (
     FlowSettings,
     OnFailure,
     Partitions,
     checked_group_options,
+    checked_handler,
     checked_pause,
     checked_stream,
     listed,
 )
 
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
+ENDING = (signal.SIGINT, signal.SIGTERM)
+LEAST_STOP_S = 1.0
+"""What a stop without time left gives those that have only to notice it."""
 
-PACE_S = 20e-6
-"""How long to stand back a stream, after waiting for many brought something of few."""
-
-NOT_REACHED = (redis.ConnectionError, redis.TimeoutError, OSError)
+_GRAIN_S = 0.005
+"""Nobody is woken for less."""
 
 F = TypeVar("F", bound=Fence | AsyncFence)
 G = TypeVar("G", bound=GroupFront[Any])
 
 
-class Pauses:
-    """How long to wait after each failure in a row."""
-
-    def __init__(self) -> None:
-        self._next_s = FIRST_PAUSE_S
-
-    @property
-    def is_first(self) -> bool:
-        """Whether nothing has failed since `reset`."""
-        return self._next_s == FIRST_PAUSE_S
-
-    def reset(self) -> None:
-        """Begin again: it worked."""
-        self._next_s = FIRST_PAUSE_S
-
-    def take(self) -> float:
-        """Return the next pause, in seconds."""
-        pause_s = self._next_s * random.uniform(0.5, 1.0)  # noqa: S311
-        self._next_s = min(2 * self._next_s, LONGEST_PAUSE_S)
-        return pause_s
-
-
 class ConsumerFront(Generic[G, F]):
     """What a consumer of streams is, whichever way it waits."""
+
+    _default_handlers: ClassVar[int]
+    _most_handlers: ClassVar[int]
+    _takes_coroutines: ClassVar[bool]
 
     _group: G
     _fence: F
 
     def __init__(
         self,
+        redis: str | redis.Redis,
         *,
         prefix: str,
         partitions: Partitions,
-        handler: Any,  # noqa: ANN401
-        batch: int,
-        handlers: int,
-        most_handlers: int,
-        readers: int,
-        max_in_hand: int,
-        start: str,
-        attempts: int,
-        retry_base: float,
-        retry_max: float,
-        on_failure: OnFailure,
-        dead_letters: str | bytes | None,
-        discover: float,
-        drain_timeout: float,
-        max_stall: float | None,
-        group: Mapping[str, Any],
+        handler: Callable[[Batch[F]], object],
+        batch: int = 100,
+        handlers: int | None = None,
+        readers: int = 4,
+        max_in_hand: int = 10_000,
+        start: str = "0",
+        attempts: int = 5,
+        retry_base: float = 0.1,
+        retry_max: float = 30.0,
+        on_failure: OnFailure = "dead-letter",
+        dead_letters: str | bytes | None = None,
+        discover: float = 5.0,
+        drain_timeout: float = 10.0,
+        max_stall: float | None = None,
+        on_error: Callable[[MultielectError], object] | None = None,
+        logger: logging.Logger | None = None,
+        **group: Any,  # noqa: ANN401  # the group checks them
     ) -> None:
-        if not callable(handler):
-            raise ConfigError(f"handler must be a function that takes a Batch, not {handler!r}")
-        self._handler = handler
+        self._handler = checked_handler(handler, takes_coroutines=self._takes_coroutines)
         self._settings = FlowSettings.checked(
             batch=batch,
             max_in_hand=max_in_hand,
@@ -119,20 +101,63 @@ class ConsumerFront(Generic[G, F]):
             on_failure=on_failure,
             start=start,
         )
-        self._handlers = checked_count("handlers", handlers, most_handlers)
+        given = self._default_handlers if handlers is None else handlers
+        self._handlers = checked_count("handlers", given, self._most_handlers)
         self._discover_s = checked_pause("discover", discover)
         self._drain_timeout_s = checked_timeout(drain_timeout)
         self._stall_s = max_stall
         self._dead_letters = checked_stream(
             f"{prefix}:dead-letters" if dead_letters is None else dead_letters
         )
-        checked_group_options(group)
         self._flow = Flow(self._settings, random.Random())  # noqa: S311
         self._list = partitions if callable(partitions) else None
-        self._known = {} if callable(partitions) else listed(partitions)
-        for key, stream in self._known.items():
+        known = {} if callable(partitions) else listed(partitions)
+        for key, stream in known.items():
             self._flow.add(key, stream)
-        self._logger = logging.getLogger("multielect")
+        options = {
+            **checked_group_options(group),
+            "prefix": prefix,
+            "max_stall": max_stall,
+            "drain_timeout": drain_timeout,
+            "on_elected": self._on_elected,
+            "on_demoted": self._on_demoted,
+            "on_draining": self._on_draining,
+            "on_error": None if on_error is None else self._telling(on_error),
+            "logger": logger,
+        }
+        self._connect(redis, options)
+        self._group.add_many(known)
+        self._to_report: list[MultielectError] = []
+        self._exchange = Exchange(
+            self._flow,
+            start=self._settings.start,
+            dead_letters=self._dead_letters,
+            checkpoint_key=self.checkpoint_key,
+            report=self._to_report.append,
+        )
+        self._mutex = self._make_mutex()
+        self._pid = os.getpid()
+        self._asleep_until_s = -math.inf
+        self._alive_due_s = 0.0
+        self._broken: Exception | None = None
+
+    @abstractmethod
+    def _connect(self, redis: str | redis.Redis, options: dict[str, Any]) -> None:
+        """Make client, group and fence; nothing is sent yet."""
+
+    @abstractmethod
+    def _make_mutex(self) -> contextlib.AbstractContextManager[Any]:
+        """Return what is entered while the flow is changed."""
+
+    @abstractmethod
+    def _call(self) -> None:
+        """Wake who has something to do. Inside `_changing`."""
+
+    def _telling(
+        self, on_error: Callable[[MultielectError], object]
+    ) -> Callable[[MultielectError], object]:
+        """Return what the group is to call with errors."""
+        return on_error
 
     # ---- what users see
 
@@ -181,18 +206,63 @@ class ConsumerFront(Generic[G, F]):
         count = len(self._flow.partitions)
         return f"<{type(self).__name__} {self._group.prefix!r}: {count} partitions>"
 
-    # ---- steps of the flow; those that change it are marked
+    # ---- partitions
 
-    def _new_partitions(self, found: Any) -> list[str]:  # noqa: ANN401
-        """Know what was listed; returns the new keys. Changes the flow."""
+    def add(self, key: str, stream: str | bytes | None = None) -> None:
+        """Consume one more partition; of none that is there already.
+
+        Args:
+            key: its key.
+            stream: its stream; named as the key by default.
+
+        Raises:
+            ConfigError: for a key or stream that is not allowed, or is another's.
+            ClosedError: if the consumer has stopped.
+        """
+        self._know({key: key if stream is None else stream})
+
+    def remove(self, key: str) -> None:
+        """Consume a partition no more.
+
+        A batch that is at the handler is still committed, unless another node leads by then. A
+        function for `partitions` that goes on listing it brings it back.
+
+        Raises:
+            KeyError: if there is none with this key.
+            ClosedError: if the consumer has stopped.
+        """
+        self._group.remove(key)
+        with self._changing():
+            self._flow.remove(decode_key(encode_key(key)))
+
+    def resume(self, key: str) -> bool:
+        """Have a partition that was halted go on. Returns whether it was halted.
+
+        Raises:
+            KeyError: if there is none with this key.
+            ClosedError: in a forked child.
+        """
+        with self._changing():
+            return self._flow.resume(key)
+
+    def _know(self, found: Any) -> None:  # noqa: ANN401  # from a user's function
+        """Consume what was listed, and refuse it one by one."""
+        pairs = listed(found)
+        refused: list[ConfigError] = []
         new = []
-        for key, stream in listed(found).items():
-            try:
-                if self._flow.add(key, stream):
-                    new.append(key)
-            except ConfigError as error:
-                self._report(error)
-        return new
+        with self._changing():
+            for key, stream in pairs.items():
+                try:
+                    if self._flow.add(key, stream):
+                        new.append(key)
+                except ConfigError as error:
+                    refused.append(error)
+        # Not before: who is elected must be known.
+        self._group.add_many(new)
+        for refusal in refused[:-1]:
+            self._report(refusal)
+        if refused:
+            raise refused[-1]
 
     def _lag_questions(
         self, keys: Iterable[str] | None
@@ -210,85 +280,82 @@ class ConsumerFront(Generic[G, F]):
         pairs = zip(keys, replies, strict=True)
         return {key: lag_of(reply, self._settings.start) for key, reply in pairs}
 
-    def _idle_s(self, now_s: float) -> float | None:
-        """Return how long there is nothing to fetch and nobody to be kept alive."""
-        due_s = self._flow.next_due_s()
-        waits = [] if due_s is None else [max(due_s - now_s, POLL_S / 10)]
-        waits += [] if self._stall_s is None else [self._stall_s / 4]
-        return min(waits, default=None)
+    # ---- terms
 
-    def _finished(self, work: Work, batch: Batch[F]) -> Write:
-        """Return the commit of a batch that was handled.
+    def _on_elected(self, term: Term) -> None:
+        with self._changing():
+            self._flow.elected(term)
+
+    def _on_draining(self, term: Term, _deadline: float) -> None:
+        with self._changing():
+            self._flow.draining(term)
+
+    def _on_demoted(self, term: Term, _reason: DemotionReason) -> None:
+        with self._changing():
+            self._flow.demoted(term)
+
+    # ---- changes
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change the flow; then call who has something to do.
 
         Raises:
-            ConfigError: for more than a commit can hold.
+            ClosedError: in a forked child, which may have inherited the mutex locked.
         """
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                f"this consumer belongs to process {self._pid}: a forked child must make its own"
+            )
+        with self._mutex:
+            yield
+            self._call()
+            reports = self._to_report.copy()
+            self._to_report.clear()
+        # Not sooner: whoever is told may call the consumer.
+        for report in reports:
+            self._report(report)
+
+    def _pass_time(self) -> float | None:
+        """Let go on whoever waited for this time. Inside `_changing`.
+
+        Returns:
+            After how many seconds to do so again; None for as long as nobody calls.
+        """
+        now_s = time.monotonic()
+        self._asleep_until_s = -math.inf
+        self._flow.tick(now_s)
+        waits = []
+        if self._stall_s is not None:
+            if now_s >= self._alive_due_s:
+                self._alive_due_s = now_s + self._stall_s / 4
+                self._flow.keep_alive(now_s, self._stall_s)
+            waits.append(self._alive_due_s - now_s)
+        due_s = self._flow.next_due_s()
+        if due_s is not None:
+            waits.append(max(due_s - now_s, _GRAIN_S))
+        idle_s = min(waits, default=None)
+        self._asleep_until_s = math.inf if idle_s is None else now_s + idle_s
+        return idle_s
+
+    @property
+    def _is_time_to_pass(self) -> bool:
+        """Whether something is due before whoever passes the time would look."""
+        due_s = self._flow.next_due_s()
+        return due_s is not None and due_s + _GRAIN_S < self._asleep_until_s
+
+    def _finished(self, work: Work, batch: Batch[F]) -> None:
+        """Commit a batch that was handled. Inside `_changing`."""
         steps = batch._close()
         work.has_steps = bool(steps)
-        return commit(work, self.checkpoint_key(batch.key), steps)
+        self._flow.handled(work, commit(work, self.checkpoint_key(batch.key), steps))
 
-    def _failed(self, work: Work, error: BaseException) -> None:
-        """Decide what becomes of a batch that failed. Changes the flow."""
-        reading = work.reading
-        outcome = self._flow.failed(work, error, time.monotonic())
-        ids = work.entries[0].id, work.through
-        report = HandlerError(reading.partition.key, ids, work.attempt, outcome)
-        report.__cause__ = error
-        self._report(report)
+    def _failed(self, work: Work, batch: Batch[F], error: BaseException) -> None:
+        """Decide what becomes of a batch that failed. Inside `_changing`."""
+        batch._close()
+        self._exchange.failed(work, error)
 
-    def _written(self, claims: Sequence[Reading], works: Sequence[Work]) -> list[Write]:
-        """Return the writes that make these claims and commits."""
-        start = self._settings.start
-        writes = [
-            claim(reading, self.checkpoint_key(reading.partition.key), start) for reading in claims
-        ]
-        for work in works:
-            if work.commit is None:
-                aside = dead_letter(work, self._dead_letters)
-                key = self.checkpoint_key(work.reading.partition.key)
-                work.commit = commit(work, key, [aside])
-                work.has_steps = True
-            writes.append(work.commit)
-        return writes
-
-    def _settled(
-        self, claims: Sequence[Reading], works: Sequence[Work], outcomes: Sequence[Outcome]
-    ) -> None:
-        """Go on after claims and commits were answered. Changes the flow."""
-        now_s = time.monotonic()
-        unknown: list[Exception] = []
-        for reading, outcome in zip(claims, outcomes, strict=False):
-            answer, checkpoint = answer_to_claim(outcome)
-            if answer is Answer.DONE:
-                self._flow.claimed(reading, checkpoint)
-            elif answer is Answer.STALE:
-                self._flow.stale(reading)
-            else:
-                unknown += [outcome.error] if outcome.error else []
-                self._flow.not_claimed(reading, now_s)
-        for work, outcome in zip(works, outcomes[len(claims) :], strict=True):
-            self._settle(work, outcome, unknown, now_s)
-        if unknown:
-            self._report(_as_ours(unknown[0], "commit", len(unknown)))
-
-    def _settle(self, work: Work, outcome: Outcome, unknown: list[Exception], now_s: float) -> None:
-        answer = answer_to_commit(outcome, has_steps=work.has_steps)
-        if answer is Answer.DONE:
-            self._flow.committed(work)
-        elif answer is Answer.STALE:
-            self._flow.refused(work)
-        elif answer is Answer.MOVED:
-            self._flow.moved(work)
-            key = work.reading.partition.key
-            self._report(
-                MultielectError(f"the checkpoint of {key!r} was moved by others: reading it again")
-            )
-        elif answer is Answer.BLAMED and work.cause is None:
-            assert outcome.error is not None
-            self._failed(work, outcome.error)
-        else:
-            unknown += [outcome.error] if outcome.error else []
-            self._flow.not_committed(work, now_s)
+    # ---- what goes wrong
 
     def _report(self, error: MultielectError) -> None:
         self._group._node.report(error)
@@ -298,12 +365,31 @@ class ConsumerFront(Generic[G, F]):
         ours.__cause__ = error
         self._report(ours)
 
-    def _all_failed(self, error: Exception, count: int) -> list[Outcome]:
-        return [Outcome(error=error)] * count
+    def _break(self, what: str, error: Exception) -> None:
+        """Tell that a part of the consumer has ended, which must not; the rest is to stop."""
+        self._broken = error
+        ours = MultielectError(f"the part of the consumer that is to {what} failed: {error!r}")
+        ours.__cause__ = error
+        self._report(ours)
 
-    def _report_unread(self, error: Exception, pauses: Pauses) -> None:
-        if pauses.is_first:
-            self._report(_as_ours(error, "read", 0))
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[bool]:
+    """Have signals that end programs mean again at the end what they meant before.
+
+    Gives whether they may be looked after here: only in the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield False
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield True
+    finally:
+        for number, handler in before.items():
+            # None was not set by Python, and cannot be.
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def hand_over(terms: Iterable[Leadership]) -> None:
@@ -311,28 +397,3 @@ def hand_over(terms: Iterable[Leadership]) -> None:
     for term in terms:
         with contextlib.suppress(ClosedError):
             term.drained()
-
-
-def command_of(ask: Ask, wait_ms: int) -> tuple[Any, ...]:
-    """Return the command that makes a request."""
-    waiting = ("BLOCK", wait_ms) if ask.is_watch else ()
-    return ("XREAD", "COUNT", ask.count, *waiting, "STREAMS", *ask.streams, *ask.positions)
-
-
-def unreadable(ask: Ask, error: redis.ResponseError) -> MultielectError:
-    """Return the error that says that a stream cannot be read."""
-    ours = MultielectError(f"cannot read the stream {ask.streams[0]!r}: {error}")
-    ours.__cause__ = error
-    return ours
-
-
-def _as_ours(error: Exception, request: str, elections: int) -> MultielectError:
-    ours: MultielectError
-    if isinstance(error, NOT_REACHED):
-        ours = ConnectionLostError(f"cannot {request}: {error}")
-    elif isinstance(error, redis.ResponseError):
-        ours = ServerError(str(error), request=request, elections=elections)
-    else:
-        ours = MultielectError(f"cannot {request}: {error!r}")
-    ours.__cause__ = error
-    return ours

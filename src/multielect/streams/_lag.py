@@ -23,7 +23,8 @@ class Lag:
         entries: how many entries follow the checkpoint.
         is_exact: whether that is exact. Where it is not, it was counted from what was ever added
             and what was processed, and entries that were deleted or trimmed before they were
-            read are counted too; or, on servers before 7.0, it is the length of the stream.
+            read are counted too; or, on servers before 7.0, it is the length of the stream; or
+            the key holds no stream, and it is 0.
         checkpoint: the id of the last entry processed; None if nobody has led the partition yet.
         last_id: the id of the last entry added.
     """
@@ -48,6 +49,8 @@ def lag_of(reply: Sequence[Any], start: str) -> Lag:
     """Work out the lag from what `stream_lag.lua` tells of one partition."""
     checkpoint, read, length, first, last, added = reply
     known, first, last = checkpoint.decode() or None, first.decode(), last.decode()
+    if length < 0:
+        return Lag(0, is_exact=False, checkpoint=known, last_id=last)
     if known is None:
         # Nobody has led it yet, and nobody could have processed anything.
         entries = 0 if start == NEW_ONLY else length

@@ -3,7 +3,7 @@
 Rules of this file:
     * A reading belongs to one term. A new term, or a checkpoint that was moved by others, makes
       a new one, and whatever was still under way for the old one is recognised by that.
-    * These hold state; `_flow` alone changes it.
+    * These hold state; `_flow` and `_intake` alone change it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Phase(enum.Enum):
     """What is being done with a batch."""
 
     HANDLING = 1
-    COMMITTING = 2
+    DONE = 2
+    """The handler has returned, or raised."""
+    COMMITTING = 3
 
 
 class Partition:
@@ -158,6 +160,7 @@ class Work:
         phase: where it is.
         expected: the checkpoint before it.
         commit: what is to be written, once that is known.
+        is_waiting: whether its commit stands back until a timer goes off.
         has_steps: whether anything is written beside the checkpoint.
         cause: why its one entry is set aside; None where it was handled.
     """
@@ -168,6 +171,7 @@ class Work:
     expected: str
     phase: Phase = Phase.HANDLING
     commit: Write | None = None
+    is_waiting: bool = False
     has_steps: bool = False
     cause: BaseException | None = None
 

@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -103,6 +104,24 @@ class FlowSettings:
             on_failure=on_failure,
             start=checked_start(start),
         )
+
+
+def checked_handler(handler: Any, *, takes_coroutines: bool) -> Any:  # noqa: ANN401
+    """Return a function that handles batches.
+
+    Raises:
+        ConfigError: for what cannot be called, or would not be done when it has returned.
+    """
+    if not callable(handler):
+        raise ConfigError(f"handler must be a function that takes a Batch, not {handler!r}")
+    for called in (handler, getattr(handler, "__call__", None)):  # noqa: B004  # as asyncio does
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise ConfigError(f"handler must not yield: {handler!r}")
+        if inspect.iscoroutinefunction(called) and not takes_coroutines:
+            raise ConfigError(
+                f"handler must be a plain function here: AsyncStreamConsumer awaits {handler!r}"
+            )
+    return handler
 
 
 def checked_pause(what: str, value: object) -> float:

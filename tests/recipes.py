@@ -1,4 +1,7 @@
-"""The recipes of docs/fencing.md, which is where they are kept, by the names they have there."""
+"""What the pages tell users to write, by the names that it has there.
+
+A block of a page is a recipe if its first line names it after the language.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[2] / "docs" / "fencing.md"
+ROOT = Path(__file__).parents[1]
+FENCING = ROOT / "docs" / "fencing.md"
+STREAMS = ROOT / "docs" / "streams.md"
+README = ROOT / "README.md"
 
 
-def recipes(language: str = "sql") -> dict[str, str]:
-    """Return each named block of the page; in SQL, with parameters spelled ``:name``."""
+def recipes(language: str = "sql", page: Path = FENCING) -> dict[str, str]:
+    """Return each named block of a page; in SQL, with parameters spelled ``:name``."""
     named = rf"^```{language} ([a-z-]+)\n(.*?)^```$"
-    blocks = re.findall(named, PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(named, page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     found = dict(blocks)
     assert len(found) == len(blocks), "two recipes have one name"
     return found

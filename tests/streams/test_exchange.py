@@ -1,0 +1,126 @@
+"""What follows from answers: whom an error concerns, and how often it is told."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import redis
+
+from multielect import MultielectError
+from multielect.fencing import Outcome
+from multielect.streams._exchange import Exchange, Pauses
+from multielect.streams._flow import Flow
+from multielect.streams._reading import Ask
+from multielect.streams._settings import FlowSettings
+
+from .test_flow import Term
+
+STREAMS = [f"p{number}" for number in range(8)]
+OF_THE_SERVER = [
+    redis.ResponseError("UNBLOCKED force unblock from blocking operation"),
+    redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"),
+    redis.ResponseError("BUSY Redis is busy running a script"),
+    redis.exceptions.MasterDownError("Link with MASTER is down"),
+    redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
+    redis.ConnectionError("gone"),
+    RuntimeError("odd"),
+]
+OF_A_STREAM = [
+    redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
+    redis.exceptions.NoPermissionError("no permissions to access one of the keys"),
+]
+
+
+class Rig:
+    """A flow that leads all streams, asked by an exchange."""
+
+    def __init__(self) -> None:
+        self.flow = Flow(FlowSettings(), random.Random(1))
+        self.reports: list[MultielectError] = []
+        self.exchange = Exchange(
+            self.flow,
+            start="0-0",
+            dead_letters=b"dead",
+            checkpoint_key=str.encode,
+            report=self.reports.append,
+        )
+        self.pauses = Pauses()
+        for key in STREAMS:
+            self.flow.add(key, key.encode())
+            self.flow.elected(Term(key))
+        due = self.flow.take_writes()
+        assert due is not None
+        self.claims = due
+        self.now_s = 0.0
+
+    def begin(self) -> Ask:
+        self.exchange.settled(self.claims, [Outcome(reply=b"0-0")] * len(STREAMS))
+        ask = self.flow.take_fetch()
+        assert ask is not None
+        assert len(ask.readings) == len(STREAMS)
+        return ask
+
+
+@pytest.mark.parametrize("error", OF_THE_SERVER, ids=str)
+def test_an_error_of_the_server_is_told_once_and_the_streams_are_asked_again(
+    error: Exception,
+) -> None:
+    rig = Rig()
+    ask = rig.begin()
+    for _ in range(3):
+        then = rig.exchange.unanswered(ask, error, rig.pauses)
+        assert not then.asks
+        assert then.pause_s > 0
+        again = rig.flow.take_fetch()
+        assert again is not None
+        assert len(again.readings) == len(STREAMS)
+        ask = again
+    assert len(rig.reports) == 1
+
+
+@pytest.mark.parametrize("error", OF_A_STREAM, ids=str)
+def test_an_error_of_one_stream_is_told_of_that_stream(error: redis.ResponseError) -> None:
+    rig = Rig()
+    asks, alone = [rig.begin()], 0
+    while asks:
+        ask = asks.pop()
+        if b"p5" in ask.streams:
+            then = rig.exchange.unanswered(ask, error, rig.pauses)
+            asks += then.asks
+            alone += len(ask.readings) == 1
+        else:
+            rig.exchange.answered(ask, [], rig.pauses)
+    assert alone == 1
+    (report,) = rig.reports
+    assert "b'p5'" in str(report)
+
+
+def test_a_reply_that_cannot_be_read_is_none() -> None:
+    rig = Rig()
+    odd: Any = [[b"p0", [[b"no id"]]]]
+    assert rig.exchange.answered(rig.begin(), odd, rig.pauses).pause_s > 0
+    assert len(rig.reports) == 1
+    assert rig.flow.take_fetch() is not None
+
+
+def test_what_goes_wrong_again_and_again_is_told_ever_more_seldom() -> None:
+    rig = Rig()
+    lost = Outcome(error=redis.ConnectionError("gone"))
+    told = []
+    for turn in range(1, 65):
+        before = len(rig.reports)
+        rig.exchange.settled(rig.claims, [lost] * len(STREAMS))
+        told += [turn] * (len(rig.reports) - before)
+    assert told == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_what_is_wrong_with_one_partition_is_told_by_its_name() -> None:
+    rig = Rig()
+    wrong = Outcome(error=redis.ResponseError("WRONGTYPE Operation against a key"))
+    outcomes = [wrong, *[Outcome(reply=b"0-0")] * (len(STREAMS) - 1)]
+    rig.exchange.settled(rig.claims, outcomes)
+    (report,) = rig.reports
+    assert "'p0'" in str(report)
+    assert "WRONGTYPE" in str(report)
