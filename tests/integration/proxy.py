@@ -5,8 +5,8 @@ Rules of this file:
     * Requests are parsed before they are passed on, so that a test can act on the very command
       that it waits for: `on_command` runs before the server sees any of the bytes that came
       with it, and what it sets holds from the server's answer on.
-    * Requests that are held outlive the node's end of their connection: `pass_requests` brings
-      them to the server late, on a connection that the node has given up.
+    * Requests that are held when their connection ends outlive it: `pass_late` brings them to
+      the server, on the connection that the node has given up.
     * Everything runs on one thread of the proxy's own; the setters may be called from any.
 """
 
@@ -92,18 +92,28 @@ class Proxy:
         self._replies_pass.set()
         self._links: set[asyncio.Task[None]] = set()
         self._late: set[asyncio.Task[None]] = set()
+        self._late_passes = asyncio.Event()
         self._resetting: set[asyncio.Task[None]] = set()
         self._listening = threading.Event()
         self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def hold_requests(self) -> None:
-        """Keep what nodes send, whatever becomes of their connections, until `pass_requests`."""
+        """Keep what nodes send until `pass_requests`, or `pass_late` if their connection ends."""
         self._call(self._requests_pass.clear)
 
     def pass_requests(self) -> None:
-        """Pass on what was kept, also where the node is gone, and what comes."""
+        """Pass on what was kept on the connections that there are, and what comes."""
         self._call(self._requests_pass.set)
+
+    def pass_late(self) -> None:
+        """Pass on what was kept on connections that ended."""
+
+        def pass_late() -> None:
+            self._late_passes.set()
+            self._late_passes = asyncio.Event()
+
+        self._call(pass_late)
 
     def hold_replies(self) -> None:
         """Keep what the server answers until `pass_replies`."""
@@ -135,6 +145,7 @@ class Proxy:
         self.loses_replies = self.refuses = False
         self.pass_requests()
         self.pass_replies()
+        self.pass_late()
 
     def scripts(self, name: str) -> list[Command]:
         """Return the batches of one of our scripts that have been asked for."""
@@ -183,6 +194,7 @@ class Proxy:
         self._listening.set()
         await self._closing.wait()
         server.close()
+        self._late_passes.set()
         self._requests_pass.set()
         self._cut()
         await asyncio.gather(*self._links, return_exceptions=True)
@@ -263,7 +275,7 @@ class Proxy:
     async def _pass_late(
         self, requests: _Waiting, far: asyncio.StreamReader, out: asyncio.StreamWriter
     ) -> None:
-        await self._requests_pass.wait()
+        await self._late_passes.wait()
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             while not requests.is_empty:
                 out.write((await requests.first()).data)
