@@ -117,7 +117,8 @@ class Checker:
     def __init__(self, elections: int) -> None:
         self._elections = elections
         self._excuses: list[Excuse] = []
-        self._known: set[Violation | tuple[object, ...]] = set()
+        self._known: set[tuple[str, object]] = set()
+        self._known_excused: set[tuple[str, object]] = set()
         self._written: dict[int, Entry] = {}
 
     def excuse(self, excuse: Excuse) -> None:
@@ -164,14 +165,15 @@ class Checker:
 
     def _sort(self, findings: Findings, found: Iterable[tuple[object, Violation]]) -> None:
         for name, violation in found:
-            # A violation that goes on is longer each time it is looked at.
-            if (violation.invariant, name) in self._known:
-                continue
-            if any(excuse.covers(violation) for excuse in self._excuses):
+            # One that goes on is longer each time it is looked at, and may outgrow its excuse.
+            known = (violation.invariant, name)
+            if not any(excuse.covers(violation) for excuse in self._excuses):
+                if known not in self._known:
+                    findings.violations.append(violation)
+                self._known.add(known)
+            elif known not in self._known_excused:
                 findings.excused.append(violation)
-            else:
-                self._known.add((violation.invariant, name))
-                findings.violations.append(violation)
+                self._known_excused.add(known)
 
     def _overlaps(self, terms: Sequence[Term]) -> Iterable[tuple[object, Violation]]:
         for place, earlier in enumerate(terms):
@@ -263,9 +265,7 @@ class Checker:
                 ),
             )
 
-    def _overwritten(
-        self, entries: Iterable[Entry | None]
-    ) -> Iterable[tuple[object, Violation]]:
+    def _overwritten(self, entries: Iterable[Entry | None]) -> Iterable[tuple[object, Violation]]:
         for entry in entries:
             if entry is None:
                 self._written.clear()

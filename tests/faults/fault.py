@@ -13,7 +13,7 @@ import enum
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .checker import NOTHING
 from .fleet import Fleet, Node
@@ -28,13 +28,15 @@ class Rank(enum.IntEnum):
 
     TAMPERS = 1
     """Changes what the server holds: to be done while it still takes writes."""
-    HURTS_NODE = 2
+    ENDS_NODE = 2
+    """Ends the process of a node that no other fault has."""
+    HURTS_NODE = 3
     """Takes a node, or its wire, that no other fault has."""
-    LIMITS_SERVER = 3
+    LIMITS_SERVER = 4
     """The server answers, and refuses."""
-    STOPS_SERVER = 4
+    STOPS_SERVER = 5
     """The server does not answer, or is gone. One at a time."""
-    TURNS_CLOCK = 5
+    TURNS_CLOCK = 6
     """Needs a server with a clock of its own."""
 
 
@@ -69,12 +71,14 @@ class Scene:
         fleet: what it strikes.
         random: from which it chooses.
         taken: the nodes that other faults of the moment have.
+        spared: the nodes whose processes are not to be ended.
         struck: the elections that it strikes; None for all.
     """
 
     fleet: Fleet
     random: random.Random
-    taken: set[Node] = field(default_factory=set)
+    taken: set[Node]
+    spared: frozenset[Node]
     struck: frozenset[int] | None = None
 
     @property
@@ -82,16 +86,22 @@ class Scene:
         """The TTL in seconds."""
         return self.fleet.plan.ttl_s
 
-    def leader(self) -> Node:
-        """Take a node for this fault: of those that are left, the one that leads most."""
+    def leader(self, *, to_end: bool = False) -> Node:
+        """Take a node for this fault: of those that are left, the one that leads most.
+
+        Args:
+            to_end: whether the fault ends its process.
+        """
         free = [node for node in self.fleet.living() if node not in self.taken]
+        if to_end:
+            free = [node for node in free if node not in self.spared]
         node = max(free, key=lambda node: len(self.led(node)))
         self.taken.add(node)
         return node
 
     def led(self, node: Node) -> list[int]:
         """Return what a node leads, as it was told."""
-        node.history.read()
+        node.history.skim()
         return sorted(node.history.leads())
 
     def some(self, least: int = 1) -> list[int]:

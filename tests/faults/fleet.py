@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from tests.integration.proxy import Proxy
 from multielect._clock import Clock
 from multielect._keys import encode_key, group_layout
 
-from .checker import Checker, Entry, Excuse, Findings, Heal, first_led_ns
+from .checker import Checker, Entry, Excuse, Findings, Heal
 from .journal import History, Term
 from .ledger import Ledger
 from .node import PREFIX, REGISTER, NodeSpec, key_of
@@ -223,10 +222,17 @@ class Fleet:
             time.sleep(LOOK_S)
 
     def wait_led(self, since_ns: int, by_ns: int) -> bool:
-        """Return whether each election was led at some instant since a time, once it is or was not."""
+        """Wait until each election was led at some instant since a time; False if not in time."""
         unled = set(range(self.plan.elections))
         while True:
-            unled -= self._led(unled, since_ns)
+            histories = self._histories()
+            for history in histories:
+                history.skim()
+            unled = {
+                number
+                for number in unled
+                if not any(history.is_led_since(number, since_ns) for history in histories)
+            }
             if not unled or self.now_ns() > by_ns:
                 return not unled
             time.sleep(LOOK_S)
@@ -238,11 +244,6 @@ class Fleet:
             for term in history.terms():
                 found[term.election].append(term)
         return found
-
-    def _led(self, among: Iterable[int], since_ns: int) -> set[int]:
-        self._read_journals()
-        terms = self.terms()
-        return {number for number in among if first_led_ns(terms[number], since_ns) is not None}
 
     # ---- the past
 
@@ -335,7 +336,8 @@ class Fleet:
         node.__exit__(None, None, None)
 
     def _histories(self) -> list[History]:
-        return [*self._past, *(node.history for node in self.places if node.history not in self._past)]
+        present = [node.history for node in self.places if node.history not in self._past]
+        return [*self._past, *present]
 
     def _read_journals(self) -> None:
         for history in self._histories():

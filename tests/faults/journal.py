@@ -60,13 +60,13 @@ class Journal:
 
     def elected(self, election: int, epoch: int, *, began_ns: int, told_ns: int) -> None:
         """A term began, as its callback was told."""
-        self._write(Kind.ELECTED, election, epoch, began_ns, told_ns)
+        self._write(Kind.ELECTED, election, epoch, (began_ns, told_ns))
 
     def demoted(
         self, election: int, epoch: int, reason: DemotionReason, *, ended_ns: int, told_ns: int
     ) -> None:
         """A term ended, as its callback was told."""
-        self._write(Kind.DEMOTED, election, epoch, ended_ns, told_ns, reason.value)
+        self._write(Kind.DEMOTED, election, epoch, (ended_ns, told_ns), reason.value)
 
     def sees(self, election: int, epoch: int, *, before_ns: int, after_ns: int) -> None:
         """It is led under `epoch`, by a look between the two times."""
@@ -83,18 +83,17 @@ class Journal:
         """It is not led, by a look."""
         cell, words = election * CELL_WORDS, self._words
         if words[cell]:
-            self._write(Kind.SEEN, election, words[cell], words[cell + 1], words[cell + 2])
+            self._write(Kind.SEEN, election, words[cell], (words[cell + 1], words[cell + 2]))
             words[cell] = 0
 
     def _write(
-        self, kind: Kind, election: int, epoch: int, one_ns: int, other_ns: int, reason: int = 0
+        self, kind: Kind, election: int, epoch: int, times_ns: tuple[int, int], reason: int = 0
     ) -> None:
         number = next(self._places)
         if number >= self._records:
             raise JournalFullError(f"more than {self._records} records")
         place, words = self._first_record + number * RECORD_WORDS, self._words
-        words[place] = one_ns
-        words[place + 1] = other_ns
+        words[place], words[place + 1] = times_ns
         words[place + 2] = epoch
         words[place + 3] = election << 16 | reason << 8 | kind
 
@@ -146,16 +145,14 @@ class History:
         self._elections = elections
         self._first_record = elections * CELL_WORDS
         with path.open("rb") as file:
-            self._words = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).cast(
-                "Q"
-            )
+            self._words = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).cast("Q")
         self._next = self._first_record
         self._told: dict[int, int] = {}
         self._terms: dict[tuple[int, int], Term] = {}
-        self._has_ended = False
+        self._proven_ns = [0] * elections
 
     def read(self) -> None:
-        """Take up what was written since."""
+        """Take up what was written since, with the sightings that go on."""
         words = self._words
         # Cells before records: a sighting that ends meanwhile is met as a record.
         seen = [
@@ -163,25 +160,33 @@ class History:
             for cell in range(0, self._first_record, CELL_WORDS)
             if (epoch := words[cell])
         ]
-        while self._next < len(words) and words[self._next + 3]:
-            one_ns, other_ns, epoch, what = words[self._next : self._next + RECORD_WORDS]
-            self._next += RECORD_WORDS
-            self._take(what >> 16, what >> 8 & 0xFF, Kind(what & 0xFF), epoch, one_ns, other_ns)
+        self.skim()
         for election, epoch, first_ns, last_ns in seen:
             if words[election * CELL_WORDS] == epoch:
                 self._see(election, epoch, first_ns, last_ns, goes_on=True)
 
+    def skim(self) -> None:
+        """Take up what was written since, but for the sightings that go on."""
+        words = self._words
+        while self._next < len(words) and words[self._next + 3]:
+            one_ns, other_ns, epoch, what = words[self._next : self._next + RECORD_WORDS]
+            self._next += RECORD_WORDS
+            self._take(what, epoch, one_ns, other_ns)
+
+    def is_led_since(self, election: int, since_ns: int) -> bool:
+        """Tell whether it believed to lead at some instant since a time, as far as was skimmed."""
+        cell = election * CELL_WORDS
+        last_ns = self._words[cell + 2] if self._words[cell] else 0
+        return max(last_ns, self._proven_ns[election]) >= since_ns
+
     def end(self, *, by_itself: bool) -> None:
         """The process is over: read the rest. One that ended by itself has told every end."""
         self.read()
-        self._has_ended = True
         if by_itself:
             for election, epoch in self._told.items():
                 self._miss(election, epoch, 0, "was never told to end")
         self._told = {}
-        self._terms = {
-            name: replace(term, is_open=False) for name, term in self._terms.items()
-        }
+        self._terms = {name: replace(term, is_open=False) for name, term in self._terms.items()}
 
     def terms(self) -> list[Term]:
         """Return what it believed. What goes on is open, and proven to the last look."""
@@ -199,12 +204,12 @@ class History:
             if term.is_open or term.ended_ns >= before_ns
         }
 
-    def _take(
-        self, election: int, reason: int, kind: Kind, epoch: int, one_ns: int, other_ns: int
-    ) -> None:
+    def _take(self, what: int, epoch: int, one_ns: int, other_ns: int) -> None:
+        election, reason, kind = what >> 16, what >> 8 & 0xFF, Kind(what & 0xFF)
         if kind is Kind.SEEN:
             self._see(election, epoch, one_ns, other_ns, goes_on=False)
             return
+        self._proven_ns[election] = max(one_ns, self._proven_ns[election])
         name = (election, epoch)
         term = self._terms.get(name)
         if kind is Kind.ELECTED:
@@ -233,6 +238,8 @@ class History:
     ) -> None:
         name = (election, epoch)
         term = self._terms.get(name)
+        if last_ns >= first_ns:
+            self._proven_ns[election] = max(last_ns, self._proven_ns[election])
         if term is not None:
             self._terms[name] = replace(
                 term,

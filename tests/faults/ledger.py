@@ -72,10 +72,12 @@ class Ledger:
         self._blind: list[tuple[int, int]] = []
         head = re.escape(prefix).encode()
         self._line = re.compile(
-            rb"^(\d+)\.(\d{6}) \[\d+ [^\]]*\] "
-            rb'(?:("TIME")|"FLUSHALL"(.*)|"ECHO" "([^"]*)"|"(SET|PEXPIRE|DEL)" "'
+            rb"^(?P<s>\d+)\.(?P<us>\d{6}) \[\d+ [^\]]*\] "
+            rb'(?:(?P<time>"TIME")|"FLUSHALL"|"ECHO" "(?P<mark>[^"]*)"'
+            rb'|"(?P<command>SET|PEXPIRE|DEL)" "'
             + head
-            + rb':\{\d+\}:k(\d+):(leader|epoch)"(?: "([^"]*)")?(?: "PX" "(\d+)")?)',
+            + rb':\{\d+\}:k(?P<number>\d+):(?P<tail>leader|epoch)"'
+            rb'(?: "(?P<value>[^"]*)")?(?: "PX" "(?P<px>\d+)")?)',
             re.MULTILINE,
         )
 
@@ -87,16 +89,16 @@ class Ledger:
             placed: gives the local time in ns for the server's in us.
         """
         for match in self._line.finditer(lines):
-            seconds, micros, time, flush, mark, command, number, tail, value, px = match.groups()
-            if command is not None:
-                at_ns = placed(int(seconds) * 1_000_000 + int(micros))
-                self._take(command, int(number), tail == b"leader", value, px, at_ns)
-            elif time is not None:
+            if match["time"] is not None:
                 self._begin_script()
-            elif mark is not None:
-                self.marks.add(mark)
-            elif flush is not None:
-                self._flush(placed(int(seconds) * 1_000_000 + int(micros)))
+            elif match["mark"] is not None:
+                self.marks.add(match["mark"])
+            else:
+                at_ns = placed(int(match["s"]) * 1_000_000 + int(match["us"]))
+                if match["command"] is None:
+                    self._flush(at_ns)
+                elif int(match["number"]) < len(self._elections):
+                    self._take(match, at_ns)
 
     def grant(self, election: int, holder: str, epoch: int) -> Grant | None:
         """Return the grant of this epoch to this holder, if there was one."""
@@ -120,20 +122,19 @@ class Ledger:
             if lease.holder != holder or lease.from_ns > at_ns:
                 continue
             if lease.to_ns + TOLERANCE_NS < at_ns:
-                return max(from_ns, lease.to_ns), at_ns
+                from_ns = max(from_ns, lease.to_ns)
+                break
             at_ns = lease.from_ns - TOLERANCE_NS
             if at_ns <= from_ns:
                 return from_ns, from_ns
-        if self.is_blind(from_ns, at_ns):
-            return from_ns, from_ns
-        return from_ns, at_ns
+        return (from_ns, from_ns) if self.is_blind(from_ns, at_ns) else (from_ns, at_ns)
 
     def is_blind(self, from_ns: int, to_ns: int) -> bool:
         """Tell whether something may be missing from a time."""
         return any(began <= to_ns and from_ns <= ended for began, ended in self._blind)
 
     def went_blind(self, from_ns: int, to_ns: int, ttl_ns: int) -> None:
-        """Nobody listened for a while: the last that happened before may be missing.
+        """What was done in that time may be missing, and nothing after it.
 
         Leases that stood are taken to have been extended at the last moment.
         """
@@ -166,19 +167,10 @@ class Ledger:
             self._elections[number].minted = 0
         self._minting.clear()
 
-    def _take(
-        self,
-        command: bytes,
-        number: int,
-        is_lease: bool,
-        value: bytes | None,
-        px: bytes | None,
-        at_ns: int,
-    ) -> None:
-        if number >= len(self._elections):
-            return
+    def _take(self, match: re.Match[bytes], at_ns: int) -> None:
+        number, command, value = int(match["number"]), match["command"], match["value"]
         election = self._elections[number]
-        if not is_lease:
+        if match["tail"] == b"epoch":
             if command == b"SET" and value is not None and value.isdigit():
                 election.minted = int(value)
                 self._minting.add(number)
@@ -186,7 +178,7 @@ class Ledger:
         lease = election.leases[-1] if election.leases else None
         if command == b"SET":
             assert value is not None
-            to_ns = at_ns + (int(px) * _MS if px is not None else 1 << 62)
+            to_ns = at_ns + (1 << 62 if match["px"] is None else int(match["px"]) * _MS)
             self._hold(election, value.decode(), at_ns, to_ns)
             if election.minted:
                 self._grant(election, Grant(number, value.decode(), election.minted, at_ns))

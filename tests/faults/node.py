@@ -44,8 +44,8 @@ APPEND = FencedScript("return redis.call('RPUSH', KEYS[1], ARGV[1])")
 
 LOOK_S = 0.001
 ELECTIONS_A_LOOK = 64
-WRITE_S = 0.02
-WRITES_A_PASS = 8
+WRITE_S = 0.04
+WRITES_A_PASS = 4
 LONGEST_BLOCK_S = 30.0
 
 _PR_SET_PDEATHSIG = 1
@@ -79,7 +79,9 @@ class NodeSpec:
 class Sampler:
     """Looks at `is_leader` of some elections at a time, from outside the callbacks."""
 
-    def __init__(self, journal: Journal, now_ns: Callable[[], int], watched: list[Election]) -> None:
+    def __init__(
+        self, journal: Journal, now_ns: Callable[[], int], watched: list[Election]
+    ) -> None:
         self.watched = watched
         self._journal = journal
         self._now_ns = now_ns
@@ -139,7 +141,7 @@ class Writes:
         while not ending.wait(WRITE_S):
             numbers = list(self.epochs)
             some = self._random.sample(numbers, min(WRITES_A_PASS, len(numbers)))
-            writes = [self._write(number, epoch) for number in some for epoch in self.epochs[number]]
+            writes = [self._write(one, epoch) for one in some for epoch in self.epochs[one]]
             # What is not reached, refused or stale is written again next time, or never.
             with contextlib.suppress(redis.RedisError, ConfigError):
                 self._fence.write_many(writes)
@@ -155,9 +157,7 @@ class Node:
     def __init__(self, spec: NodeSpec) -> None:
         self._spec = spec
         self._now_ns = Clock().now_ns
-        self._journal = Journal(
-            Path(spec.journal), elections=spec.elections, records=spec.records
-        )
+        self._journal = Journal(Path(spec.journal), elections=spec.elections, records=spec.records)
         self._numbers = {key_of(number): number for number in range(spec.elections)}
         self._group = ElectionGroup(
             spec.url,
@@ -210,9 +210,7 @@ class Node:
     def _elected(self, term: Term) -> None:
         number = self._numbers[term.key]
         assert term.began_ns is not None
-        self._journal.elected(
-            number, term.epoch, began_ns=term.began_ns, told_ns=self._now_ns()
-        )
+        self._journal.elected(number, term.epoch, began_ns=term.began_ns, told_ns=self._now_ns())
         self._writes.elected(number, term.epoch)
         self._misbehaves(term)
 

@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from .fault import Rank, Scene, fault
 
 
-@fault("node-killed", Rank.HURTS_NODE, lasts_ttls=1.2)
+@fault("node-killed", Rank.ENDS_NODE, lasts_ttls=1.2)
 def _killed(scene: Scene) -> Iterator[None]:
     """Kill -9; another process takes its place later."""
-    node = scene.leader()
+    node = scene.leader(to_end=True)
     place = scene.fleet.places.index(node)
     scene.fleet.kill_node(node)
     yield
     scene.fleet.start_node(place)
 
 
-@fault("node-killed-and-back-at-once", Rank.HURTS_NODE, lasts_ttls=0.5)
+@fault("node-killed-and-back-at-once", Rank.ENDS_NODE, lasts_ttls=0.5)
 def _killed_and_back(scene: Scene) -> Iterator[None]:
     """Kill -9, and a process of the same node id stands while the old leases still run."""
-    node = scene.leader()
+    node = scene.leader(to_end=True)
     place = scene.fleet.places.index(node)
     scene.fleet.kill_node(node)
     scene.taken.add(scene.fleet.start_node(place))
@@ -50,10 +50,10 @@ def _frozen(scene: Scene) -> Iterator[None]:
     node.wait_obeyed()
 
 
-@fault("node-frozen-and-killed", Rank.HURTS_NODE, lasts_ttls=1.2)
+@fault("node-frozen-and-killed", Rank.ENDS_NODE, lasts_ttls=1.2)
 def _frozen_and_killed(scene: Scene) -> Iterator[None]:
     """SIGSTOP for longer than a TTL, and then kill -9."""
-    node = scene.leader()
+    node = scene.leader(to_end=True)
     place = scene.fleet.places.index(node)
     node.interrupt()
     yield
@@ -61,10 +61,10 @@ def _frozen_and_killed(scene: Scene) -> Iterator[None]:
     scene.fleet.start_node(place)
 
 
-@fault("node-stopped", Rank.HURTS_NODE, lasts_ttls=0.5)
+@fault("node-stopped", Rank.ENDS_NODE, lasts_ttls=0.5)
 def _stopped(scene: Scene) -> Iterator[None]:
     """A clean stop, and another process in its place."""
-    node = scene.leader()
+    node = scene.leader(to_end=True)
     place = scene.fleet.places.index(node)
     scene.fleet.stop_node(node)
     yield

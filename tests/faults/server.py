@@ -33,6 +33,9 @@ from .ledger import Ledger
 OURS = "rig"
 WITHIN_S = 20.0
 
+UNTOLD_NS = 50_000_000
+"""How much of what a killed server did MONITOR may not have been told: one turn of its loop."""
+
 _FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
@@ -62,7 +65,7 @@ class WatchedServer:
         self._now_ns = Clock().now_ns
         self._clock_file = folder / "clock"
         self._fakes_clock = fakes_clock
-        self._beside_s = 0.0
+        self._beside_s = [0.0]
         self._server = EmbeddedServer(
             binary=self._under_faketime(folder) if fakes_clock else binary,
             settings={
@@ -125,11 +128,12 @@ class WatchedServer:
         """End its process by SIGKILL, in the midst of whatever it does."""
         killed_ns = self._now_ns()
         os.kill(self._server.pid, signal.SIGKILL)
+        dead_ns = self._now_ns()
         self._server.stop()
         self._end_listening()
         with self.reading:
             # What it did last it may have told the nodes and not us.
-            self.ledger.went_blind(killed_ns - 50_000_000, self._now_ns(), self._ttl_ns)
+            self.ledger.went_blind(killed_ns - UNTOLD_NS, dead_ns + UNTOLD_NS, self._ttl_ns)
 
     def restart(self, *, empty: bool = False) -> None:
         """Start it again, with its data or without. Let nobody ask it before this returns."""
@@ -142,9 +146,9 @@ class WatchedServer:
     def step_clock(self, seconds: float) -> None:
         """Set its clock forward by so many seconds, or back."""
         assert self._fakes_clock, "it goes by the machine's clock"
-        self._beside_s += seconds
+        self._beside_s = [self._beside_s[-1], self._beside_s[-1] + seconds]
         following = self._clock_file.with_suffix(".new")
-        following.write_text(f"{self._beside_s:+f}\n")
+        following.write_text(f"{self._beside_s[-1]:+f}\n")
         following.rename(self._clock_file)
 
     def kill_clients(self) -> int:
@@ -197,16 +201,22 @@ class WatchedServer:
             lines, newline, rest = (rest + data).rpartition(b"\r\n")
             if newline:
                 with self._marked:
-                    self.ledger.feed(lines.replace(b"\r\n+", b"\n").removeprefix(b"+"), self._placer())
+                    plain = lines.replace(b"\r\n+", b"\n").removeprefix(b"+")
+                    self.ledger.feed(plain, self._placer())
                     self._marked.notify_all()
 
     def _placer(self) -> Callable[[int], int]:
         now_ns = self._now_ns()
-        if self._fakes_clock:
-            # By no clock of the server's: by when it was heard of, which is later.
-            return lambda _: now_ns
         ahead_ns = time.time_ns() - now_ns
-        return lambda server_us: server_us * 1000 - ahead_ns
+
+        def placed(server_us: int) -> int:
+            # Around a step it may be by either clock: a line is heard soon after it was written.
+            times = [
+                server_us * 1000 - ahead_ns - round(beside_s * 1e9) for beside_s in self._beside_s
+            ]
+            return min(times, key=lambda at_ns: abs(now_ns - at_ns))
+
+        return placed
 
     def _under_faketime(self, folder: Path) -> str:
         library, binary = faketime_library(), bundled_binary()

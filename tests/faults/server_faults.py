@@ -167,6 +167,7 @@ def _out_of_memory(scene: Scene) -> Iterator[None]:
 def _misconf(scene: Scene) -> Iterator[None]:
     """It takes no writes, as it could not save its data."""
     admin, in_the_way = _admin(scene), scene.fleet.server.data / "dump.rdb"
+    in_the_way.unlink(missing_ok=True)
     in_the_way.mkdir()
     _save(scene, "err")
     yield
