@@ -13,9 +13,9 @@ import enum
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .checker import NOTHING
+from .checker import NOTHING, Heal
 from .fleet import Fleet, Node
 
 BOUND_S = 5.0
@@ -73,6 +73,7 @@ class Scene:
         taken: the nodes that other faults of the moment have.
         spared: the nodes whose processes are not to be ended.
         struck: the elections that it strikes; None for all.
+        heals: since when nothing was in the way already before the fault healed.
     """
 
     fleet: Fleet
@@ -80,6 +81,7 @@ class Scene:
     taken: set[Node]
     spared: frozenset[Node]
     struck: frozenset[int] | None = None
+    heals: list[Heal] = field(default_factory=list)
 
     @property
     def ttl_s(self) -> float:
@@ -120,6 +122,13 @@ class Scene:
                     wanted = [number for number in wanted if number in set(elections)]
                 if wanted:
                     node.order("resign", *wanted)
+
+    def wait_led_by_others(self) -> None:
+        """Wait until all is led again; from now on nothing is in the way of those who are left."""
+        now_ns, plan = self.fleet.now_ns(), self.fleet.plan
+        heal = Heal(now_ns, now_ns + plan.patience_ns + round(BOUND_S * 1e9))
+        self.heals.append(heal)
+        self.fleet.wait_led(heal.at_ns, heal.by_ns)
 
     def wait(self, ttls: float) -> None:
         """Let time pass: a fault lasts."""

@@ -66,6 +66,13 @@ class FleetPlan:
         """The TTL in nanoseconds."""
         return round(self.ttl_s * _S)
 
+    @property
+    def patience_ns(self) -> int:
+        """How long all is left alone before the bound begins: a balanced node looks for what
+        nobody takes once in a TTL.
+        """
+        return self.ttl_ns * (2 if self.balance else 1)
+
 
 class Node(Program):
     """One process, and its past."""

@@ -59,7 +59,6 @@ def run_round(
         AssertionError: when the fleet is not led to begin with, or a fault cannot strike.
     """
     began_ns = fleet.now_ns()
-    ttl_ns = fleet.plan.ttl_ns
     assert fleet.wait_led(began_ns, began_ns + round(START_S * _S)), "not all is led at the start"
     struck: list[tuple[Fault, Scene, int]] = []
     taken: set[Node] = set()
@@ -72,14 +71,12 @@ def run_round(
             struck.append((fault, scene, struck_ns))
         struck[-1][1].wait(max(fault.lasts_ttls for fault in faults))
     healed_ns = fleet.now_ns()
-    # A balanced node looks for what nobody takes once in a TTL.
-    patience_ns = ttl_ns * (2 if fleet.plan.balance else 1)
     bound_ns = round(max(fault.bound_s for fault in faults) * _S)
-    heal = Heal(healed_ns, healed_ns + patience_ns + bound_ns)
+    heal = Heal(healed_ns, healed_ns + fleet.plan.patience_ns + bound_ns)
     fleet.wait_led(healed_ns, heal.by_ns)
     # What a late request did shows when the next one finds it.
     struck[-1][1].wait(AFTERWARDS_TTLS)
-    findings = fleet.check([heal])
+    findings = fleet.check([heal, *(early for _, scene, _ in struck for early in scene.heals)])
     terms = fleet.terms()
     led_ns = [first_led_ns(terms[number], healed_ns) for number in terms]
     result = Round(

@@ -20,7 +20,7 @@ from .checker import SERVER_CLOCK_JUMPED, SERVER_LOST_DATA
 from .fault import Rank, Scene, fault
 from .server import OURS, WITHIN_S
 
-CLOCK_STEP_S = 5.0
+CLOCK_STEP_S = 60.0
 COUNTER_MAXIMUM = 2**53 - 1
 SLOW_SCRIPT = "for i = 1, 20000000000 do end return 1"
 SPOIL_KEY = "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'not a lease') return 1"
@@ -273,3 +273,20 @@ def _clock_back(scene: Scene) -> Iterator[None]:
     """Its clock is stepped back by many TTLs: every lease lasts that much longer."""
     scene.fleet.server.step_clock(-CLOCK_STEP_S)
     yield
+
+
+@fault("server-clock-back-and-a-crash", Rank.TURNS_CLOCK, lasts_ttls=0.5)
+def _clock_back_and_a_crash(scene: Scene) -> Iterator[None]:
+    """Others ask while a lease seems to last for long; it is extended as usual, and nobody left."""
+    node = scene.leader(to_end=True)
+    place = scene.fleet.places.index(node)
+    scene.fleet.server.step_clock(-CLOCK_STEP_S)
+    for other in scene.fleet.living():
+        if other is not node:
+            # Who is connected again asks at once.
+            other.wire.cut()
+    scene.wait(0.7)
+    scene.fleet.kill_node(node)
+    scene.wait_led_by_others()
+    yield
+    scene.fleet.start_node(place)
