@@ -55,5 +55,5 @@ def faketime() -> str:
     """The library that gives a server a clock of its own."""
     library = faketime_library()
     if library is None:
-        pytest.skip("libfaketime is not installed (Debian: apt-get install faketime)")
+        pytest.skip("no libfaketime (Debian: apt-get install faketime), or no bundled server")
     return library

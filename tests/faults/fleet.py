@@ -68,8 +68,9 @@ class FleetPlan:
 
     @property
     def patience_ns(self) -> int:
-        """How long all is left alone before the bound begins: a balanced node looks for what
-        nobody takes once in a TTL.
+        """How long all is left alone before a fault's bound begins.
+
+        A balanced node looks for what nobody takes once in a TTL.
         """
         return self.ttl_ns * (2 if self.balance else 1)
 
