@@ -42,7 +42,9 @@ class Waits:
         self.rig = Rig()
         self.node = self.rig.node(
             # Nobody waits for longer than a TTL of their own.
-            *(f"k{n}" for n in range(len(remaining_ms))), ttl_ms=DAY_MS, margin_ms=0
+            *(f"k{n}" for n in range(len(remaining_ms))),
+            ttl_ms=DAY_MS,
+            margin_ms=0,
         )
         self.due_ns: dict[bytes, int] = {}
         self.node.tick()

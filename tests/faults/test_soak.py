@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import pytest
 
-from .fault import Rank
-from .fleet import FleetPlan
-from .registry import FAULTS, MOST_AT_ONCE, are_compatible, choose
-from .report import MANY
-from .rounds import chosen
 from .soak import LEAST_BYTES, SPARE_DESCRIPTORS, Usage, soak
 
 MB = 1 << 20
@@ -63,38 +57,3 @@ def test_what_may_grow_is_little() -> None:
 def test_descriptors_that_leak_are_seen() -> None:
     descriptors = [10] * 200 + [10 + SPARE_DESCRIPTORS + 1] * 100
     assert not Usage("node", [MB] * 300, descriptors).is_flat
-
-
-# ---- what strikes in many rounds
-
-
-def test_rounds_are_a_function_of_seed_and_number() -> None:
-    plan = FleetPlan()
-    first = [[fault.name for fault in chosen(5, number, plan)] for number in range(100)]
-    again = [[fault.name for fault in chosen(5, number, plan)] for number in range(100)]
-    others = [[fault.name for fault in chosen(6, number, plan)] for number in range(100)]
-    assert first == again != others
-
-
-def test_every_fault_strikes_alone_before_one_does_twice() -> None:
-    wanted = {name for name, fault in FAULTS.items() if fault.rank is not Rank.TURNS_CLOCK}
-    rounds = len(FAULTS) + len(FAULTS) // 4
-    alone = [faults[0].name for n in range(rounds) if len(faults := chosen(1, n, FleetPlan())) == 1]
-    assert sorted(alone) == sorted(wanted)
-    clock = {fault.name for n in range(60) for fault in chosen(1, n, FleetPlan(fakes_clock=True))}
-    assert clock > FAULTS.keys() - wanted
-
-
-@pytest.mark.parametrize("count", range(1, MOST_AT_ONCE + 1))
-def test_what_strikes_at_once_does_not_get_in_each_others_way(count: int) -> None:
-    for seed in range(100):
-        faults = choose(random.Random(seed), 3, count, spared=2)
-        assert len(faults) == count
-        assert are_compatible(faults, 3)
-        assert sum(fault.rank is Rank.ENDS_NODE for fault in faults) <= 1
-        assert sum(fault.rank is Rank.STOPS_SERVER for fault in faults) <= 1
-
-
-def test_no_fault_is_called_many() -> None:
-    assert MANY not in FAULTS
-    assert all(fault.about for fault in FAULTS.values())
