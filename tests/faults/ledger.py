@@ -72,13 +72,12 @@ class Ledger:
         self._blind: list[tuple[int, int]] = []
         head = re.escape(prefix).encode()
         self._line = re.compile(
-            rb"^(?P<s>\d+)\.(?P<us>\d{6}) \[\d+ [^\]]*\] "
-            rb'(?:(?P<time>"TIME")|"FLUSHALL"|"ECHO" "(?P<mark>[^"]*)"'
-            rb'|"(?P<command>SET|PEXPIRE|DEL)" "'
+            # It begins with what is in every line once, and for which a search is quick.
+            rb'\] "(?:(?P<time>TIME)"|FLUSHALL"|ECHO" "(?P<mark>[^"]*)"'
+            rb'|(?P<command>SET|PEXPIRE|DEL)" "'
             + head
             + rb':\{\d+\}:k(?P<number>\d+):(?P<tail>leader|epoch)"'
-            rb'(?: "(?P<value>[^"]*)")?(?: "PX" "(?P<px>\d+)")?)',
-            re.MULTILINE,
+            rb'(?: "(?P<value>[^"]*)")?(?: "PX" "(?P<px>\d+)")?)'
         )
 
     def feed(self, lines: bytes, placed: Callable[[int], int]) -> None:
@@ -89,16 +88,16 @@ class Ledger:
             placed: gives the local time in ns for the server's in us.
         """
         for match in self._line.finditer(lines):
-            if match["time"] is not None:
+            command = match["command"]
+            if command is not None:
+                if int(match["number"]) < len(self._elections):
+                    self._take(match, placed(_server_us(lines, match)))
+            elif match["time"] is not None:
                 self._begin_script()
             elif match["mark"] is not None:
                 self.marks.add(match["mark"])
             else:
-                at_ns = placed(int(match["s"]) * 1_000_000 + int(match["us"]))
-                if match["command"] is None:
-                    self._flush(at_ns)
-                elif int(match["number"]) < len(self._elections):
-                    self._take(match, at_ns)
+                self._flush(placed(_server_us(lines, match)))
 
     def grant(self, election: int, holder: str, epoch: int) -> Grant | None:
         """Return the grant of this epoch to this holder, if there was one."""
@@ -209,3 +208,9 @@ class Ledger:
             if election.leases:
                 lease = election.leases[-1]
                 lease.to_ns = min(lease.to_ns, at_ns)
+
+
+def _server_us(lines: bytes, match: re.Match[bytes]) -> int:
+    first = lines.rfind(b"\n", 0, match.start()) + 1
+    seconds, _, micros = lines[first : lines.index(b" ", first)].partition(b".")
+    return int(seconds) * 1_000_000 + int(micros)

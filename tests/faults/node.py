@@ -237,11 +237,11 @@ class Node:
 
     def _resign(self, *numbers: str) -> None:
         for number in numbers:
-            self._group[key_of(int(number))].resign()
+            self._sampler.watched[int(number)].resign()
 
     def _campaign(self, *numbers: str) -> None:
         for number in numbers:
-            self._group[key_of(int(number))].campaign()
+            self._sampler.watched[int(number)].campaign()
 
     def _block(self) -> None:
         self._unblocked.clear()

@@ -103,8 +103,11 @@ def _misbehaving(scene: Scene, how: str) -> Iterator[None]:
     led = scene.led(node)
     node.order(how)
     if led:
-        node.order("resign", *led)
-        node.order("campaign", *led)
+        # Twice: while the end of the first is told, or is stuck, a second begins and ends.
+        for _ in range(2):
+            node.order("resign", *led)
+            node.order("campaign", *led)
+            scene.wait(0.3)
     yield
     node.order("behave")
 

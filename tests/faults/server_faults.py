@@ -81,7 +81,11 @@ def _frozen_for_long(scene: Scene) -> Iterator[None]:
 @fault("scripts-flushed", Rank.TAMPERS, lasts_ttls=0.8)
 def _scripts_flushed(scene: Scene) -> Iterator[None]:
     """SCRIPT FLUSH, with releases and acquires to come."""
-    _admin(scene).script_flush()
+    # More than once, so that every node has brought every script on its connection before.
+    for _ in range(scene.fleet.plan.nodes):
+        scene.stir()
+        scene.wait(0.4)
+        _admin(scene).script_flush()
     scene.stir()
     yield
 

@@ -100,7 +100,7 @@ def soak(
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
     *,
-    ttl_s: float = 3.0,
+    ttl_s: float = 5.0,
     balance: bool = True,
     binary: str | None = None,
     keep: Path | None = None,
@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument("--elections", type=int, default=10_000)
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--ttl", type=float, default=3.0)
+    parser.add_argument("--ttl", type=float, default=5.0)
     parser.add_argument("--alone", action="store_true", help="nodes that do not balance")
     wanted = parser.parse_args()
     report = soak(
