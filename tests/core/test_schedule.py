@@ -17,8 +17,7 @@ from .rig import MS, WHEEL_TICK_NS, Node, Rig
 
 DAY_MS = 86_400_000
 YEAR_NS = 365 * DAY_MS * MS
-SHORTEST_TTL_MS = 1  # shorter than users may ask for, so that there is next to no jitter
-JITTER_NS = SHORTEST_TTL_MS * MS // 20
+JITTER_NS = 10 * MS
 
 spans_ms = st.one_of(
     st.integers(1, 4),
@@ -42,7 +41,10 @@ class Waits:
     def __init__(self, remaining_ms: list[int]) -> None:
         self.rig = Rig()
         self.node = self.rig.node(
-            *(f"k{n}" for n in range(len(remaining_ms))), ttl_ms=SHORTEST_TTL_MS, margin_ms=0
+            # Nobody waits for longer than a TTL of their own.
+            *(f"k{n}" for n in range(len(remaining_ms))),
+            ttl_ms=DAY_MS,
+            margin_ms=0,
         )
         self.due_ns: dict[bytes, int] = {}
         self.node.tick()

@@ -74,6 +74,17 @@ def test_standing_by_costs_fewer_than_one_and_a_half_checks_a_ttl(rig: Rig) -> N
     assert leader.counted("demoted") == 0
 
 
+def test_a_lease_that_seems_to_last_for_long_is_asked_for_once_a_ttl(rig: Rig) -> None:
+    # The server's clock was set back by an hour, and the next refresh puts the lease right.
+    rig.server.put(rig.leader_key("a"), b"other/1", 3_600_000)
+    node = rig.node("a", ttl_ms=1000)
+    rig.settle()
+    rig.server.put(rig.leader_key("a"), b"other/1", 1000)
+    rig.run_ms(1000 + 2 * (JITTER_NS + MS + WHEEL_TICK_NS) / MS)
+    assert node.leads("a")
+    assert node.counted("checks") <= 3
+
+
 def test_a_bare_node_id_is_asked_for_every_third_of_a_ttl(rig: Rig) -> None:
     rig.server.put(rig.leader_key("a"), b"written-in-go", 30_000)
     node = rig.node("a", ttl_ms=3000)

@@ -1,4 +1,4 @@
-"""A candidate in a process of its own, that a test may stop, freeze and kill.
+"""A program in a process of its own, that a test may stop, freeze and kill.
 
 Rules of this file:
     * No process outlives the context that started it.
@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,27 +17,32 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.diary import WITHIN_S
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PROGRAM = Path(__file__).with_name("candidate.py")
 
 Line = dict[str, Any]
 
 
-class Candidate:
-    """Runs `candidate.py` until the context ends."""
+class Program:
+    """Runs a program that tells lines of JSON and obeys words, until the context ends."""
 
-    def __init__(self, url: str, *, prefix: str, key: str, ttl: float) -> None:
-        """Keep what to stand for; entering the context starts the process."""
-        self._arguments = [url, prefix, key, str(ttl)]
+    def __init__(self, *command: str, cwd: Path | None = None) -> None:
+        """Keep Python's arguments; entering the context starts the process."""
+        self._command = [sys.executable, *command]
+        self._cwd = cwd
         self._changed = threading.Condition()
         self._lines: list[Line] = []
 
-    def __enter__(self) -> Candidate:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), *self._arguments],
+            self._command,
+            cwd=self._cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,11 +62,22 @@ class Candidate:
         self._reader.join()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """What it ended with, negative for a signal; None while it runs."""
+        return self._process.poll()
+
     def say(self, word: str) -> None:
-        """Give it a command: see `candidate.py`."""
+        """Give it a command, one line."""
         assert self._process.stdin is not None
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
@@ -109,10 +126,6 @@ class Candidate:
             assert found is not None, f"it told no {what!r} that fits, but {self._lines}"
             return found
 
-    def beliefs(self) -> list[tuple[int, int]]:
-        """Return when it believed for certain that it leads, from and to."""
-        return [(line["from_ns"], line["to_ns"]) for line in self.lines("believed")]
-
     def _wait_frozen(self) -> None:
         _, status = os.waitpid(self._process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), "it ended instead of standing still"
@@ -123,6 +136,18 @@ class Candidate:
             with self._changed:
                 self._lines.append(json.loads(text))
                 self._changed.notify_all()
+
+
+class Candidate(Program):
+    """Runs `candidate.py`, which stands for one election."""
+
+    def __init__(self, url: str, *, prefix: str, key: str, ttl: float) -> None:
+        """Keep what to stand for; entering the context starts the process."""
+        super().__init__(str(PROGRAM), url, prefix, key, str(ttl))
+
+    def beliefs(self) -> list[tuple[int, int]]:
+        """Return when it believed for certain that it leads, from and to."""
+        return [(line["from_ns"], line["to_ns"]) for line in self.lines("believed")]
 
 
 def overlaps(

@@ -5,15 +5,22 @@ Rules of this file:
     * Requests are parsed before they are passed on, so that a test can act on the very command
       that it waits for: `on_command` runs before the server sees any of the bytes that came
       with it, and what it sets holds from the server's answer on.
+    * Requests that are held when their connection ends outlive it: `pass_late` brings them to
+      the server, on the connection that the node has given up.
     * Everything runs on one thread of the proxy's own; the setters may be called from any.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
+import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from types import TracebackType
 
 import hiredis
@@ -24,6 +31,10 @@ Command = list[bytes]
 
 READ_BYTES = 1 << 16
 MOST_COMMANDS = 100_000
+LATE_S = 1.0
+"""What the server gets to read what comes late, and to close."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _NAMES = {
     text: name
@@ -33,6 +44,15 @@ _NAMES = {
 }
 
 
+class Half(enum.Enum):
+    """What follows the first half of a message."""
+
+    SILENCE = 1
+    """Nothing more in that direction, on a connection that stays."""
+    CUT = 2
+    """The connection's end."""
+
+
 class Proxy:
     """Listens on a TCP port of the loopback, and passes on to the server's socket.
 
@@ -40,9 +60,15 @@ class Proxy:
         url: where the node connects.
         commands: what nodes have asked, the newest last.
         on_command: called with each command before it is passed on.
-        reply_delay_s: how much later than it came a reply is passed on.
+        request_delay_s: how much later than it came a request is passed on.
+        reply_delay_s: the same for replies.
         drops_requests: whether what the node sends vanishes.
+        drops_replies: whether what the server sends vanishes.
+        halves_requests: what follows when the next that the node sends on a connection is passed
+            on by half; None passes it on whole.
+        halves_replies: the same for what the server sends.
         loses_replies: whether a connection is cut when the server answers on it.
+        refuses: whether new connections are closed at once.
     """
 
     def __init__(self, socket_path: str) -> None:
@@ -50,29 +76,76 @@ class Proxy:
         self.url = ""
         self.commands: deque[Command] = deque(maxlen=MOST_COMMANDS)
         self.on_command: Callable[[Command], None] = lambda _: None
+        self.request_delay_s = 0.0
         self.reply_delay_s = 0.0
         self.drops_requests = False
+        self.drops_replies = False
+        self.halves_requests: Half | None = None
+        self.halves_replies: Half | None = None
         self.loses_replies = False
+        self.refuses = False
         self._socket_path = socket_path
         self._loop = asyncio.new_event_loop()
-        self._flow = asyncio.Event()
-        self._flow.set()
+        self._requests_pass = asyncio.Event()
+        self._requests_pass.set()
+        self._replies_pass = asyncio.Event()
+        self._replies_pass.set()
         self._links: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[None]] = set()
+        self._late_passes = asyncio.Event()
+        self._resetting: set[asyncio.Task[None]] = set()
         self._listening = threading.Event()
         self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
+    def hold_requests(self) -> None:
+        """Keep what nodes send until `pass_requests`, or `pass_late` if their connection ends."""
+        self._call(self._requests_pass.clear)
+
+    def pass_requests(self) -> None:
+        """Pass on what was kept on the connections that there are, and what comes."""
+        self._call(self._requests_pass.set)
+
+    def pass_late(self) -> None:
+        """Pass on what was kept on connections that ended."""
+
+        def pass_late() -> None:
+            self._late_passes.set()
+            self._late_passes = asyncio.Event()
+
+        self._call(pass_late)
+
     def hold_replies(self) -> None:
         """Keep what the server answers until `pass_replies`."""
-        self._call(self._flow.clear)
+        self._call(self._replies_pass.clear)
 
     def pass_replies(self) -> None:
         """Pass on what was kept, and what comes."""
-        self._call(self._flow.set)
+        self._call(self._replies_pass.set)
 
     def cut(self) -> None:
         """End all connections that there are."""
-        self._call(lambda: [link.cancel() for link in self._links])
+        self._call(self._cut)
+
+    def reset(self) -> None:
+        """End all connections that there are by a reset: the node's next read fails."""
+
+        def reset() -> None:
+            self._resetting |= self._links
+            self._cut()
+
+        self._call(reset)
+
+    def mend(self) -> None:
+        """Pass everything on again, at once and whole."""
+        self.on_command = lambda _: None
+        self.request_delay_s = self.reply_delay_s = 0.0
+        self.drops_requests = self.drops_replies = False
+        self.halves_requests = self.halves_replies = None
+        self.loses_replies = self.refuses = False
+        self.pass_requests()
+        self.pass_replies()
+        self.pass_late()
 
     def scripts(self, name: str) -> list[Command]:
         """Return the batches of one of our scripts that have been asked for."""
@@ -110,6 +183,10 @@ class Proxy:
         finally:
             self._loop.close()
 
+    def _cut(self) -> None:
+        for link in self._links:
+            link.cancel()
+
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -117,62 +194,136 @@ class Proxy:
         self._listening.set()
         await self._closing.wait()
         server.close()
-        for link in self._links:
-            link.cancel()
+        self._late_passes.set()
+        self._requests_pass.set()
+        self._cut()
         await asyncio.gather(*self._links, return_exceptions=True)
+        await asyncio.gather(*self._late, return_exceptions=True)
 
     async def _accept(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
         assert link is not None
         self._links.add(link)
-        far_writer = None
+        requests, replies = _Waiting(), _Waiting()
+        far = far_writer = None
         try:
+            if self.refuses:
+                return
             far, far_writer = await asyncio.open_unix_connection(self._socket_path)
-            waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
             await _until_one_ends(
-                self._pass_requests(near, far_writer),
-                self._take_replies(far, waiting),
-                self._deliver(waiting, back),
+                self._take_requests(near, requests),
+                self._pass(requests, far_writer, self._requests_pass),
+                self._take_replies(far, replies),
+                self._pass(replies, back, self._replies_pass),
             )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             self._links.discard(link)
+            if link in self._resetting:
+                self._resetting.discard(link)
+                back.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+                )
             back.transport.abort()
-            if far_writer is not None:
-                far_writer.transport.abort()
+            if far is not None and far_writer is not None:
+                if requests.is_empty or self._requests_pass.is_set():
+                    far_writer.transport.abort()
+                else:
+                    late = asyncio.ensure_future(self._pass_late(requests, far, far_writer))
+                    self._late.add(late)
+                    late.add_done_callback(self._late.discard)
 
-    async def _pass_requests(
-        self, near: asyncio.StreamReader, server: asyncio.StreamWriter
-    ) -> None:
+    async def _take_requests(self, near: asyncio.StreamReader, requests: _Waiting) -> None:
         parser = hiredis.Reader()
         while data := await near.read(READ_BYTES):
-            drops = self.drops_requests
+            drops, half = self.drops_requests, self.halves_requests
+            due = self._loop.time() + self.request_delay_s
             parser.feed(data)
             while (command := parser.gets()) is not False:
                 self.commands.append(command)
                 self.on_command(command)
             if not drops:
-                server.write(data)
-                await server.drain()
+                requests.put(_Message(due, data, half))
 
-    async def _take_replies(
-        self, far: asyncio.StreamReader, waiting: asyncio.Queue[tuple[float, bytes]]
-    ) -> None:
+    async def _take_replies(self, far: asyncio.StreamReader, replies: _Waiting) -> None:
         while data := await far.read(READ_BYTES):
             if self.loses_replies:
                 return
-            waiting.put_nowait((self._loop.time() + self.reply_delay_s, data))
+            if not self.drops_replies:
+                due = self._loop.time() + self.reply_delay_s
+                replies.put(_Message(due, data, self.halves_replies))
 
-    async def _deliver(
-        self, waiting: asyncio.Queue[tuple[float, bytes]], back: asyncio.StreamWriter
+    async def _pass(
+        self, waiting: _Waiting, out: asyncio.StreamWriter, flow: asyncio.Event
     ) -> None:
+        is_silent = False
         while True:
-            due, data = await waiting.get()
-            await asyncio.sleep(due - self._loop.time())
-            await self._flow.wait()
-            back.write(data)
-            await back.drain()
+            # It waits on while it is held: what comes late is taken from there.
+            message = await waiting.first()
+            await asyncio.sleep(message.due - self._loop.time())
+            await flow.wait()
+            waiting.drop_first()
+            if is_silent:
+                continue
+            out.write(message.passed)
+            await out.drain()
+            if message.half is Half.CUT:
+                return
+            is_silent = message.half is Half.SILENCE
+
+    async def _pass_late(
+        self, requests: _Waiting, far: asyncio.StreamReader, out: asyncio.StreamWriter
+    ) -> None:
+        await self._late_passes.wait()
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            while not requests.is_empty:
+                out.write((await requests.first()).data)
+                requests.drop_first()
+            await out.drain()
+            # The server reads what came before the end, and then closes.
+            out.write_eof()
+            await asyncio.wait_for(far.read(), LATE_S)
+        out.transport.abort()
+
+
+@dataclass(frozen=True)
+class _Message:
+    """Bytes on their way: when they may go on, and what becomes of the second half."""
+
+    due: float
+    data: bytes
+    half: Half | None
+
+    @property
+    def passed(self) -> bytes:
+        return self.data if self.half is None else self.data[: len(self.data) // 2]
+
+
+class _Waiting:
+    """The bytes that wait in one direction of a connection."""
+
+    def __init__(self) -> None:
+        self._messages: deque[_Message] = deque()
+        self._arrived = asyncio.Event()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._messages
+
+    def put(self, message: _Message) -> None:
+        self._messages.append(message)
+        self._arrived.set()
+
+    async def first(self) -> _Message:
+        """Return what came first, once there is something; it stays."""
+        await self._arrived.wait()
+        return self._messages[0]
+
+    def drop_first(self) -> None:
+        self._messages.popleft()
+        if not self._messages:
+            self._arrived.clear()
 
 
 async def _until_one_ends(*parts: Coroutine[object, object, None]) -> None:

@@ -403,7 +403,9 @@ cdef class Lane:
                     return self._nonsense(b"an outcome names no holder")
                 if remaining_ms > LONGEST_WAIT_MS:
                     return self._nonsense(b"a lease lasts longer than the script says of any")
-                again_ns = now_ns + remaining_ms * 1_000_000 + jitter_ns
+                # What seems to last for long may end sooner: where the server's clock was set
+                # back, the next refresh shortens it.
+                again_ns = now_ns + min(remaining_ms * 1_000_000, self.terms.ttl_ns) + jitter_ns
                 # A claim may have come before its leader could know whose it is to be.
                 if ((rivals.silent[rival] or batch.claims)
                         and again_ns > now_ns + self.terms.refresh_ns):

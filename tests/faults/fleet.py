@@ -1,0 +1,357 @@
+"""Nodes as processes, a wire to each, one real server, and all that is known of their past.
+
+Rules of this file:
+    * What a fault may do stands here as a method that says what it does; when and why is the
+      fault's business.
+    * A node's journal is the node's; a new process has a new one. Nothing is concluded from what
+      a process says on its standard output but that it obeyed.
+    * Whatever happens, no process outlives the context.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from tests.integration.process import Program
+from tests.integration.proxy import Proxy
+
+from multielect._clock import Clock
+from multielect._keys import encode_key, group_layout
+
+from .checker import Checker, Entry, Excuse, Findings, Heal
+from .journal import History, Term
+from .ledger import Ledger
+from .node import PREFIX, REGISTER, NodeSpec, key_of
+from .server import WatchedServer
+
+ROOT = Path(__file__).parents[2]
+START_S = 30.0
+LOOK_S = 0.01
+ENTRIES_A_CALL = 10_000
+
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """What a fleet is made of.
+
+    Attributes:
+        nodes: how many processes.
+        elections: how many they all stand for.
+        ttl_s: of the leases.
+        balance: whether each node takes a share only.
+        binary: the server's program; None for the one that the package brings.
+        fakes_clock: whether the server has a clock of its own.
+        records: how many records a journal may hold.
+    """
+
+    nodes: int = 3
+    elections: int = 12
+    ttl_s: float = 0.5
+    balance: bool = False
+    binary: str | None = None
+    fakes_clock: bool = False
+    records: int = 1_000_000
+
+    @property
+    def ttl_ns(self) -> int:
+        """The TTL in nanoseconds."""
+        return round(self.ttl_s * _S)
+
+    @property
+    def patience_ns(self) -> int:
+        """How long all is left alone before a fault's bound begins.
+
+        A balanced node looks for what nobody takes once in a TTL.
+        """
+        return self.ttl_ns * (2 if self.balance else 1)
+
+
+class Node(Program):
+    """One process, and its past."""
+
+    def __init__(self, spec: NodeSpec, name: str, wire: Proxy) -> None:
+        super().__init__("-m", "tests.faults.node", json.dumps(asdict(spec)), cwd=ROOT)
+        self.name = name
+        self.wire = wire
+        self.history: History
+        self.children = 0
+        self._orders = 0
+        self._spec = spec
+
+    def wait_started(self) -> None:
+        """Begin to read its journal, once it stands."""
+        holder = self.wait("started", within_s=START_S)["holder"]
+        self.history = History(
+            Path(self._spec.journal),
+            node=self.name,
+            holder=holder,
+            elections=self._spec.elections,
+        )
+
+    def begin(self, *words: object) -> None:
+        """Have it do something; see `node.py`."""
+        self._orders += 1
+        self.say(" ".join(map(str, words)))
+
+    def wait_obeyed(self) -> None:
+        """Return when it has done what it was told last."""
+        self.wait("obeyed", lambda line: line["number"] == self._orders)
+
+    def order(self, *words: object) -> None:
+        """Have it do something, and return when it has."""
+        self.begin(*words)
+        self.wait_obeyed()
+
+    def freeze(self) -> None:
+        """Have it stop itself by SIGSTOP, to look at all elections first when it goes on."""
+        self._orders += 1
+        super().freeze()
+
+
+class Fleet:
+    """Runs the fleet while it is entered.
+
+    Attributes:
+        places: the node in each place; a killed one stays there until another is started.
+        checker: what it is held against.
+    """
+
+    def __init__(self, plan: FleetPlan, folder: Path) -> None:
+        """Prepare a fleet whose files are in `folder`, which is made."""
+        folder.mkdir(parents=True)
+        self.plan = plan
+        self.folder = folder
+        self.now_ns = Clock().now_ns
+        self.checker = Checker(plan.elections)
+        self.server = WatchedServer(
+            folder,
+            Ledger(prefix=PREFIX, elections=plan.elections),
+            ttl_ns=plan.ttl_ns,
+            binary=plan.binary,
+            fakes_clock=plan.fakes_clock,
+        )
+        self.places: list[Node] = []
+        self.wires: list[Proxy] = []
+        self._past: list[History] = []
+        self._started = 0
+        self._entries: list[Entry | None] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Fleet:
+        with ExitStack() as stack:
+            stack.enter_context(self.server)
+            self.wires = [
+                stack.enter_context(Proxy(self.server.socket_path)) for _ in range(self.plan.nodes)
+            ]
+            stack.callback(self._end_nodes)
+            for place in range(self.plan.nodes):
+                self._launch(place)
+            for node in self.places:
+                node.wait_started()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # ---- nodes
+
+    def living(self) -> list[Node]:
+        """Return the nodes whose process has not ended."""
+        return [node for node in self.places if node.exit_status is None]
+
+    def start_node(self, place: int) -> Node:
+        """Start another process in a place whose own has ended."""
+        self._launch(place)
+        self.places[place].wait_started()
+        return self.places[place]
+
+    def kill_node(self, node: Node) -> None:
+        """End its process by SIGKILL."""
+        node.kill()
+        self._bury(node, by_itself=False)
+
+    def stop_node(self, node: Node) -> None:
+        """Have it stop as it should: it releases its leases and tells every end."""
+        node.say("stop")
+        status = node.wait_end()
+        assert status == 0, f"{node.name} ended with {status}"
+        self._bury(node, by_itself=True)
+
+    def fork_node(self, node: Node, seconds: float) -> None:
+        """Have it fork a child that looks at its parent's elections for so long."""
+        node.children += 1
+        path = self.folder / f"{node.name}-child-{node.children}.journal"
+        node.order("fork", path, seconds)
+        while not path.exists() or path.stat().st_size == 0:
+            time.sleep(LOOK_S)
+        self._past.append(
+            History(
+                path,
+                node=f"{node.name}'s child {node.children}",
+                holder=node.history.holder,
+                elections=self.plan.elections,
+            )
+        )
+
+    # ---- elections
+
+    def leader_key(self, election: int) -> bytes:
+        """Return the Redis key of the lease."""
+        return group_layout(PREFIX).leader_key(encode_key(key_of(election)))
+
+    def epoch_key(self, election: int) -> bytes:
+        """Return the Redis key of the epoch counter."""
+        return group_layout(PREFIX).epoch_key(encode_key(key_of(election)))
+
+    def wait_until(self, condition: Callable[[], bool], within_s: float, what: str) -> None:
+        """Look until the condition holds.
+
+        Raises:
+            AssertionError: when it does not in time.
+        """
+        end_ns = self.now_ns() + round(within_s * _S)
+        while not condition():
+            assert self.now_ns() < end_ns, f"waited in vain for {what}"
+            time.sleep(LOOK_S)
+
+    def wait_led(self, since_ns: int, by_ns: int) -> bool:
+        """Wait until each election was led at some instant since a time; False if not in time."""
+        unled = set(range(self.plan.elections))
+        while True:
+            histories = self._histories()
+            for history in histories:
+                history.skim()
+            unled = {
+                number
+                for number in unled
+                if not any(history.is_led_since(number, since_ns) for history in histories)
+            }
+            if not unled or self.now_ns() > by_ns:
+                return not unled
+            time.sleep(LOOK_S)
+
+    def terms(self) -> dict[int, list[Term]]:
+        """Return what all processes believed, by election, as far as it is not forgotten."""
+        found: dict[int, list[Term]] = {number: [] for number in range(self.plan.elections)}
+        for history in self._histories():
+            for term in history.terms():
+                found[term.election].append(term)
+        return found
+
+    # ---- the past
+
+    def excuse(self, excuse: Excuse) -> None:
+        """Have the checker take a fault into account."""
+        self.checker.excuse(excuse)
+
+    def drain_register(self) -> None:
+        """Take over what was written to the register until now."""
+        while taken := self.server.admin.lpop(REGISTER, ENTRIES_A_CALL):
+            self._keep(taken)
+
+    def flush_all(self) -> None:
+        """FLUSHALL, and take over what the register held until then, at one stroke."""
+        taken, _ = (
+            self.server.admin.pipeline(transaction=True)
+            .lrange(REGISTER, 0, -1)
+            .flushall()
+            .execute()
+        )
+        self._keep(taken)
+        self._entries.append(None)
+
+    def restart_empty(self) -> None:
+        """Start the killed server again without its data."""
+        self.restart(empty=True)
+        self._entries.append(None)
+
+    def restart(self, *, empty: bool = False) -> None:
+        """Start the killed server again; nodes reach it once all is watched again."""
+        for wire in self.wires:
+            wire.refuses = True
+        self.server.restart(empty=empty)
+        for wire in self.wires:
+            wire.refuses = False
+
+    def check(self, heals: Iterable[Heal] = ()) -> Findings:
+        """Hold everything up to now against the invariants. The server must answer."""
+        self._read_journals()
+        self.server.catch_up()
+        self.drain_register()
+        entries, self._entries = self._entries, []
+        with self.server.reading:
+            return self.checker.check(self._histories(), self.server.ledger, entries, heals)
+
+    def forget(self, before_ns: int) -> None:
+        """Drop what was over before a time and has been checked."""
+        for history in self._histories():
+            history.forget(before_ns)
+        self._past = [history for history in self._past if history.terms() or history.unpaired]
+        self.checker.forget(before_ns)
+        with self.server.reading:
+            self.server.ledger.forget(before_ns)
+
+    def stop(self) -> Findings:
+        """Stop all nodes as they should be, and check for the last time."""
+        for node in self.living():
+            self.stop_node(node)
+        return self.check()
+
+    # ---- inside
+
+    def _launch(self, place: int) -> None:
+        self._started += 1
+        name = f"node-{place}.{self._started}"
+        spec = NodeSpec(
+            url=self.wires[place].url,
+            node_id=f"node-{place}",
+            elections=self.plan.elections,
+            ttl_s=self.plan.ttl_s,
+            balance=self.plan.balance,
+            journal=str(self.folder / f"{name}.journal"),
+            records=self.plan.records,
+            parent=os.getpid(),
+        )
+        node = Node(spec, name, self.wires[place])
+        node.__enter__()
+        if place == len(self.places):
+            self.places.append(node)
+        else:
+            self.places[place] = node
+
+    def _end_nodes(self) -> None:
+        for node in self.places:
+            node.__exit__(None, None, None)
+
+    def _bury(self, node: Node, *, by_itself: bool) -> None:
+        node.history.end(by_itself=by_itself)
+        self._past.append(node.history)
+        node.__exit__(None, None, None)
+
+    def _histories(self) -> list[History]:
+        present = [node.history for node in self.places if node.history not in self._past]
+        return [*self._past, *present]
+
+    def _read_journals(self) -> None:
+        for history in self._histories():
+            history.read()
+
+    def _keep(self, taken: Iterable[bytes]) -> None:
+        for entry in taken:
+            election, epoch, holder = entry.decode().split(" ", 2)
+            self._entries.append(Entry(int(election), int(epoch), holder))

@@ -1,0 +1,216 @@
+"""What the server granted, extended and ended, as it tells itself by MONITOR.
+
+Rules of this file:
+    * The server names every command that it runs, those inside scripts too, in the order in which
+      it runs them: that is the order of the grants, and when each lease ends is their sum.
+    * A lease lasts no longer than here, but may have ended earlier where the server lost it.
+    * A grant is a leader key that is set after an epoch was minted in the same script. An heir's
+      lease has none: it makes no leader.
+    * What may have happened while nobody listened is on the node's side: see `went_blind`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_MS = 1_000_000
+
+TOLERANCE_NS = 3 * _MS
+"""The server counts in whole milliseconds, and two clocks are held against each other."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A lease that was given under an epoch of its own."""
+
+    election: int
+    holder: str
+    epoch: int
+    at_ns: int
+
+
+@dataclass
+class Lease:
+    """For how long an election's key held one holder without a gap."""
+
+    holder: str
+    from_ns: int
+    to_ns: int
+
+
+@dataclass(frozen=True)
+class Fall:
+    """A grant whose epoch was not above that of the grant before."""
+
+    earlier: Grant
+    later: Grant
+
+
+@dataclass
+class _Election:
+    minted: int = 0
+    last: Grant | None = None
+    grants: dict[tuple[str, int], Grant] = field(default_factory=dict)
+    leases: list[Lease] = field(default_factory=list)
+
+
+class Ledger:
+    """Reads the lines of MONITOR. For one thread at a time.
+
+    Attributes:
+        falls: grants whose epochs did not rise.
+        marks: what was echoed: whoever sees a mark here has everything before it.
+    """
+
+    def __init__(self, *, prefix: str, elections: int) -> None:
+        self.falls: list[Fall] = []
+        self.marks: set[bytes] = set()
+        self._elections = [_Election() for _ in range(elections)]
+        self._minting: set[int] = set()
+        self._blind: list[tuple[int, int]] = []
+        head = re.escape(prefix).encode()
+        self._line = re.compile(
+            # It begins with what is in every line once, and for which a search is quick.
+            rb'\] "(?:(?P<time>TIME)"|FLUSHALL"|ECHO" "(?P<mark>[^"]*)"'
+            rb'|(?P<command>SET|PEXPIRE|DEL)" "'
+            + head
+            + rb':\{\d+\}:k(?P<number>\d+):(?P<tail>leader|epoch)"'
+            rb'(?: "(?P<value>[^"]*)")?(?: "PX" "(?P<px>\d+)")?)'
+        )
+
+    def feed(self, lines: bytes, placed: Callable[[int], int]) -> None:
+        """Take whole lines.
+
+        Args:
+            lines: without the plus signs that introduce them.
+            placed: gives the local time in ns for the server's in us.
+        """
+        for match in self._line.finditer(lines):
+            command = match["command"]
+            if command is not None:
+                if int(match["number"]) < len(self._elections):
+                    self._take(match, placed(_server_us(lines, match)))
+            elif match["time"] is not None:
+                self._begin_script()
+            elif match["mark"] is not None:
+                self.marks.add(match["mark"])
+            else:
+                self._flush(placed(_server_us(lines, match)))
+
+    def grant(self, election: int, holder: str, epoch: int) -> Grant | None:
+        """Return the grant of this epoch to this holder, if there was one."""
+        return self._elections[election].grants.get((holder, epoch))
+
+    def grants(self, election: int) -> list[Grant]:
+        """Return the grants that are not forgotten, in order."""
+        return list(self._elections[election].grants.values())
+
+    def leases(self, election: int) -> list[Lease]:
+        """Return who held it when, in order, as far as it is not forgotten."""
+        return self._elections[election].leases
+
+    def uncovered(self, election: int, holder: str, from_ns: int, to_ns: int) -> tuple[int, int]:
+        """Return the last part of a time in which the key did not hold `holder`; empty if none.
+
+        Of a time of which not all is known, what is not known is covered.
+        """
+        at_ns = to_ns
+        for lease in reversed(self._elections[election].leases):
+            if lease.holder != holder or lease.from_ns > at_ns:
+                continue
+            if lease.to_ns + TOLERANCE_NS < at_ns:
+                from_ns = max(from_ns, lease.to_ns)
+                break
+            at_ns = lease.from_ns - TOLERANCE_NS
+            if at_ns <= from_ns:
+                return from_ns, from_ns
+        return (from_ns, from_ns) if self.is_blind(from_ns, at_ns) else (from_ns, at_ns)
+
+    def is_blind(self, from_ns: int, to_ns: int) -> bool:
+        """Tell whether something may be missing from a time."""
+        return any(began <= to_ns and from_ns <= ended for began, ended in self._blind)
+
+    def went_blind(self, from_ns: int, to_ns: int, ttl_ns: int) -> None:
+        """What was done in that time may be missing, and nothing after it.
+
+        Leases that stood are taken to have been extended at the last moment.
+        """
+        self._blind.append((from_ns, to_ns + ttl_ns))
+        for election in self._elections:
+            if election.leases and election.leases[-1].to_ns >= from_ns:
+                lease = election.leases[-1]
+                lease.to_ns = max(lease.to_ns, to_ns + ttl_ns)
+
+    def forget(self, before_ns: int) -> None:
+        """Drop what was over before."""
+        self.falls.clear()
+        self._blind = [blind for blind in self._blind if blind[1] >= before_ns]
+        for election in self._elections:
+            if len(election.leases) > 1:
+                election.leases = [
+                    lease
+                    for lease in election.leases
+                    if lease is election.leases[-1] or lease.to_ns >= before_ns
+                ]
+            held = {lease.holder for lease in election.leases}
+            election.grants = {
+                name: grant
+                for name, grant in election.grants.items()
+                if grant is election.last or grant.at_ns >= before_ns or grant.holder in held
+            }
+
+    def _begin_script(self) -> None:
+        for number in self._minting:
+            self._elections[number].minted = 0
+        self._minting.clear()
+
+    def _take(self, match: re.Match[bytes], at_ns: int) -> None:
+        number, command, value = int(match["number"]), match["command"], match["value"]
+        election = self._elections[number]
+        if match["tail"] == b"epoch":
+            if command == b"SET" and value is not None and value.isdigit():
+                election.minted = int(value)
+                self._minting.add(number)
+            return
+        lease = election.leases[-1] if election.leases else None
+        if command == b"SET":
+            assert value is not None
+            to_ns = at_ns + (1 << 62 if match["px"] is None else int(match["px"]) * _MS)
+            self._hold(election, value.decode(), at_ns, to_ns)
+            if election.minted:
+                self._grant(election, Grant(number, value.decode(), election.minted, at_ns))
+        elif lease is not None and lease.to_ns >= at_ns:
+            if command == b"DEL":
+                lease.to_ns = at_ns
+            elif value is not None:
+                lease.to_ns = at_ns + int(value) * _MS
+
+    def _hold(self, election: _Election, holder: str, at_ns: int, to_ns: int) -> None:
+        lease = election.leases[-1] if election.leases else None
+        if lease is not None and lease.to_ns >= at_ns:
+            if lease.holder == holder:
+                lease.to_ns = to_ns
+                return
+            lease.to_ns = at_ns
+        election.leases.append(Lease(holder, at_ns, to_ns))
+
+    def _grant(self, election: _Election, grant: Grant) -> None:
+        if election.last is not None and grant.epoch <= election.last.epoch:
+            self.falls.append(Fall(election.last, grant))
+        election.last = grant
+        election.grants[grant.holder, grant.epoch] = grant
+        election.minted = 0
+
+    def _flush(self, at_ns: int) -> None:
+        for election in self._elections:
+            if election.leases:
+                lease = election.leases[-1]
+                lease.to_ns = min(lease.to_ns, at_ns)
+
+
+def _server_us(lines: bytes, match: re.Match[bytes]) -> int:
+    first = lines.rfind(b"\n", 0, match.start()) + 1
+    seconds, _, micros = lines[first : lines.index(b" ", first)].partition(b".")
+    return int(seconds) * 1_000_000 + int(micros)

@@ -1,0 +1,342 @@
+"""A program that stands for many elections, writes by its epochs, and does whatever harms it.
+
+    python -m tests.faults.node SPEC        # SPEC: a `NodeSpec` as JSON
+
+Rules of this file:
+    * What it believes goes to its journal alone: callbacks write before they misbehave, and the
+      sampler believes nothing but `is_leader`.
+    * It writes by every epoch that it ever had, whether it leads or not: what must not be
+      accepted is tried all the time.
+    * It obeys one line at a time from its standard input: see `_ORDERS`. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from tests.faults.journal import Journal
+from tests.integration.candidate import others_behind, tell
+
+from multielect import DemotionReason, Election, ElectionGroup, MultielectError, Term
+from multielect._clock import Clock
+from multielect.errors import ConfigError
+from multielect.fencing import Fence, FencedScript, Write, Writer
+
+PREFIX = "faults"
+REGISTER = f"{PREFIX}-register"
+APPEND = FencedScript("return redis.call('RPUSH', KEYS[1], ARGV[1])")
+
+LOOK_S = 0.001
+ELECTIONS_A_LOOK = 64
+WRITE_S = 0.04
+WRITES_A_PASS = 4
+LONGEST_BLOCK_S = 30.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """What a node is told at its start.
+
+    Attributes:
+        url: of its wire to the server.
+        node_id: its name.
+        elections: how many there are.
+        ttl_s: of the leases.
+        balance: whether it takes a share only.
+        journal: the file to write beliefs to.
+        records: how many records that may hold.
+        parent: the process to end with.
+    """
+
+    url: str
+    node_id: str
+    elections: int
+    ttl_s: float
+    balance: bool
+    journal: str
+    records: int
+    parent: int
+
+
+class Sampler:
+    """Looks at `is_leader` of some elections at a time, from outside the callbacks."""
+
+    def __init__(
+        self, journal: Journal, now_ns: Callable[[], int], watched: list[Election]
+    ) -> None:
+        self.watched = watched
+        self._journal = journal
+        self._now_ns = now_ns
+        self._looking = threading.Lock()
+
+    def run(self, ending: threading.Event) -> None:
+        """Look, until the end and once after it."""
+        while not ending.is_set():
+            for first in range(0, len(self.watched), ELECTIONS_A_LOOK):
+                self._look(first, first + ELECTIONS_A_LOOK)
+                if ending.wait(LOOK_S):
+                    break
+        self.look_at_all()
+        for number in range(len(self.watched)):
+            self._journal.sees_not(number)
+
+    def look_at_all(self) -> None:
+        """Look at every election once."""
+        self._look(0, len(self.watched))
+
+    def _look(self, first: int, after: int) -> None:
+        with self._looking:
+            before_ns = self._now_ns()
+            for number in range(first, min(after, len(self.watched))):
+                election = self.watched[number]
+                epoch = election.epoch
+                leads = election.is_leader
+                after_ns = self._now_ns()
+                if not leads:
+                    self._journal.sees_not(number)
+                elif election.epoch == epoch:
+                    self._journal.sees(number, epoch, before_ns=before_ns, after_ns=after_ns)
+                before_ns = after_ns
+
+
+class Writes:
+    """Writes to the register by the epochs of this node, the newest and the one before."""
+
+    def __init__(self, spec: NodeSpec, holder: str) -> None:
+        self.epochs: dict[int, list[int]] = {}
+        self._random = random.Random(spec.node_id)
+        self._holder = holder
+        self._client = redis.Redis.from_url(
+            spec.url,
+            socket_timeout=spec.ttl_s,
+            socket_connect_timeout=spec.ttl_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._fence = Fence(self._client, PREFIX, raise_stale=False)
+
+    def elected(self, number: int, epoch: int) -> None:
+        """Write by this epoch too from now on."""
+        self.epochs[number] = [*self.epochs.get(number, []), epoch][-2:]
+
+    def run(self, ending: threading.Event) -> None:
+        """Write a few at a time, until the end."""
+        while not ending.wait(WRITE_S):
+            numbers = list(self.epochs)
+            some = self._random.sample(numbers, min(WRITES_A_PASS, len(numbers)))
+            writes = [self._write(one, epoch) for one in some for epoch in self.epochs[one]]
+            # What is not reached, refused or stale is written again next time, or never.
+            with contextlib.suppress(redis.RedisError, ConfigError):
+                self._fence.write_many(writes)
+
+    def _write(self, number: int, epoch: int) -> Write:
+        entry = f"{number} {epoch} {self._holder}"
+        return Write.run(Writer(key=key_of(number), epoch=epoch), APPEND, [REGISTER], [entry])
+
+
+class Node:
+    """The group, its callbacks, and the orders."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self._spec = spec
+        self._now_ns = Clock().now_ns
+        self._journal = Journal(Path(spec.journal), elections=spec.elections, records=spec.records)
+        self._numbers = {key_of(number): number for number in range(spec.elections)}
+        self._group = ElectionGroup(
+            spec.url,
+            prefix=PREFIX,
+            ttl=spec.ttl_s,
+            node_id=spec.node_id,
+            balance=spec.balance,
+            on_elected=self._elected,
+            on_demoted=self._demoted,
+            on_error=self._failed,
+        )
+        self._group.add_many(self._numbers)
+        self._sampler = Sampler(
+            self._journal, self._now_ns, [self._group[key] for key in self._numbers]
+        )
+        self._writes = Writes(spec, self._group.holder)
+        self._misbehaves: Callable[[Term], None] = lambda _: None
+        self._unblocked = threading.Event()
+        self._ending = threading.Event()
+        self._errors = 0
+
+    def run(self) -> None:
+        """Stand until told to stop, or until the input ends."""
+        threads = [
+            threading.Thread(target=work, args=(self._ending,), daemon=True)
+            for work in (self._sampler.run, self._writes.run)
+        ]
+        for thread in threads:
+            thread.start()
+        self._group.start()
+        tell("started", holder=self._group.holder)
+        for number, line in enumerate(sys.stdin, 1):
+            order, *arguments = line.split()
+            if order == "stop":
+                break
+            _ORDERS[order](self, *arguments)
+            tell("obeyed", number=number)
+        else:
+            # Nobody is there any more to release leases for.
+            os._exit(1)
+        self._unblocked.set()
+        self._group.stop()
+        self._ending.set()
+        for thread in threads:
+            thread.join()
+        tell("stopped", errors=self._errors)
+
+    # ---- callbacks
+
+    def _elected(self, term: Term) -> None:
+        number = self._numbers[term.key]
+        assert term.began_ns is not None
+        self._journal.elected(number, term.epoch, began_ns=term.began_ns, told_ns=self._now_ns())
+        self._writes.elected(number, term.epoch)
+        self._misbehaves(term)
+
+    def _demoted(self, term: Term, reason: DemotionReason) -> None:
+        assert term.ended_ns is not None
+        self._journal.demoted(
+            self._numbers[term.key],
+            term.epoch,
+            reason,
+            ended_ns=term.ended_ns,
+            told_ns=self._now_ns(),
+        )
+        self._misbehaves(term)
+
+    def _failed(self, _error: MultielectError) -> None:
+        self._errors += 1
+
+    # ---- orders
+
+    def _freeze(self) -> None:
+        with others_behind():
+            signal.raise_signal(signal.SIGSTOP)
+            self._sampler.look_at_all()
+
+    def _resign(self, *numbers: str) -> None:
+        for number in numbers:
+            self._sampler.watched[int(number)].resign()
+
+    def _campaign(self, *numbers: str) -> None:
+        for number in numbers:
+            self._sampler.watched[int(number)].campaign()
+
+    def _block(self) -> None:
+        self._unblocked.clear()
+        self._misbehaves = lambda _: self._wait_unblocked()
+
+    def _wait_unblocked(self) -> None:
+        self._unblocked.wait(LONGEST_BLOCK_S)
+
+    def _raise(self) -> None:
+        def fail(term: Term) -> None:
+            raise LookupError(f"planted in a callback of {term.key}")
+
+        self._misbehaves = fail
+
+    def _reenter(self) -> None:
+        resigned: set[str] = set()
+
+        def reenter(term: Term) -> None:
+            number = self._numbers[term.key]
+            if term.reason is None:
+                if term.key not in resigned:
+                    resigned.add(term.key)
+                    term.resign()
+                return
+            if term.reason is DemotionReason.RESIGNED and number % 2:
+                self._group.remove(term.key)
+                self._sampler.watched[number] = self._group.add(term.key)
+            self._group[term.key].campaign()
+            assert len(self._group.owned) <= self._spec.elections
+
+        self._misbehaves = reenter
+
+    def _behave(self) -> None:
+        self._misbehaves = lambda _: None
+        self._unblocked.set()
+
+    def _keep_gil(self, seconds: str) -> None:
+        ctypes.PyDLL(None).usleep(round(float(seconds) * 1e6))
+
+    def _fork(self, journal: str, seconds: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child:
+            threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
+            return
+        try:
+            # The parent's journal is shared memory: this one is the child's own.
+            signal.alarm(round(float(seconds)) + 10)
+            sampler = Sampler(
+                Journal(Path(journal), elections=self._spec.elections, records=100_000),
+                self._now_ns,
+                self._sampler.watched,
+            )
+            ending = threading.Event()
+            threading.Timer(float(seconds), ending.set).start()
+            sampler.run(ending)
+        finally:
+            os._exit(0)
+
+
+_ORDERS: dict[str, Callable[..., None]] = {
+    "freeze": Node._freeze,
+    "resign": Node._resign,
+    "campaign": Node._campaign,
+    "block": Node._block,
+    "raise": Node._raise,
+    "reenter": Node._reenter,
+    "behave": Node._behave,
+    "keep_gil": Node._keep_gil,
+    "fork": Node._fork,
+}
+
+
+def key_of(number: int) -> str:
+    """Return the key of an election."""
+    return f"k{number}"
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main() -> None:
+    """Be a node."""
+    spec = NodeSpec(**json.loads(sys.argv[1]))
+    _die_with(spec.parent)
+    # A crash of ours is found in its exit status; a core file of each kill would fill the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.basicConfig(filename=spec.journal + ".log", format="%(asctime)s %(message)s")
+    Node(spec).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Rounds of faults against one fleet after another, one or many faults at a time.
+
+    python -m tests.faults.rounds --count 500 --seed 1
+
+Rules of this file:
+    * What strikes is a function of seed and number alone: `run_rounds(1, seed, first=number)`
+      does the same again, as far as a fault's moment can be the same.
+    * A fleet in which something went wrong is not used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from .checker import Findings
+from .fault import Fault, Rank
+from .fleet import Fleet, FleetPlan
+from .registry import FAULTS, MOST_AT_ONCE, choose
+from .report import MANY, Recorder, Report
+from .round import run_round
+from .server import faketime_library
+
+ROUNDS_A_FLEET = 25
+
+
+def run_rounds(
+    count: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    first: int = 0,
+    binaries: Sequence[str | None] = (None,),
+    keep: Path | None = None,
+) -> Report:
+    """Run so many rounds over all faults, on one fleet after another.
+
+    Args:
+        count: how many.
+        seed: of what strikes.
+        progress: told of each round, in a line.
+        first: the number of the first round; those before it are left out.
+        binaries: the server programs, used in turns; None is the one that the package brings.
+        keep: where to keep what belongs to violations; a new folder by default.
+    """
+    recorder = Recorder(seed, keep)
+    number = first
+    while number < first + count:
+        last = min(first + count, (number // ROUNDS_A_FLEET + 1) * ROUNDS_A_FLEET)
+        plan = _plan(number, binaries)
+        number = _run_fleet(plan, range(number, last), seed, recorder, progress)
+    return recorder.finished()
+
+
+def _run_fleet(
+    plan: FleetPlan,
+    numbers: range,
+    seed: int,
+    recorder: Recorder,
+    progress: Callable[[str], None],
+) -> int:
+    """Run rounds up to the first that leaves the fleet unsound; returns the next number."""
+    number, names = numbers[0], ["the start"]
+    with tempfile.TemporaryDirectory(prefix="multielect-fleet-") as folder:
+        fleet = Fleet(plan, Path(folder) / "fleet")
+        try:
+            with fleet:
+                for number in numbers:
+                    faults = chosen(seed, number, plan)
+                    names = [fault.name for fault in faults]
+                    progress(f"round {number}: {', '.join(names)}")
+                    result = run_round(fleet, faults, random.Random(f"{seed}/{number}"))
+                    recorder.add(fleet, number, result, _replay(seed, number))
+                    if result.findings.violations:
+                        return number + 1
+                names = ["the end"]
+                findings = fleet.stop()
+                if findings.violations:
+                    recorder.keep(fleet, number, names, findings, _replay(seed, number))
+        # Whatever it is, it is reported, and the other rounds are run.
+        except Exception as error:  # noqa: BLE001
+            recorder.keep(
+                fleet, number, names, Findings(), _replay(seed, number), went_wrong=repr(error)
+            )
+    return number + 1
+
+
+def chosen(seed: int, number: int, plan: FleetPlan) -> list[Fault]:
+    """Return what strikes in a round: each fault once in as many rounds as there are, or many."""
+    chance = random.Random(f"{seed}/{number}/faults")
+    if plan.fakes_clock:
+        # What loses counters is left out: with a clock that was set back, epochs would fall.
+        ranks = chance.choice([(Rank.TURNS_CLOCK,), (Rank.ENDS_NODE, Rank.HURTS_NODE)])
+        return [chance.choice([fault for fault in FAULTS.values() if fault.rank in ranks])]
+    names = [*sorted(FAULTS), *([MANY] * (len(FAULTS) // 4))]
+    random.Random(f"{seed}/{number // len(names)}/order").shuffle(names)
+    name = names[number % len(names)]
+    if name == MANY or FAULTS[name].rank is Rank.TURNS_CLOCK:
+        return choose(chance, plan.nodes, chance.randint(2, MOST_AT_ONCE))
+    return [FAULTS[name]]
+
+
+def _plan(number: int, binaries: Sequence[str | None]) -> FleetPlan:
+    index = number // ROUNDS_A_FLEET
+    plan = FleetPlan(balance=index % 3 == 1, binary=binaries[index % len(binaries)])
+    if index % 4 == 3 and faketime_library():
+        return replace(plan, fakes_clock=True)
+    return plan
+
+
+def _replay(seed: int, number: int) -> str:
+    return f"python -m tests.faults.rounds --seed {seed} --first {number} --count 1"
+
+
+def main() -> int:
+    """Run rounds and print the report; 1 if something did not hold."""
+    parser = argparse.ArgumentParser(description="Chaos on real processes.")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--binary", action="append", help="a server program; may be repeated")
+    wanted = parser.parse_args()
+    report = run_rounds(
+        wanted.count,
+        wanted.seed,
+        lambda line: print(line, flush=True),  # noqa: T201
+        first=wanted.first,
+        binaries=wanted.binary or (None,),
+    )
+    print(json.dumps(asdict(report), indent=1))  # noqa: T201
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

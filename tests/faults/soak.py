@@ -1,0 +1,211 @@
+"""A long run of many elections under random faults, that watches memory and descriptors as well.
+
+    python -m tests.faults.soak --minutes 10 --elections 10000 --nodes 4
+
+Rules of this file:
+    * Half of the nodes live from the start to the end, and it is these that are measured; the
+      others are killed like everybody.
+    * Flat means: the median of the last third of the samples is not above that of the second by
+      more than `MOST_GROWTH` or `LEAST_BYTES`, and no more descriptors than `SPARE_DESCRIPTORS`.
+      In the first third a process still takes what it will need.
+    * Memory is what is the process's own: the mapped journals are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .checker import Findings
+from .fleet import Fleet, FleetPlan, Node
+from .registry import choose
+from .report import Recorder, Report
+from .round import run_round
+
+SAMPLE_S = 0.5
+MOST_GROWTH = 0.05
+LEAST_BYTES = 4 << 20
+SPARE_DESCRIPTORS = 4
+MOST_AT_ONCE = 2
+RECORDS_AN_ELECTION = 1_000
+
+
+@dataclass
+class Usage:
+    """What one process used, over time.
+
+    Attributes:
+        node: its name.
+        memory_bytes: its own memory, sample by sample.
+        descriptors: its open files and sockets.
+    """
+
+    node: str
+    memory_bytes: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+
+    def grown_bytes(self) -> int:
+        """Return by how much the last third's median is above the second's."""
+        second, last = _thirds(self.memory_bytes)
+        return round(statistics.median(last) - statistics.median(second))
+
+    def more_descriptors(self) -> int:
+        """Return by how much the last third's median is above the second's."""
+        second, last = _thirds(self.descriptors)
+        return round(statistics.median(last) - statistics.median(second))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether neither grew."""
+        second, _ = _thirds(self.memory_bytes)
+        allowed = max(LEAST_BYTES, MOST_GROWTH * statistics.median(second))
+        return self.grown_bytes() <= allowed and self.more_descriptors() <= SPARE_DESCRIPTORS
+
+
+@dataclass
+class SoakReport:
+    """What came of a soak. All is well if `ok`.
+
+    Attributes:
+        minutes: how long it was.
+        elections: how many.
+        rounds: what came of the faults.
+        usage: of the nodes that lived through it.
+    """
+
+    minutes: float
+    elections: int
+    rounds: Report
+    usage: list[Usage]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything held and nothing grew."""
+        return self.rounds.ok and all(usage.is_flat for usage in self.usage)
+
+
+def soak(
+    minutes: float,
+    elections: int,
+    nodes: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    ttl_s: float = 5.0,
+    balance: bool = True,
+    binary: str | None = None,
+    keep: Path | None = None,
+) -> SoakReport:
+    """Let random faults strike for so long, one or two at a time. Ends early on a violation.
+
+    Args:
+        minutes: how long; the last round may take longer.
+        elections: how many all nodes stand for.
+        nodes: how many processes, at least two.
+        seed: of what strikes.
+        progress: told of each round, in a line.
+        ttl_s: of the leases.
+        balance: whether each node takes a share only.
+        binary: the server's program.
+        keep: where to keep what belongs to violations; a new folder by default.
+    """
+    plan = FleetPlan(
+        nodes=nodes,
+        elections=elections,
+        ttl_s=ttl_s,
+        balance=balance,
+        binary=binary,
+        records=RECORDS_AN_ELECTION * elections + 100_000,
+    )
+    recorder = Recorder(seed, keep)
+    usage: list[Usage] = []
+    names = ["the start"]
+    number = 0
+    replay = f"python -m tests.faults.soak --seed {seed}"
+    with tempfile.TemporaryDirectory(prefix="multielect-soak-") as folder:
+        fleet = Fleet(plan, Path(folder) / "fleet")
+        try:
+            with fleet:
+                spared = fleet.places[: max(1, nodes // 2)]
+                usage = [Usage(node.name) for node in spared]
+                end_ns = fleet.now_ns() + round(minutes * 60e9)
+                with _watched(spared, usage):
+                    while fleet.now_ns() < end_ns and recorder.report.ok:
+                        chance = random.Random(f"{seed}/{number}")
+                        count = chance.randint(1, MOST_AT_ONCE)
+                        faults = choose(chance, nodes, count, spared=len(spared))
+                        names = [fault.name for fault in faults]
+                        progress(f"round {number}: {', '.join(names)}")
+                        result = run_round(fleet, faults, chance, spared=spared)
+                        recorder.add(fleet, number, result, replay)
+                        number += 1
+                names = ["the end"]
+                findings = fleet.stop()
+                if findings.violations:
+                    recorder.keep(fleet, number, names, findings, replay)
+        # Whatever it is, it is reported, with what was measured until then.
+        except Exception as error:  # noqa: BLE001
+            recorder.keep(fleet, number, names, Findings(), replay, went_wrong=repr(error))
+    return SoakReport(minutes, elections, recorder.finished(), usage)
+
+
+@contextmanager
+def _watched(nodes: Sequence[Node], usage: Sequence[Usage]) -> Iterator[None]:
+    ended = threading.Event()
+    watching = threading.Thread(target=_watch, args=(nodes, usage, ended), name="usage")
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+
+
+def _watch(nodes: Sequence[Node], usage: Sequence[Usage], ended: threading.Event) -> None:
+    while not ended.wait(SAMPLE_S):
+        for node, used in zip(nodes, usage, strict=True):
+            status = Path(f"/proc/{node.pid}/status").read_text()
+            (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
+            used.memory_bytes.append(int(line.split()[1]) * 1024)
+            used.descriptors.append(len(list(Path(f"/proc/{node.pid}/fd").iterdir())))
+
+
+def _thirds(samples: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    third = len(samples) // 3
+    return samples[third : 2 * third], samples[-third:]
+
+
+def main() -> int:
+    """Run a soak and print the report; 1 if something did not hold."""
+    parser = argparse.ArgumentParser(description="A long run under random faults.")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--elections", type=int, default=10_000)
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ttl", type=float, default=5.0)
+    parser.add_argument("--alone", action="store_true", help="nodes that do not balance")
+    wanted = parser.parse_args()
+    report = soak(
+        wanted.minutes,
+        wanted.elections,
+        wanted.nodes,
+        wanted.seed,
+        lambda line: print(line, flush=True),  # noqa: T201
+        ttl_s=wanted.ttl,
+        balance=not wanted.alone,
+    )
+    print(json.dumps(asdict(report), indent=1))  # noqa: T201
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
