@@ -3,15 +3,18 @@
 Rules of this file:
     * Connecting (URL, AUTH, TLS, HELLO, SELECT) is redis-py's work, done on a thread of
       its own: whoever refreshes leases never waits for a name server or a handshake.
-    * Every wait has an end, and the pause between two attempts grows, with jitter.
+    * Every wait has an end, and the pause between two attempts grows, with jitter. A connection
+      that was lost as soon as it was there is an attempt that failed.
     * A connection is handed over only when the node may use it: not to a replica, and not
       to a namespace that is divided into another number of buckets.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from socket import socket
@@ -216,6 +219,8 @@ class Connector(threading.Thread):
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._connecting = threading.Event()
+        self._pause_s = FIRST_PAUSE_S
+        self._proven_at = -math.inf
 
     def want(self) -> None:
         """Ask for a connection. Any thread."""
@@ -244,7 +249,10 @@ class Connector(threading.Thread):
             self._connecting.clear()
 
     def _connect_until_done(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        if time.monotonic() < self._proven_at:
+            self._pause()
+        else:
+            self._pause_s = FIRST_PAUSE_S
         while not self._closing.is_set():
             try:
                 connection = self._connect()
@@ -252,13 +260,17 @@ class Connector(threading.Thread):
             # that fails in a way nobody foresaw must not end all further attempts.
             except Exception as error:  # noqa: BLE001
                 self._on_failure(_as_ours(error))
-                self._closing.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                self._pause()
                 continue
+            self._proven_at = time.monotonic() + LONGEST_PAUSE_S
             for warning in connection.warnings:
                 self._on_failure(warning)
             self._on_connected(connection)
             return
+
+    def _pause(self) -> None:
+        self._closing.wait(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
 
 def _as_ours(error: Exception) -> MultielectError:

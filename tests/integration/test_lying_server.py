@@ -148,6 +148,43 @@ def test_nonsense_in_answer_to_the_other_scripts(
     told.terms()
 
 
+def test_a_server_that_never_makes_sense_is_asked_ever_more_seldom(
+    liar: Liar, stand: Stand
+) -> None:
+    liar.lies["acquire"] = always(b"nonsense\r\n")
+    group, told = stand(liar.url, *KEYS)
+    until(lambda: len(liar.links) >= 6)
+    # 25 ms at the least, and twice as long each time.
+    assert liar.links[5] - liar.links[0] >= 0.025 * (2**5 - 1)
+    assert not group.owned
+    assert len(told.errors) < 50
+    liar.lies.clear()
+    until(lambda: len(group.owned) == len(KEYS))
+
+
+def test_a_connection_that_was_good_for_long_is_made_anew_at_once(liar: Liar, stand: Stand) -> None:
+    liar.lies["acquire"] = always(b"nonsense\r\n")
+    group, _ = stand(liar.url, *KEYS)
+    until(lambda: len(liar.links) >= 5)
+    liar.lies.clear()
+    until(lambda: len(group.owned) == len(KEYS))
+    made = len(liar.links)
+    refreshes = group.counters.refreshes
+    # Longer than the longest pause.
+    until(lambda: group.counters.refreshes >= refreshes + 10 * len(KEYS))
+    lost = time.monotonic()
+
+    def once(_: Command) -> list[bytes]:
+        del liar.lies["refresh"]
+        return [b"nonsense\r\n"]
+
+    liar.lies["refresh"] = once
+    until(lambda: len(liar.links) > made)
+    assert liar.lied[-1] == "refresh"
+    until(lambda: len(group.owned) == len(KEYS))
+    assert liar.links[made] > lost
+
+
 def test_a_node_whose_server_lies_gives_way_to_one_whose_server_does_not(
     liar: Liar, backing: EmbeddedServer, stand: Stand
 ) -> None:
