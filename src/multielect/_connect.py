@@ -21,15 +21,17 @@ from socket import socket
 from typing import Any
 
 import redis
+from redis._parsers import _RESP2Parser  # which becomes that of RESP3 where it should
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 from redis.retry import Retry
 
+from ._handshake import guarded, plain_socket_of
 from ._keys import KeyLayout
 from ._relay import Relay
 from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
-from .errors import ConfigError, ConnectionLostError, MultielectError
+from .errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -111,10 +113,13 @@ class Server:
         Raises:
             ConfigError: for a URL that cannot be understood, or another kind of object.
         """
-        self._class, self._settings = address_of(source)
+        kind, self._settings = address_of(source)
+        self._class = guarded(kind, timeout_s)
         self._settings |= {
             "decode_responses": False,
             "health_check_interval": 0,
+            # hiredis makes room at once for as many elements as a server says that there are.
+            "parser_class": _RESP2Parser,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_error": [],
             "socket_connect_timeout": timeout_s,
@@ -193,9 +198,11 @@ class Server:
                 warnings.append(MultielectError(f"cannot record the number of buckets: {error}"))
                 return
             found = _ask(connection, "GET", key)
+        if not isinstance(found, bytes):
+            raise _nonsense("GET", found)
         if found != b"%d" % wanted:
             raise ConfigError(
-                f"this namespace is divided into {(found or b'').decode(errors='replace')} buckets,"
+                f"this namespace is divided into {found[:20].decode(errors='replace')} buckets,"
                 f" not {wanted}: use the same number on all nodes, or another prefix"
             )
 
@@ -276,9 +283,16 @@ class Connector(threading.Thread):
 def _as_ours(error: Exception) -> MultielectError:
     if isinstance(error, MultielectError):
         return error
-    ours = ConnectionLostError(f"cannot connect to Redis: {error}")
+    ours: MultielectError = ConnectionLostError(f"cannot connect to Redis: {error}")
+    if isinstance(error, InvalidResponse) or not isinstance(error, (redis.RedisError, OSError)):
+        # What redis-py trips over is what the server said: it is asked nothing out of the way.
+        ours = ProtocolError(f"the server's answers to connecting make no sense: {error!r}")
     ours.__cause__ = error
     return ours
+
+
+def _nonsense(command: str, answer: object) -> ProtocolError:
+    return ProtocolError(f"the server's answer to {command} makes no sense: {answer!r:.100}")
 
 
 # redis-py does not type its connections; these three are where that ends.
@@ -302,8 +316,12 @@ def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
     # might read half of.
     for command in ("SUBSCRIBE", "UNSUBSCRIBE"):
         _send(connection, command, channel)
-        while connection.read_response(push_request=True)[0] != command.lower().encode():
-            pass
+        while True:
+            answer = connection.read_response(push_request=True)
+            if not isinstance(answer, list) or not answer:
+                raise _nonsense(command, answer)
+            if answer[0] == command.lower().encode():
+                break
 
 
 def _speaks_only_resp2(error: Exception) -> bool:
@@ -328,14 +346,17 @@ def _refuse_replica(connection: AbstractConnection) -> None:
     except ResponseError:
         # Forbidden, or not known there. A replica will refuse the first batch.
         return
-    if role and role[0] != b"master":
+    if not isinstance(role, list) or not role or not isinstance(role[0], bytes):
+        raise _nonsense("ROLE", role)
+    if role[0] != b"master":
+        name = role[0][:20].decode(errors="replace")
         raise ConnectionLostError(
-            f"this server is a {role[0].decode()}: elections can only be held on a primary"
+            f"this server is a {name}: elections can only be held on a primary"
         )
 
 
 def _plain_socket_of(connection: AbstractConnection, relays: list[Relay]) -> socket:
-    found: socket | None = connection._sock  # redis-py has no public name for it
+    found = plain_socket_of(connection)
     if found is None:
         raise ConnectionLostError("the connection ended while it was being set up")
     if hasattr(found, "pending"):
