@@ -39,6 +39,7 @@ LEVELS: dict[str, int] = {
     "_connect": 2,
     "_dispatch": 2,
     "_engine": 2,
+    "_handshake": 2,
     "_loop": 2,
     "_node": 2,
     "_pump": 2,

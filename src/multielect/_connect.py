@@ -3,30 +3,35 @@
 Rules of this file:
     * Connecting (URL, AUTH, TLS, HELLO, SELECT) is redis-py's work, done on a thread of
       its own: whoever refreshes leases never waits for a name server or a handshake.
-    * Every wait has an end, and the pause between two attempts grows, with jitter.
+    * Every wait has an end, and the pause between two attempts grows, with jitter. A connection
+      that was lost as soon as it was there is an attempt that failed.
     * A connection is handed over only when the node may use it: not to a replica, and not
       to a namespace that is divided into another number of buckets.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from socket import socket
 from typing import Any
 
 import redis
+from redis._parsers import _RESP2Parser  # which becomes that of RESP3 where it should
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 from redis.retry import Retry
 
+from ._handshake import guarded, plain_socket_of
 from ._keys import KeyLayout
 from ._relay import Relay
 from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
-from .errors import ConfigError, ConnectionLostError, MultielectError
+from .errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -108,10 +113,13 @@ class Server:
         Raises:
             ConfigError: for a URL that cannot be understood, or another kind of object.
         """
-        self._class, self._settings = address_of(source)
+        kind, self._settings = address_of(source)
+        self._class = guarded(kind, timeout_s)
         self._settings |= {
             "decode_responses": False,
             "health_check_interval": 0,
+            # hiredis makes room at once for as many elements as a server says that there are.
+            "parser_class": _RESP2Parser,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_error": [],
             "socket_connect_timeout": timeout_s,
@@ -191,9 +199,11 @@ class Server:
                 warnings.append(MultielectError(f"cannot record the number of buckets: {error}"))
                 return
             found = _ask(connection, "GET", key)
+        if not isinstance(found, bytes):
+            raise _nonsense("GET", found)
         if found != b"%d" % wanted:
             raise ConfigError(
-                f"this namespace is divided into {(found or b'').decode(errors='replace')} buckets,"
+                f"this namespace is divided into {found[:20].decode(errors='replace')} buckets,"
                 f" not {wanted}: use the same number on all nodes, or another prefix"
             )
 
@@ -217,6 +227,8 @@ class Connector(threading.Thread):
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._connecting = threading.Event()
+        self._pause_s = FIRST_PAUSE_S
+        self._proven_at = -math.inf
 
     def want(self) -> None:
         """Ask for a connection. Any thread."""
@@ -245,7 +257,10 @@ class Connector(threading.Thread):
             self._connecting.clear()
 
     def _connect_until_done(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        if time.monotonic() < self._proven_at:
+            self._pause()
+        else:
+            self._pause_s = FIRST_PAUSE_S
         while not self._closing.is_set():
             try:
                 connection = self._connect()
@@ -253,21 +268,32 @@ class Connector(threading.Thread):
             # that fails in a way nobody foresaw must not end all further attempts.
             except Exception as error:  # noqa: BLE001
                 self._on_failure(_as_ours(error))
-                self._closing.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                self._pause()
                 continue
+            self._proven_at = time.monotonic() + LONGEST_PAUSE_S
             for warning in connection.warnings:
                 self._on_failure(warning)
             self._on_connected(connection)
             return
 
+    def _pause(self) -> None:
+        self._closing.wait(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
 
 def _as_ours(error: Exception) -> MultielectError:
     if isinstance(error, MultielectError):
         return error
-    ours = ConnectionLostError(f"cannot connect to Redis: {error}")
+    ours: MultielectError = ConnectionLostError(f"cannot connect to Redis: {error}")
+    if isinstance(error, InvalidResponse) or not isinstance(error, (redis.RedisError, OSError)):
+        # What redis-py trips over is what the server said: it is asked nothing out of the way.
+        ours = ProtocolError(f"the server's answers to connecting make no sense: {error!r}")
     ours.__cause__ = error
     return ours
+
+
+def _nonsense(command: str, answer: object) -> ProtocolError:
+    return ProtocolError(f"the server's answer to {command} makes no sense: {answer!r:.100}")
 
 
 # redis-py does not type its connections; these three are where that ends.
@@ -291,8 +317,12 @@ def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
     # might read half of.
     for command in ("SUBSCRIBE", "UNSUBSCRIBE"):
         _send(connection, command, channel)
-        while connection.read_response(push_request=True)[0] != command.lower().encode():
-            pass
+        while True:
+            answer = connection.read_response(push_request=True)
+            if not isinstance(answer, list) or not answer:
+                raise _nonsense(command, answer)
+            if answer[0] == command.lower().encode():
+                break
 
 
 def _speaks_only_resp2(error: Exception) -> bool:
@@ -317,9 +347,12 @@ def _refuse_replica(connection: AbstractConnection) -> None:
     except ResponseError:
         # Forbidden, or not known there. A replica will refuse the first batch.
         return
-    if role and role[0] != b"master":
+    if not isinstance(role, list) or not role or not isinstance(role[0], bytes):
+        raise _nonsense("ROLE", role)
+    if role[0] != b"master":
+        name = role[0][:20].decode(errors="replace")
         raise ConnectionLostError(
-            f"this server is a {role[0].decode()}: elections can only be held on a primary"
+            f"this server is a {name}: elections can only be held on a primary"
         )
 
 
@@ -343,7 +376,7 @@ def _warn_of_eviction(connection: AbstractConnection, warnings: list[MultielectE
 
 
 def _plain_socket_of(connection: AbstractConnection, relays: list[Relay]) -> socket:
-    found: socket | None = connection._sock  # redis-py has no public name for it
+    found = plain_socket_of(connection)
     if found is None:
         raise ConnectionLostError("the connection ended while it was being set up")
     if hasattr(found, "pending"):

@@ -9,6 +9,8 @@ Rules of this file:
       says that it is there. Nobody has to read it for refreshes to go on.
     * The time of a turn is read before its bytes are sent: it is what deadlines count from.
     * A batch without an answer for `response_timeout_ns` means that the connection is dead.
+    * A server that never stops talking is listened to for so long at a time: refreshes and
+      deadlines come first.
     * `run` returns when there is something that only Python can do: the connection is lost,
       `interrupt` was called, or the node has stopped.
 """
@@ -54,6 +56,7 @@ cdef extern from *:
 
 cdef enum:
     READ_BYTES = 1 << 16
+    MOST_READS = 8          # of one socket in one turn
     LONGEST_SLEEP_MS = 60_000
 
 cdef enum Outcome:
@@ -234,8 +237,8 @@ cdef class Pump:
 
     cdef int _receive(self, int fd, bint listens) except -1 nogil:
         cdef ssize_t count
-        cdef int nonsense
-        while True:
+        cdef int nonsense, _i
+        for _i in range(MOST_READS):
             count = recv(fd, self.buffer, READ_BYTES, 0)
             if count == 0:
                 return CLOSED
@@ -248,7 +251,8 @@ cdef class Pump:
             if nonsense:
                 return NONSENSE
             if count < READ_BYTES:
-                return GOING
+                break
+        return GOING
 
     cdef int _failed(self) noexcept nogil:
         if errno in (EAGAIN, EINTR):

@@ -4,7 +4,7 @@ Rules of this file:
     * Pure: words in, words out. Calling the roll is the core's work, acting on it the balancer's.
     * Time is the server's, in milliseconds, so that all members come to the same answer.
     * What another version of this library wrote is read as far as it is understood, and an entry
-      that makes no sense is left out.
+      that makes no sense is left out. So is a time that no server's clock will ever show.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ._keys import decode_key
 from ._settings import LONGEST_JOIN_DELAY_S
 from .balance import Member
 from .errors import ConfigError
+
+LAST_MS = 1 << 42
+"""Beyond the year 2100, and no further than what counts in nanoseconds can count."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def parse(answer: bytes) -> Roll:
         entry = _entry(*rest[place : place + 4])
         if entry is not None:
             found.append(entry)
-    return Roll(int(server), was_there == b"1", tuple(found))
+    return Roll(_ms(server), was_there == b"1", tuple(found))
 
 
 def counted(entries: Iterable[Entry], server_ms: int) -> tuple[list[Member], int | None]:
@@ -129,7 +132,7 @@ def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) ->
         delay_ms = int(words.get("join_delay_ms", 0))
         if not 0 <= delay_ms <= LONGEST_JOIN_DELAY_S * 1000:
             return None
-        return Entry(member, int(since), delay_ms, int(remaining))
+        return Entry(member, _ms(since), delay_ms, _ms(remaining))
     # What others wrote may be anything, and must cost no more than its own entry.
     except (
         ArithmeticError,
@@ -141,6 +144,13 @@ def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) ->
         ValueError,
     ):
         return None
+
+
+def _ms(text: bytes) -> int:
+    number = int(text)
+    if not 0 <= number <= LAST_MS:
+        raise ValueError(f"{number} ms is no time of a server")
+    return number
 
 
 def _netstrings(text: bytes) -> list[bytes]:

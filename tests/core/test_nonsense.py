@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from multielect._roll import pack
+from multielect._scripts import WITH_FLAGS
 from multielect.errors import ProtocolError
 
-from .rig import DUE_MS, Node, Rig
+from .memory_probe import resident_bytes
+from .resp import Push, encode
+from .rig import DUE_MS, MS, Node, Rig
 
 KEYS = ("a", "b", "c")
 
@@ -66,6 +70,7 @@ NO_ACQUIRE = [
     b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-256002\r\n",
     b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-%d\r\n" % (86_400_001 * 256 + 1),
     b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-999999999999999745\r\n",
+    b"*5\r\n:1\r\n*1\r\n$2049\r\n%02049d\r\n:1\r\n:2\r\n:-257\r\n" % 0,
 ]
 
 NO_REFRESH = [
@@ -73,6 +78,9 @@ NO_REFRESH = [
     b"*2\r\n:1\r\n*0\r\n",
     b"*4\r\n:1\r\n*0\r\n*0\r\n*0\r\n",
     b"*3\r\n:1\r\n:0\r\n*0\r\n",
+    b"*3\r\n:1\r\n*-1\r\n*0\r\n",
+    b"*3\r\n:1\r\n*0\r\n*-1\r\n",
+    b"*3\r\n:1\r\n_\r\n_\r\n",
     b"*3\r\n:1\r\n*0\r\n:0\r\n",
     b"*3\r\n:1\r\n*1\r\n:0\r\n*0\r\n",
     b"*3\r\n:1\r\n*1\r\n:4\r\n*0\r\n",
@@ -82,6 +90,15 @@ NO_REFRESH = [
     b"*3\r\n:1\r\n*0\r\n*1\r\n:1\r\n",
     b"*3\r\n:1\r\n*0\r\n*2\r\n:1\r\n:2\r\n",
     b"*3\r\n:1\r\n*0\r\n*2\r\n:9\r\n-ERR\r\n",
+]
+
+NO_ROLL = [
+    b"+OK\r\n",
+    b":1\r\n",
+    b"_\r\n",
+    b"$-1\r\n",
+    b"*0\r\n",
+    b"*1\r\n$1\r\nx\r\n",
 ]
 
 
@@ -131,6 +148,60 @@ def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     rig.settle()
     assert node.is_quiet()
     assert rig.holder_of("a") is None
+
+
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER)
+def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
+    node = rig.node("a", balanced=True)
+    heir = rig.node("a", balanced=True)
+    node.assign({"a": node})
+    rig.settle()
+    for each in (node, heir):
+        each.assign({"a": heir})
+    heir.exchange()
+    node.deliver()
+    node.tick()
+    assert [words[1] for words in node.requests] == [WITH_FLAGS.grant.body]
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        node.core.receive(reply, rig.clock.now_ns())
+    assert not node.leads("a")
+    node.lose()
+    node.connect()
+    rig.run_ms(2000)
+    assert heir.leads("a")
+
+
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ROLL)
+def test_no_answer_to_the_roll(rig: Rig, reply: bytes) -> None:
+    node = rig.leader(*KEYS)
+    node.core.set_roll(pack(b"members", node.holder, b"600", b"0", b"{}", b"c"), 6, period_ns=MS)
+    node.tick()
+    assert [words[1] for words in node.requests] == [WITH_FLAGS.roll.body]
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        node.core.receive(reply, rig.clock.now_ns())
+    assert node.core.take_roll() is None
+    node.lose()
+    node.connect()
+    node.exchange()
+    assert node.core.take_roll() is not None
+    assert all(map(node.leads, KEYS))
+
+
+def test_claims_in_endless_names_do_not_add_up(rig: Rig) -> None:
+    keys = [f"k{number}" for number in range(20)]
+    name_bytes = 3_000_000
+    node = rig.node(*keys, balanced=True)
+    node.assign(dict.fromkeys(keys, node))
+    rig.settle()
+    before = resident_bytes()
+    for number, key in enumerate(keys):
+        name = b"%d/%s" % (number, b"x" * name_bytes)
+        words = (b"/" + node.holder, b"claim", name, rig.leader_key(key))
+        claim = b"".join(b"%d:%s" % (len(word), word) for word in words)
+        node.core.receive_announcements(encode(Push((b"message", b"c", claim))), 0)
+    assert all(map(node.leads, keys))
+    # What is announced is received as a whole; it must not stay.
+    assert resident_bytes() - before < 8 * name_bytes
 
 
 @pytest.mark.parametrize("reply", [b"+OK\r\n", b"*3\r\n:1\r\n*0\r\n*0\r\n", b"-ERR no\r\n"])

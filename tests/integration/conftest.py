@@ -12,6 +12,7 @@ from multielect import ElectionGroup
 from multielect.embedded import EmbeddedServer
 
 from .lease import PREFIX
+from .liar import Liar
 from .proxy import Proxy
 from .record import Record
 
@@ -60,3 +61,20 @@ def proxy(server: EmbeddedServer, redis_client: redis.Redis) -> Iterator[Proxy]:
     assert server.socket_path is not None
     with Proxy(server.socket_path) as wire:
         yield wire
+
+
+@pytest.fixture(scope="session")
+def backing() -> Iterator[EmbeddedServer]:
+    """One real server, for tests of what does not come from it."""
+    with EmbeddedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def liar(backing: EmbeddedServer) -> Iterator[Liar]:
+    """A server that tells the truth, until it is told to lie."""
+    assert backing.socket_path is not None
+    with redis.Redis.from_url(backing.url) as client:
+        client.flushall()
+    with Liar(backing.socket_path) as lying:
+        yield lying

@@ -18,6 +18,7 @@ from libc.string cimport memcpy
 
 from ..errors import ProtocolError
 from .events cimport DRAINING, MOST_NOTES, Event, Note, Tally
+from .holders cimport LONGEST_NAME
 from .lane cimport MOST_ENTRIES
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
@@ -30,7 +31,6 @@ REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll", "clock")
 cdef enum:
     PART = 1024             # elections or events that are copied out at once
     LONGEST_KEY = 512
-    LONGEST_NAME = 2048
 
 
 cdef class Core:

@@ -1,5 +1,8 @@
 from libc.stdint cimport uint32_t
 
+cdef enum:
+    LONGEST_NAME = 2048     # of whoever a server or an announcement says that there is
+
 
 cdef struct Holder:
     char *text

@@ -21,6 +21,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp
 
+from .holders cimport LONGEST_NAME
 from .resp cimport read_value
 from .schedule cimport GRANTS, RELEASES
 from .slots cimport NONE, Slot
@@ -369,6 +370,8 @@ cdef class Lane:
         for _i in range(head.number):
             if read_value(frame, &name) != WHOLE or name.kind != c'$' or name.number < 0:
                 return self._nonsense(b"a holder's name is missing")
+            if name.length > LONGEST_NAME:
+                return self._nonsense(b"a holder's name is longer than the script says of any")
             self.terms.holders.intern(name.text, name.length, &rivals.places[rivals.count])
             # A bare node id is a node that tells nobody when it releases.
             rivals.silent[rivals.count] = memchr(name.text, c'/', name.length) == NULL
@@ -422,14 +425,15 @@ cdef class Lane:
         cdef uint32_t i
         for i in range(batch.count):
             marks[i] = 0
-        if read_value(frame, &value) != WHOLE or value.kind != c'*':
+        if read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0:
             return self._nonsense(b"a refresh does not say which keys are not ours")
         for _i in range(value.number):
             if (read_value(frame, &place) != WHOLE or place.kind != c':'
                     or not 1 <= place.number <= batch.count):
                 return self._nonsense(b"a refresh names a key that was not sent")
             marks[place.number - 1] = NOT_OURS
-        if read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number % 2:
+        if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
+                or value.number % 2):
             return self._nonsense(b"a refresh does not say which keys failed")
         for _i in range(value.number // 2):
             if (read_value(frame, &place) != WHOLE or place.kind != c':'

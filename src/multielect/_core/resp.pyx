@@ -55,7 +55,7 @@ cdef int read_value(Cursor *cursor, Value *value) noexcept nogil:
     stop = <const char *>memchr(cursor.here, c'\n', left if left < LONGEST_LINE else LONGEST_LINE)
     if stop == NULL:
         return BAD if left >= LONGEST_LINE or not _is_kind(value.kind) else PARTIAL
-    if stop == line or (stop - 1)[0] != c'\r' or stop - 1 < line:
+    if stop <= line or (stop - 1)[0] != c'\r':
         return BAD
     value.length = stop - 1 - line
     if value.kind in (c'+', c'-', c'#', c',', c'('):

@@ -11,6 +11,7 @@ Rules of this file:
 
 from libc.string cimport memchr, memcmp
 
+from .holders cimport LONGEST_NAME
 from .resp cimport Value, read_value
 from .slots cimport NONE
 
@@ -80,7 +81,7 @@ cdef class Wakeups:
         if size == 5 and memcmp(word, b"grant", 5) == 0:
             return self._wake_all(words, True)
         if (not self.terms.balanced or size != 5 or memcmp(word, b"claim", 5) != 0
-                or not _next_word(words, &word, &size)):
+                or not _next_word(words, &word, &size) or size > LONGEST_NAME):
             return 0
         self.terms.holders.intern(word, size, &claimant)
         while _next_word(words, &word, &size):

@@ -10,9 +10,12 @@
 --
 -- Time is the server's alone. An entry that has ended is taken out by whoever calls next, and all
 -- are told to call the roll when somebody came, left, or describes itself in another way: one
--- message, the netstring '/'.
+-- message, the netstring '/'. No member writes an end further ahead than a week: what does not make
+-- sense is taken out, or it would keep the hash for ever, and with a large enough number all members
+-- from calling.
 
 local holder, lasts_ms, since_ms, words = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local ONE_MONTH_MS = 2678400000
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -38,7 +41,7 @@ for i = 1, #entries, 2 do
   local name = entries[i]
   local ends, since, description = string.match(entries[i + 1], '^(%d+) (%d+) (.*)$')
   local ends_ms = tonumber(ends or 0)
-  if ends_ms <= now_ms then
+  if ends_ms <= now_ms or ends_ms > now_ms + ONE_MONTH_MS then
     redis.call('HDEL', KEYS[1], name)
     -- Only who was missed by others is news: this member comes again below.
     changed = changed or name ~= holder
