@@ -376,6 +376,7 @@ cdef class Core:
         pthread_mutex_lock(&self.mutex)
         try:
             self.terms.on_timers(now_ns)
+            self.roll.on_timer(now_ns)
             self.lane.pack(now_ns)
             self._tell_facts(facts, now_ns)
         finally:
@@ -425,8 +426,7 @@ cdef class Core:
         cdef bint has_room = self.lane.has_room()
         facts.next_turn_ns = (now_ns if has_room and self.terms.has_work()
                               else self.terms.schedule.next_due_ns())
-        if has_room and not self.roll.in_flight:
-            facts.next_turn_ns = min(facts.next_turn_ns, self.roll.due_ns)
+        facts.next_turn_ns = min(facts.next_turn_ns, self.roll.next_turn_ns(has_room))
         facts.oldest_sent_ns = self.lane._batch(0).sent_ns if self.lane.in_flight else -1
         facts.has_news = (self.terms.events.count != 0 or self.terms.events.note_count != 0
                           or self.terms.schedule.peek(REAPED) != NONE or self.roll.reply != NULL)

@@ -44,14 +44,16 @@ cdef class FleetCore(Core):
     # ---- the roll
 
     def set_roll(self, bytes words not None, int64_t word_count, *, int64_t period_ns,
-                 bint last=False) -> None:
-        """Call the roll in these words from now on, at once and then every `period_ns`.
+                 bint at_once=True, int64_t last_ns=0) -> None:
+        """Call the roll in these words from now on, every `period_ns`.
 
         Args:
             words: keys and arguments of roll.lua, packed as they are sent.
             word_count: how many they are.
             period_ns: the time between two calls.
-            last: whether no call follows the next: this node leaves.
+            at_once: whether the first of these calls is made now.
+            last_ns: where this node leaves, how long its entry lasts: no call follows the next, and
+                nobody waits for it longer than that. 0: it does not leave.
         """
         cdef size_t length = len(words)
         cdef char *copy = <char *>malloc(length + 1)
@@ -62,8 +64,10 @@ cdef class FleetCore(Core):
             pthread_mutex_lock(&self.mutex)
             copy = self.roll.set_words(copy, length, word_count)
             self.roll.period_ns = period_ns
-            self.roll.call_by(0)
-            self.roll.last = last
+            if at_once:
+                self.roll.call_by(0)
+            if last_ns:
+                self.roll.last_until_ns = self.roll.begun_ns + last_ns
             pthread_mutex_unlock(&self.mutex)
             free(copy)
 

@@ -29,6 +29,7 @@ cdef enum:
     WHOLE = 1
     MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
     LONGEST_WAIT_MS = 86_400_000        # what acquire.lua says of a lease at most
+    ROLL_KEYS = 2           # the members and their plan
 
 cdef enum:
     NOT_OURS = 1
@@ -259,7 +260,7 @@ cdef class Lane:
         self.outgoing.reserve(32)
         self.outgoing.put_header(c'*', 3 + self.roll.word_count)
         self._write_script(batch)
-        self.outgoing.put_integer(1)
+        self.outgoing.put_integer(ROLL_KEYS)
         self.outgoing.reserve(self.roll.length)
         self.outgoing.put(self.roll.words, self.roll.length)
         return 0
@@ -445,7 +446,8 @@ cdef class Lane:
             # would go on for as long as the server says so.
             if batch.by_digest:
                 return self._give_back(batch, now_ns, 0)
-        self.terms.events.note(batch.request, batch.count, error.text, error.length)
+        if batch.request != ROLL or self.roll.is_news(error.text, error.length):
+            self.terms.events.note(batch.request, batch.count, error.text, error.length)
         if (_starts(error, b"READONLY", 8) or _starts(error, b"NOAUTH", 6)
                 or _starts(error, b"MASTERDOWN", 10)):
             self.refused = True
