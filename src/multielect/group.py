@@ -188,16 +188,19 @@ class ElectionGroup(GroupFront[Election]):
         to them meanwhile, each election the moment that it is handed over. Terms end with reason
         ``DRAINED``. Afterwards there is nothing left to do but `stop`.
 
-        Blocks the calling thread, and so must not be called by a callback unless
-        `callback_threads` leaves another for `on_draining`.
+        Blocks the calling thread, but not that of a callback: called by one, whichever it is, it
+        begins the drain and returns at once, as what is to be handed over may be waiting for that
+        very callback. Further calls, of any thread, join the drain that goes on; each can bring its
+        end forward, none can put it off.
 
         Args:
             timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
                 default.
 
         Returns:
-            Whether nothing is led any more. False means that the group was not able to end its
-            terms in time, as this process had no time to run.
+            Whether nothing is led any more. False means that the drain goes on behind, where a
+            callback called; else that the group was not able to end its terms in time, as this
+            process had no time to run.
 
         Raises:
             ClosedError: if the group has stopped.
