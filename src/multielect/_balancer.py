@@ -21,7 +21,7 @@ from dataclasses import replace
 from ._clock import Clock
 from ._core.fleet import FleetCore
 from ._keys import KeyLayout, decode_key
-from ._plan import Plan, following, planned, read_plan
+from ._plan import Plan, following, planned, read_plan, succeeding
 from ._roll import Entry, Roll, counted, describe, pack, parse
 from ._settings import BalanceSettings
 from .balance import MOST_LEASES, Assignment, KeySet, Member
@@ -177,12 +177,12 @@ class Balancer:
             self._changed.notify_all()
             self._me = replace(self._me, weight=0.0)
             entries = [e for h, e in self._entries.items() if h != self._me.holder]
-            keys, plan = self._keys, self._plan
+            plan, assignment = self._plan, self._assignment
         members, _ = counted(entries, self._server_ms())
         # A function of the user's may raise, or take its time: nothing waits for it here.
-        if members and keys is not None and keys.knows(members):
+        if members and assignment is not None and assignment.keys_given.knows(members):
             with self._applying:
-                self._apply(planned(members, keys, plan))
+                self._apply(succeeding(assignment, plan, members))
         lasts_ns = LASTING_CALLS * self._period_ns
         self._core.set_roll(*self._words(0), period_ns=self._period_ns, last_ns=lasts_ns)
 

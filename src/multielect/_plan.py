@@ -108,6 +108,20 @@ def following(assignment: Assignment, plan: Plan | None) -> bytes | None:
     return b"".join(map(_netstring, words))
 
 
+def succeeding(assignment: Assignment, plan: Plan | None, members: Sequence[Member]) -> Assignment:
+    """Return who is to lead what once the members are others, and what follows from `plan` is kept.
+
+    Args:
+        assignment: what was worked out by `plan`.
+        plan: the plan, if there is one.
+        members: the members that are then.
+    """
+    text = following(assignment, plan)
+    if text is not None:
+        plan = read_plan(0, text)
+    return planned(members, assignment.keys_given, plan)
+
+
 def fleet_mark(members: Sequence[Member]) -> bytes:
     """Return a short text that differs where members, or what they may be given, do."""
     told = sorted([m.holder, m.thousandths, m.max_leases, sorted(m.labels)] for m in members)

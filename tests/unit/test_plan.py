@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from multielect._plan import MOST_KEYS, MOST_NEW_KEYS, Plan, following, planned, read_plan
+from multielect._plan import MOST_KEYS, MOST_NEW_KEYS, Plan, following, planned, read_plan, succeeding
 from multielect.balance import Assignment, KeySet, Member, assign
 
 FLEET = [Member("a", "1"), Member("b", "2", weight=2.0), Member("ü c", "3", max_leases=7)]
@@ -84,6 +84,17 @@ def test_a_plan_is_kept_up_to_twice_as_many() -> None:
     assert planned(FLEET[:2], many, given_up) == assign(FLEET[:2], many)
     # And it is said once.
     assert following(assign(FLEET, many), given_up) is None
+
+
+@pytest.mark.parametrize("count", [100, MOST_NEW_KEYS + 1])
+def test_who_leaves_names_the_heirs_that_the_others_come_to(count: int) -> None:
+    old = next_plan(assign(FLEET[1:], keys(count))) if count == 100 else None
+    assignment = planned(FLEET, keys(count), old)
+    text = following(assignment, old)
+    kept = None if text is None else read_plan(2, text)
+    assert succeeding(assignment, old, FLEET[:2]) == planned(FLEET[:2], keys(count), kept)
+    # Who has heard of it by then comes to the same.
+    assert succeeding(assignment, kept, FLEET[:2]) == planned(FLEET[:2], keys(count), kept)
 
 
 def test_a_first_plan_moves_nothing() -> None:
