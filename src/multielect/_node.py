@@ -24,7 +24,7 @@ import redis
 from ._balancer import Balancer
 from ._clock import Clock
 from ._connect import Server
-from ._core.core import DRAINING_REASON
+from ._core.elections import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening, Kind

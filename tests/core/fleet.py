@@ -150,6 +150,10 @@ class Fleet:
     def loads(self) -> list[int]:
         return [len(node.leads_now) for node in self.members]
 
+    def count_ended(self) -> int:
+        """Return how many terms have ended so far."""
+        return sum(each.reason is not None for node in self.all for each in node.happenings)
+
     def is_settled(self) -> bool:
         """Tell whether all come to the same assignment, for the members there are, and it is so."""
         leaders = {key: node.holder.decode() for key, node in self.leaders().items()}

@@ -46,14 +46,23 @@ def test_joins_and_leaves_of_equal_nodes_move_one_share(rig: Rig, keys: int) -> 
     fleet = fleet_of(rig, 1, keys)
     chance = random.Random(keys)
     for step in range(24):
-        before, size = fleet.leaders(), len(fleet.members)
+        before, size, told = fleet.leaders(), len(fleet.members), fleet.count_ended()
+        killed = 0
         if step < 9 or (step < 18 and chance.random() < 0.5):
             fleet.join()
         elif size > 1:
-            chance.choice([fleet.leave, fleet.kill])(chance.choice(fleet.members))
+            node = chance.choice(fleet.members)
+            if chance.random() < 0.5:
+                fleet.leave(node)
+            else:
+                killed = len(node.leads_now)
+                fleet.kill(node)
         fleet.settle(SETTLED_MS)
         largest = max(size, len(fleet.members))
-        assert moved(before, fleet.leaders()) <= math.ceil(keys / largest)
+        moves = moved(before, fleet.leaders())
+        assert moves <= math.ceil(keys / largest)
+        if not killed:
+            assert fleet.count_ended() - told == moves, "some moved there and back"
         assert max(fleet.loads()) - min(fleet.loads()) <= 1
     fleet.check_terms()
     assert [error for node in fleet.all for error in node.errors] == []

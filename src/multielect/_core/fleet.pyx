@@ -11,7 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from .core cimport Core, pthread_mutex_lock, pthread_mutex_unlock
+from .core cimport Core
+from .elections cimport pthread_mutex_lock, pthread_mutex_unlock
 from .slots cimport NONE, Slot, hash_of, load_u32
 from .states cimport BARRED, CAMPAIGNS, WATCHES
 
