@@ -11,8 +11,8 @@ Rules of this file:
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..errors import ProtocolError
+from .batches cimport MOST_ENTRIES
 from .elections cimport Elections, pthread_mutex_lock, pthread_mutex_unlock
-from .lane cimport MOST_ENTRIES
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
 from .slots cimport NONE
@@ -45,7 +45,7 @@ cdef class Core(Elections):
                            batch_keys=batch_keys, max_leases=max_leases, seed=seed)
         self.roll = Roll()
         self.wakeups = Wakeups(self.terms, self.roll, holder=holder, separator=separator)
-        self.lane = Lane(self.terms, self.wakeups, self.roll, heads=heads, holder=holder,
+        self.lane = Lane(self.terms, self.roll, self.wakeups, heads=heads, holder=holder,
                          channel=channel, epochs=epochs)
         self.announcements = Incoming()
 
