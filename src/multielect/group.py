@@ -80,7 +80,9 @@ class ElectionGroup(GroupFront[Election]):
         labels: what `only` goes by.
         only: for some keys, the labels of which a node needs one to lead it; or a function of key
             and `multielect.balance.Member` that tells whether this member may lead that key. It
-            must be the same on all nodes.
+            must be the same on all nodes. A function runs on a thread of its own, once for each
+            pair; while it takes its time nothing is moved. What it raises is told through
+            `on_error`, once, and the shares stay as they were until it answers.
         join_delay: seconds that this node is a member before it is given anything, so that nodes
             that come one after another are taken in together.
         moves_per_second: how many terms this node begins to hand over in a second at most. No

@@ -30,7 +30,13 @@ class FleetNode(Node):
     """One balanced node."""
 
     def __init__(
-        self, server: RedisModel, *, holder: str, ttl_ms: int, settings: BalanceSettings, **rest: Any
+        self,
+        server: RedisModel,
+        *,
+        holder: str,
+        ttl_ms: int,
+        settings: BalanceSettings,
+        **rest: Any,
     ) -> None:
         super().__init__(
             server, holder=holder, ttl_ms=ttl_ms, margin_ms=ttl_ms // 10, balanced=True, **rest

@@ -147,9 +147,8 @@ def called(real: Reply, model: Reply) -> bool:
         assert isinstance(answer, bytes)
         _, was_there, number, plan, *members = netstrings(answer)
         groups = zip(members[::4], members[2::4], members[3::4], strict=True)
-        found.append(
-            (was_there, number, plan, sorted((name, since == b"7", words) for name, since, words in groups))
-        )
+        entries = sorted((name, since == b"7", words) for name, since, words in groups)
+        found.append((was_there, number, plan, entries))
     return found[0] == found[1]
 
 

@@ -89,9 +89,7 @@ def test_a_callback_begins_a_drain_and_does_not_wait(
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_threads_that_drain_at_once_drain_once(
-    redis_url: str, stand: Stand, balance: bool
-) -> None:
+def test_threads_that_drain_at_once_drain_once(redis_url: str, stand: Stand, balance: bool) -> None:
     drains: list[Term] = []
     gate = threading.Event()
 

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from multielect._plan import MOST_KEYS, MOST_NEW_KEYS, Plan, following, planned, read_plan, succeeding
+from multielect._plan import (
+    MOST_KEYS,
+    MOST_NEW_KEYS,
+    Plan,
+    following,
+    planned,
+    read_plan,
+    succeeding,
+)
 from multielect.balance import Assignment, KeySet, Member, assign
 
 FLEET = [Member("a", "1"), Member("b", "2", weight=2.0), Member("ü c", "3", max_leases=7)]
