@@ -42,6 +42,7 @@ LEVELS: dict[str, int] = {
     "_handshake": 2,
     "_loop": 2,
     "_node": 2,
+    "_plan": 2,
     "_pump": 2,
     "_relay": 2,
     "_roll": 2,

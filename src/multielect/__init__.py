@@ -6,7 +6,7 @@ what stands below it::
     cli, fencing, streams                     what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes                  one node, put together; what it writes
-    _balancer, _roll                          who is in the fleet, and what follows from it
+    _balancer, _roll, _plan                   who is in the fleet, and what follows from it
     _engine, _connect, _handshake, _relay     the owner thread, connecting, TLS
     _dispatch, _loop                          callbacks on threads, and in an event loop
     _pump (Cython)                            sockets and core, without the GIL

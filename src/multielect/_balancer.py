@@ -1,8 +1,11 @@
 """Turns the roll of the fleet into what this node stands for.
 
 Rules of this file:
-    * Every member works out the same assignment from the same roll; nobody tells another what to
-      do. Where two see different fleets for a moment, they contest a lease or leave it where it is.
+    * Every member works out the same assignment from the same roll and plan, which come in one
+      answer; nobody tells another what to do. Where two see different fleets for a moment, they
+      contest a lease or leave it where it is.
+    * The plan that follows from a changed fleet is the same whoever writes it down: the eldest
+      does, and the others in turn if he does not.
     * A thread of its own does the work, late if it is starved of the GIL. What it is late with is
       moves: nothing that is led is lost by it, and the roll is called without it.
     * Whoever was missing from the roll himself does not believe at once that the others are gone:
@@ -17,11 +20,12 @@ from dataclasses import replace
 
 from ._clock import Clock
 from ._core.fleet import FleetCore
-from ._keys import KeyLayout
-from ._roll import Entry, counted, describe, pack, parse
+from ._keys import KeyLayout, decode_key
+from ._plan import Plan, following, planned, read_plan, succeeding
+from ._roll import Entry, Roll, counted, describe, pack, parse
 from ._settings import BalanceSettings
-from .balance import MOST_LEASES, Assignment, KeySet, Member, assign
-from .errors import MultielectError
+from .balance import MOST_LEASES, Assignment, KeySet, Member
+from .errors import MultielectError, ProtocolError
 
 _MS = 1_000_000
 _NS = 1_000_000_000
@@ -75,9 +79,18 @@ class Balancer:
         self._missed_until_ns = 0
         self._since_ms = 0
         self._server_ahead_ms = 0
+        self._plan: Plan | None = None
+        self._plan_number = 0
+        self._plan_kept = 0
+        self._proposal = b""
+        self._proposed_ns = 0
+        self._told = b""
+        self._unread: frozenset[bytes] = frozenset()
+        self._failure = ""
         self._keys: KeySet | None = None
         self._keys_changed = True
-        self._assigned: tuple[KeySet, tuple[Member, ...]] | None = None
+        self._assigned: tuple[KeySet, tuple[Member, ...], Plan | None] | None = None
+        self._assignment: Assignment | None = None
         self._turn = -1
         self._due_ns: int | None = None
         self._news = False
@@ -87,14 +100,28 @@ class Balancer:
 
     def start(self) -> None:
         """Become a member."""
-        self._call()
+        self.call()
         self._thread.start()
+
+    def call(self) -> None:
+        """Say that this node is there, and ask who else is, now and every so often."""
+        with self._changed:
+            self._call()
 
     @property
     def members(self) -> list[Member]:
         """All members, as last heard."""
+        return [entry.member for entry in self.entries()]
+
+    def entries(self) -> list[Entry]:
+        """Return what all members say of themselves, as last heard."""
         with self._changed:
-            return [entry.member for entry in self._entries.values()]
+            return list(self._entries.values())
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """Who is to lead what, as this node sees it; None before it knows."""
+        return self._assignment
 
     # ---- any thread
 
@@ -115,8 +142,9 @@ class Balancer:
             if mine is not None and not self._since_ms:
                 # Told to the server from now on: an entry that was lost comes back as it was.
                 self._since_ms = mine.since_ms
-                self._call()
+                self._call(at_once=False)
             self._entries = found
+            self._take_plan(roll)
             self._server_ahead_ms = roll.server_ms - now_ns // _MS
             self._news = True
             self._changed.notify_all()
@@ -124,6 +152,7 @@ class Balancer:
         if others:
             # Whoever falls silent is taken out by the first who asks after his time.
             self._core.call_roll_by(now_ns + (min(others) + 1) * _MS)
+        self._tell_unread(frozenset(roll.unread))
 
     def note_keys(self) -> None:
         """Elections were added or removed."""
@@ -148,12 +177,14 @@ class Balancer:
             self._changed.notify_all()
             self._me = replace(self._me, weight=0.0)
             entries = [e for h, e in self._entries.items() if h != self._me.holder]
+            plan, assignment = self._plan, self._assignment
         members, _ = counted(entries, self._server_ms())
-        if members:
-            assignment = assign(members, self._current_keys())
+        # A function of the user's may raise, or take its time: nothing waits for it here.
+        if members and assignment is not None and assignment.keys_given.knows(members):
             with self._applying:
-                self._apply(assignment)
-        self._core.set_roll(*self._words(0), period_ns=self._period_ns, last=True)
+                self._apply(succeeding(assignment, plan, members))
+        lasts_ns = LASTING_CALLS * self._period_ns
+        self._core.set_roll(*self._words(0), period_ns=self._period_ns, last_ns=lasts_ns)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread to end."""
@@ -162,22 +193,27 @@ class Balancer:
 
     # ---- inside
 
-    def _call(self) -> None:
+    def _call(self, *, at_once: bool = True) -> None:
         if self._closed:
             # Who has left, and only now hears that it was a member, must not come back.
             return
         lasts_ms = LASTING_CALLS * self._period_ns // _MS
-        self._core.set_roll(*self._words(lasts_ms), period_ns=self._period_ns)
-        self._wake()
+        words = self._words(lasts_ms)
+        self._core.set_roll(*words, period_ns=self._period_ns, at_once=at_once)
+        if at_once:
+            self._wake()
 
     def _words(self, lasts_ms: int) -> tuple[bytes, int]:
         words = (
             self._layout.members_key,
+            self._layout.plan_key,
             self._holder,
             b"%d" % lasts_ms,
             b"%d" % self._since_ms,
             describe(self._me, self._settings.join_delay_ms),
             self._layout.channel,
+            b"%d" % self._plan_number,
+            self._told if lasts_ms else b"",
         )
         return pack(*words), len(words)
 
@@ -186,13 +222,24 @@ class Balancer:
 
     def _run(self) -> None:
         while self._wait():
-            try:
-                self._balance()
-            # Also what a function given as `only` raises.
-            except BaseException as cause:  # noqa: BLE001
-                error = MultielectError(f"the elections cannot be shared out: {cause!r}")
-                error.__cause__ = cause
-                self._on_error(error)
+            self.balance()
+
+    def _tell_failure(self, cause: BaseException) -> None:
+        # It is tried again with each roll; the same failure is told once.
+        if repr(cause) != self._failure:
+            self._failure = repr(cause)
+            error = MultielectError(f"the elections cannot be shared out: {cause!r}")
+            error.__cause__ = cause
+            self._on_error(error)
+
+    def _tell_unread(self, unread: frozenset[bytes]) -> None:
+        new = unread - self._unread
+        self._unread = unread
+        if new:
+            names = ", ".join(sorted(decode_key(holder)[:100] for holder in new)[:3])
+            self._on_error(
+                ProtocolError(f"{len(new)} entries of the roll make no sense, of {names}")
+            )
 
     def _wait(self) -> bool:
         with self._changed:
@@ -209,10 +256,25 @@ class Balancer:
             self._news = False
             return not self._closed
 
+    @property
+    def due_ns(self) -> int | None:
+        """When `balance` is to be called next, if nothing is heard before."""
+        return self._due_ns
+
+    def balance(self) -> None:
+        """Do what follows from the roll. On the balancer's thread."""
+        try:
+            self._balance()
+            self._failure = ""
+        # Also what a function given as `only` raises.
+        except BaseException as cause:  # noqa: BLE001
+            self._tell_failure(cause)
+
     def _balance(self) -> None:
         now_ns = self._clock.now_ns()
         with self._changed:
             entries = dict(self._entries)
+            plan = self._plan
             if now_ns < self._missed_until_ns:
                 entries = self._missed | entries
         server_ms = self._server_ms()
@@ -223,14 +285,56 @@ class Balancer:
         self._due_ns = min(due_ns, default=None)
         keys = self._current_keys()
         seats = tuple(sorted(members, key=lambda member: member.holder))
-        if self._assigned != (keys, seats):
-            assignment = assign(seats, keys)
+        if self._assignment is None or self._assigned != (keys, seats, plan):
+            assignment = planned(seats, keys, plan)
             with self._applying:
                 if self._closed:
                     return
                 self._apply(assignment)
-            self._assigned = (keys, seats)
-        self._watch(server_ms, [member.holder for member in seats if member.weight])
+            self._assigned = (keys, seats, plan)
+            self._assignment = assignment
+        takers = {member.holder for member in seats if member.weight}
+        eldest = sorted((e.since_ms, h) for h, e in entries.items() if h in takers)
+        self._propose(self._assignment, plan, [holder for _, holder in eldest], now_ns)
+        self._watch(server_ms, sorted(takers))
+
+    def _take_plan(self, roll: Roll) -> None:
+        """Go by the newest plan from now on. With the lock held."""
+        self._plan_kept = roll.plan_number
+        if roll.plan_number <= self._plan_number:
+            return
+        self._plan_number = roll.plan_number
+        try:
+            self._plan = read_plan(roll.plan_number, roll.plan_text)
+        except ValueError as cause:
+            self._plan = None
+            error = ProtocolError(f"the plan of the fleet makes no sense: {cause}")
+            error.__cause__ = cause
+            self._on_error(error)
+        self._call(at_once=False)
+
+    def _propose(
+        self, assignment: Assignment, plan: Plan | None, eldest: list[str], now_ns: int
+    ) -> None:
+        """Have the plan written down that follows from the fleet, when it is this node's turn."""
+        if self._me.holder not in eldest:
+            return
+        if plan is not None and self._plan_kept < plan.number:
+            words = plan.words  # the server has forgotten it
+        else:
+            text = following(assignment, plan)
+            words = b"" if text is None else b"%d %s" % (self._plan_number + 1, text)
+        if words != self._proposal:
+            self._proposal = words
+            self._proposed_ns = now_ns
+        turn = min(eldest.index(self._me.holder), CALLS_A_TTL)
+        turn_ns = self._proposed_ns + turn * self._period_ns
+        if words and now_ns < turn_ns:
+            self._due_ns = turn_ns if self._due_ns is None else min(self._due_ns, turn_ns)
+        elif words != self._told:
+            with self._changed:
+                self._told = words
+                self._call(at_once=bool(words))
 
     def _current_keys(self) -> KeySet:
         with self._changed:
@@ -259,13 +363,18 @@ class Balancer:
         """See whether something has no leader, so that each election is looked at once a TTL.
 
         The members take turns: in each turn each looks at another part, and no two at the same.
+        A member that is late makes up for the turns that it missed, of one TTL at the most.
         """
         if self._me.holder not in holders:
             return
         turn = server_ms // (self._period_ns // _MS)
         if turn == self._turn:
             return
+        # The server's clock may have been set back.
+        first = self._turn + 1 if self._turn < turn else turn
         self._turn = turn
         turns = CALLS_A_TTL * len(holders)
-        self._core.watch((turn + CALLS_A_TTL * holders.index(self._me.holder)) % turns, turns)
+        place = CALLS_A_TTL * holders.index(self._me.holder)
+        for missed in range(max(first, turn - CALLS_A_TTL + 1), turn + 1):
+            self._core.watch((missed + place) % turns, turns)
         self._wake()

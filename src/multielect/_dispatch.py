@@ -64,6 +64,9 @@ class Dispatcher(Protocol[T]):
     def start(self) -> None:
         """Be ready to tell. Before the first `put`, on the thread that starts the node."""
 
+    def is_inside(self) -> bool:
+        """Tell whether this is called by a callback, which must not wait for callbacks."""
+
     def put(self, *happenings: Happening[T]) -> None:
         """Have happenings told, each after all earlier ones of its key. Any thread."""
 
@@ -179,6 +182,10 @@ class ThreadDispatcher(Generic[T]):
             if not self._threads and (self.is_listening or self._tell_error is not None):
                 self._add_thread()
 
+    def is_inside(self) -> bool:
+        """Tell whether this is called by a callback, which must not wait for callbacks."""
+        return bool(getattr(self._inside, "callback", False))
+
     def put(self, *happenings: Happening[T]) -> None:
         """Have happenings told, each after all earlier ones of its key. Any thread."""
         if not self.is_listening or self._closed:
@@ -211,7 +218,7 @@ class ThreadDispatcher(Generic[T]):
         """
         until = time.monotonic() + timeout_s
         told = False
-        if not getattr(self._inside, "callback", False):
+        if not self.is_inside():
             told = self._mailbox.wait_until_empty(timeout_s)
             with self._lock:
                 left_s = max(0.0, until - time.monotonic())

@@ -35,7 +35,8 @@ class KeyLayout:
         separator: what stands between the closing brace and the election's key.
         channel: where releases are announced.
         buckets_key: where the number of buckets is kept; empty where there is but one.
-        members_key: where the members of a fleet are kept.
+        members_key: where the members of a fleet are kept; in one Cluster slot with its plan.
+        plan_key: where it is kept what they were given last.
     """
 
     heads: tuple[bytes, ...]
@@ -43,6 +44,7 @@ class KeyLayout:
     channel: bytes
     buckets_key: bytes
     members_key: bytes
+    plan_key: bytes
 
     leader_tail = b":leader"
     epoch_tail = b":epoch"
@@ -81,7 +83,8 @@ def group_layout(prefix: str, buckets: int = DEFAULT_BUCKETS) -> KeyLayout:
         separator=b":",
         channel=head + b":released",
         buckets_key=head + b":buckets",
-        members_key=head + b":members",
+        members_key=head + b":{fleet}:members",
+        plan_key=head + b":{fleet}:plan",
     )
 
 
@@ -100,6 +103,7 @@ def elector_layout(prefix: str) -> KeyLayout:
         channel=head + b":{election}:released",
         buckets_key=b"",
         members_key=head + b":{election}:members",
+        plan_key=head + b":{election}:plan",
     )
 
 

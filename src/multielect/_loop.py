@@ -29,12 +29,6 @@ _callback: contextvars.ContextVar[asyncio.Task[None] | None] = contextvars.Conte
 )
 
 
-def _is_inside_callback() -> bool:
-    # What a callback begins inherits its context, and may outlive it.
-    task = _callback.get()
-    return task is not None and not task.done()
-
-
 class _Reader:
     """One who iterates over events."""
 
@@ -87,7 +81,7 @@ class LoopDispatcher:
 
         On behalf of a callback it does neither: the others still have things to be told.
         """
-        if _is_inside_callback():
+        if self.is_inside():
             return
         if self._errors:
             self._begin_errors()
@@ -147,6 +141,12 @@ class LoopDispatcher:
 
     # ---- any thread
 
+    def is_inside(self) -> bool:
+        """Tell whether this is called on behalf of a callback, which must not wait for others."""
+        # What a callback begins inherits its context, and may outlive it.
+        task = _callback.get()
+        return task is not None and not task.done()
+
     def put(self, *happenings: Happening[Term]) -> None:
         """Have happenings told, each after all earlier ones of its key."""
         if self._closed:
@@ -184,7 +184,7 @@ class LoopDispatcher:
         Called on behalf of a callback it does not wait: a callback cannot outwait itself. Nor
         does it where the loop is closed, and nobody left to be told.
         """
-        waits = not _is_inside_callback() and self._loop is not None and not self._loop.is_closed()
+        waits = not self.is_inside() and self._loop is not None and not self._loop.is_closed()
         told = waits and self._mailbox.wait_until_empty(timeout_s)
         self._closed = True
         self.pulse()

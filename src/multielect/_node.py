@@ -24,7 +24,7 @@ import redis
 from ._balancer import Balancer
 from ._clock import Clock
 from ._connect import Server
-from ._core.core import DRAINING_REASON
+from ._core.elections import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening, Kind
@@ -333,13 +333,23 @@ class Node:
         return timeout_s + _DRAIN_GRACE_S
 
     @property
+    def is_inside_callback(self) -> bool:
+        """Whether this is asked by a callback of the node's."""
+        return self._dispatcher.is_inside()
+
+    @property
     def is_empty_handed(self) -> bool:
         """Whether this node leads nothing."""
         return self._core.leading == 0
 
     def drain(self, timeout: float | None) -> bool:
-        """Hand over all that is led. Returns whether nothing is led any more."""
+        """Hand over all that is led. Returns whether nothing is led any more.
+
+        Called by a callback it does not wait: what is to be handed over may wait for it.
+        """
         wait_s = self.begin_drain(timeout)
+        if self.is_inside_callback:
+            return self.is_empty_handed
         with self._changed:
             return self._changed.wait_for(lambda: self.is_empty_handed, wait_s)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ._keys import decode_key
+from ._plan import netstrings
 from ._settings import LONGEST_JOIN_DELAY_S
 from .balance import Member
 from .errors import ConfigError
@@ -47,11 +48,17 @@ class Roll:
         server_ms: when it was given.
         was_there: whether the caller's own entry was there already.
         entries: all members, the caller included.
+        unread: the holders of the entries that make no sense.
+        plan_number: which plan of the fleet the server keeps; 0 for none.
+        plan_text: that plan, if it is another than the caller knows.
     """
 
     server_ms: int
     was_there: bool
     entries: tuple[Entry, ...]
+    unread: tuple[bytes, ...]
+    plan_number: int
+    plan_text: bytes
 
 
 def describe(member: Member, join_delay_ms: int) -> bytes:
@@ -77,15 +84,18 @@ def parse(answer: bytes) -> Roll:
     Raises:
         ValueError: for an answer that is none.
     """
-    server, was_there, *rest = _netstrings(answer)
+    server, was_there, plan_number, plan_text, *rest = netstrings(answer)
     if len(rest) % 4:
         raise ValueError("an entry of the roll is cut off")
-    found = []
-    for place in range(0, len(rest), 4):
-        entry = _entry(*rest[place : place + 4])
-        if entry is not None:
-            found.append(entry)
-    return Roll(_ms(server), was_there == b"1", tuple(found))
+    found = [(rest[at], _entry(*rest[at : at + 4])) for at in range(0, len(rest), 4)]
+    return Roll(
+        server_ms=_ms(server),
+        was_there=was_there == b"1",
+        entries=tuple(entry for _, entry in found if entry is not None),
+        unread=tuple(holder for holder, entry in found if entry is None),
+        plan_number=int(plan_number),
+        plan_text=plan_text,
+    )
 
 
 def counted(entries: Iterable[Entry], server_ms: int) -> tuple[list[Member], int | None]:
@@ -151,17 +161,3 @@ def _ms(text: bytes) -> int:
     if not 0 <= number <= LAST_MS:
         raise ValueError(f"{number} ms is no time of a server")
     return number
-
-
-def _netstrings(text: bytes) -> list[bytes]:
-    words = []
-    at = 0
-    while at < len(text):
-        colon = text.index(b":", at)
-        size = text[at:colon]
-        end = colon + 1 + int(size)
-        if not size.isdigit() or end > len(text):
-            raise ValueError("a netstring of the roll is cut off")
-        words.append(text[colon + 1 : end])
-        at = end
-    return words

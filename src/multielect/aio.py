@@ -162,20 +162,24 @@ class ElectionGroup(GroupFront[Election]):
     async def drain(self, timeout: float | None = None) -> bool:
         """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
 
-        See `multielect.ElectionGroup.drain`. The loop stays free meanwhile.
+        See `multielect.ElectionGroup.drain`. The loop stays free meanwhile. Awaited by a callback,
+        or by a task that a callback began and while that one runs, it returns at once.
 
         Args:
             timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
                 default.
 
         Returns:
-            Whether nothing is led any more.
+            Whether nothing is led any more. False where a callback called means that the drain
+            goes on behind.
 
         Raises:
             ClosedError: if the group has stopped.
             ConfigError: for a bad timeout.
         """
         wait_s = self._node.begin_drain(timeout)
+        if self._node.is_inside_callback:
+            return self._node.is_empty_handed
         await self._dispatcher.wait_for(lambda: self._node.is_empty_handed, wait_s)
         return self._node.is_empty_handed
 

@@ -80,7 +80,9 @@ class ElectionGroup(GroupFront[Election]):
         labels: what `only` goes by.
         only: for some keys, the labels of which a node needs one to lead it; or a function of key
             and `multielect.balance.Member` that tells whether this member may lead that key. It
-            must be the same on all nodes.
+            must be the same on all nodes. A function runs on a thread of its own, once for each
+            pair; while it takes its time nothing is moved. What it raises is told through
+            `on_error`, once, and the shares stay as they were until it answers.
         join_delay: seconds that this node is a member before it is given anything, so that nodes
             that come one after another are taken in together.
         moves_per_second: how many terms this node begins to hand over in a second at most. No
@@ -188,16 +190,19 @@ class ElectionGroup(GroupFront[Election]):
         to them meanwhile, each election the moment that it is handed over. Terms end with reason
         ``DRAINED``. Afterwards there is nothing left to do but `stop`.
 
-        Blocks the calling thread, and so must not be called by a callback unless
-        `callback_threads` leaves another for `on_draining`.
+        Blocks the calling thread, but not that of a callback: called by one, whichever it is, it
+        begins the drain and returns at once, as what is to be handed over may be waiting for that
+        very callback. Further calls, of any thread, join the drain that goes on; each can bring its
+        end forward, none can put it off.
 
         Args:
             timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
                 default.
 
         Returns:
-            Whether nothing is led any more. False means that the group was not able to end its
-            terms in time, as this process had no time to run.
+            Whether nothing is led any more. False means that the drain goes on behind, where a
+            callback called; else that the group was not able to end its terms in time, as this
+            process had no time to run.
 
         Raises:
             ClosedError: if the group has stopped.

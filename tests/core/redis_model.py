@@ -123,6 +123,20 @@ class RedisModel:
         """Forget the scripts' digests, as SCRIPT FLUSH and a restart do."""
         self._loaded.clear()
 
+    def forget(self) -> None:
+        """Forget all data, as FLUSHALL does."""
+        self._stored.clear()
+        self._members.clear()
+
+    def members(self, key: bytes) -> list[bytes]:
+        """Return the holders of the members of a fleet."""
+        return list(self._members.get(key, {}))
+
+    def forge_member(self, key: bytes, holder: bytes, words: bytes, lasts_ms: int) -> None:
+        """Write an entry of a fleet, as anybody may who can write to the server."""
+        now_ms = self.now_ms()
+        self._members.setdefault(key, {})[holder] = _Member(now_ms + lasts_ms, now_ms, words)
+
     def dump(self) -> dict[bytes, bytes | list[bytes]]:
         """Return all that is stored."""
         for key in list(self._stored):
@@ -254,7 +268,9 @@ class RedisModel:
         since_ms: bytes,
         *rest: bytes,
     ) -> Reply:
-        words, channel = rest
+        words, channel, known, proposed = rest
+        if keys[0] in self._stored:
+            return WRONGTYPE
         members = self._members.setdefault(keys[0], {})
         now_ms = self.now_ms()
         ended = [name for name, member in members.items() if member.ends_ms <= now_ms]
@@ -271,6 +287,7 @@ class RedisModel:
         if changed:
             self.publish(channel, _netstring(b"/"))
         reply = _netstring(b"%d" % now_ms) + _netstring(b"0" if mine is None else b"1")
+        reply += self._plan(keys[1], int(known), proposed)
         for name, member in members.items():
             reply += _netstring(name) + _netstring(b"%d" % (member.ends_ms - now_ms))
             reply += _netstring(b"%d" % member.since_ms) + _netstring(member.words)
@@ -279,6 +296,16 @@ class RedisModel:
     def members(self, name: bytes) -> list[bytes]:
         """Return the holders that are on a roll."""
         return list(self._members.get(name, {}))
+
+    def _plan(self, key: bytes, known: int, proposed: bytes) -> bytes:
+        kept = self._get(key)
+        text = kept if isinstance(kept, bytes) else b""
+        if _plan_number(proposed) > _plan_number(text):
+            text = proposed
+            self.put(key, text)
+        number = _plan_number(text)
+        told = text.partition(b" ")[2] if number not in (0, known) else b""
+        return _netstring(b"%d" % number) + _netstring(told)
 
     def publish(self, channel: bytes, message: bytes) -> None:
         """Tell the subscribers of a channel."""
@@ -297,6 +324,11 @@ class RedisModel:
         stored = self._stored.get(key)
         if stored is not None and stored.ends_ms is not None and stored.ends_ms <= self.now_ms():
             del self._stored[key]
+
+
+def _plan_number(text: bytes) -> int:
+    digits, space, _ = text.partition(b" ")
+    return int(digits) if space and digits.isdigit() and len(digits) <= 15 else 0
 
 
 def _netstring(text: bytes) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from multielect._clock import ManualClock
-from multielect._core.core import DRAINING_REASON
+from multielect._core.elections import DRAINING_REASON
 from multielect._core.fleet import FleetCore
 from multielect._core.seat import Seat
 from multielect._keys import KeyLayout, group_layout

@@ -23,7 +23,7 @@ def member(rig: Rig) -> Node:
 
 
 def leave(node: Node) -> None:
-    node.core.set_roll(pack(GONE), 1, period_ns=100 * MS, last=True)
+    node.core.set_roll(pack(GONE), 1, period_ns=100 * MS, last_ns=400 * MS)
     node.core.stop(node.clock.now_ns())
 
 

@@ -174,7 +174,8 @@ def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
 @pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ROLL)
 def test_no_answer_to_the_roll(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
-    node.core.set_roll(pack(b"members", node.holder, b"600", b"0", b"{}", b"c"), 6, period_ns=MS)
+    words = (b"members", b"plan", node.holder, b"600", b"0", b"{}", b"c", b"0", b"")
+    node.core.set_roll(pack(*words), len(words), period_ns=MS)
     node.tick()
     assert [words[1] for words in node.requests] == [WITH_FLAGS.roll.body]
     with pytest.raises(ProtocolError, match="makes no sense"):

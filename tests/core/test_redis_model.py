@@ -23,7 +23,8 @@ ELECTIONS = 6
 HOLDERS = [b"a/1", b"b/2", b"bare"]
 TTL_MS = 60_000
 CHANNEL = b"channel"
-ROLL_KEY = b"m:{members}"
+ROLL_KEYS = [b"m:{fleet}:members", b"m:{fleet}:plan"]
+PLANS = [b"", b"1 a", b"2 \r\n", b"10 ", b"9" * 15 + b" x", b"9" * 16 + b" x", b"no plan", b"0 a"]
 ODD_VALUES: list[bytes | list[bytes]] = [
     b"someone",
     b"7",
@@ -93,7 +94,7 @@ class Both:
     def real_dump(self) -> dict[bytes, bytes | list[bytes]]:
         found: dict[bytes, bytes | list[bytes]] = {}
         for key in self.real.scan_iter():
-            if key == ROLL_KEY:
+            if key == ROLL_KEYS[0]:
                 continue  # compared by its answers
             is_list = self.real.type(key) == b"list"
             found[key] = self.real.lrange(key, 0, -1) if is_list else self.real.get(key)
@@ -144,11 +145,10 @@ def called(real: Reply, model: Reply) -> bool:
     found = []
     for answer in (real, model):
         assert isinstance(answer, bytes)
-        _, was_there, *members = netstrings(answer)
+        _, was_there, number, plan, *members = netstrings(answer)
         groups = zip(members[::4], members[2::4], members[3::4], strict=True)
-        found.append(
-            (was_there, sorted((name, since == b"7", words) for name, since, words in groups))
-        )
+        entries = sorted((name, since == b"7", words) for name, since, words in groups)
+        found.append((was_there, number, plan, entries))
     return found[0] == found[1]
 
 
@@ -214,9 +214,11 @@ def act_at_random(both: Both, chance: random.Random, epochs: dict[int, tuple[int
     elif what == "roll":
         words = [holder, chance.choice([b"0", ttl]), chance.choice([b"0", b"7"])]
         words += [chance.choice([b"", b"1:2 {}\n"]), CHANNEL]
-        assert called(*both.call(WITH_FLAGS.roll, [ROLL_KEY], words, words))
+        words += [chance.choice([b"0", b"1", b"2"]), chance.choice(PLANS)]
+        assert called(*both.call(WITH_FLAGS.roll, ROLL_KEYS, words, words))
     elif what == "odd":
         key = chance.choice([leader_key, epoch_key])(chance.choice(elections))
+        key = chance.choice([key, key, key, ROLL_KEYS[1]])
         both.put(key, chance.choice(ODD_VALUES), chance.choice([None, 5_000_000, 3 * ONE_DAY_MS]))
     else:
         both.end(chance.choice([leader_key, leader_key, epoch_key])(chance.choice(elections)))

@@ -17,7 +17,7 @@ def netstring(word: bytes) -> bytes:
 
 
 def answer(*entries: tuple[bytes, bytes, bytes, bytes], was_there: bool = True) -> bytes:
-    words = [b"1700000000000", b"1" if was_there else b"0"]
+    words = [b"1700000000000", b"1" if was_there else b"0", b"0", b""]
     return b"".join(map(netstring, words + [word for entry in entries for word in entry]))
 
 
@@ -74,7 +74,9 @@ def test_an_answer_tells_the_time_and_whether_the_caller_was_there() -> None:
 )
 def test_an_entry_that_makes_no_sense_is_left_out(bad: tuple[bytes, bytes, bytes, bytes]) -> None:
     good = (b"b/2", b"900", b"17", describe(Member("b", "2"), 0))
-    assert [e.member.node_id for e in parse(answer(bad, good)).entries] == ["b"]
+    roll = parse(answer(bad, good))
+    assert [e.member.node_id for e in roll.entries] == ["b"]
+    assert roll.unread == (bad[0],)
 
 
 @example(b"-3:")

@@ -4,36 +4,22 @@
 Rules of this file:
     * No sockets, no clock, no randomness but that of the seed: the same calls give the same
       answers.
-    * Any thread may call in. One mutex guards all, and is held for C work alone: nobody
-      waits for the GIL, nor runs Python code, while holding it. So a thread of Python that
-      is starved of the GIL cannot hold up the pump.
-    * What takes long with many elections is done a part at a time, the mutex free between.
+    * The rules of `elections` hold: any thread may call in, and one mutex guards all.
     * Only one thread, the pump's, may send: the outgoing bytes are its own.
-    * Elections become Python objects here and nowhere below.
 """
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..errors import ProtocolError
-from .events cimport DRAINING, MOST_NOTES, Event, Note, Tally
-from .holders cimport LONGEST_NAME
-from .lane cimport MOST_ENTRIES
+from .batches cimport MOST_ENTRIES
+from .elections cimport Elections, pthread_mutex_lock, pthread_mutex_unlock
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
-from .slots cimport NONE, Slot, load_u32, store_i64
-from .states cimport ASKING, LEADING, RELEASING
-
-DRAINING_REASON = DRAINING
-REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll", "clock")
-
-cdef enum:
-    PART = 1024             # elections or events that are copied out at once
-    LONGEST_KEY = 512
+from .slots cimport NONE
+from .states cimport ASKING, RELEASING
 
 
-cdef class Core:
+cdef class Core(Elections):
     """The elections of one node over one connection.
 
     Args:
@@ -59,194 +45,9 @@ cdef class Core:
                            batch_keys=batch_keys, max_leases=max_leases, seed=seed)
         self.roll = Roll()
         self.wakeups = Wakeups(self.terms, self.roll, holder=holder, separator=separator)
-        self.lane = Lane(self.terms, self.wakeups, self.roll, heads=heads, holder=holder,
+        self.lane = Lane(self.terms, self.roll, self.wakeups, heads=heads, holder=holder,
                          channel=channel, epochs=epochs)
         self.announcements = Incoming()
-
-    def __cinit__(self):
-        pthread_mutex_init(&self.mutex, NULL)
-
-    def __dealloc__(self):
-        pthread_mutex_destroy(&self.mutex)
-
-    # ---- elections
-
-    def __len__(self) -> int:
-        # Without the mutex: a forked child may ask, and have inherited it locked.
-        return load_u32(&self.terms.slots.count)
-
-    def add(self, bytes key not None, uint16_t bucket,
-            int64_t max_stall_ns=0) -> tuple[int, int, bool]:
-        """Add an election, unless it is there. Returns number, generation, whether it is new.
-
-        A leader of it that is not heard of for `max_stall_ns` gives its term up; 0: never.
-        """
-        cdef const char *text = key
-        cdef size_t length = len(key)
-        cdef uint32_t number, generation
-        cdef bint is_new = False
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                number = self.terms.slots.find(text, length)
-                if number == NONE:
-                    is_new = True
-                    self.terms.slots.insert(text, length, bucket, &number)
-                    self.terms.slots.at(number).max_stall_ns = max_stall_ns
-                    self.terms.add(number)
-                generation = self.terms.slots.at(number).generation
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-        return number, generation, is_new
-
-    def find(self, bytes key not None) -> tuple[int, int] | None:
-        """Return number and generation of the election with this key."""
-        cdef const char *text = key
-        cdef size_t length = len(key)
-        cdef uint32_t number, generation = 0
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            number = self.terms.slots.find(text, length)
-            if number != NONE:
-                generation = self.terms.slots.at(number).generation
-            pthread_mutex_unlock(&self.mutex)
-        return None if number == NONE else (number, generation)
-
-    def remove(self, bytes key not None, int64_t now_ns) -> bool:
-        """Give an election up; its lease is released by the next ticks. False if there is none."""
-        cdef const char *text = key
-        cdef size_t length = len(key)
-        cdef uint32_t number
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                number = self.terms.slots.find(text, length)
-                if number != NONE:
-                    self.terms.remove(number, now_ns)
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-        return number != NONE
-
-    def resign(self, uint32_t number, uint32_t generation, int64_t term_epoch,
-               int64_t now_ns) -> bool:
-        """End the current term, if it is of `term_epoch` (any, where 0)."""
-        cdef Slot *slot = self.terms.slots.at(number)
-        cdef int ended = 0
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                if slot.generation == generation and (term_epoch == 0
-                                                      or slot.epoch == term_epoch):
-                    ended = self.terms.resign(number, now_ns)
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-        return ended == 1
-
-    def campaign(self, uint32_t number, uint32_t generation) -> None:
-        """Stand again at once after a resignation."""
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                if self.terms.slots.at(number).generation == generation:
-                    self.terms.campaign(number)
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-
-    def leader(self, uint32_t number, uint32_t generation) -> bytes | None:
-        """Return who led the election when this node last asked and did not win."""
-        cdef char[LONGEST_NAME] name
-        cdef Py_ssize_t length = -1
-        cdef Slot *slot = self.terms.slots.at(number)
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            if slot.generation == generation and slot.holder != NONE:
-                length = self.terms.holders.copy(slot.holder, name, LONGEST_NAME)
-            pthread_mutex_unlock(&self.mutex)
-        return None if length < 0 else name[:length]
-
-    def list_keys(self) -> list[bytes]:
-        """Return the keys of all elections, in the order of their slots."""
-        return [key for key, _, _ in self._listed(0)]
-
-    def owned(self, int64_t now_ns) -> list[tuple[bytes, int, int]]:
-        """Return key, number and generation of the elections that this node leads."""
-        return self._listed(now_ns)
-
-    def _listed(self, int64_t leading_at_ns) -> list[tuple[bytes, int, int]]:
-        cdef uint32_t number = 0
-        cdef uint32_t count, i
-        cdef size_t start
-        cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>LONGEST_KEY)
-        listed = []
-        try:
-            if copied == NULL or text == NULL:
-                raise MemoryError
-            while True:
-                with nogil:
-                    pthread_mutex_lock(&self.mutex)
-                    count = self._copy_elections(&number, leading_at_ns, copied, text)
-                    pthread_mutex_unlock(&self.mutex)
-                start = 0
-                for i in range(count):
-                    listed.append((text[start:copied[i].key_end], copied[i].number,
-                                   copied[i].generation))
-                    start = copied[i].key_end
-                if number == NONE:
-                    return listed
-        finally:
-            free(copied)
-            free(text)
-
-    cdef uint32_t _copy_elections(self, uint32_t *number, int64_t leading_at_ns,
-                                  Copied *copied, char *text) noexcept nogil:
-        """Copy one part of the elections out, those that lead if a time is given.
-
-        Moves `number` on to the next part, or to NONE after the last.
-        """
-        cdef uint32_t last = min(number[0] + <uint32_t>PART, self.terms.slots.used)
-        cdef uint32_t count = 0
-        cdef size_t end = 0
-        cdef Slot *slot
-        while number[0] < last:
-            slot = self.terms.slots.at(number[0])
-            number[0] += 1
-            if slot.key == NULL or slot.forgotten or (leading_at_ns != 0
-                                                      and slot.deadline_ns <= leading_at_ns):
-                continue
-            memcpy(text + end, slot.key, slot.key_length)
-            end += slot.key_length
-            copied[count].number = number[0] - 1
-            copied[count].generation = slot.generation
-            copied[count].key_end = end
-            count += 1
-        if last == self.terms.slots.used:
-            number[0] = NONE
-        return count
-
-    # ---- the node
-
-    def start(self) -> None:
-        """Stand for all elections."""
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                self.terms.start()
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-
-    def stop(self, int64_t now_ns) -> None:
-        """End all terms; their leases are released by the next ticks."""
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                self.terms.stop(now_ns)
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-
-    def abandon(self) -> None:
-        """Lead nothing any more, as seen by every `Seat`. Takes no mutex: safe after a fork."""
-        store_i64(&self.terms.slots.open, 0)
 
     # ---- the connection
 
@@ -376,6 +177,7 @@ cdef class Core:
         pthread_mutex_lock(&self.mutex)
         try:
             self.terms.on_timers(now_ns)
+            self.roll.on_timer(now_ns)
             self.lane.pack(now_ns)
             self._tell_facts(facts, now_ns)
         finally:
@@ -425,8 +227,7 @@ cdef class Core:
         cdef bint has_room = self.lane.has_room()
         facts.next_turn_ns = (now_ns if has_room and self.terms.has_work()
                               else self.terms.schedule.next_due_ns())
-        if has_room and not self.roll.in_flight:
-            facts.next_turn_ns = min(facts.next_turn_ns, self.roll.due_ns)
+        facts.next_turn_ns = min(facts.next_turn_ns, self.roll.next_turn_ns(has_room))
         facts.oldest_sent_ns = self.lane._batch(0).sent_ns if self.lane.in_flight else -1
         facts.has_news = (self.terms.events.count != 0 or self.terms.events.note_count != 0
                           or self.terms.schedule.peek(REAPED) != NONE or self.roll.reply != NULL)
@@ -434,107 +235,3 @@ cdef class Core:
                           and self.terms.population[<int>ASKING] == 0
                           and not self.roll.is_leaving())
         facts.is_refused = self.lane.refused
-
-    # ---- what there is to tell
-
-    def take_events(self) -> list[tuple[bytes, int, int, int, int, int]]:
-        """Take terms begun and ended since, in order: a part of them, until none is left.
-
-        Returns:
-            For each: key, number, generation, epoch, reason and at_ns. Reason 0: elected;
-            `DRAINING_REASON`: draining, until at_ns at the latest.
-        """
-        cdef uint32_t count, i
-        cdef size_t start = 0
-        cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>LONGEST_KEY)
-        taken = []
-        try:
-            if copied == NULL or text == NULL:
-                raise MemoryError
-            with nogil:
-                pthread_mutex_lock(&self.mutex)
-                count = self._copy_events(copied, text)
-                pthread_mutex_unlock(&self.mutex)
-            for i in range(count):
-                taken.append((text[start:copied[i].key_end], copied[i].number,
-                              copied[i].generation, copied[i].epoch, copied[i].reason,
-                              copied[i].at_ns))
-                start = copied[i].key_end
-            return taken
-        finally:
-            free(copied)
-            free(text)
-
-    cdef uint32_t _copy_events(self, Copied *copied, char *text) noexcept nogil:
-        """Copy one part of the events out; free the slots of the removed if all are told."""
-        cdef uint32_t place = self.terms.events.start
-        cdef uint32_t count = 0
-        cdef size_t end = 0
-        cdef Event *event
-        cdef Slot *slot
-        while place < self.terms.events.count and count < PART:
-            event = &self.terms.events.items[place]
-            place += 1
-            if event.number == NONE:
-                continue
-            slot = self.terms.slots.at(event.number)
-            memcpy(text + end, slot.key, slot.key_length)
-            end += slot.key_length
-            copied[count].number = event.number
-            copied[count].generation = slot.generation
-            copied[count].epoch = event.epoch
-            copied[count].reason = event.reason
-            copied[count].at_ns = event.at_ns
-            copied[count].key_end = end
-            count += 1
-        self.terms.events.taken_to(place)
-        if self.terms.events.count == 0:
-            self.terms.reap()
-        return count
-
-    def take_notes(self) -> list[tuple[str, int, str]]:
-        """Take the server's refusals since: request, number of elections, its words."""
-        cdef Note[MOST_NOTES] notes
-        cdef int count, i
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            count = self.terms.events.note_count
-            memcpy(notes, self.terms.events.notes, count * sizeof(Note))
-            self.terms.events.note_count = 0
-            pthread_mutex_unlock(&self.mutex)
-        return [
-            (REQUEST_NAMES[notes[i].request], notes[i].elections,
-             notes[i].text[:notes[i].length].decode("utf-8", "replace"))
-            for i in range(count)
-        ]
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """What this core has done since it was made."""
-        cdef Tally tally
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            tally = self.terms.events.tally
-            pthread_mutex_unlock(&self.mutex)
-        return tally
-
-    @property
-    def leading(self) -> int:
-        """How many terms this node has now, overdue ones included."""
-        cdef uint32_t count
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            count = self.terms.population[<int>LEADING]
-            pthread_mutex_unlock(&self.mutex)
-        return count
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes held for the elections: slots, index and keys."""
-        cdef size_t count
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            count = self.terms.slots.memory_bytes()
-            pthread_mutex_unlock(&self.mutex)
-        return count

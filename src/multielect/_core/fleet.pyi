@@ -23,7 +23,13 @@ class FleetCore(Core):
         seed: int = 0,
     ) -> None: ...
     def set_roll(
-        self, words: bytes, word_count: int, *, period_ns: int, last: bool = False
+        self,
+        words: bytes,
+        word_count: int,
+        *,
+        period_ns: int,
+        at_once: bool = True,
+        last_ns: int = 0,
     ) -> None: ...
     def call_roll_by(self, due_ns: int) -> None: ...
     def take_roll(self) -> bytes | None: ...

@@ -11,7 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from .core cimport Core, pthread_mutex_lock, pthread_mutex_unlock
+from .core cimport Core
+from .elections cimport pthread_mutex_lock, pthread_mutex_unlock
 from .slots cimport NONE, Slot, hash_of, load_u32
 from .states cimport BARRED, CAMPAIGNS, WATCHES
 
@@ -44,15 +45,16 @@ cdef class FleetCore(Core):
     # ---- the roll
 
     def set_roll(self, bytes words not None, int64_t word_count, *, int64_t period_ns,
-                 bint last=False) -> None:
-        """Call the roll in these words from now on, at once and then every `period_ns`.
+                 bint at_once=True, int64_t last_ns=0) -> None:
+        """Call the roll in these words from now on, every `period_ns`.
 
         Args:
             words: keys and arguments of roll.lua, packed as they are sent.
             word_count: how many they are.
             period_ns: the time between two calls.
-            last: whether no call follows the next: this node leaves. It says so if it ever called,
-                answered or not.
+            at_once: whether the first of these calls is made now.
+            last_ns: where this node leaves, how long its entry lasts: no call follows the next, and
+                nobody waits for it longer than that. 0: it does not leave.
         """
         cdef size_t length = len(words)
         cdef char *copy = <char *>malloc(length + 1)
@@ -63,10 +65,10 @@ cdef class FleetCore(Core):
             pthread_mutex_lock(&self.mutex)
             copy = self.roll.set_words(copy, length, word_count)
             self.roll.period_ns = period_ns
-            if last:
-                self.roll.leave()
-            else:
+            if at_once:
                 self.roll.call_by(0)
+            if last_ns:
+                self.roll.leave(last_ns)
             pthread_mutex_unlock(&self.mutex)
             free(copy)
 

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from .batches cimport MOST_ENTRIES, Batch, Batches, Entry
 from .resp cimport Cursor, Incoming, Outgoing, Value
 from .roll cimport Roll
 from .server_clock cimport ServerClock
@@ -7,27 +8,7 @@ from .terms cimport Terms
 from .wakeups cimport Wakeups
 
 cdef enum:
-    MOST_ENTRIES = 250      # elections a batch holds at most
     MOST_IN_FLIGHT = 32     # batches sent and not answered
-
-
-cdef struct Entry:
-    uint32_t number
-    uint32_t serial
-
-
-cdef struct Text:
-    const char *data
-    size_t length
-
-
-cdef struct Batch:
-    int64_t sent_ns
-    uint32_t count
-    uint8_t request
-    bint claims             # an acquire that tells leaders whom they are in the way of
-    bint by_digest          # it named its script, and did not bring it
-    Entry entries[250]
 
 
 cdef struct Rivals:             # who leads what an acquire did not win
@@ -36,30 +17,16 @@ cdef struct Rivals:             # who leads what an acquire did not win
     bint silent[250]
 
 
-cdef class Lane:
-    cdef Terms terms
+cdef class Lane(Batches):
     cdef Wakeups wakeups
-    cdef Roll roll
     cdef ServerClock server_clock
     cdef Incoming incoming
-    cdef Outgoing outgoing
     cdef Batch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
     cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
     cdef bint refused           # the server cannot serve us any more: connect anew
-    cdef bint loaded[5]         # the server knows the script by its digest
-    cdef tuple kept             # the bytes objects that the texts below point into
-    cdef tuple scripts
-    cdef Text *heads
-    cdef Text holder
-    cdef Text ttl_ms
-    cdef Text epochs
-    cdef Text channel
-    cdef Text grant_ms
-    cdef Text bodies[5]
-    cdef Text digests[5]
 
     cdef int prepare(self, scripts) except -1
     cdef int connection_made(self) except -1 nogil
@@ -70,15 +37,6 @@ cdef class Lane:
     cdef bint has_room(self) noexcept nogil
 
     cdef Batch *_batch(self, uint32_t place) noexcept nogil
-    cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
-    cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil
-    cdef int _write(self, Batch *batch) except -1 nogil
-    cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
-    cdef int _write_roll(self, Batch *batch) except -1 nogil
-    cdef int _write_heir(self, uint32_t number) except -1 nogil
-    cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil
-    cdef int _write_script(self, Batch *batch) except -1 nogil
-    cdef int _write_text(self, Text *text) except -1 nogil
     cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _see_clock(self, Batch *batch, int64_t server_ms, int64_t now_ns) except -1 nogil
     cdef int _answer_roll(self, Value *head) except -1 nogil

@@ -4,14 +4,21 @@
 Rules of this file:
     * The call goes out without Python being run, as refreshes do: a node that is starved of the
       GIL stays a member.
-    * At most one call is in flight, and one more may be due.
+    * At most one call is in flight, and one more may be due. However often others say that the
+      fleet has changed, calls are `GAP_NS` apart at the least.
+    * What the server refuses is told once, until it says something else.
+    * The last call, which says that this node leaves, is made for as long as it would otherwise
+      be missed: a stop does not wait for it any longer, nor for a server that refuses it.
     * The answer is kept as it came, the newest only. What it means is not the core's affair.
 """
 
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from .slots cimport hash_of
+
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
+cdef int64_t GAP_NS = 20_000_000
 
 
 cdef class Roll:
@@ -44,18 +51,31 @@ cdef class Roll:
 
     cdef bint is_leaving(self) noexcept nogil:
         """Tell whether the last call has still to be made or answered."""
-        return self.last and (self.in_flight or self.due_ns != NEVER)
+        return (self.last_until_ns != 0 and self.begun_ns != 0
+                and (self.in_flight or self.due_ns != NEVER))
+
+    cdef int64_t next_turn_ns(self, bint may_call) noexcept nogil:
+        """Return when there is something to do: a call, if one may be made, or to give it up."""
+        cdef int64_t turn_ns = self.due_ns if may_call and not self.in_flight else NEVER
+        return min(turn_ns, self.last_until_ns) if self.is_leaving() else turn_ns
+
+    cdef void on_timer(self, int64_t now_ns) noexcept nogil:
+        """Give the last call up when its time has passed."""
+        if self.is_leaving() and now_ns >= self.last_until_ns:
+            self.in_flight = False
+            self.due_ns = NEVER
 
     cdef void begun(self, int64_t now_ns) noexcept nogil:
         """The call goes out."""
         self.in_flight = True
-        self.was_called = True
-        self.due_ns = NEVER if self.last else now_ns + self.period_ns
+        self.begun_ns = now_ns
+        self.due_ns = NEVER if self.last_until_ns else now_ns + self.period_ns
 
     cdef int answered(self, Value *value) except -1 nogil:
         """Keep the answer."""
         cdef char *grown
         self.in_flight = False
+        self.complaint = 0
         grown = <char *>realloc(self.reply, value.length + 1)
         if grown == NULL:
             with gil:
@@ -65,19 +85,33 @@ cdef class Roll:
         self.reply_length = value.length
         return 0
 
+    cdef bint is_news(self, const char *refusal, size_t length) noexcept nogil:
+        """Tell whether the server has not refused in these words just before."""
+        cdef uint32_t told = self.complaint
+        self.complaint = hash_of(refusal, length, 0) | 1
+        return self.complaint != told
+
     cdef void failed(self, int64_t again_ns) noexcept nogil:
-        """The call was refused, or its answer is lost: call again at `again_ns`."""
+        """The call was refused: call again at `again_ns`; or at once, where its answer is lost: 0.
+
+        The last call is not made again where it was refused: then the entry ends by itself.
+        """
         if self.in_flight:
             self.in_flight = False
-            if again_ns < self.due_ns:
+            if again_ns < self.due_ns and (again_ns == 0 or self.last_until_ns == 0):
                 self.due_ns = again_ns
 
     cdef void call_by(self, int64_t due_ns) noexcept nogil:
         """Call no later than `due_ns`."""
-        if self.period_ns != 0 and not self.last and due_ns < self.due_ns:
+        if self.period_ns != 0 and self.last_until_ns == 0 and due_ns < self.due_ns:
             self.due_ns = due_ns
 
-    cdef void leave(self) noexcept nogil:
+    cdef void leave(self, int64_t lasts_ns) noexcept nogil:
         """Call once more and never again; not even once if no call went out so far."""
-        self.last = True
-        self.due_ns = 0 if self.was_called else NEVER
+        self.last_until_ns = self.begun_ns + lasts_ns
+        if self.begun_ns == 0:
+            self.due_ns = NEVER
+
+    cdef void call_soon(self, int64_t now_ns) noexcept nogil:
+        """Somebody says that the fleet has changed."""
+        self.call_by(max(now_ns, self.begun_ns + GAP_NS))

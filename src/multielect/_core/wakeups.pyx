@@ -4,6 +4,7 @@
 Rules of this file:
     * An announcement is a hint, not a fact: it makes a node ask sooner, or begin a drain that it
       was to begin anyway. One that is lost, forged or cut off costs a wait or an idle question.
+    * Whatever they say, they cost bounded memory, and no more work than the server has to answer.
     * A node does not heed its own announcements: it gave those terms up on purpose.
     * The forms are those of the scripts: netstrings (length ':' bytes). The first is the holder
       that released; or '/' and the holder whom it is meant for; or '/' alone, for all members.
@@ -73,7 +74,7 @@ cdef class Wakeups:
         cdef size_t size
         cdef uint32_t claimant, number
         if length == 0:
-            self.roll.call_by(0)
+            self.roll.call_soon(now_ns)
             return 0
         if (length != self.holder_length or memcmp(to, self.holder_text, length) != 0
                 or not _next_word(words, &word, &size)):

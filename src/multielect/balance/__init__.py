@@ -40,10 +40,19 @@ What it goes by
 
     So less than 5 % more than the share always moves with ``held``, and without it from about
     1,000 keys on. (With random weights, rounding may move one key more, in 1 of 500 joins and
-    leaves.) A view of the leaders need not
+    leaves; 5 % of fewer than 20 keys is less than that one.) A view of the leaders need not
     be exact. Where all may lead all, taking in a part of the moves leaves the rest as it was; with
     labels the loads stay, and the moves still to be made may be others. A key whose leader is not
     known is given out like a new one.
+
+What a running group goes by
+    Groups with ``balance=True`` go by ``held`` where there are up to 4,096 elections. It is no view
+    of the leaders, which would differ from node to node, but what was assigned last: a plan, kept
+    beside the roll of the members and read with it in one step. The plan that follows from a
+    changed fleet is the same whoever writes it down, and by the old one and by the new one all come
+    to the same assignment. Two other ways were measured and did worse: members and keys alone (the
+    table above), and the members' ages (each member joining, eldest first, to the assignment of
+    those before it), where a join moves its share, but a leave up to 84 % of all keys beyond it.
 """
 
 from ._assignment import Assignment, Change, assign

@@ -49,7 +49,16 @@ class Assignment(Mapping[str, Member]):
         members: all members, sorted by holder.
     """
 
-    def __init__(self, keys: KeySet, members: tuple[Member, ...], owners: array[int]) -> None:
+    def __init__(
+        self,
+        keys: KeySet,
+        members: tuple[Member, ...],
+        owners: array[int],
+        classes: array[int],
+        allowed: list[bytes],
+    ) -> None:
+        self._classes = classes
+        self._allowed = allowed
         self.keys_given = keys
         self.members = members
         self._owners = owners
@@ -112,9 +121,8 @@ class Assignment(Mapping[str, Member]):
 
         Nobody may lead what is `unassigned`.
         """
-        classes, allowed = self.keys_given.classes(self.members)
-        may = [row[number] for row in allowed]
-        pairs = zip(classes, self._owners, strict=True)
+        may = [row[number] for row in self._allowed]
+        pairs = zip(self._classes, self._owners, strict=True)
         return bytes(owner == _NOBODY or not may[which] for which, owner in pairs)
 
     def holders(self) -> dict[str, str]:
@@ -239,9 +247,9 @@ def _sorted(members: Iterable[Member]) -> tuple[Member, ...]:
 
 def _assigned(members: tuple[Member, ...], keys: KeySet, owners: array[int]) -> Assignment:
     """Turn who has each key now into who should."""
-    if not members or not len(keys):
-        return Assignment(keys, members, array("i", [_NOBODY]) * len(keys))
     classes, allowed = keys.classes(members)
+    if not members or not len(keys):
+        return Assignment(keys, members, array("i", [_NOBODY]) * len(keys), classes, allowed)
     eligible = b"".join(allowed)
     sizes = array("i", bytes(4 * len(allowed)))
     had = array("i", bytes(4 * len(eligible)))
@@ -263,7 +271,7 @@ def _assigned(members: tuple[Member, ...], keys: KeySet, owners: array[int]) -> 
         counts,
     )
     place(keys.hashes, classes, sizes, hashes, weights, counts, owners)
-    return Assignment(keys, members, owners)
+    return Assignment(keys, members, owners, classes, allowed)
 
 
 def _ranks(members: Sequence[Member], hashes: array[int]) -> array[int]:

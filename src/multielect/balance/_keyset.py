@@ -98,6 +98,11 @@ class KeySet:
         numbers = [distinct.index(row) for row in allowed]
         return array("i", map(numbers.__getitem__, self._group_of)), distinct
 
+    def knows(self, members: Iterable[Member]) -> bool:
+        """Tell whether `classes` would ask no function of the user's."""
+        asked = self._asked
+        return not callable(self.only) or all(member in asked for member in members)
+
     def _group_by_labels(self, only: Mapping[str, Collection[str]]) -> None:
         groups: dict[frozenset[str] | None, int] = {None: 0}
         group_of = array("i")
@@ -113,12 +118,14 @@ class KeySet:
     def _classes_by_function(
         self, may_lead: Callable[[str, Member], bool], members: Sequence[Member]
     ) -> tuple[array[int], list[bytes]]:
-        self._asked = {
-            member: self._asked.get(member)
+        asked = self._asked
+        answers = {
+            member: asked.get(member)
             or bytes([bool(may_lead(name, member)) for name in self.names])
             for member in members
         }
-        table = b"".join(self._asked[member] for member in members)
+        self._asked = answers
+        table = b"".join(answers[member] for member in members)
         keys = len(self)
         rows = [table[key::keys] for key in range(keys)]
         distinct = sorted(set(rows))

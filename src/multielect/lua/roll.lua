@@ -1,21 +1,26 @@
 -- Calls the roll of a group: says that this member is there, and asks who else is.
 --
--- KEYS  1: the hash of all members
+-- KEYS  1: the hash of all members   2: the plan: who was given what last
 -- ARGV  1: this holder   2: how long its entry lasts, in ms; 0 to leave
 --       3: since when it is a member, in server ms; 0: since now
 --       4: how it describes itself   5: wake-up channel
+--       6: the number of the plan that it knows; 0 for none
+--       7: a plan to be kept if its number is higher than that of the one that is; or nothing
 -- reply netstrings (length ':' bytes): the server's time in ms; whether this member's entry was
---       there before ('1' or '0'); then of each member its holder, how many ms its entry still
---       lasts, since when it is a member, and how it describes itself
+--       there before ('1' or '0'); the number of the plan that is kept, 0 for none, and its text
+--       if that is not the number that the caller knows; then of each member its holder, how many
+--       ms its entry still lasts, since when it is a member, and how it describes itself
 --
--- Time is the server's alone. An entry that has ended is taken out by whoever calls next, and all
--- are told to call the roll when somebody came, left, or describes itself in another way: one
--- message, the netstring '/'. No member writes an end further ahead than a week: what does not make
--- sense is taken out, or it would keep the hash for ever, and with a large enough number all members
--- from calling.
+-- Time is the server's alone. An entry that has ended is taken out by whoever calls next, and so is
+-- one that makes no sense or lasts longer than any of ours. All are told to call the roll when
+-- somebody came, left, or describes itself in another way: one message, the netstring '/'.
+-- Nobody is told of a plan: whoever has not heard of it comes to the same without.
+--
+-- A plan is its number, a space, and a text that is the members' own affair. What else stands in
+-- its key counts as none.
 
 local holder, lasts_ms, since_ms, words = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local ONE_MONTH_MS = 2678400000
+local LONGEST_MS, LONGEST_PLAN = 604800000, 1048576
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -41,7 +46,7 @@ for i = 1, #entries, 2 do
   local name = entries[i]
   local ends, since, description = string.match(entries[i + 1], '^(%d+) (%d+) (.*)$')
   local ends_ms = tonumber(ends or 0)
-  if ends_ms <= now_ms or ends_ms > now_ms + ONE_MONTH_MS then
+  if ends_ms <= now_ms or ends_ms > now_ms + LONGEST_MS then
     redis.call('HDEL', KEYS[1], name)
     -- Only who was missed by others is news: this member comes again below.
     changed = changed or name ~= holder
@@ -62,7 +67,31 @@ else
   redis.call('HSET', KEYS[1], holder, text(ends_ms) .. ' ' .. text(since_ms) .. ' ' .. words)
   list(holder, ends_ms, text(since_ms), words)
 end
+
+local function number_of(plan)
+  local digits = string.match(plan, '^(%d+) ')
+  -- Longer ones are not exact in Lua.
+  return digits and #digits <= 15 and tonumber(digits) or 0
+end
+
+local known, proposed = tonumber(ARGV[6]), number_of(ARGV[7])
+local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)
+local kept = 0
+if type(head) == 'string' and redis.call('STRLEN', KEYS[2]) <= LONGEST_PLAN then
+  kept = number_of(head)
+end
+if proposed > kept then
+  redis.call('SET', KEYS[2], ARGV[7])
+  kept = proposed
+end
+local plan = ''
+if kept > 0 and kept ~= known then
+  plan = string.match(redis.call('GET', KEYS[2]), '^%d+ (.*)$')
+end
+
 -- A fleet that is gone leaves nothing behind.
 redis.call('PEXPIREAT', KEYS[1], text(last_ms + 1000))
+if kept > 0 then redis.call('PEXPIREAT', KEYS[2], text(last_ms + 1000)) end
 if changed then redis.pcall('PUBLISH', ARGV[5], netstring('/')) end
-return netstring(text(now_ms)) .. netstring(was_there) .. table.concat(members)
+return netstring(text(now_ms)) .. netstring(was_there) .. netstring(text(kept)) .. netstring(plan)
+  .. table.concat(members)

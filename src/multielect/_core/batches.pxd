@@ -1,0 +1,56 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from .resp cimport Outgoing
+from .roll cimport Roll
+from .terms cimport Terms
+
+cdef enum:
+    MOST_ENTRIES = 250      # elections a batch holds at most
+
+
+cdef struct Entry:
+    uint32_t number
+    uint32_t serial
+
+
+cdef struct Text:
+    const char *data
+    size_t length
+
+
+cdef struct Batch:
+    int64_t sent_ns
+    uint32_t count
+    uint8_t request
+    bint claims             # an acquire that tells leaders whom they are in the way of
+    bint by_digest          # it named its script, and did not bring it
+    Entry entries[250]
+
+
+cdef class Batches:
+    cdef Terms terms
+    cdef Roll roll
+    cdef Outgoing outgoing
+    cdef bint loaded[5]         # the server knows the script by its digest
+    cdef tuple kept             # the bytes objects that the texts below point into
+    cdef tuple scripts
+    cdef Text *heads
+    cdef Text holder
+    cdef Text ttl_ms
+    cdef Text epochs
+    cdef Text channel
+    cdef Text grant_ms
+    cdef Text bodies[5]
+    cdef Text digests[5]
+
+    cdef void take_scripts(self, scripts) except *
+    cdef void forget_loaded(self) noexcept nogil
+    cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
+    cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil
+    cdef int _write(self, Batch *batch) except -1 nogil
+    cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
+    cdef int _write_roll(self, Batch *batch) except -1 nogil
+    cdef int _write_heir(self, uint32_t number) except -1 nogil
+    cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil
+    cdef int _write_script(self, Batch *batch) except -1 nogil
+    cdef int _write_text(self, Text *text) except -1 nogil

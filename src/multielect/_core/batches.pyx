@@ -1,0 +1,199 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""What is due, in batches, and as it goes out.
+
+Rules of this file:
+    * A script is given at most `MOST_KEYS` Redis keys.
+    * The first batch of a connection that needs a script brings its text, and the others name it.
+    * Nothing here needs the GIL: no exception but for memory.
+"""
+
+from libc.stdlib cimport calloc, free
+
+from .schedule cimport GRANTS, RELEASES
+from .slots cimport NONE, Slot
+from .states cimport ACQUIRE, CAMPAIGNS, GRANT, REFRESH, RELEASE, REQUESTS, ROLL
+
+cdef enum:
+    MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
+    ROLL_KEYS = 2           # the members and their plan
+
+
+cdef Text _text(bytes source):
+    """Point into `source`, which the caller keeps alive."""
+    cdef Text text
+    text.data = source
+    text.length = len(source)
+    return text
+
+
+cdef class Batches:
+    """Takes from the terms what is due, and writes it."""
+
+    def __cinit__(self, Terms terms, Roll roll, *_, tuple heads, bytes holder, bytes channel,
+                  bytes epochs):
+        cdef Py_ssize_t i
+        cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
+        cdef bytes grant_ms = b"%d" % (terms.grant_ns // 1_000_000)
+        self.terms = terms
+        self.roll = roll
+        self.outgoing = Outgoing()
+        self.kept = (heads, holder, channel, epochs, ttl_ms, grant_ms)
+        self.holder = _text(holder)
+        self.channel = _text(channel)
+        self.epochs = _text(epochs)
+        self.ttl_ms = _text(ttl_ms)
+        self.grant_ms = _text(grant_ms)
+        self.heads = <Text *>calloc(len(heads), sizeof(Text))
+        if self.heads == NULL:
+            raise MemoryError
+        for i in range(len(heads)):
+            self.heads[i] = _text(heads[i])
+
+    def __dealloc__(self):
+        free(self.heads)
+
+    cdef void take_scripts(self, scripts) except *:
+        """Write by these scripts, none of which the server is known to have."""
+        cdef int request
+        self.scripts = (scripts.acquire, scripts.refresh, scripts.release, scripts.grant,
+                        scripts.roll)
+        for request in range(<int>REQUESTS):
+            self.bodies[request] = _text(self.scripts[request].body)
+            self.digests[request] = _text(self.scripts[request].sha)
+
+    cdef void forget_loaded(self) noexcept nogil:
+        """Bring each script again: this is another connection."""
+        cdef int request
+        for request in range(<int>REQUESTS):
+            self.loaded[request] = False
+
+    cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil:
+        """Fill the batch with what is due of one kind; returns how many."""
+        cdef uint32_t most = self.terms.batch_keys
+        cdef uint32_t number
+        cdef int found
+        if request != REFRESH and most > MOST_KEYS // 2:
+            most = MOST_KEYS // 2
+        batch.request = request
+        batch.count = 0
+        if request == ROLL:
+            if not self.roll.is_due(now_ns):
+                return 0
+            self.roll.begun(now_ns)
+            return 1
+        while batch.count < most:
+            if request == REFRESH:
+                found = self.terms.next_refresh(now_ns, &number)
+            elif request == RELEASE:
+                found = self.terms.next_release(RELEASES, &number)
+            elif request == GRANT:
+                found = self.terms.next_release(GRANTS, &number)
+            else:
+                found = self._next_acquire(batch, &number)
+            if not found:
+                break
+            batch.entries[batch.count].number = number
+            batch.entries[batch.count].serial = self.terms.slots.at(number).serial
+            batch.count += 1
+        if request == REFRESH:
+            self.terms.events.tally.refreshes += batch.count
+        elif request == ACQUIRE:
+            self.terms.events.tally.checks += batch.count
+        return batch.count
+
+    cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil:
+        # What is only looked at claims nothing, and does not share a batch with what is to be led.
+        cdef bint claims
+        number[0] = self.terms.peek_acquire()
+        if number[0] == NONE:
+            return 0
+        claims = self.terms.balanced and self.terms.slots.at(number[0]).standing == CAMPAIGNS
+        if batch.count == 0:
+            batch.claims = claims
+        elif batch.claims != claims:
+            return 0
+        return self.terms.next_acquire(number)
+
+    cdef int _write(self, Batch *batch) except -1 nogil:
+        cdef uint32_t i, number
+        cdef int64_t keys = batch.count if batch.request == REFRESH else 2 * batch.count
+        if batch.request == ROLL:
+            return self._write_roll(batch)
+        self.outgoing.reserve(32)
+        self.outgoing.put_header(c'*', 3 + keys + self._argument_count(batch))
+        self._write_script(batch)
+        self.outgoing.put_integer(keys)
+        for i in range(batch.count):
+            number = batch.entries[i].number
+            self._write_key(number, b":leader", 7)
+            if batch.request != REFRESH:
+                self._write_key(number, b":epoch", 6)
+        self._write_text(&self.holder)
+        if batch.request == REFRESH:
+            return self._write_text(&self.ttl_ms)
+        if batch.request == ACQUIRE:
+            self._write_text(&self.ttl_ms)
+            self._write_text(&self.epochs)
+            if batch.claims:
+                return self._write_text(&self.channel)
+            return self.outgoing.put_bulk(b"", 0)
+        self._write_text(&self.channel)
+        if batch.request == GRANT:
+            self._write_text(&self.grant_ms)
+        for i in range(batch.count):
+            number = batch.entries[i].number
+            self.outgoing.put_integer(self.terms.slots.at(number).epoch)
+            if batch.request == GRANT:
+                self._write_heir(number)
+        return 0
+
+    cdef int64_t _argument_count(self, Batch *batch) noexcept nogil:
+        if batch.request == ACQUIRE:
+            return 4
+        if batch.request == RELEASE:
+            return 2 + batch.count
+        if batch.request == GRANT:
+            return 3 + 2 * batch.count
+        return 2
+
+    cdef int _write_roll(self, Batch *batch) except -1 nogil:
+        self.outgoing.reserve(32)
+        self.outgoing.put_header(c'*', 3 + self.roll.word_count)
+        self._write_script(batch)
+        self.outgoing.put_integer(ROLL_KEYS)
+        self.outgoing.reserve(self.roll.length)
+        self.outgoing.put(self.roll.words, self.roll.length)
+        return 0
+
+    cdef int _write_heir(self, uint32_t number) except -1 nogil:
+        cdef uint32_t heir = self.terms.slots.at(number).heir
+        if heir == NONE:
+            return self.outgoing.put_bulk(b"", 0)
+        return self.outgoing.put_bulk(self.terms.holders.items[heir].text,
+                                      self.terms.holders.items[heir].length)
+
+    cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil:
+        cdef Slot *slot = self.terms.slots.at(number)
+        cdef Text *head = &self.heads[slot.bucket]
+        cdef size_t total = head.length + slot.key_length + length
+        self.outgoing.reserve(total + 32)
+        self.outgoing.put_header(c'$', total)
+        self.outgoing.put(head.data, head.length)
+        self.outgoing.put(slot.key, slot.key_length)
+        self.outgoing.put(tail, length)
+        self.outgoing.put(b"\r\n", 2)
+        return 0
+
+    cdef int _write_script(self, Batch *batch) except -1 nogil:
+        # The first batch of a connection brings the script's text; those behind it in
+        # the pipeline can name it already.
+        batch.by_digest = self.loaded[batch.request]
+        if batch.by_digest:
+            self.outgoing.put_bulk(b"EVALSHA", 7)
+            return self._write_text(&self.digests[batch.request])
+        self.loaded[batch.request] = True
+        self.outgoing.put_bulk(b"EVAL", 4)
+        return self._write_text(&self.bodies[batch.request])
+
+    cdef int _write_text(self, Text *text) except -1 nogil:
+        return self.outgoing.put_bulk(text.data, text.length)
