@@ -233,6 +233,7 @@ class Fleet:
         """Wait until each election was led at some instant since a time; False if not in time."""
         unled = set(range(self.plan.elections))
         while True:
+            looking_ns = self.now_ns()
             histories = self._histories()
             for history in histories:
                 history.skim()
@@ -243,7 +244,8 @@ class Fleet:
             }
             if not unled or self.now_ns() > by_ns:
                 return not unled
-            time.sleep(LOOK_S)
+            # With many elections a look takes long, and the wires want this process as well.
+            time.sleep(max(LOOK_S, 3 * (self.now_ns() - looking_ns) / _S))
 
     def terms(self) -> dict[int, list[Term]]:
         """Return what all processes believed, by election, as far as it is not forgotten."""

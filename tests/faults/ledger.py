@@ -62,11 +62,13 @@ class Ledger:
     Attributes:
         falls: grants whose epochs did not rise.
         marks: what was echoed: whoever sees a mark here has everything before it.
+        read_to_ns: the time of the last line.
     """
 
     def __init__(self, *, prefix: str, elections: int) -> None:
         self.falls: list[Fall] = []
         self.marks: set[bytes] = set()
+        self.read_to_ns = 0
         self._elections = [_Election() for _ in range(elections)]
         self._minting: set[int] = set()
         self._blind: list[tuple[int, int]] = []
@@ -88,16 +90,25 @@ class Ledger:
             placed: gives the local time in ns for the server's in us.
         """
         for match in self._line.finditer(lines):
-            command = match["command"]
+            time, mark, command, number, tail, value, px = match.groups()
             if command is not None:
-                if int(match["number"]) < len(self._elections):
-                    self._take(match, placed(_server_us(lines, match)))
-            elif match["time"] is not None:
+                at_ns = placed(_server_us(lines, match))
+                election = self._elections[int(number)]
+                if command == b"PEXPIRE":
+                    self._extend(election, int(value), at_ns)
+                elif tail == b"leader":
+                    self._set(election, int(number), value, px, at_ns)
+                elif command == b"SET" and value.isdigit():
+                    election.minted = int(value)
+                    self._minting.add(int(number))
+            elif time is not None:
                 self._begin_script()
-            elif match["mark"] is not None:
-                self.marks.add(match["mark"])
+            elif mark is not None:
+                self.marks.add(mark)
             else:
                 self._flush(placed(_server_us(lines, match)))
+        last = lines.rfind(b"\n") + 1
+        self.read_to_ns = placed(_us(lines[last : lines.index(b" ", last)]))
 
     def grant(self, election: int, holder: str, epoch: int) -> Grant | None:
         """Return the grant of this epoch to this holder, if there was one."""
@@ -166,26 +177,27 @@ class Ledger:
             self._elections[number].minted = 0
         self._minting.clear()
 
-    def _take(self, match: re.Match[bytes], at_ns: int) -> None:
-        number, command, value = int(match["number"]), match["command"], match["value"]
-        election = self._elections[number]
-        if match["tail"] == b"epoch":
-            if command == b"SET" and value is not None and value.isdigit():
-                election.minted = int(value)
-                self._minting.add(number)
+    def _extend(self, election: _Election, lasts_ms: int, at_ns: int) -> None:
+        if election.leases and election.leases[-1].to_ns >= at_ns:
+            election.leases[-1].to_ns = at_ns + lasts_ms * _MS
+
+    def _set(
+        self,
+        election: _Election,
+        number: int,
+        holder: bytes | None,
+        px: bytes | None,
+        at_ns: int,
+    ) -> None:
+        """A leader key was set, or deleted where there is no holder."""
+        if holder is None:
+            if election.leases:
+                election.leases[-1].to_ns = min(election.leases[-1].to_ns, at_ns)
             return
-        lease = election.leases[-1] if election.leases else None
-        if command == b"SET":
-            assert value is not None
-            to_ns = at_ns + (1 << 62 if match["px"] is None else int(match["px"]) * _MS)
-            self._hold(election, value.decode(), at_ns, to_ns)
-            if election.minted:
-                self._grant(election, Grant(number, value.decode(), election.minted, at_ns))
-        elif lease is not None and lease.to_ns >= at_ns:
-            if command == b"DEL":
-                lease.to_ns = at_ns
-            elif value is not None:
-                lease.to_ns = at_ns + int(value) * _MS
+        to_ns = at_ns + (1 << 62 if px is None else int(px) * _MS)
+        self._hold(election, holder.decode(), at_ns, to_ns)
+        if election.minted:
+            self._grant(election, Grant(number, holder.decode(), election.minted, at_ns))
 
     def _hold(self, election: _Election, holder: str, at_ns: int, to_ns: int) -> None:
         lease = election.leases[-1] if election.leases else None
@@ -212,5 +224,8 @@ class Ledger:
 
 def _server_us(lines: bytes, match: re.Match[bytes]) -> int:
     first = lines.rfind(b"\n", 0, match.start()) + 1
-    seconds, _, micros = lines[first : lines.index(b" ", first)].partition(b".")
-    return int(seconds) * 1_000_000 + int(micros)
+    return _us(lines[first : lines.index(b" ", first)])
+
+
+def _us(seconds: bytes) -> int:
+    return int(seconds.replace(b".", b""))

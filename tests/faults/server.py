@@ -36,7 +36,8 @@ CAUGHT_UP_S = 60.0
 """Where a machine is busy, what many elections do to a server is read much later."""
 
 UNTOLD_NS = 50_000_000
-"""How much of what a killed server did MONITOR may not have been told: one turn of its loop."""
+"""How much of what a killed server did MONITOR may not have told, at the least: one turn of its
+loop."""
 
 _FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
@@ -134,8 +135,9 @@ class WatchedServer:
         self._server.stop()
         self._end_listening()
         with self.reading:
-            # What it did last it may have told the nodes and not us.
-            self.ledger.went_blind(killed_ns - UNTOLD_NS, dead_ns + UNTOLD_NS, self._ttl_ns)
+            # What it did last it may have told the nodes and not us: what was not sent yet is lost.
+            since_ns = min(killed_ns - UNTOLD_NS, self.ledger.read_to_ns)
+            self.ledger.went_blind(since_ns, dead_ns + UNTOLD_NS, self._ttl_ns)
 
     def restart(self, *, empty: bool = False) -> None:
         """Start it again, with its data or without. Let nobody ask it before this returns."""

@@ -99,7 +99,8 @@ class Past:
         for excuse in self.excuses:
             checker.excuse(excuse)
         lines, self.lines = self.lines, []
-        self.ledger.feed("\n".join(lines).encode(), lambda micros: micros * 1000)
+        if lines:
+            self.ledger.feed("\n".join(lines).encode(), lambda micros: micros * 1000)
         for history in self.histories.values():
             history.read()
         return checker.check(self.histories.values(), self.ledger, self.entries, self.heals)
@@ -265,6 +266,12 @@ def test_what_nobody_listened_to_is_not_held_against_anybody(past: Past) -> None
     past.seen(B, 1821, 2600)
     past.believed(A, 2650, 2651, 2652)
     assert past.broken() == []
+
+
+def test_the_last_line_says_how_far_it_was_told(past: Past) -> None:
+    past.server(2000.25, '"GET" "other"')
+    past.find()
+    assert past.ledger.read_to_ns == 2_000_250_000
 
 
 # ---- I5
