@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from multielect import DemotionReason, Term
 from multielect.cli.demo.events import read_events
 from multielect.cli.demo.stream import EventStream
 from multielect.embedded import EmbeddedServer
@@ -44,9 +45,10 @@ from multielect.fencing import Fence
 from multielect.streams import Batch, StreamConsumer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.streams.judge import Commit, Findings, Verdict, judge
+from tests.streams.judge import Commit, Verdict, judge
 
 PREFIX = "benchmark-streams"
+LOST = ".lost"
 SPAWN = multiprocessing.get_context("spawn")
 LEAST_NODES, MOST_NODES = 3, 5
 FEED_AT_ONCE = 1_000
@@ -75,6 +77,21 @@ def output(key: str) -> str:
     return f"out:{key}"
 
 
+class Watched(StreamConsumer):
+    """A consumer that counts the terms which ended before their time.
+
+    Attributes:
+        lost: how many.
+    """
+
+    lost = 0
+
+    def _on_demoted(self, term: Term, reason: DemotionReason) -> None:
+        # One after another: the group has one thread for callbacks.
+        self.lost += reason in (DemotionReason.EXPIRED, DemotionReason.LOST)
+        super()._on_demoted(term, reason)
+
+
 def run_node(plan: Plan, ready: Event) -> None:
     """Consume until SIGTERM."""
     # All threads inherit it: the signal waits until it is waited for.
@@ -91,7 +108,7 @@ def run_node(plan: Plan, ready: Event) -> None:
                 batch.xadd(output(batch.key), fields | {"node": plan.node})
             processed.write(b"".join(lines))
 
-        consumer = StreamConsumer(
+        consumer = Watched(
             plan.url,
             prefix=PREFIX,
             partitions={key: source(key) for key in plan.keys},
@@ -103,6 +120,7 @@ def run_node(plan: Plan, ready: Event) -> None:
         with consumer:
             ready.set()
             signal.sigwait({signal.SIGTERM})
+    Path(plan.processed).with_suffix(LOST).write_text(str(consumer.lost))
 
 
 def feed(url: str, stream: EventStream, seconds: float, ending: threading.Event) -> None:
@@ -212,7 +230,9 @@ def committed(client: redis.Redis, keys: list[str]) -> int:
     return sum(pipeline.execute())
 
 
-def check(client: redis.Redis, stream: EventStream, folder: Path, fleet: Fleet) -> Findings:
+def check(
+    client: redis.Redis, stream: EventStream, folder: Path, fleet: Fleet, verdict: Verdict
+) -> None:
     """Have what was committed and processed judged."""
     committed = {}
     for key in stream.keys:
@@ -223,10 +243,14 @@ def check(client: redis.Redis, stream: EventStream, folder: Path, fleet: Fleet) 
         ]
     processed = {}
     for file in folder.iterdir():
+        if file.suffix == LOST:
+            if file.stem not in fleet.disturbed:
+                verdict.lost_terms += int(file.read_text())
+            continue
         pairs = (line.split() for line in file.read_bytes().splitlines())
         processed[file.name] = [(stream.keys[int(key)], int(number)) for key, number in pairs]
     given = {key: stream.count(partition) for partition, key in enumerate(stream.keys)}
-    return judge(given, committed, processed, fleet.disturbed)
+    verdict.found = judge(given, committed, processed, fleet.disturbed)
 
 
 def consume(
@@ -263,7 +287,7 @@ def consume(
             changer.join()
             fleet.close()
         verdict.seconds = time.monotonic() - began
-        verdict.found = check(client, stream, folder, fleet)
+        check(client, stream, folder, fleet, verdict)
     return verdict
 
 
@@ -321,7 +345,7 @@ def _tell(verdicts: list[Verdict], stream: EventStream, console: Console) -> Non
     table.add_column("what")
     for verdict in verdicts:
         table.add_column(verdict.name, justify="right")
-    for name in ("joins", "leaves", "kills", "freezes", "unclean_stops"):
+    for name in ("joins", "leaves", "kills", "freezes", "unclean_stops", "lost_terms"):
         table.add_row(_words(name), *(f"{getattr(verdict, name):,}" for verdict in verdicts))
     for name in asdict(verdicts[0].found):
         table.add_row(_words(name), *(f"{getattr(verdict.found, name):,}" for verdict in verdicts))

@@ -109,6 +109,7 @@ class Verdict:
         freezes: nodes that stood still for a while; no change of the fleet.
         least_kills: how many kills make it the run that it is.
         unclean_stops: nodes that were asked to end, and did not, or not well.
+        lost_terms: terms of nodes that were not disturbed which ended before their time.
         seconds: how long it took.
         errors: what else went wrong, in words.
         found: how the entries fared.
@@ -121,6 +122,7 @@ class Verdict:
     freezes: int = 0
     least_kills: int = 0
     unclean_stops: int = 0
+    lost_terms: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
@@ -138,6 +140,7 @@ class Verdict:
             "epochs of two nodes": found.shared_epochs,
             "processed twice undisturbed": found.twice_undisturbed,
             "unclean stops": self.unclean_stops,
+            "terms lost, as nodes or Redis had no time to run": self.lost_terms,
         }
         wrong = [f"{count:,} {what}" for what, count in counts.items() if count]
         changes = self.joins + self.leaves + self.kills

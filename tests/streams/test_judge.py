@@ -100,6 +100,10 @@ def stop_uncleanly(run: Run) -> None:
     run.verdict.unclean_stops = 1
 
 
+def lose_a_term(run: Run) -> None:
+    run.verdict.lost_terms = 1
+
+
 def change_too_little(run: Run) -> None:
     run.verdict.leaves -= 1
 
@@ -134,6 +138,7 @@ def end_too_late(run: Run) -> None:
         (process_twice_on_two_nodes, "1 processed twice undisturbed"),
         (disturb_nobody, "1 processed twice undisturbed"),
         (stop_uncleanly, "1 unclean stops"),
+        (lose_a_term, "1 terms lost, as nodes or Redis had no time to run"),
         (change_too_little, "only 9 joins, leaves and kills of 10"),
         (spare_the_nodes, "only 1 kills of 2"),
         (have_one_node_do_it_all, "only 1 nodes committed anything"),

@@ -138,10 +138,10 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
             ClosedError: if it was stopped before.
             Exception: what made the consumer fail and stop of itself, which nothing should.
         """
-        if not self._group._node.is_running:
-            await self.start()
         try:
             with self._signals():
+                if not self._group._node.is_running:
+                    await self.start()
                 await self._asked_to_stop.wait()
         finally:
             await asyncio.shield(asyncio.ensure_future(self._stop(self._drain_timeout_s)))

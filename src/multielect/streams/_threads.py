@@ -188,12 +188,12 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             ClosedError: if it was stopped before.
             Exception: what made the consumer fail and stop of itself, which nothing should.
         """
-        if not self._group._node.is_running:
-            self.start()
         with signals_kept() as is_ours:
             if is_ours:
                 for number in ENDING:
                     signal.signal(number, self._on_signal)
+            if not self._group._node.is_running:
+                self.start()
             self._asked_to_stop.get()
         self.stop()
         if self._broken is not None:
