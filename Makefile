@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Pass options on: make demo ARGS="--nodes 5", make test ARGS="-k embedded"
 ARGS ?=
 
+# What `make sanitize` looks for: memory (AddressSanitizer, UBSan), threads (ThreadSanitizer).
+KIND ?= memory threads
+
 # The list is kept in a file too, which changes when a module comes or goes.
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxd' | sort)
 BUILT := $(VENV)/.built
@@ -16,7 +19,7 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize model planted lint format build check-package clean FORCE
+.PHONY: help demo test sanitize fuzz model planted lint format build check-package clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,8 +30,11 @@ demo: $(BUILT)  ## watch elections on real flight events, while nodes join, fail
 test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers
 	@$(BIN)/python -m pytest $(ARGS)
 
-sanitize: $(BUILT) $(VENV)/.group-test  ## run the tests of threads under ThreadSanitizer (Linux, gcc)
-	@PYTHON=$(BIN)/python tests/sanitize/threads $(ARGS)
+sanitize: $(BUILT) $(VENV)/.group-test  ## run tests under gcc's sanitizers (KIND=memory or threads; both if not given)
+	@for kind in $(KIND); do PYTHON=$(BIN)/python tests/sanitize/run $$kind $(ARGS) || exit; done
+
+fuzz: $(VENV)/.group-build $(VENV)/.group-test $(BUILT)  ## fuzz the core under AddressSanitizer (clang or gcc; ARGS=--help)
+	@$(BIN)/python -m proof.fuzz $(ARGS)
 
 model: $(VENV)/.created  ## check the model of the lease protocol with spin (two minutes; ARGS=--long)
 	@$(BIN)/python -m proof.model $(ARGS)
@@ -44,7 +50,7 @@ lint: $(BUILT) $(VENV)/.group-lint  ## ruff, mypy and cython-lint, changing noth
 	@echo "mypy: types"
 	@$(BIN)/mypy --no-error-summary
 	@echo "cython-lint: the compiled modules"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src  # it looks for pycodestyle there
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src proof  # it looks for pycodestyle there
 
 format: $(VENV)/.group-lint  ## lay out the code as lint wants it
 	@$(BIN)/ruff check --fix --quiet

@@ -20,7 +20,7 @@ from multielect.embedded import EmbeddedServer
 IN_BOTH = {"*.lua", "*.pxd", "*.pyi", "py.typed", "*.csv.zip"}
 IN_SDIST = IN_BOTH | {"*.pyx", "Makefile", "CHANGELOG.md", "LICENSE", "tests/conftest.py"}
 IN_WHEEL = IN_BOTH | {"*.so", "*.dist-info/licenses/LICENSE"}
-NEVER_IN_SDIST = {"*.c", "*.so", "*.pyc"}
+NEVER_IN_SDIST = {"multielect/*.c", "_core/*.c", "balance/*.c", "*.so", "*.pyc"}
 NEVER_IN_WHEEL = {"*.c", "*.pyx", "*.pyc", "tests/*"}
 
 ELECTION = """
@@ -60,7 +60,11 @@ def check_names(path: Path, names: list[str], wanted: set[str], unwanted: set[st
 def check_every_module_is_compiled(sdist: list[str], wheel: list[str]) -> None:
     """See that each .pyx of the sdist became a module of the wheel."""
     compiled = {name.split(".", 1)[0] for name in wheel if name.endswith(".so")}
-    sources = {name.split("/src/", 1)[1][: -len(".pyx")] for name in sdist if name.endswith(".pyx")}
+    sources = {
+        name.split("/src/", 1)[1][: -len(".pyx")]
+        for name in sdist
+        if "/src/" in name and name.endswith(".pyx")
+    }
     if compiled != sources:
         raise WrongPackageError(f"of {sorted(sources)} the wheel holds {sorted(compiled)}")
 

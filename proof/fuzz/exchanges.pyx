@@ -1,0 +1,551 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""Fuzzes what acts on a server's answers: two cores that are told the same, in other pieces.
+
+An input is two bytes of choice and then steps, a byte each: the low half says what, the high half
+how (see `Step`). Steps that carry bytes of a server have their number in the byte behind.
+
+    * Told the same at the same time, both cores come to the same, whatever the pieces.
+    * No deadline lies further ahead than a lease from now on would allow.
+    * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
+    * Terms are told in pairs, names of holders are counted right, buffers are bounded.
+    * A core whose server comes to its senses leads again, and stops.
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy, memset
+
+from types import SimpleNamespace
+
+from faults cimport fail, hide, show
+from multielect._core.core cimport Core, Facts
+from multielect._core.events cimport DRAINING
+from multielect._core.lane cimport Batch
+from multielect._core.resp cimport Incoming
+from multielect._core.schedule cimport REFRESHES
+from multielect._core.slots cimport NONE, QUEUE, TIMER, Slot
+from multielect._core.states cimport (ABSTAINING, ACQUIRE, ASKING, BARRED, CAMPAIGNS, LEADING,
+                                      REFRESH, RELEASING, ROLL, WAITING, WATCHES)
+
+cdef enum Step:
+    TURN = 0                # send what is due
+    WAIT = 1                # time passes
+    ANSWER = 2              # the server answers as it should
+    SAY = 3                 # the server says the bytes that follow
+    ANNOUNCE = 4            # the bytes that follow come where announcements do
+    LOSE = 5                # the connection is lost, and made anew
+    PUBLISH = 6             # a true announcement
+    RESIGN = 7
+    CAMPAIGN = 8
+    REMOVE = 9              # or add, where it is not there
+    ASSIGN = 10
+    DRAINED = 11
+    RETIRE = 12
+    CALL = 13               # the roll
+    TAKE = 14               # the events that wait
+    SENT = 15               # some of what is to be sent
+
+cdef enum:
+    MOST_ELECTIONS = 8
+    MOST_STEPS = 200
+    MOST_ROUNDS = 64
+    MOST_REPLY = 4096
+    MOST_BUFFER = 1 << 20
+
+cdef int64_t MS = 1_000_000
+cdef int64_t BEGIN_NS = 1_000_000_000
+cdef int64_t TTL_NS = 1_000_000_000
+cdef int64_t MARGIN_NS = 100_000_000
+cdef int64_t[16] WAITS_MS
+WAITS_MS[:] = [0, 1, 2, 5, 10, 20, 50, 100, 200, 335, 500, 700, 900, 1000, 5000, 90_000_000]
+
+ME, OTHER, BARE = b"me/1", b"you/1", b"go"
+SCRIPTS = SimpleNamespace(**{
+    name: SimpleNamespace(body=name.upper().encode(), sha=name.encode())
+    for name in ("acquire", "refresh", "release", "grant", "roll")
+})
+HEADS = (b"fuzz:{0}:", b"fuzz:{1}:")
+
+
+def _announcement(how):
+    """Return a true announcement: of one of four kinds, of some or all, as RESP3 or RESP2."""
+    form = b"*3" if how & 8 else b">3"
+    if how & 7 == 7:
+        return form + b"\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
+    words = (b"5:you/1", b"5:/me/15:grant", b"5:/me/15:claim5:you/1", b"1:/")[how & 3]
+    for number in range(MOST_ELECTIONS):
+        if how & 3 != 3 and (how & 4 or number % 2):
+            words += b"18:fuzz:{%d}:k%d:leader" % (number % 2, number)
+    return form + b"\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (len(words), words)
+
+
+cdef list ANNOUNCEMENTS = [_announcement(how) for how in range(16)]
+
+
+cdef class Play:
+    """Two cores, and the time."""
+
+    cdef Core whole
+    cdef Core cut
+    cdef int64_t now_ns
+    cdef int64_t epoch
+    cdef uint64_t chance
+    cdef uint8_t elections
+    cdef uint32_t most_leases
+    cdef bint stopped
+    cdef char[4096] reply
+    cdef size_t reply_length
+
+    def __cinit__(self, uint8_t manner, uint8_t size):
+        cdef uint32_t i
+        self.now_ns = BEGIN_NS
+        self.chance = size | 1
+        self.elections = 1 + size % MOST_ELECTIONS
+        self.most_leases = 2 if manner & 4 else NONE
+        self.whole = self.make(manner)
+        self.cut = self.make(manner)
+        for i in range(self.elections):
+            self.add(self.whole, i)
+            self.add(self.cut, i)
+        for core in (self.whole, self.cut):
+            core.start()
+            core.connection_made(SCRIPTS)
+
+    cdef Core make(self, uint8_t manner):
+        cdef Core core = Core(
+            now_ns=BEGIN_NS, ttl_ns=TTL_NS, margin_ns=MARGIN_NS, heads=HEADS, separator=b":",
+            holder=ME, channel=b"fuzz:released", epochs=b"counter",
+            max_leases=self.most_leases, batch_keys=250 if manner & 8 else 3, seed=1)
+        core.terms.balanced = bool(manner & 1)
+        core.terms.tells_drains = bool(manner & 2)
+        core.terms.drain_ns = 300 * MS
+        core.terms.move_ns = 100 * MS if manner & 16 else 0
+        core.roll.set_words(<char *>malloc(1), 0, 0)
+        core.terms.first_standing = <uint8_t>CAMPAIGNS if not manner & 32 else <uint8_t>BARRED
+        return core
+
+    cdef int add(self, Core core, uint32_t place) except -1:
+        cdef char[2] key
+        cdef uint32_t number
+        key[0] = c'k'
+        key[1] = <char>(c'0' + place)
+        if core.terms.slots.find(key, 2) == NONE:
+            core.terms.slots.insert(key, 2, place % 2, &number)
+            core.terms.add(number)
+        return 0
+
+    cdef uint32_t find(self, Core core, uint32_t place):
+        cdef char[2] key
+        key[0] = c'k'
+        key[1] = <char>(c'0' + place % MOST_ELECTIONS)
+        return core.terms.slots.find(key, 2)
+
+    # ---- steps
+
+    cdef size_t step(self, const uint8_t *data, size_t left) except 0:
+        """Take one step. Returns how many bytes it took."""
+        cdef uint8_t what = data[0] & 15
+        cdef uint8_t how = data[0] >> 4
+        cdef size_t length = 0
+        if what in (SAY, ANNOUNCE):
+            if left < 2:
+                return left
+            length = min(<size_t>data[1], left - 2)
+            self.say(<const char *>data + 2, length, what == ANNOUNCE)
+            return 2 + length
+        if what == WAIT:
+            self.now_ns += WAITS_MS[how] * MS
+        elif what == ANSWER:
+            self.answer(how)
+            self.say(self.reply, self.reply_length, False)
+        elif what == PUBLISH:
+            self.publish(how)
+            self.say(self.reply, self.reply_length, how & 8 != 0)
+        else:
+            self.act(self.whole, what, how)
+            self.act(self.cut, what, how)
+        return 1
+
+    cdef int act(self, Core core, uint8_t what, uint8_t how) except -1:
+        cdef Facts facts
+        cdef uint32_t number = self.find(core, how)
+        if what == TURN:
+            core.turn(self.now_ns, &facts)
+        elif what == LOSE:
+            self.lose(core)
+        elif what == RESIGN and number != NONE:
+            core.terms.resign(number, self.now_ns)
+        elif what == CAMPAIGN and number != NONE:
+            core.terms.campaign(number)
+        elif what == REMOVE:
+            if number != NONE:
+                core.terms.remove(number, self.now_ns)
+            else:
+                self.add(core, how % MOST_ELECTIONS)
+        elif what == ASSIGN and number != NONE:
+            self.assign(core, number, how)
+        elif what == DRAINED and number != NONE:
+            core.terms.drained(number, self.now_ns)
+        elif what == RETIRE:
+            # Seldom, as little can happen afterwards.
+            if how == 15:
+                core.terms.retire(False, self.now_ns + 200 * MS, self.now_ns)
+            elif how == 14:
+                core.terms.retire(True, self.now_ns, self.now_ns)
+            elif how == 13:
+                core.terms.stop(self.now_ns)
+                self.stopped = True
+            elif number != NONE:
+                core.terms.watch(number)
+        elif what == CALL:
+            core.roll.period_ns = 160 * MS
+            core.roll.call_by(self.now_ns + WAITS_MS[how % 8] * MS)
+        elif what == TAKE:
+            core.terms.events.taken_to(core.terms.events.start + min(
+                <uint32_t>how + 1, core.terms.events.count - core.terms.events.start))
+            if core.terms.events.count == 0:
+                core.terms.reap()
+            core.terms.events.note_count = 0
+        elif what == SENT:
+            core.lane.outgoing.drop(core.lane.outgoing.waiting() * (how + 1) // 16)
+        return 0
+
+    cdef int assign(self, Core core, uint32_t number, uint8_t how) except -1:
+        cdef uint32_t heir = NONE
+        cdef uint8_t standing = (CAMPAIGNS, WATCHES, BARRED, WATCHES)[how >> 2]
+        if standing != CAMPAIGNS and how & 1:
+            core.terms.holders.intern(OTHER, len(OTHER), &heir)
+        core.terms.assign(number, standing, heir, self.now_ns)
+        core.terms.holders.drop(heir)
+        return 0
+
+    cdef int lose(self, Core core) except -1:
+        self.reveal(core.lane.incoming)
+        self.reveal(core.announcements)
+        core.lose(self.now_ns)
+        core.begin()
+        return 0
+
+    # ---- what the server says
+
+    cdef int say(self, const char *data, size_t length, bint listens) except -1:
+        cdef size_t at = 0, piece
+        cdef bint made_no_sense, too
+        if length == 0:
+            return 0
+        made_no_sense = self.hear(self.whole, data, length, listens)
+        too = False
+        while at < length and not too:
+            self.chance = (self.chance * <uint64_t>6364136223846793005
+                           + <uint64_t>1442695040888963407)
+            piece = min(1 + (self.chance >> 33) % 16, length - at)
+            too = self.hear(self.cut, data + at, piece, listens)
+            at += piece
+        if made_no_sense != too:
+            fail(b"split otherwise, the bytes make sense or none")
+        if made_no_sense:
+            if self.whole.lane.complaint == NULL:
+                fail(b"bytes make no sense, and nothing is said of it")
+            if self.whole.lane.complaint != self.cut.lane.complaint:
+                fail(b"split otherwise, the bytes are refused for another reason")
+            self.lose(self.whole)
+            self.lose(self.cut)
+        return 0
+
+    cdef bint hear(self, Core core, const char *data, size_t length, bint listens) except -1:
+        cdef Incoming incoming = core.announcements if listens else core.lane.incoming
+        if listens:
+            # It takes and acts in one: nothing can be hidden in between.
+            self.reveal(incoming)
+            return core.hear_bytes(data, length, self.now_ns)
+        self.reveal(incoming)
+        incoming.feed(data, length)
+        hide(incoming.data + incoming.end, incoming.capacity - incoming.end)
+        return core.lane.take(self.now_ns)
+
+    cdef int reveal(self, Incoming incoming) except -1:
+        if incoming.data != NULL:
+            show(incoming.data, incoming.capacity)
+        return 0
+
+    cdef int put(self, const char *form, int64_t number) except -1:
+        self.reply_length += snprintf(self.reply + self.reply_length,
+                                      MOST_REPLY - self.reply_length, form, number)
+        return 0
+
+    cdef int put_netstring(self, const char *text) except -1:
+        self.reply_length += snprintf(self.reply + self.reply_length,
+                                      MOST_REPLY - self.reply_length, b"%zu:%s", len(text), text)
+        return 0
+
+    cdef int answer(self, uint8_t how) except -1:
+        """Answer the oldest batch, well, or with a refusal that there is."""
+        cdef Batch *batch = self.whole.lane._batch(0)
+        self.reply_length = 0
+        if self.whole.lane.in_flight == 0:
+            return 0
+        if how >= 12:
+            self.put((b"-OOM full\r\n", b"-NOSCRIPT none\r\n", b"-READONLY replica\r\n",
+                      b"-ERR no\r\n")[how - 12], 0)
+        elif batch.request == ROLL:
+            self.put(b"$25\r\n13:17000000000001:14:xxxx\r\n", 0)
+        elif batch.request == ACQUIRE:
+            self.answer_acquire(batch, how)
+        elif batch.request == REFRESH:
+            self.answer_refresh(batch, how)
+        else:
+            self.put(b"*1\r\n:1700000000000\r\n", 0)
+        return 0
+
+    cdef int answer_acquire(self, Batch *batch, uint8_t how) except -1:
+        cdef uint32_t i
+        self.put(b"*%ld\r\n:1700000000000\r\n", 2 + batch.count)
+        self.put(b"*2\r\n$5\r\nyou/1\r\n$2\r\ngo\r\n" if how else b"*0\r\n", 0)
+        for i in range(batch.count):
+            self.epoch += 1
+            if how == 0 or (how & 3 == 1 and i % 2):
+                self.put(b":%ld\r\n", self.epoch)
+            elif how & 4 and i == 0:
+                self.put(b"-WRONGTYPE bad\r\n", 0)
+            else:
+                self.put(b":-%ld\r\n", (300 * how) * 256 + 1 + (how >> 3))
+        return 0
+
+    cdef int answer_refresh(self, Batch *batch, uint8_t how) except -1:
+        cdef uint32_t i, lost = min(<uint32_t>how & 3, batch.count)
+        self.put(b"*3\r\n:1700000000000\r\n*%ld\r\n", lost)
+        for i in range(lost):
+            self.put(b":%ld\r\n", i + 1)
+        if how & 4:
+            self.put(b"*2\r\n:%ld\r\n-OOM full\r\n", batch.count)
+        else:
+            self.put(b"*0\r\n", 0)
+        return 0
+
+    cdef int publish(self, uint8_t how) except -1:
+        cdef bytes words = ANNOUNCEMENTS[how]
+        self.reply_length = len(words)
+        memcpy(self.reply, <const char *>words, self.reply_length)
+        return 0
+
+    # ---- what must hold
+
+    cdef int compare(self) except -1:
+        self.look_at(self.cut)
+        if self.digest(self.whole) != self.digest(self.cut):
+            fail(b"split otherwise, the bytes come to something else")
+        return 0
+
+    cdef int look_at(self, Core core) except -1:
+        cdef uint32_t number, i
+        cdef Slot *slot
+        cdef uint32_t[7] found
+        memset(found, 0, sizeof(found))
+        for number in range(core.terms.slots.used):
+            slot = core.terms.slots.at(number)
+            if slot.key == NULL:
+                continue
+            found[slot.state] += 1
+            if (slot.state == LEADING) != (slot.deadline_ns != 0):
+                fail(b"a deadline without a term, or a term without one")
+            if slot.deadline_ns > self.now_ns + TTL_NS - MARGIN_NS:
+                fail(b"a term lasts longer than a lease")
+            self.look_after(core, number)
+        for i in range(7):
+            if found[i] != core.terms.population[i]:
+                fail(b"elections are counted wrong")
+        self.look_at_holders(core)
+        self.look_at_events(core)
+        if core.lane.in_flight > 32 or core.terms.events.note_count > 16:
+            fail(b"more is in flight, or noted, than may be")
+        if (core.lane.incoming.capacity > MOST_BUFFER or core.announcements.capacity > MOST_BUFFER
+                or core.lane.outgoing.capacity > MOST_BUFFER):
+            fail(b"a buffer has grown without need")
+        return 0
+
+    cdef int look_after(self, Core core, uint32_t number) except -1:
+        """See that something will come of the election."""
+        cdef Slot *slot = core.terms.slots.at(number)
+        cdef bint timed = slot.links[TIMER].list != NONE
+        cdef bint queued = slot.links[QUEUE].list != NONE
+        cdef uint32_t i, j
+        cdef Batch *batch
+        if slot.state in (LEADING, RELEASING, ABSTAINING) and not timed:
+            fail(b"an election has been forgotten")
+        if slot.state == WAITING and slot.standing == CAMPAIGNS and not timed and not queued:
+            fail(b"an election that is to be led has been forgotten")
+        if slot.state == LEADING and queued and slot.links[QUEUE].list != REFRESHES:
+            fail(b"a leader waits for something else than a refresh")
+        if slot.state == ASKING:
+            for i in range(core.lane.in_flight):
+                batch = core.lane._batch(i)
+                for j in range(batch.count):
+                    if (batch.request == ACQUIRE and batch.entries[j].number == number
+                            and batch.entries[j].serial == slot.serial):
+                        return 0
+            fail(b"an election waits for an answer that nobody was asked for")
+        return 0
+
+    cdef int look_at_holders(self, Core core) except -1:
+        cdef uint32_t i, number, uses
+        cdef Slot *slot
+        for i in range(core.terms.holders.used):
+            uses = 0
+            for number in range(core.terms.slots.used):
+                slot = core.terms.slots.at(number)
+                if slot.key != NULL:
+                    uses += (slot.holder == i) + (slot.heir == i) + (slot.claimant == i)
+            if uses != core.terms.holders.items[i].uses:
+                fail(b"the uses of a holder's name are counted wrong")
+        return 0
+
+    cdef int look_at_events(self, Core core) except -1:
+        cdef uint32_t place, number, waiting
+        cdef int last
+        cdef Slot *slot
+        for number in range(core.terms.slots.used):
+            slot = core.terms.slots.at(number)
+            last = -1
+            waiting = 0
+            for place in range(core.terms.events.start, core.terms.events.count):
+                if core.terms.events.items[place].number != number:
+                    continue
+                waiting += 1
+                if core.terms.events.items[place].reason == DRAINING:
+                    continue
+                if last >= 0 and (last == 0) == (core.terms.events.items[place].reason == 0):
+                    fail(b"a term began twice, or ended twice")
+                last = core.terms.events.items[place].reason
+            if waiting > 4 or (slot.key != NULL and waiting != slot.events_waiting):
+                fail(b"more events wait for an election than may")
+            if last >= 0 and (last == 0) != (slot.state == LEADING):
+                fail(b"what was told last is not how it stands")
+        return 0
+
+    cdef uint64_t digest(self, Core core) except *:
+        cdef uint64_t mixed = 14695981039346656037u
+        cdef uint64_t *tally = <uint64_t *>&core.terms.events.tally
+        cdef uint32_t number, i
+        cdef size_t at
+        cdef Slot *slot
+        for number in range(core.terms.slots.used):
+            slot = core.terms.slots.at(number)
+            mixed = mix(mixed, <uint64_t>slot.deadline_ns)
+            mixed = mix(mixed, <uint64_t>slot.epoch)
+            mixed = mix(mixed, <uint64_t>slot.due_ns)
+            mixed = mix(mixed, <uint64_t>slot.drain_ns)
+            mixed = mix(mixed, <uint64_t>slot.serial << 32 | slot.generation)
+            mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.heir)
+            mixed = mix(mixed, <uint64_t>slot.claimant << 32 | slot.state << 8 | slot.next_state)
+            mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.drained << 8
+                        | slot.standing)
+        for i in range(sizeof(core.terms.events.tally) // sizeof(uint64_t)):
+            mixed = mix(mixed, tally[i])
+        for i in range(core.terms.events.start, core.terms.events.count):
+            mixed = mix(mixed, core.terms.events.items[i].epoch)
+            mixed = mix(mixed, core.terms.events.items[i].at_ns)
+            mixed = mix(mixed, core.terms.events.items[i].reason)
+        for at in range(core.lane.outgoing.start, core.lane.outgoing.end):
+            mixed = mix(mixed, <uint8_t>core.lane.outgoing.data[at])
+        mixed = mix(mixed, core.terms.events.note_count)
+        mixed = mix(mixed, core.lane.in_flight)
+        mixed = mix(mixed, core.lane.refused)
+        mixed = mix(mixed, core.roll.due_ns)
+        mixed = mix(mixed, core.roll.in_flight)
+        mixed = mix(mixed, core.terms.random_state)
+        return mixed
+
+    # ---- how it ends
+
+    cdef int recover(self) except -1:
+        """Let the server come to its senses: all that is to be led is led."""
+        cdef int _i
+        self.lose(self.whole)
+        for _i in range(MOST_ROUNDS):
+            self.serve()
+            if self.is_settled():
+                return 0
+            self.now_ns += 200 * MS
+        fail(b"what is to be led is not led again")
+
+    cdef bint is_settled(self) except -1:
+        cdef uint32_t number, wanted = 0, led = 0
+        cdef Slot *slot
+        if self.stopped or self.whole.terms.retiring:
+            return True
+        for number in range(self.whole.terms.slots.used):
+            slot = self.whole.terms.slots.at(number)
+            if slot.key != NULL and not slot.forgotten:
+                wanted += slot.standing == CAMPAIGNS
+                led += slot.state == LEADING and slot.standing == CAMPAIGNS
+        # What was granted counts as well where no more may be led.
+        return led == wanted or self.whole.terms.population[<int>LEADING] == self.most_leases
+
+    cdef int end(self) except -1:
+        cdef Facts facts
+        cdef int _i
+        self.whole.terms.stop(self.now_ns)
+        for _i in range(MOST_ROUNDS):
+            self.serve()
+            self.whole.tell(&facts, self.now_ns)
+            if facts.is_quiet:
+                self.look_at(self.whole)
+                return 0
+            self.now_ns += 200 * MS
+        fail(b"it does not stop")
+
+    cdef int serve(self) except -1:
+        """One turn, and all that it asks is answered."""
+        cdef Facts facts
+        cdef int _i
+        self.whole.turn(self.now_ns, &facts)
+        for _i in range(MOST_ROUNDS):
+            if self.whole.lane.in_flight == 0:
+                break
+            self.answer(0)
+            if self.hear(self.whole, self.reply, self.reply_length, False):
+                fail(b"a good answer is said to make no sense")
+        self.whole.lane.outgoing.drop(self.whole.lane.outgoing.waiting())
+        return 0
+
+    cdef int close(self) except -1:
+        for core in (self.whole, self.cut):
+            self.reveal((<Core>core).lane.incoming)
+            self.reveal((<Core>core).announcements)
+        return 0
+
+
+cdef inline uint64_t mix(uint64_t mixed, uint64_t value) noexcept nogil:
+    return (mixed ^ value) * <uint64_t>1099511628211 ^ (mixed >> 29)
+
+
+cdef int play(const uint8_t *data, size_t size) except -1:
+    cdef Play game = Play(data[0], data[1])
+    cdef size_t at = 2
+    cdef int steps = 0
+    while at < size and steps < MOST_STEPS:
+        at += game.step(data + at, size - at)
+        game.look_at(game.whole)
+        steps += 1
+    game.compare()
+    game.recover()
+    game.end()
+    game.close()
+    return 0
+
+
+cdef int one(const uint8_t *data, size_t size) noexcept with gil:
+    if size < 3:
+        return 0
+    try:
+        play(data, size)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        fail(b"an exception")
+    return 0
+
+
+TARGET = PyCapsule_New(<void *>one, NULL, NULL)

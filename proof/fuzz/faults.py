@@ -1,0 +1,95 @@
+"""Faults planted in the core, each of which fuzzing has to find: else it looks at nothing.
+
+Rules of this file:
+    * A fault is one a tired person could write, and changes one place.
+    * What was found is written as a test or kept under `found/`; what is here is never in the core.
+"""
+
+from __future__ import annotations
+
+from .build import Fault
+
+FAULTS = (
+    Fault(
+        "line-end-first",
+        "resp",
+        "if stop <= line or (stop - 1)[0] != c'\\r':",
+        "if stop == line or (stop - 1)[0] != c'\\r' or stop - 1 < line:",
+        "replies",
+    ),
+    Fault(
+        "text-without-its-end",
+        "resp",
+        "if <size_t>(cursor.end - value.text) < value.length + 2:",
+        "if <size_t>(cursor.end - value.text) < value.length:",
+        "replies",
+    ),
+    Fault(
+        "number-overflows",
+        "resp",
+        "if text == end or end - text > 18:",
+        "if text == end or end - text > 20:",
+        "replies",
+    ),
+    Fault(
+        "attributes-counted-wrong",
+        "resp",
+        "return 2 * value.number + 1",
+        "return 2 * value.number",
+        "replies",
+    ),
+    Fault(
+        "scanned-place-kept",
+        "resp",
+        "            self.scanned -= self.start\n",
+        "",
+        "replies",
+    ),
+    Fault(
+        "frame-without-bound",
+        "resp",
+        "return BAD if self.end - self.start > self.largest else PARTIAL",
+        "return PARTIAL",
+        "replies",
+    ),
+    Fault(
+        "place-beyond-the-batch",
+        "lane",
+        "                    or not 1 <= place.number <= batch.count):\n"
+        '                return self._nonsense(b"a refresh names a key that was not sent")\n'
+        "            marks[place.number - 1] = NOT_OURS",
+        "                    or not 1 <= place.number):\n"
+        '                return self._nonsense(b"a refresh names a key that was not sent")\n'
+        "            marks[place.number - 1] = NOT_OURS",
+        "exchanges",
+    ),
+    Fault(
+        "holder-that-was-not-named",
+        "lane",
+        "if not 0 <= rival < rivals.count:",
+        "if not 0 <= rival < 250:",
+        "exchanges",
+    ),
+    Fault(
+        "names-never-let-go",
+        "lane",
+        "            self.terms.holders.drop(rivals.places[i])\n",
+        "            pass\n",
+        "exchanges",
+    ),
+    Fault(
+        "forgotten-after-an-error",
+        "lane",
+        "                    self.terms.not_acquired(entry.number, self._retry_ns(now_ns))\n"
+        "            elif value.kind",
+        "                    pass\n            elif value.kind",
+        "exchanges",
+    ),
+    Fault(
+        "netstring-beyond-its-message",
+        "wakeups",
+        "            or <size_t>(words.end - here - 1) < size):",
+        "            or size > 64):",
+        "exchanges",
+    ),
+)

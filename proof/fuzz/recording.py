@@ -1,0 +1,376 @@
+"""What real servers say to a node, recorded, and the seeds that fuzzing begins with.
+
+    python -m proof.fuzz.recording          # records again, on the server that the tests bring
+
+Rules of this file:
+    * One story is told over RESP3 and over RESP2: every script, won and lost, refused in the ways
+      that a server has, and every announcement.
+    * A recording holds the server's bytes as they came, but for its time. So it is the same each
+      time it is made, and a test holds it against a real server.
+    * The story is told to a core alone, which does the same for the same bytes: it can be told
+      again without a server, and with the bytes in other pieces.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from array import array
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import redis
+
+from multielect._clock import ManualClock
+from multielect._core.fleet import FleetCore
+from multielect._keys import KeyLayout
+from multielect._roll import pack
+from multielect._scripts import WITH_FLAGS, Script
+from multielect.embedded import EmbeddedServer
+
+RECORDED = Path(__file__).with_name("recorded.json")
+FORMS = ("RESP3", "RESP2")
+ME, OTHER, BARE = b"me/1", b"you/1", b"go"
+TTL_MS = 1000
+MS = 1_000_000
+LAYOUT = KeyLayout(
+    heads=(b"fuzz:{0}:", b"fuzz:{1}:"),
+    separator=b":",
+    channel=b"fuzz:released",
+    buckets_key=b"",
+    members_key=b"fuzz:members",
+)
+"""What exchanges.pyx has as well, so that a recorded announcement is about its elections."""
+
+_SERVER_MS = b"1700000000000"
+_TIMES = re.compile(rb"1[6-9]\d{11}|2\d{12}")
+_LASTING = re.compile(rb"8:86[34]\d{5}")  # of an entry that lasts a day, what is left of it
+
+Cut = Callable[[bytes], Iterable[bytes]]
+Client: TypeAlias = Any
+"""A `redis.Redis`, whose types make no difference between its clients for threads and asyncio."""
+
+
+class Wire(Protocol):
+    """What answers a core, and who else is at the server."""
+
+    def exchange(self, sent: bytes) -> bytes:
+        """Send the core's bytes; return what came back where the answers do."""
+
+    def announced(self) -> bytes:
+        """Return what has come on a connection that only listens."""
+
+    def meanwhile(self, what: str) -> None:
+        """Let somebody else do something, named in `_DEEDS`."""
+
+
+class Stage:
+    """One core, told a story by a wire.
+
+    Attributes:
+        outcome: all that came of it.
+    """
+
+    def __init__(self, wire: Wire, cut: Cut) -> None:
+        self.wire = wire
+        self.cut = cut
+        self.clock = ManualClock()
+        self.outcome: list[object] = []
+        self.core = FleetCore(
+            now_ns=self.clock.now_ns(),
+            ttl_ns=TTL_MS * MS,
+            margin_ns=100 * MS,
+            heads=LAYOUT.heads,
+            separator=LAYOUT.separator,
+            holder=ME,
+            channel=LAYOUT.channel,
+            epochs=b"counter",
+            seed=1,
+            balanced=True,
+            tells_drains=True,
+            drain_ns=300 * MS,
+        )
+        for number in range(8):
+            self.core.add(b"k%d" % number, LAYOUT.bucket(b"k%d" % number))
+
+    @property
+    def deeds(self) -> dict[str, Callable[[], object]]:
+        """What the node itself does in the story."""
+        return {
+            "yield k0": lambda: self.yield_to_other(0),
+            "call the roll": self.call_roll,
+            "resign k6": lambda: self.resign(b"k6"),
+            "lose": lambda: self.core.connection_lost(self.clock.now_ns()),
+            "connect": self.connect,
+            "stop": lambda: self.core.stop(self.clock.now_ns()),
+        }
+
+    def yield_to_other(self, *others: int) -> None:
+        """Give this node all elections but those that the other is to lead."""
+        keys = [b"k%d" % number for number in range(8)]
+        owners = array("i", [int(number in others) for number in range(8)])
+        self.core.assign(keys, owners, [ME, OTHER], 0, bytes(8), self.clock.now_ns())
+
+    def turn(self, wait_ms: int = 0) -> None:
+        """Let time pass, send what is due, and hear what there is to hear."""
+        self.clock.advance_ns(wait_ms * MS)
+        self.core.tick(self.clock.now_ns())
+        with memoryview(self.core.outgoing) as waiting:
+            sent = bytes(waiting)
+        self.core.sent(len(sent))
+        for piece in self.cut(self.wire.exchange(sent)):
+            self.core.receive(piece, self.clock.now_ns())
+        for piece in self.cut(self.wire.announced()):
+            self.core.receive_announcements(piece, self.clock.now_ns())
+        self.outcome += [sent, *self.core.take_events(), *self.core.take_notes()]
+        self.outcome += [self.core.take_roll(), self.core.counters, self.core.is_refused]
+        self.outcome += [self.core.leader(number, 0) for number in range(8)]
+
+    def connect(self) -> None:
+        """Begin on a fresh connection."""
+        self.core.connection_made(WITH_FLAGS)
+
+    def call_roll(self) -> None:
+        """Become a member of the fleet."""
+        words = (LAYOUT.members_key, ME, b"666", b"0", b'{"weight":1}', LAYOUT.channel)
+        self.core.set_roll(pack(*words), len(words), period_ns=166 * MS)
+
+    def resign(self, key: bytes) -> None:
+        """End a term."""
+        place = self.core.find(key)
+        assert place is not None
+        self.core.resign(*place, 0, self.clock.now_ns())
+
+
+_STORY: tuple[str | int, ...] = (
+    # What somebody else does, or how many ms pass before the next turn.
+    *("spoil", 0, 0, 335),
+    *("delete k0", 335, 0),
+    *("forbid PEXPIRE", 335, "allow all", 200),
+    *("forget scripts", 335, 0),
+    *("release k1", 0, 0),
+    *("yield k0", "claim", 0, 310, 0),
+    *("grant k5", 0, 0),
+    *("call the roll", 0, "join", 0, 0),
+    *("resign k6", 0),
+    *("fill", 1100, "empty", 400, 400),
+    *("become a replica", 335, "lose", "become a primary", "connect", 0),
+    *("stop", 0, 0),
+)
+
+
+def tell(stage: Stage) -> None:
+    """Tell the whole story."""
+    stage.yield_to_other()
+    stage.core.start()
+    stage.connect()
+    for step in _STORY:
+        if isinstance(step, int):
+            stage.turn(step)
+        elif step in stage.deeds:
+            stage.deeds[step]()
+        else:
+            stage.wire.meanwhile(step)
+    assert stage.core.is_quiet
+
+
+# ---- recording
+
+
+class Recorder:
+    """A wire to a real server, which keeps what came."""
+
+    def __init__(self, server: EmbeddedServer, form: str) -> None:
+        assert server.socket_path is not None
+        self.heard: list[list[str]] = []
+        self._client: Client = redis.Redis(unix_socket_path=server.socket_path)
+        self._client.flushall()
+        self._client.script_flush()
+        self._sockets: list[socket.socket] = []
+        self._path = server.socket_path
+        self._batches = self._open()
+        self._listener = None
+        if form == "RESP3":
+            self._ask(self._batches, b"HELLO 3\r\n", b"\r\n+PONG\r\n")
+            self._ask(self._batches, b"SUBSCRIBE %s\r\n" % LAYOUT.channel, b"\r\n+PONG\r\n")
+        else:
+            self._listener = self._open()
+            self._listener.sendall(b"SUBSCRIBE %s\r\n" % LAYOUT.channel)
+
+    def exchange(self, sent: bytes) -> bytes:
+        """Return what the server answers to a turn of the core."""
+        heard = self._ask(self._batches, sent, b"+PONG\r\n")
+        self.heard.append([heard.decode("latin-1"), ""])
+        return heard
+
+    def announced(self) -> bytes:
+        """Return what the server has announced meanwhile."""
+        if self._listener is None:
+            return b""
+        heard = self._ask(self._listener, b"", b"*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+        self.heard[-1][1] = heard.decode("latin-1")
+        return heard
+
+    def meanwhile(self, what: str) -> None:
+        """Do what somebody else does."""
+        _DEEDS[what](self._client)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._client.close()
+        for end in self._sockets:
+            end.close()
+
+    def _open(self) -> socket.socket:
+        end = socket.socket(socket.AF_UNIX)
+        end.settimeout(10.0)
+        end.connect(self._path)
+        self._sockets.append(end)
+        return end
+
+    def _ask(self, end: socket.socket, sent: bytes, last: bytes) -> bytes:
+        # Redis answers in order: what comes before the answer to PING is all there is.
+        end.sendall(sent + b"PING\r\n")
+        heard = b""
+        while not heard.endswith(last):
+            heard += end.recv(65536)
+        return _without_time(heard.removesuffix(last))
+
+
+def _without_time(heard: bytes) -> bytes:
+    return _LASTING.sub(b"8:86400000", _TIMES.sub(_SERVER_MS, heard))
+
+
+def _run(client: Client, script: Script, keys: list[bytes], *arguments: bytes) -> None:
+    client.execute_command("EVAL", script.body, len(keys), *keys, *arguments)
+
+
+def _pair(key: bytes) -> list[bytes]:
+    return [LAYOUT.leader_key(key), LAYOUT.epoch_key(key)]
+
+
+def _spoil(client: Client) -> None:
+    client.set(LAYOUT.leader_key(b"k1"), OTHER)
+    client.set(LAYOUT.epoch_key(b"k1"), 7)
+    client.set(LAYOUT.leader_key(b"k2"), BARE)
+    client.rpush(LAYOUT.leader_key(b"k3"), b"an element")
+    client.set(LAYOUT.epoch_key(b"k4"), b"no number")
+    client.set(LAYOUT.leader_key(b"k5"), OTHER)
+    client.set(LAYOUT.epoch_key(b"k5"), 7)
+    client.set(LAYOUT.epoch_key(b"k7"), 2**53)
+
+
+_DEEDS: dict[str, Callable[[Client], object]] = {
+    "spoil": _spoil,
+    "delete k0": lambda client: client.delete(LAYOUT.leader_key(b"k0")),
+    "forbid PEXPIRE": lambda client: client.execute_command(
+        "ACL", "SETUSER", "default", "-pexpire"
+    ),
+    "allow all": lambda client: client.execute_command("ACL", "SETUSER", "default", "+@all"),
+    "forget scripts": lambda client: client.script_flush(),
+    "release k1": lambda client: _run(
+        client, WITH_FLAGS.release, _pair(b"k1"), OTHER, LAYOUT.channel, b"7"
+    ),
+    "claim": lambda client: _run(
+        client,
+        WITH_FLAGS.acquire,
+        [*_pair(b"k0"), *_pair(b"k6")],
+        *(OTHER, b"1000", b"counter", LAYOUT.channel),
+    ),
+    "grant k5": lambda client: _run(
+        client, WITH_FLAGS.grant, _pair(b"k5"), OTHER, LAYOUT.channel, b"1000", b"7", ME
+    ),
+    "join": lambda client: _run(
+        client,
+        WITH_FLAGS.roll,
+        [LAYOUT.members_key],
+        *(OTHER, b"86400000", b"0", b'{"weight":2.5,"labels":["a b"]}', LAYOUT.channel),
+    ),
+    "fill": lambda client: client.config_set("maxmemory", 1),
+    "empty": lambda client: client.config_set("maxmemory", 0),
+    "become a replica": lambda client: client.replicaof("127.0.0.1", 1),
+    "become a primary": lambda client: client.replicaof("NO", "ONE"),
+}
+
+
+def record() -> dict[str, list[list[str]]]:
+    """Tell the story to a core on a real server, in both forms. Returns what the server said."""
+    recorded = {}
+    for form in FORMS:
+        with EmbeddedServer() as server:
+            recorder = Recorder(server, form)
+            try:
+                tell(Stage(recorder, lambda heard: [heard]))
+            finally:
+                recorder.close()
+            recorded[form] = recorder.heard
+    return recorded
+
+
+# ---- telling again
+
+
+class Replay:
+    """A wire without a server, which says what was recorded."""
+
+    def __init__(self, heard: list[tuple[bytes, bytes]]) -> None:
+        self._heard = heard
+        self._place = -1
+
+    def exchange(self, sent: bytes) -> bytes:  # noqa: ARG002  # a recording does not look
+        """Return what the server answered to this turn."""
+        self._place += 1
+        return self._heard[self._place][0]
+
+    def announced(self) -> bytes:
+        """Return what it announced meanwhile."""
+        return self._heard[self._place][1]
+
+    def meanwhile(self, what: str) -> None:
+        """Nothing: what comes of it was recorded."""
+
+
+def recorded(form: str) -> list[tuple[bytes, bytes]]:
+    """Return, for each turn of the story, what the server answered and what it announced."""
+    told = json.loads(RECORDED.read_text("utf-8"))[form]
+    return [(answers.encode("latin-1"), heard.encode("latin-1")) for answers, heard in told]
+
+
+def told_again(form: str, cut: Cut) -> list[object]:
+    """Tell the story again from the recording, cut into pieces. Returns all that came of it."""
+    stage = Stage(Replay(recorded(form)), cut)
+    tell(stage)
+    return stage.outcome
+
+
+# ---- seeds
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Return inputs to begin with, for each of what is fuzzed: see replies.pyx, exchanges.pyx."""
+    said = [data for form in FORMS for turn in recorded(form) for data in turn if data]
+    turn, say, announce = b"\x00", 3, 4
+    stories = []
+    for form in FORMS:
+        for answers, heard in recorded(form):
+            story = b"\x09\x07" + turn
+            for what, data in ((say, answers), (announce, heard)):
+                for at in range(0, len(data), 255):
+                    piece = data[at : at + 255]
+                    story += bytes((what, len(piece))) + piece
+            stories.append(story)
+    return {
+        "replies": [b"\x00\x07" + data for data in [*said, b"".join(said)]],
+        "exchanges": [*stories, *(bytes((0x01 ^ n, n, *range(256))) for n in range(64))],
+    }
+
+
+def main() -> None:
+    """Record anew."""
+    RECORDED.write_text(json.dumps(record(), indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
