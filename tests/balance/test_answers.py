@@ -108,6 +108,29 @@ def test_a_function_is_asked_once_for_each_pair() -> None:
     assert sorted(asked) == [(key, node) for key in keys.names for node in "abc"]
 
 
+def test_who_is_barred_is_known_without_asking_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def may_lead(key: str, member: Member) -> bool:
+        return key != "k0" or member.node_id == "b"
+
+    answer = assign([Member("a"), Member("b")], KeySet(["k0", "k1", "k2"], may_lead))
+    alone = assign([Member("a")], KeySet(["k0", "k1"], may_lead))
+    monkeypatch.setattr(KeySet, "classes", lambda *_: pytest.fail("worked out again"))
+
+    assert answer.barred(0) == b"\1\0\0"
+    assert answer.barred(1) == b"\0\0\0"
+    assert alone.barred(0) == b"\1\0"
+
+
+def test_a_set_knows_whom_it_has_asked_about() -> None:
+    keys = KeySet(["k0"], lambda _key, _member: True)
+    one, other = Member("a"), Member("b")
+    assert not keys.knows([one])
+    assign([one], keys)
+    assert keys.knows([one])
+    assert not keys.knows([one, other])
+    assert KeySet(["k0"], {"k0": {"x"}}).knows([one, other])
+
+
 def test_what_a_function_raises_is_passed_on() -> None:
     def broken(key: str, member: Member) -> bool:
         raise LookupError(key)
