@@ -41,6 +41,7 @@ LAYOUT = KeyLayout(
     channel=b"fuzz:released",
     buckets_key=b"",
     members_key=b"fuzz:members",
+    plan_key=b"fuzz:plan",
 )
 """What exchanges.pyx has as well, so that a recorded announcement is about its elections."""
 
@@ -134,7 +135,8 @@ class Stage:
 
     def call_roll(self) -> None:
         """Become a member of the fleet."""
-        words = (LAYOUT.members_key, ME, b"666", b"0", b'{"weight":1}', LAYOUT.channel)
+        fleet = (LAYOUT.members_key, LAYOUT.plan_key)
+        words = (*fleet, ME, b"666", b"0", b'{"weight":1}', LAYOUT.channel, b"0", b"")
         self.core.set_roll(pack(*words), len(words), period_ns=166 * MS)
 
     def resign(self, key: bytes) -> None:
@@ -285,8 +287,9 @@ _DEEDS: dict[str, Callable[[Client], object]] = {
     "join": lambda client: _run(
         client,
         WITH_FLAGS.roll,
-        [LAYOUT.members_key],
+        [LAYOUT.members_key, LAYOUT.plan_key],
         *(OTHER, b"86400000", b"0", b'{"weight":2.5,"labels":["a b"]}', LAYOUT.channel),
+        *(b"0", b"1 {}"),
     ),
     "fill": lambda client: client.config_set("maxmemory", 1),
     "empty": lambda client: client.config_set("maxmemory", 0),

@@ -293,10 +293,6 @@ class RedisModel:
             reply += _netstring(b"%d" % member.since_ms) + _netstring(member.words)
         return reply
 
-    def members(self, name: bytes) -> list[bytes]:
-        """Return the holders that are on a roll."""
-        return list(self._members.get(name, {}))
-
     def _plan(self, key: bytes, known: int, proposed: bytes) -> bytes:
         kept = self._get(key)
         text = kept if isinstance(kept, bytes) else b""
