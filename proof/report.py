@@ -1,0 +1,80 @@
+"""The report of a proof: one page for people, one file for programs, and the tables of the docs.
+
+Rules of this file:
+    * `docs/reliability.md` is written by hand; only what stands between its marks is replaced, and
+      only by what a run of the proof has measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .part import Part, Scale
+
+_MARKED = re.compile(r"(<!-- (table|summary): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def machine() -> str:
+    """Return what it was run on, in a line."""
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
+        f" CPython {platform.python_version()}"
+    )
+
+
+def as_markdown(parts: Sequence[Part], scale: Scale) -> str:
+    """Return the report as a page."""
+    lines = ["# What the proof showed", "", f"On {machine()}; seed {scale.seed}.", ""]
+    lines += ["| part | verdict | took |", "| --- | --- | ---: |"]
+    lines += [f"| {part.title} | {part.verdict} | {_span(part.seconds)} |" for part in parts]
+    for part in parts:
+        lines += ["", f"## {part.title}", "", part.skipped or part.summary]
+        for table in part.tables:
+            lines += ["", table.markdown()]
+        for trouble in part.trouble:
+            lines += ["", "```", trouble, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(parts: Sequence[Part], scale: Scale) -> str:
+    """Return the same for programs."""
+    told = {
+        "machine": machine(),
+        "scale": asdict(scale),
+        "parts": [asdict(part) | {"verdict": part.verdict} for part in parts],
+    }
+    return json.dumps(told, indent=1, default=str) + "\n"
+
+
+def write(parts: Sequence[Part], scale: Scale, folder: Path) -> Path:
+    """Write both into a folder, and return where the page is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "report.md"
+    page.write_text(as_markdown(parts, scale), "utf-8")
+    (folder / "report.json").write_text(as_json(parts, scale), "utf-8")
+    return page
+
+
+def put_into(text: str, parts: Sequence[Part]) -> str:
+    """Return a document with the marked tables and summaries of these parts made anew."""
+    found = {f"summary: {part.name}": f"{part.summary}\n" for part in parts if not part.skipped}
+    for part in parts:
+        found |= {f"table: {table.name}": f"{table.markdown()}\n" for table in part.tables}
+
+    def anew(mark: re.Match[str]) -> str:
+        made = found.get(f"{mark[2]}: {mark[3]}")
+        return mark[0] if made is None else f"{mark[1]}{made}{mark[4]}"
+
+    return _MARKED.sub(anew, text)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
