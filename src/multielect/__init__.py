@@ -6,6 +6,7 @@ what stands below it::
     cli, fencing, streams                     what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes                  one node, put together; what it writes
+    _surroundings                             a machine, or a simulated world
     _balancer, _roll                          who is in the fleet, and what follows from it
     _engine, _connect, _relay                 the owner thread, connecting, TLS
     _dispatch, _loop                          callbacks on threads, and in an event loop

@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .resp import Refusal, parse_commands
+from multielect.testing._resp import Refusal, parse_commands
+
 from .rig import Happening, Node, Rig
 
 TTL_MS, MARGIN_MS = 1000, 100
