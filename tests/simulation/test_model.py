@@ -420,6 +420,7 @@ def test_a_lease_of_the_model_ends_with_its_ttl() -> None:
 def test_a_failover_takes_back_the_last_writes_and_no_more() -> None:
     clock = ManualClock()
     model = RedisModel(clock)
+    model.store.remembers = True
     model.put(b"old", b"1")
     clock.advance_ns(50_000_000)
     model.put(b"old", b"2")

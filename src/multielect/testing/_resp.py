@@ -25,6 +25,8 @@ class Push:
     values: tuple[bytes | int, ...]
 
 
+_ARRAY, _BULK = b"*$"
+
 Reply: TypeAlias = "int | bytes | Refusal | Push | list[Reply] | None"
 
 
@@ -75,28 +77,21 @@ class CommandReader:
 
 
 def _read_command(data: bytes, at: int) -> tuple[list[bytes], int] | None:
-    head = _read_head(data, at, b"*")
-    if head is None:
+    line = data.find(b"\r\n", at)
+    if line < 0:
         return None
-    count, at = head
+    assert data[at] == _ARRAY, f"expected a command at {data[at : at + 20]!r}"
+    count, at = int(data[at + 1 : line]), line + 2
     words = []
     for _ in range(count):
-        head = _read_head(data, at, b"$")
-        if head is None:
+        line = data.find(b"\r\n", at)
+        if line < 0:
             return None
-        size, at = head
-        end = at + size
-        if len(data) < end + 2:
+        assert data[at] == _BULK, f"expected a word at {data[at : at + 20]!r}"
+        start = line + 2
+        at = start + int(data[at + 1 : line]) + 2
+        if len(data) < at:
             return None
-        words.append(data[at:end])
-        assert data[end : end + 2] == b"\r\n", "a word has another length"
-        at = end + 2
+        assert data[at - 2 : at] == b"\r\n", "a word has another length"
+        words.append(data[start : at - 2])
     return words, at
-
-
-def _read_head(data: bytes, at: int, kind: bytes) -> tuple[int, int] | None:
-    if at >= len(data):
-        return None
-    assert data[at : at + 1] == kind, f"expected {kind!r} at {data[at : at + 20]!r}"
-    end = data.find(b"\r\n", at)
-    return None if end < 0 else (int(data[at + 1 : end]), end + 2)

@@ -49,7 +49,11 @@ class Scripts:
         """Run a script, on a server that is full where the script has no flags to say so."""
         self._is_full = full
         script: Callable[[Sequence[bytes], Sequence[bytes]], Reply] = getattr(self, request)
-        return script(keys, words)
+        self._store.stand_still()
+        try:
+            return script(keys, words)
+        finally:
+            self._store.go_on()
 
     def acquire(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """Take every free lease, each under a new epoch."""
@@ -105,14 +109,16 @@ class Scripts:
     def refresh(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """Extend every lease that is still this holder's."""
         holder, ttl_ms = words
+        store, now_ms = self._store, self._store.now_ms()
+        ends_ms = now_ms + int(ttl_ms)
         not_ours: list[Reply] = []
         for place, key in enumerate(keys, 1):
-            if self._store.get(key) == holder:
-                self._store.put(key, holder, int(ttl_ms))
-                self._is_full = False
+            stored = store.find(key)
+            if stored is not None and stored[0] == holder:
+                store.put_until(key, holder, ends_ms)
             else:
                 not_ours.append(place)
-        return [self._store.now_ms(), not_ours, []]
+        return [now_ms, not_ours, []]
 
     def release(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """End every term that is still this holder's."""
@@ -253,7 +259,7 @@ class Scripts:
         stored = self._store.find(key)
         if stored is None:
             return {}
-        return dict(stored.value) if isinstance(stored.value, dict) else WRONGTYPE
+        return dict(stored[0]) if isinstance(stored[0], dict) else WRONGTYPE
 
     def _command(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         (key,) = keys
@@ -269,7 +275,7 @@ class Scripts:
                 return old
             new = dict(zip(rest[::2], rest[1::2], strict=True))
             stored = self._store.find(key)
-            self._store.put_until(key, old | new, None if stored is None else stored.ends_ms)
+            self._store.put_until(key, old | new, None if stored is None else stored[1])
             return len(new.keys() - old.keys())
         raise NotImplementedError(f"the model of Redis makes no fenced {command.decode()}")
 

@@ -3,8 +3,9 @@
 Rules of this file:
     * A key ends when the wall clock says so. The wall clock runs as the server's clock does, and
       is set forward and back by whoever plays the operator.
+    * Time stands still while a script runs.
     * What was written in the last seconds can be taken back, as a failover to a replica that had
-      not heard of it does. It is kept for `REMEMBERED_NS` and no longer.
+      not heard of it does. It is kept for `REMEMBERED_NS` and no longer, and only where asked for.
 """
 
 from __future__ import annotations
@@ -24,11 +25,8 @@ Value: TypeAlias = "bytes | list[bytes] | dict[bytes, bytes]"
 _MS = 1_000_000
 
 
-class Stored(NamedTuple):
-    """A value, and when it ends by the wall clock; None for never."""
-
-    value: Value
-    ends_ms: int | None
+Stored: TypeAlias = "tuple[Value, int | None]"
+"""A value, and when it ends by the wall clock; None for never."""
 
 
 class _Before(NamedTuple):
@@ -44,10 +42,15 @@ class Store:
 
     Args:
         clock: what its wall clock runs by.
+
+    Attributes:
+        remembers: whether what is written can be taken back.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.remembers = False
+        self._still_ms: int | None = None
         self._ahead_ns = WALL_CLOCK_AHEAD_MS * _MS
         self._stored: dict[bytes, Stored] = {}
         self._before: deque[_Before] = deque()
@@ -56,18 +59,28 @@ class Store:
 
     def now_ms(self) -> int:
         """Return the server's wall clock."""
+        if self._still_ms is not None:
+            return self._still_ms
         return (self._ahead_ns + self.clock.now_ns()) // _MS
 
     def step_clock(self, step_ns: int) -> None:
         """Set the wall clock forward, or back where `step_ns` is negative."""
         self._ahead_ns += step_ns
 
+    def stand_still(self) -> None:
+        """Let the wall clock stand still, for a script, until `go_on`."""
+        self._still_ms = self.now_ms()
+
+    def go_on(self) -> None:
+        """Let the wall clock go on."""
+        self._still_ms = None
+
     # ---- keys
 
     def find(self, key: bytes) -> Stored | None:
         """Return what a key holds, unless it has ended."""
         stored = self._stored.get(key)
-        if stored is not None and stored.ends_ms is not None and stored.ends_ms <= self.now_ms():
+        if stored is not None and stored[1] is not None and stored[1] <= self.now_ms():
             self._put(key, None)
             return None
         return stored
@@ -77,15 +90,15 @@ class Store:
         stored = self.find(key)
         if stored is None:
             return None
-        return stored.value if isinstance(stored.value, bytes) else WRONGTYPE
+        return stored[0] if isinstance(stored[0], bytes) else WRONGTYPE
 
     def put(self, key: bytes, value: Value, ttl_ms: int | None = None) -> None:
         """Store a value, to end after `ttl_ms` if given."""
-        self._put(key, Stored(value, None if ttl_ms is None else self.now_ms() + ttl_ms))
+        self._put(key, (value, None if ttl_ms is None else self.now_ms() + ttl_ms))
 
     def put_until(self, key: bytes, value: Value, ends_ms: int | None) -> None:
         """Store a value, to end at `ends_ms` by the wall clock."""
-        self._put(key, Stored(value, ends_ms))
+        self._put(key, (value, ends_ms))
 
     def delete(self, key: bytes) -> bool:
         """Delete a key, as DEL does."""
@@ -99,7 +112,7 @@ class Store:
         stored = self.find(key)
         if stored is None:
             return -2
-        return -1 if stored.ends_ms is None else stored.ends_ms - self.now_ms()
+        return -1 if stored[1] is None else stored[1] - self.now_ms()
 
     def dump(self) -> dict[bytes, Value]:
         """Return all that is stored."""
@@ -107,7 +120,7 @@ class Store:
         for key in list(self._stored):
             stored = self.find(key)
             if stored is not None:
-                found[key] = stored.value
+                found[key] = stored[0]
         return found
 
     # ---- what goes wrong
@@ -131,11 +144,15 @@ class Store:
         return count
 
     def _put(self, key: bytes, stored: Stored | None) -> None:
-        now_ns = self.clock.now_ns()
-        while self._before and self._before[0].at_ns < now_ns - REMEMBERED_NS:
-            self._before.popleft()
-        self._before.append(_Before(now_ns, key, self._stored.get(key)))
+        if self.remembers:
+            self._remember(key)
         if stored is None:
             self._stored.pop(key, None)
         else:
             self._stored[key] = stored
+
+    def _remember(self, key: bytes) -> None:
+        now_ns = self.clock.now_ns()
+        while self._before and self._before[0].at_ns < now_ns - REMEMBERED_NS:
+            self._before.popleft()
+        self._before.append(_Before(now_ns, key, self._stored.get(key)))

@@ -107,6 +107,7 @@ class SimulatedWorld:
         self.scripts = WITH_FLAGS if redis_version >= (7, 0) else WITHOUT_FLAGS
         self.server_clock = LocalClock(START_NS)
         self.server = RedisModel(self.server_clock)
+        self.server.store.remembers = True
         self.nodes: list[SimulatedNode] = []
         self._latency_ns = _range_ns("latency", latency)
         self._agenda: list[tuple[int, int, Callable[[], object]]] = []
