@@ -102,10 +102,12 @@ class SimulatedDispatcher(Generic[T]):
             self._errors.append(error)
             self._call()
 
-    def _call(self) -> None:
+    def _call(self, *, goes_on: bool = False) -> None:
+        """Have something told: at once where others were just told, else after the delay."""
         if self._ready and not self._is_called and self._inside < self._most_inside:
             self._is_called = True
-            self._node.world.at(self._node.world.now_ns + self._node.callback_delay_ns, self._work)
+            delay_ns = 0 if goes_on else self._node.callback_delay_ns
+            self._node.world.at(self._node.world.now_ns + delay_ns, self._work)
 
     def _work(self) -> None:
         self._is_called = False
@@ -120,7 +122,7 @@ class SimulatedDispatcher(Generic[T]):
                 self._work_on(key)
         finally:
             self._inside -= 1
-        self._call()
+        self._call(goes_on=True)
 
     def _work_on(self, key: Hashable) -> None:
         subject = self._mailbox.take(key)

@@ -537,8 +537,7 @@ class SimulatedWorld:
 
 
 _SILENT = logging.getLogger("multielect.testing.silent")
-_SILENT.propagate = False
-_SILENT.addHandler(logging.NullHandler())
+_SILENT.disabled = True
 
 
 def _span_ns(what: str, seconds: float) -> int:
