@@ -15,6 +15,8 @@ what stands below it::
                                               input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
     _interpreter, errors
+
+Beside them stand `embedded`, a private server, and `testing`, a simulated world for the fronts.
 """
 
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe

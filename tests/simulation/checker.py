@@ -5,6 +5,7 @@ Rules of this file:
       holds, was asked and answered.
     * A promise is excused only by the faults that the design excuses it for, and no longer than
       these can reach: one TTL, as no belief lasts longer than that.
+    * A term in which a node was seen to believe no more is over, whatever it is answered later.
 
 | | invariant | excused |
 | --- | --- | --- |
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from multielect import DemotionReason, ElectionGroup, Term
+from multielect._core.seat import Seat
 from multielect._keys import KeyLayout
 from multielect.testing import Refusal, SimulatedNode, SimulatedWorld
 from multielect.testing._model import Batch
@@ -54,6 +56,9 @@ class Actor:
         node: its process.
         group: its group.
         open_terms: the epoch of the term that it was told to have begun, of each election.
+        latest: the newest epoch that it was told of.
+        led: the epochs of the terms in which it was last seen to believe.
+        over: the epoch of the term in which it was last seen to believe no more.
     """
 
     number: int
@@ -61,6 +66,12 @@ class Actor:
     group: ElectionGroup
     open_terms: dict[str, int] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)
+    led: dict[bytes, int] = field(default_factory=dict)
+    over: dict[bytes, int] = field(default_factory=dict)
+    seats: dict[tuple[int, int], Seat] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.holder = self.group.holder.encode()
 
 
 @dataclass
@@ -95,7 +106,8 @@ class Checker:
     _overlapping: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._names = {self.layout.leader_key(key): key for key in self.keys}
+        self._leader_keys = {key: self.layout.leader_key(key) for key in self.keys}
+        self._names = {name: key for key, name in self._leader_keys.items()}
         self.world.observe = self.check
         self.world.server.observe = self.answered
 
@@ -132,26 +144,38 @@ class Checker:
             raise self.broken
         believers: dict[bytes, bytes] = {}
         for actor in self.actors:
-            if not actor.node.is_alive:
-                continue
-            node = actor.group._node
-            now_ns = node.clock.now_ns()
-            for key, number, generation in node._core.owned(now_ns):
-                holder = node.holder.encode()
-                if key in believers:
-                    self._overlaps(key, f"{believers[key]!r} and {holder!r} lead {key!r}")
-                believers[key] = holder
-                del number, generation
-                self._check_lease(actor, key, holder)
+            if actor.node.is_alive:
+                self._check_actor(actor, believers)
         self._overlapping.intersection_update(believers)
 
-    def _check_lease(self, actor: Actor, key: bytes, holder: bytes) -> None:
-        store = self.world.server.store
-        stored = store.find(self.layout.leader_key(key))
+    def _check_actor(self, actor: Actor, believers: dict[bytes, bytes]) -> None:
+        node, holder = actor.group._node, actor.holder
+        led: dict[bytes, int] = {}
+        for key, number, generation in node._core.owned(node.clock.now_ns()):
+            if key in believers:
+                self._overlaps(key, f"{believers[key]!r} and {holder!r} lead {key!r}")
+            believers[key] = holder
+            seat = actor.seats.get((number, generation))
+            if seat is None:
+                seat = Seat(node.slots, node.clock, number, generation)
+                actor.seats[number, generation] = seat
+            led[key] = seat.epoch
+            if actor.over.get(key) == led[key] and key not in self._fallen:
+                self.broke("I1", f"{holder!r} leads {key!r} again, in a term that was over")
+            self._check_lease(actor, key, seat)
+        # A term that was seen to be over is over.
+        for key, epoch in actor.led.items():
+            if led.get(key) != epoch:
+                actor.over[key] = epoch
+        actor.led = led
+
+    def _check_lease(self, actor: Actor, key: bytes, seat: Seat) -> None:
+        store, holder = self.world.server.store, actor.holder
+        stored = store.find(self._leader_keys[key])
         if stored is None or stored[0] != holder:
             self._overlaps(key, f"{holder!r} leads {key!r} without a lease", promise="I4")
             return
-        deadline_ns = actor.node.clock.now_ns() + round(actor.group[key].remaining * 1e9)
+        deadline_ns = actor.node.clock.now_ns() + round(seat.remaining * 1e9)
         ends_ms = stored[1]
         if ends_ms is None or self._seen.get((key, holder)) == (deadline_ns // MS, ends_ms):
             return
@@ -239,7 +263,7 @@ class Checker:
         if epoch <= actor.latest.get(key, 0) and key.encode() not in self._fallen:
             self.broke("I2", f"{key!r}: a term began under old epoch {epoch}")
         owners = self._owners.get(key.encode(), {}).get(epoch, set())
-        if owners and actor.group.holder.encode() not in owners:
+        if owners and actor.holder not in owners:
             self.broke("I2", f"{key!r}: epoch {epoch} is of {owners}")
         actor.open_terms[key] = actor.latest[key] = epoch
 

@@ -115,6 +115,8 @@ class SimulatedDispatcher(Generic[T]):
             return
         key = self._ready.popleft()
         self._inside += 1
+        # Should this one wait for something, another goes on.
+        self._call(goes_on=True)
         try:
             if key is None:
                 self._work_on_errors()

@@ -121,7 +121,7 @@ class Link:
         self.is_open = False
         self._held_down.clear()
         if not self._held_up:
-            self._carrier.at(max(self._up_ns, self._carrier.now_ns), self.end)
+            self._end_after_all()
 
     # ---- the network
 
@@ -136,6 +136,8 @@ class Link:
                 self._carry_up(data)
         if self.is_open:
             self._closed()
+        elif late_ns is not None:
+            self._end_after_all()
 
     def let_go(self) -> None:
         """Deliver what was held in the directions that are held no more."""
@@ -144,7 +146,7 @@ class Link:
             for data in held:
                 self._carry_up(data)
             if not self.is_open:
-                self._carrier.at(max(self._up_ns, self._carrier.now_ns), self.end)
+                self._end_after_all()
         if not self._weather.holds_replies:
             held, self._held_down = self._held_down, []
             for data in held:
@@ -166,6 +168,9 @@ class Link:
             self._closed()
 
     # ---- inside
+
+    def _end_after_all(self) -> None:
+        self._carrier.at(max(self._up_ns, self._carrier.now_ns), self.end)
 
     def _carry_up(self, data: bytes) -> None:
         for piece in self._weather.pieces(data):
