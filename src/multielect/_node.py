@@ -159,7 +159,7 @@ class Node:
     def stop(self, timeout: float) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
         timeout_s = checked_timeout(timeout)
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or self.surroundings.has_died:
             return
         until = self.surroundings.monotonic_s() + timeout_s
         with self._changed:
@@ -189,6 +189,8 @@ class Node:
     def check_open(self) -> None:
         """Raise `ClosedError` if the node is over."""
         self.check_process()
+        if self.surroundings.has_died:
+            raise ClosedError("this node's process has died: make a new one")
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
 
@@ -199,6 +201,8 @@ class Node:
     @property
     def is_running(self) -> bool:
         """Whether the node was started and not stopped, in this process."""
+        if self.surroundings.has_died:
+            return False
         return self._started and not self._stopped and os.getpid() == self._pid
 
     # ---- elections

@@ -58,10 +58,12 @@ class Surroundings(ABC):
     Attributes:
         clock: what deadlines are measured on.
         is_simulated: whether nothing here outlives the test: no threads, no connection.
+        has_died: whether what runs here ended without a word: only where that is simulated.
     """
 
     clock: Clock
     is_simulated: bool
+    has_died = False
 
     @abstractmethod
     def monotonic_s(self) -> float:

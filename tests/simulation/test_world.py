@@ -163,6 +163,9 @@ def test_a_crash_is_silent_and_noticed_when_the_lease_ends(world: SimulatedWorld
     world.run(2 * TTL_S)
     assert told.terms == [("k", None)]
     assert not a["k"].is_leader
+    assert not a.owned
+    with pytest.raises(ClosedError, match="has died"):
+        a["k"].wait()
     assert b["k"].is_leader
     assert TTL_S / 2 < successor.times[0] - crashed < TTL_S + 0.1
     again = make(world, "a", "k")

@@ -46,7 +46,7 @@ class SimulatedNode(Surroundings):
         name: how the world's history calls it.
         world: where it is.
         clock: its machine's clock.
-        is_alive: whether it has not died.
+        has_died: whether it was killed.
         is_stopped: whether it does nothing at the moment, being stopped or dead.
     """
 
@@ -57,7 +57,7 @@ class SimulatedNode(Surroundings):
         self.name = name
         self.world = world
         self.clock = LocalClock(world.now_ns)
-        self.is_alive = True
+        self.has_died = False
         self.is_stopped = False
         self.paused_until_ns = 0
         self.stuffed_until_ns = 0
@@ -74,6 +74,11 @@ class SimulatedNode(Surroundings):
         self._starts = 0
         self._links_made = 0
         self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was not killed."""
+        return not self.has_died
 
     def __repr__(self) -> str:
         state = "dead" if not self.is_alive else "stopped" if self.is_stopped else "running"
@@ -215,8 +220,7 @@ class SimulatedNode(Surroundings):
 
     def die(self) -> None:
         """End at once, as after SIGKILL."""
-        self.is_alive = False
-        self.is_stopped = True
+        self.has_died = self.is_stopped = True
         for engine in self.engines:
             engine.abandon()
         for dispatcher in self.dispatchers:
