@@ -9,6 +9,7 @@ from .._clock import ManualClock
 from ._model import RedisModel
 from ._node import SimulatedNode
 from ._resp import Refusal
-from ._world import Line, SimulatedWorld
+from ._timeline import Line
+from ._world import SimulatedWorld
 
 __all__ = ["Line", "ManualClock", "RedisModel", "Refusal", "SimulatedNode", "SimulatedWorld"]

@@ -12,13 +12,10 @@ Rules of this file:
 from __future__ import annotations
 
 import functools
-import hashlib
-import heapq
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from .._front import ElectorFront, GroupFront
 from .._scripts import WITH_FLAGS, WITHOUT_FLAGS
@@ -30,36 +27,16 @@ from ._clocks import LocalClock
 from ._link import Link
 from ._model import RedisModel
 from ._node import SimulatedNode
+from ._timeline import START_NS, Timeline, span_ns
 
 _NS = 1_000_000_000
-START_NS = 1_000_000_000
-MOST_LINES = 10_000
-MOST_AT_ONCE = 100_000
-LONGEST_WAIT_S = 3600.0
 _NEVER_NS = 1 << 62
 
 Who: TypeAlias = "SimulatedNode | GroupFront[Any] | ElectorFront[Any]"
 """A simulated process, or a group or an elector that runs in it."""
 
 
-class Line(NamedTuple):
-    """One line of a world's history.
-
-    Attributes:
-        at: seconds since the world began.
-        who: a node's name, or ``"server"`` or ``"world"``.
-        what: what happened.
-    """
-
-    at: float
-    who: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.at:10.6f} {self.who}: {self.what}"
-
-
-class SimulatedWorld:
+class SimulatedWorld(Timeline):
     """A world in which groups and electors run on simulated time, against a model of Redis.
 
     ::
@@ -100,25 +77,18 @@ class SimulatedWorld:
         redis_version: tuple[int, int] = (7, 0),
         latency: tuple[float, float] = (0.0001, 0.0003),
     ) -> None:
+        super().__init__()
         self.seed = seed
-        self.now_ns = START_NS
-        self.happened = 0
-        self.observe: Callable[[], None] | None = None
         self.scripts = WITH_FLAGS if redis_version >= (7, 0) else WITHOUT_FLAGS
         self.server_clock = LocalClock(START_NS)
         self.server = RedisModel(self.server_clock)
         self.server.store.remembers = True
         self.nodes: list[SimulatedNode] = []
         self._latency_ns = _range_ns("latency", latency)
-        self._agenda: list[tuple[int, int, Callable[[], object]]] = []
-        self._number = 0
-        self._lines: deque[Line] = deque(maxlen=MOST_LINES)
-        self._digest = hashlib.blake2b(digest_size=16)
         self._server_up_ns = START_NS
         self._server_free_ns = START_NS
         self._inbox: list[tuple[Link, bytes]] = []
         self._nodes_made = 0
-        self._at_once = 0
 
     def __enter__(self) -> SimulatedWorld:
         """Return itself."""
@@ -202,49 +172,6 @@ class SimulatedWorld:
             made.start()
         return made
 
-    # ---- time
-
-    @property
-    def now(self) -> float:
-        """Seconds since the world began."""
-        return (self.now_ns - START_NS) / _NS
-
-    def run(self, seconds: float) -> None:
-        """Let so much time pass, and all happen that happens in it.
-
-        Raises:
-            ConfigError: for a time that is negative or no number.
-        """
-        until_ns = self.now_ns + _span_ns("seconds", seconds)
-        while self._agenda and self._agenda[0][0] <= until_ns:
-            self._happen()
-        self._move(max(until_ns, self.now_ns))
-
-    def run_until(self, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Let time pass until something is so. Returns whether it is.
-
-        Args:
-            is_so: what is waited for, looked at after each thing that happens.
-            timeout: seconds to wait at the most.
-
-        Raises:
-            TimeoutError: without a timeout, if it is not so after an hour.
-        """
-        wait_ns = _span_ns("timeout", LONGEST_WAIT_S if timeout is None else timeout)
-        until_ns = self.now_ns + wait_ns
-        while not is_so():
-            if not self._agenda or self._agenda[0][0] > until_ns:
-                self._move(max(until_ns, self.now_ns))
-                if timeout is None and not is_so():
-                    raise TimeoutError("what was waited for is not so after an hour")
-                return is_so()
-            self._happen()
-        return True
-
-    def after(self, seconds: float, act: Callable[[], object]) -> None:
-        """Have something done when so much time has passed."""
-        self.at(self.now_ns + _span_ns("seconds", seconds), act)
-
     # ---- what befalls nodes
 
     def pause(self, who: Who, seconds: float | None = None) -> None:
@@ -294,7 +221,7 @@ class SimulatedWorld:
 
     def delay_callbacks(self, who: Who, seconds: float) -> None:
         """Have each callback of a process come so much later, from now on."""
-        self._node_of(who).callback_delay_ns = _span_ns("seconds", seconds)
+        self._node_of(who).callback_delay_ns = span_ns("seconds", seconds)
 
     def drift(self, who: Who | None, parts_per_million: int) -> None:
         """Have a machine's clock run too fast from now on, too slow where negative.
@@ -310,7 +237,7 @@ class SimulatedWorld:
     def jump(self, who: Who, seconds: float) -> None:
         """Have a node's clock go forward at once."""
         self.note(who, f"its clock jumps by {seconds:g} s")
-        self._node_of(who).clock.jump(_span_ns("seconds", seconds))
+        self._node_of(who).clock.jump(span_ns("seconds", seconds))
 
     # ---- what befalls connections
 
@@ -322,7 +249,7 @@ class SimulatedWorld:
             late: seconds after which requests that are on their way, and those held by `hold`,
                 arrive at the server all the same, though nobody waits for an answer; None: never.
         """
-        late_ns = None if late is None else _span_ns("late", late)
+        late_ns = None if late is None else span_ns("late", late)
         for node in self._nodes_of(who):
             self.note(node, "connection cut")
             for link in node.heard_links():
@@ -406,7 +333,7 @@ class SimulatedWorld:
         """
         self.note(None, f"fails over, losing {losing:g} s")
         self._stop_server(seconds)
-        self.server.store.forget(_span_ns("losing", losing))
+        self.server.store.forget(span_ns("losing", losing))
 
     def heal(self) -> None:
         """End all that was asked for: nodes go on, messages get through, the server serves.
@@ -433,30 +360,11 @@ class SimulatedWorld:
         """Whether a server is there."""
         return self.now_ns >= max(self._server_up_ns, self._server_free_ns)
 
-    # ---- what happened
-
-    @property
-    def history(self) -> list[Line]:
-        """What happened lately, oldest first."""
-        return list(self._lines)
-
-    def digest(self) -> str:
-        """Return what tells this history from any other: all bytes, times and events are in it."""
-        return self._digest.hexdigest()
-
     def note(self, who: Who | None, what: str) -> None:
         """Have something stand in the history, of a node or, for None, of the server."""
-        name = "server" if who is None else self._node_of(who).name
-        line = Line(self.now, name, what)
-        self._lines.append(line)
-        self._digest.update(f"{self.now_ns} {name} {what}\n".encode())
+        self.note_line("server" if who is None else self._node_of(who).name, what)
 
     # ---- inside, for nodes and links
-
-    def at(self, at_ns: int, act: Callable[[], object]) -> None:
-        """Have something done at a time of the world."""
-        self._number += 1
-        heapq.heappush(self._agenda, (max(at_ns, self.now_ns), self._number, act))
 
     def serve(self, link: Link, data: bytes) -> None:
         """Have the server take bytes, now or when it goes on."""
@@ -465,38 +373,19 @@ class SimulatedWorld:
         else:
             link.take(data)
 
-    def note_bytes(self, name: str, data: bytes) -> None:
-        """Have bytes stand in the digest."""
-        self._digest.update(b"%d %s %d " % (self.now_ns, name.encode(), len(data)))
-        self._digest.update(data)
-
     # ---- inside
 
-    def _happen(self) -> None:
-        at_ns, _, act = heapq.heappop(self._agenda)
-        self._at_once = self._at_once + 1 if at_ns == self.now_ns else 0
-        if self._at_once > MOST_AT_ONCE:
-            raise RuntimeError("the simulated world does not come to rest")
-        self._move(at_ns)
-        self.happened += 1
-        act()
-        if self.observe is not None:
-            self.observe()
-
-    def _move(self, at_ns: int) -> None:
-        if at_ns == self.now_ns:
-            return
-        self.now_ns = at_ns
-        self.server_clock.follow(at_ns)
+    def _moved(self) -> None:
+        self.server_clock.follow(self.now_ns)
         for node in self.nodes:
             if node.is_alive:
-                node.clock.follow(at_ns)
+                node.clock.follow(self.now_ns)
 
     def _until(self, earlier_ns: int, seconds: float | None) -> int:
         """Return until when something lasts that is to last so long, and did already."""
         if seconds is None:
             return _NEVER_NS
-        return max(earlier_ns, self.now_ns + _span_ns("seconds", seconds))
+        return max(earlier_ns, self.now_ns + span_ns("seconds", seconds))
 
     def _resume_if_due(self, node: SimulatedNode) -> None:
         if self.now_ns >= node.paused_until_ns:
@@ -539,15 +428,8 @@ _SILENT = logging.getLogger("multielect.testing.silent")
 _SILENT.disabled = True
 
 
-def _span_ns(what: str, seconds: float) -> int:
-    span_ns = round(checked_seconds(what, seconds) * _NS)
-    if span_ns < 0:
-        raise ConfigError(f"{what} must not be negative: {seconds!r}")
-    return span_ns
-
-
 def _range_ns(what: str, seconds: tuple[float, float]) -> tuple[int, int]:
-    least_ns, most_ns = _span_ns(what, seconds[0]), _span_ns(what, seconds[1])
+    least_ns, most_ns = span_ns(what, seconds[0]), span_ns(what, seconds[1])
     if least_ns > most_ns:
         raise ConfigError(f"{what} must be from the least to the most, not {seconds!r}")
     return least_ns, most_ns
