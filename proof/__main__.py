@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .part import QUICK, Part, Run, Scale
+from .part import QUICK, Advance, Part, Run, Scale
 from .parts import PARTS, ROOT
 from .report import put_into, write
 
@@ -54,8 +53,8 @@ def main(*, only: tuple[str, ...], quick: bool, seed: int, folder: Path, docs: b
     parts: list[Part] = []
     interrupted = False
     try:
-        for name in only or PARTS:
-            parts.append(_run(name, PARTS[name], scale, console))
+        # One at a time: what is done counts when the next is interrupted.
+        parts.extend(_run(name, PARTS[name], scale, console) for name in only or PARTS)
     except KeyboardInterrupt:
         interrupted = True
         console.print("interrupted: what follows is what was done until then")
@@ -85,7 +84,7 @@ def _run(name: str, run: Run, scale: Scale, console: Console) -> Part:
     return part
 
 
-def _telling(bars: Progress, task: TaskID) -> Callable[[float, float, str], None]:
+def _telling(bars: Progress, task: TaskID) -> Advance:
     def tell(done: float, total: float, now: str = "") -> None:
         bars.update(task, completed=done, total=total, now=now[:NOW_CHARACTERS])
 

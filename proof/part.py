@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
-class Progress(Protocol):
+class Advance(Protocol):
     """Is told how far a part has come."""
 
     def __call__(self, done: float, total: float, now: str = "") -> None:
@@ -114,10 +114,10 @@ QUICK = Scale(
 )
 """A few minutes of all of it: to see that it runs, not to believe it."""
 
-Run = Callable[[Scale, Progress], Part]
+Run = Callable[[Scale, Advance], Part]
 
 
-def milliseconds(value: float | int | None) -> str:
+def milliseconds(value: float | None) -> str:
     """Return a time in ms for a table; '-' where there is none."""
     return "-" if value is None else f"{value:,.0f}"
 

@@ -17,13 +17,13 @@ from itertools import count
 from pathlib import Path
 
 from . import model, planted
-from .part import Part, Progress, Run, Scale, Table, milliseconds
+from .part import Advance, Part, Run, Scale, Table, milliseconds
 from .planted_faults import PLANTED
 
 ROOT = Path(__file__).parents[1]
 
 
-def check_model(scale: Scale, progress: Progress) -> Part:
+def check_model(scale: Scale, progress: Advance) -> Part:
     """Search all histories of the model of the protocol."""
     part = Part("model", "The protocol, in all its histories")
     if missing := model.missing():
@@ -44,7 +44,7 @@ def check_model(scale: Scale, progress: Progress) -> Part:
     ]
     states = sum(answer.states for answer in answers if answer.question.expected == model.HOLDS)
     caught = sum(answer.question.expected == model.CAUGHT for answer in answers)
-    part.summary = f"{states:,} states searched to the end; {caught} faults in the model, all found."
+    part.summary = f"{states:,} states searched to the end, and {caught} faults in the model found."
     part.tables = [
         Table(
             "model",
@@ -65,7 +65,7 @@ def check_model(scale: Scale, progress: Progress) -> Part:
     return part
 
 
-def simulate(scale: Scale, progress: Progress) -> Part:
+def simulate(scale: Scale, progress: Advance) -> Part:
     """Tell stories of simulated nodes, servers and links."""
     from tests.simulation.simulate import Report  # noqa: PLC0415
     from tests.simulation.simulate import simulate as tell  # noqa: PLC0415
@@ -113,14 +113,15 @@ def simulate(scale: Scale, progress: Progress) -> Part:
     return part
 
 
-def run_machine(scale: Scale, progress: Progress) -> Part:
+def run_machine(scale: Scale, progress: Advance) -> Part:
     """Give the stateful machine examples that nobody chose."""
-    from tests.simulation.machine import run_long  # noqa: PLC0415
+    from hypothesis import settings  # noqa: PLC0415
+    from tests.simulation.machine import LONG, explore  # noqa: PLC0415
 
     part = Part("machine", "Stories that Hypothesis makes up")
     progress(0, 1, f"{scale.machine_examples:,} examples")
     try:
-        run_long(scale.machine_examples)
+        explore(settings(LONG, max_examples=scale.machine_examples))
     # It ends with whatever broke, the shortest example in its notes.
     except Exception as error:  # noqa: BLE001
         part.trouble = ["\n".join([repr(error), *getattr(error, "__notes__", ())])]
@@ -129,7 +130,7 @@ def run_machine(scale: Scale, progress: Progress) -> Part:
     return part
 
 
-def strike(scale: Scale, progress: Progress) -> Part:
+def strike(scale: Scale, progress: Advance) -> Part:
     """Strike real processes and real servers with faults."""
     from tests.faults.rounds import run_rounds  # noqa: PLC0415
 
@@ -185,7 +186,7 @@ def strike(scale: Scale, progress: Progress) -> Part:
     return part
 
 
-def fuzz(scale: Scale, progress: Progress) -> Part:
+def fuzz(scale: Scale, progress: Advance) -> Part:
     """Give the parser and the core bytes that no server sends."""
     from .fuzz.build import missing  # noqa: PLC0415
     from .fuzz.campaign import run  # noqa: PLC0415
@@ -225,7 +226,7 @@ def fuzz(scale: Scale, progress: Progress) -> Part:
     return part
 
 
-def sanitize(_: Scale, progress: Progress) -> Part:
+def sanitize(_: Scale, progress: Advance) -> Part:
     """Run the core's tests under AddressSanitizer and UBSan."""
     part = Part("sanitize", "The core under AddressSanitizer and UBSan")
     progress(0, 1, "building and running the tests of the core")
@@ -248,7 +249,7 @@ def sanitize(_: Scale, progress: Progress) -> Part:
     return part
 
 
-def plant(scale: Scale, progress: Progress) -> Part:
+def plant(scale: Scale, progress: Advance) -> Part:
     """Plant faults in our own code and see that the tests find each."""
     part = Part("planted", "Faults planted in our own code")
     faults = PLANTED[: scale.planted]
@@ -286,7 +287,7 @@ def plant(scale: Scale, progress: Progress) -> Part:
     return part
 
 
-def soak(scale: Scale, progress: Progress) -> Part:
+def soak(scale: Scale, progress: Advance) -> Part:
     """Hold many elections for long, under random faults, and watch memory and descriptors."""
     from tests.faults.soak import soak as run  # noqa: PLC0415
 

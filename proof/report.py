@@ -77,4 +77,3 @@ def put_into(text: str, parts: Sequence[Part]) -> str:
 def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-

@@ -46,6 +46,7 @@ LEVELS: dict[str, int] = {
     "_pump": 2,
     "_relay": 2,
     "_roll": 2,
+    "_surroundings": 2,
     "election": 2,
     # Fenced writes as data: who writes, and what.
     "_writes": 2,
@@ -65,7 +66,7 @@ BESIDE: dict[str, int] = {
     # Stand beside the layers; with the highest level that they may import.
     "_supervisor": -1,
     "embedded": 0,
-    "testing": 2,
+    "testing": 3,
 }
 
 MAY_IMPORT_BESIDE = {"cli", *BESIDE}
@@ -225,7 +226,8 @@ PLANTED = [
     ("group.py", "from .embedded import EmbeddedServer", "for tests"),
     ("_engine.py", "from . import testing", "for tests"),
     ("embedded.py", "from ._engine import Engine", "above it"),
-    ("testing.py", "from .group import Group", "above it"),
+    ("testing.py", "from .group import Group", None),
+    ("testing.py", "from .fencing import Fence", "above it"),
     ("group.py", "from .cli import main", "above it"),
     ("group.py", "from .nowhere import x", "above it"),
     ("novelty.py", "", "no place"),

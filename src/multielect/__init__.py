@@ -6,6 +6,7 @@ what stands below it::
     cli, fencing, streams                     what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes                  one node, put together; what it writes
+    _surroundings                             a machine, or a simulated world
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
     _engine, _connect, _handshake, _relay     the owner thread, connecting, TLS
     _dispatch, _loop                          callbacks on threads, and in an event loop
@@ -14,6 +15,8 @@ what stands below it::
                                               input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
     _interpreter, errors
+
+Beside them stand `embedded`, a private server, and `testing`, a simulated world for the fronts.
 """
 
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe

@@ -11,33 +11,25 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import random
-import secrets
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import redis
-
 from ._balancer import Balancer
-from ._clock import Clock
-from ._connect import Server
 from ._core.elections import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening, Kind
-from ._engine import CoreEvent, Engine, Outlets
+from ._engine import CoreEvent, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
 from ._settings import Settings, checked_stall_ns, checked_timeout
+from ._surroundings import Surroundings
 from .balance import Member
 from .election import DemotionReason, Standing, Term
 from .errors import ClosedError, MultielectError, ProtocolError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
-_LEAST_CONNECT_TIMEOUT_S = 0.5
-_LONGEST_CONNECT_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
 _DRAIN_GRACE_S = 1.0
 """What a drain is given beyond its time, for the terms that end at its deadline."""
@@ -80,28 +72,30 @@ class Node:
 
     def __init__(
         self,
-        source: str | redis.Redis,
+        surroundings: Surroundings,
         *,
         layout: KeyLayout,
         settings: Settings,
         dispatcher: Dispatcher[Term],
         on_change: Callable[[], None] | None = None,
-        clock: Clock | None = None,
     ) -> None:
         """Prepare; nothing is connected before `start`.
 
         Args:
-            source: a URL, or a client whose settings are taken over.
+            surroundings: time, chance, threads, and the way to Redis.
             layout: how the elections are named in Redis.
             settings: how the node goes about it.
             dispatcher: takes the terms that begin and end, and the errors.
             on_change: called on any thread when someone who waits should look again.
-            clock: another clock, for tests.
+
+        Raises:
+            ConfigError: where the way to Redis cannot be understood.
         """
         self.settings = settings
         self.layout = layout
-        self.clock = Clock() if clock is None else clock
-        self.holder = f"{settings.node_id}/{secrets.token_hex(8)}"
+        self.clock = surroundings.clock
+        self.holder = f"{settings.node_id}/{surroundings.incarnation()}"
+        self.surroundings = surroundings
         self._core = FleetCore(
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
@@ -112,7 +106,7 @@ class Node:
             holder=self.holder.encode("utf-8", "surrogateescape"),
             channel=layout.channel,
             epochs=settings.epochs.encode(),
-            seed=random.getrandbits(64),
+            seed=surroundings.seed(),
             drain_ns=settings.drain_ns,
             tells_drains=dispatcher.is_told_of_drains,
             balanced=settings.balance is not None,
@@ -122,13 +116,10 @@ class Node:
         name = f"multielect-{settings.node_id}"
         self._dispatcher = dispatcher
         self._on_change = on_change
-        connect_timeout_s = min(
-            max(settings.ttl_ns / 3 / _NS, _LEAST_CONNECT_TIMEOUT_S), _LONGEST_CONNECT_TIMEOUT_S
-        )
-        self._engine = Engine(
+        self._engine = surroundings.engine(
             self._core,
-            Server(source, layout, connect_timeout_s).connect,
-            clock=self.clock,
+            layout=layout,
+            ttl_ns=settings.ttl_ns,
             response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
             outlets=Outlets(
                 events=self._on_events, roll=self._on_roll, error=self._dispatcher.put_error
@@ -140,7 +131,8 @@ class Node:
         self._started = False
         self._stopped = False
         self._changed = threading.Condition()
-        _live.add(self)
+        if not surroundings.is_simulated:
+            _live.add(self)
 
     # ---- life
 
@@ -167,9 +159,9 @@ class Node:
     def stop(self, timeout: float) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
         timeout_s = checked_timeout(timeout)
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or self.surroundings.has_died:
             return
-        until = time.monotonic() + timeout_s
+        until = self.surroundings.monotonic_s() + timeout_s
         with self._changed:
             self._stopped = True
             started = self._started
@@ -179,8 +171,8 @@ class Node:
                 self._balancer.leave()
             self._engine.stop(timeout_s)
             if self._balancer is not None:
-                self._balancer.join(max(0.0, until - time.monotonic()))
-        self._dispatcher.close(max(0.0, until - time.monotonic()))
+                self._balancer.join(max(0.0, until - self.surroundings.monotonic_s()))
+        self._dispatcher.close(max(0.0, until - self.surroundings.monotonic_s()))
         _live.discard(self)
 
     def check_process(self) -> None:
@@ -197,6 +189,8 @@ class Node:
     def check_open(self) -> None:
         """Raise `ClosedError` if the node is over."""
         self.check_process()
+        if self.surroundings.has_died:
+            raise ClosedError("this node's process has died: make a new one")
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
 
@@ -207,6 +201,8 @@ class Node:
     @property
     def is_running(self) -> bool:
         """Whether the node was started and not stopped, in this process."""
+        if self.surroundings.has_died:
+            return False
         return self._started and not self._stopped and os.getpid() == self._pid
 
     # ---- elections
@@ -351,7 +347,7 @@ class Node:
         if self.is_inside_callback:
             return self.is_empty_handed
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_empty_handed, wait_s)
+            return self.surroundings.wait_for(self._changed, lambda: self.is_empty_handed, wait_s)
 
     @property
     def members(self) -> list[Member]:
@@ -360,16 +356,13 @@ class Node:
 
     def wait(self, election: Standing, timeout: float | None) -> bool:
         """Wait until this node leads the election."""
-        until = None if timeout is None else time.monotonic() + checked_timeout(timeout)
+        timeout_s = None if timeout is None else checked_timeout(timeout)
         # Before the lock, which a forked child may have inherited locked.
         self.check_process()
         with self._changed:
-            while not self.leads_or_may(election):
-                left_s = None if until is None else until - time.monotonic()
-                if left_s is not None and left_s <= 0:
-                    return False
-                self._changed.wait(left_s)
-        return True
+            return self.surroundings.wait_for(
+                self._changed, lambda: self.leads_or_may(election), timeout_s
+            )
 
     def leads_or_may(self, election: Standing) -> bool:
         """Return whether this node leads; raise `ClosedError` if it never will any more."""
@@ -385,7 +378,7 @@ class Node:
     def _make_balancer(self, name: str) -> Balancer | None:
         if self.settings.balance is None:
             return None
-        return Balancer(
+        return self.surroundings.balancer(
             self._core,
             self.settings.balance,
             holder=self.holder,
@@ -439,7 +432,7 @@ class Node:
             return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
         if reason == DRAINING_REASON:
             left_s = (at_ns - self.clock.now_ns()) / _NS
-            term = Term(*place, deadline=time.monotonic() + left_s)
+            term = Term(*place, deadline=self.surroundings.monotonic_s() + left_s)
             return Happening(raw, epoch, Kind.DRAIN, term)
         term = Term(*place, ended_ns=at_ns, reason=DemotionReason(reason))
         return Happening(raw, epoch, Kind.END, term)

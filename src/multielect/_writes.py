@@ -104,7 +104,7 @@ class FencedScript:
         self.without_flags = fenced(body, flags=False)
 
 
-_COMMAND = FencedScript("return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))")
+COMMAND = FencedScript("return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))")
 
 
 class Write:
@@ -149,7 +149,7 @@ class Write:
             raise ConfigError(f"a script must be a FencedScript, not {type(script).__name__}")
         self.key = encode_key(writer.key) if writer.key else b""
         self.script = script
-        self.is_command = script is _COMMAND
+        self.is_command = script is COMMAND
         self.keys = tuple(_redis_key(key) for key in _listed("keys", keys))
         self.arguments = tuple(_encoded(value) for value in _listed("arguments", arguments))
         if len(self.keys) > MOST_WRITES:
@@ -166,15 +166,15 @@ class Write:
     ) -> Write:
         """Set the string `name` to `value`, to end after `ttl` seconds if given. Reply: True."""
         if ttl is None:
-            return cls(writer, _COMMAND, [name], ["SET", value])
-        return cls(writer, _COMMAND, [name], ["SET", value, "PX", _ttl_ms(ttl)])
+            return cls(writer, COMMAND, [name], ["SET", value])
+        return cls(writer, COMMAND, [name], ["SET", value, "PX", _ttl_ms(ttl)])
 
     @classmethod
     def hset(
         cls, writer: Standing | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
     ) -> Write:
         """Set the fields of `mapping` in the hash `name`. Reply: True."""
-        return cls(writer, _COMMAND, [name], ["HSET", *_flat("mapping", mapping)])
+        return cls(writer, COMMAND, [name], ["HSET", *_flat("mapping", mapping)])
 
     @classmethod
     def xadd(
@@ -200,7 +200,7 @@ class Write:
             if type(maxlen) is not int or maxlen < 0:
                 raise ConfigError(f"maxlen must be a whole number from 0 on, not {maxlen!r}")
             trim = ["MAXLEN", "~", maxlen]
-        return cls(writer, _COMMAND, [name], ["XADD", *trim, id, *_flat("fields", fields)])
+        return cls(writer, COMMAND, [name], ["XADD", *trim, id, *_flat("fields", fields)])
 
     @classmethod
     def run(

@@ -25,6 +25,7 @@ from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
 from ._node import Node
 from ._settings import Epochs, Settings, checked_balance, checked_timeout
+from ._surroundings import machine_of
 from .balance import Only
 from .election import DemotionReason, Standing, Term
 from .elector import fitted
@@ -117,7 +118,7 @@ class ElectionGroup(GroupFront[Election]):
             logger=logger,
         )
         self._node = Node(
-            redis,
+            machine_of(redis),
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=Settings.checked(
                 node_id=node_id,
@@ -248,7 +249,7 @@ class Elector(ElectorFront[Election]):
             logger=logger,
         )
         self._node = Node(
-            redis,
+            machine_of(redis),
             layout=elector_layout(prefix),
             settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall),
             dispatcher=self._dispatcher,

@@ -12,13 +12,11 @@ import logging
 from collections.abc import Callable
 from types import TracebackType
 
-import redis
-
-from ._dispatch import ThreadDispatcher
 from ._front import ElectorFront
 from ._keys import elector_layout
 from ._node import Node
 from ._settings import Settings
+from ._surroundings import Source, surroundings_of
 from .election import Election, Term
 from .errors import ConfigError, MultielectError
 
@@ -58,7 +56,7 @@ class Elector(ElectorFront[Election]):
 
     def __init__(
         self,
-        redis: str | redis.Redis,
+        redis: Source,
         *,
         prefix: str,
         node_id: str | None = None,
@@ -74,11 +72,12 @@ class Elector(ElectorFront[Election]):
         self._demoted = fitted("on_demoted", on_demoted, 2)
         self._prefix = prefix
         settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
+        surroundings = surroundings_of(redis)
         self._node = Node(
-            redis,
+            surroundings,
             layout=elector_layout(prefix),
             settings=settings,
-            dispatcher=ThreadDispatcher(
+            dispatcher=surroundings.dispatcher(
                 tell=self._tell if on_elected or on_demoted else None,
                 tell_error=on_error,
                 threads=settings.callback_threads,

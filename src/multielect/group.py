@@ -10,13 +10,11 @@ import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-import redis
-
-from ._dispatch import ThreadDispatcher
 from ._front import GroupFront
 from ._keys import DEFAULT_BUCKETS, group_layout
 from ._node import Node
 from ._settings import Epochs, Settings, checked_balance
+from ._surroundings import Source, surroundings_of
 from .balance import Only
 from .election import DemotionReason, Election, Term
 from .errors import MultielectError
@@ -40,7 +38,8 @@ class ElectionGroup(GroupFront[Election]):
 
     Args:
         redis: a URL (``redis://``, ``rediss://``, ``unix://``), or a `redis.Redis` whose
-            connection settings are taken over. The group opens a connection of its own.
+            connection settings are taken over. The group opens a connection of its own. In tests,
+            a node of `multielect.testing.SimulatedWorld`.
         prefix: the namespace in Redis, without braces, at most 512 bytes. Nodes of one prefix
             contest the same elections.
         ttl: seconds that a lease lasts without a refresh, at least 0.1: how long an election
@@ -95,7 +94,7 @@ class ElectionGroup(GroupFront[Election]):
 
     def __init__(
         self,
-        redis: str | redis.Redis,
+        redis: Source,
         *,
         prefix: str,
         ttl: float = 10.0,
@@ -141,11 +140,12 @@ class ElectionGroup(GroupFront[Election]):
                 moves_per_second=moves_per_second,
             ),
         )
+        surroundings = surroundings_of(redis)
         self._node = Node(
-            redis,
+            surroundings,
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=settings,
-            dispatcher=ThreadDispatcher(
+            dispatcher=surroundings.dispatcher(
                 tell=self._tell if on_elected or on_demoted or on_draining else None,
                 tell_error=on_error,
                 tells_drains=on_draining is not None,

@@ -18,12 +18,27 @@ from multielect._plan import netstrings
 from multielect._settings import BalanceSettings
 from multielect.balance import Only
 from multielect.errors import MultielectError
+from multielect.testing._model import RedisModel
 
-from .redis_model import RedisModel
 from .rig import LAYOUT, MS, Node, Rig
 
 HEAD_WORDS = 4
 ENTRY_WORDS = 4
+
+
+def roll_of(server: RedisModel) -> list[bytes]:
+    """Return the holders of the members that the server knows."""
+    stored = server.store.find(LAYOUT.members_key)
+    return list(stored[0]) if stored is not None and isinstance(stored[0], dict) else []
+
+
+def forge_member(server: RedisModel, holder: bytes, words: bytes, lasts_ms: int) -> None:
+    """Write an entry of the roll, as anybody may who can write to the server."""
+    stored = server.store.find(LAYOUT.members_key)
+    members = stored[0] if stored is not None and isinstance(stored[0], dict) else {}
+    now_ms = server.now_ms()
+    entry = b"%d %d %s" % (now_ms + lasts_ms, now_ms, words)
+    server.put(LAYOUT.members_key, members | {holder: entry})
 
 
 class FleetNode(Node):

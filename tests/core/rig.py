@@ -21,9 +21,8 @@ from multielect._core.seat import Seat
 from multielect._keys import KeyLayout, group_layout
 from multielect._scripts import WITH_FLAGS
 from multielect.election import DemotionReason
-
-from .redis_model import RedisModel
-from .resp import Push, encode, parse_commands
+from multielect.testing._model import RedisModel
+from multielect.testing._resp import Push, encode, parse_commands
 
 MS = 1_000_000
 WHEEL_TICK_NS = 1 << 20
@@ -71,6 +70,7 @@ class Node:
         moves_per_second: int = 0,
     ) -> None:
         self.server = server
+        assert isinstance(server.clock, ManualClock)
         self.clock = server.clock
         self.holder = holder.encode()
         self.layout = layout

@@ -15,7 +15,7 @@ from multielect._core.fleet import FleetCore
 from multielect._plan import MOST_NEW_KEYS
 from multielect.balance import Member
 
-from .fleet import LAYOUT, Fleet, FleetNode, moved
+from .fleet import LAYOUT, Fleet, FleetNode, forge_member, moved, roll_of
 from .rig import MS, Rig
 
 TTL_MS = 1000
@@ -244,7 +244,7 @@ def test_a_server_that_forgot_all_is_told_again(rig: Rig) -> None:
     fleet.settle(SETTLED_MS)
     before, number = assignment_of(fleet.members[0]), plan_number(rig)
     began_ns = [entry.since_ms for entry in fleet.members[0].balancer.entries()]
-    rig.server.forget()
+    rig.server.store.clear()
     # All leases are gone: found by the next refresh, and each is taken by whose it was.
     rig.run_ms(2 * TTL_MS)
     assert fleet.is_settled()
@@ -258,7 +258,7 @@ def test_a_server_that_forgot_all_is_told_again(rig: Rig) -> None:
 def test_who_joins_a_server_that_forgot_takes_the_fleets_plan(rig: Rig) -> None:
     fleet = fleet_of(rig, 4, 30)
     before = assignment_of(fleet.members[0])
-    rig.server.forget()
+    rig.server.store.clear()
     fleet.join()
     rig.run_ms(SETTLED_MS)
     assert fleet.is_settled()
@@ -270,7 +270,7 @@ def test_who_joins_a_server_that_forgot_takes_the_fleets_plan(rig: Rig) -> None:
 
 
 def forge(rig: Rig, holder: bytes, words: bytes, *, lasts_ms: int = 3_600_000) -> None:
-    rig.server.forge_member(LAYOUT.members_key, holder, words, lasts_ms)
+    forge_member(rig.server, holder, words, lasts_ms)
 
 
 def test_an_entry_that_makes_no_sense_is_told_once_and_costs_nothing(rig: Rig) -> None:
@@ -382,7 +382,7 @@ def test_a_node_is_quiet_when_its_last_call_was_answered(rig: Rig) -> None:
     assert not node.is_quiet()
     node.deliver()
     assert node.is_quiet()
-    assert rig.server.members(LAYOUT.members_key) == []
+    assert roll_of(rig.server) == []
 
 
 def test_a_last_call_that_is_refused_is_not_made_again(rig: Rig) -> None:
@@ -404,7 +404,7 @@ def test_a_last_call_that_was_lost_is_made_again(rig: Rig) -> None:
     node.connect()
     rig.settle()
     assert node.is_quiet()
-    assert rig.server.members(LAYOUT.members_key) == []
+    assert roll_of(rig.server) == []
 
 
 def test_nobody_waits_for_a_last_call_when_the_entry_has_ended(rig: Rig) -> None:

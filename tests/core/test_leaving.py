@@ -8,8 +8,9 @@ from tests.diary import WITHIN_S
 from multielect._balancer import Balancer
 from multielect._roll import pack
 from multielect._settings import BalanceSettings
+from multielect.testing._resp import encode
 
-from .resp import encode
+from .fleet import roll_of
 from .rig import LAYOUT, MS, Node, Rig
 
 HERE, GONE = b"I am here", b"I am gone"
@@ -104,7 +105,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
     balancer.start()
     node.tick()
     node.serve()
-    assert rig.server.members(LAYOUT.members_key) == [node.holder]
+    assert roll_of(rig.server) == [node.holder]
     return node, balancer
 
 
@@ -118,7 +119,7 @@ def test_a_member_that_does_not_know_that_it_is_one_leaves(rig: Rig) -> None:
     node, balancer = balanced(rig)
     end(balancer, node)
     rig.settle()
-    assert rig.server.members(LAYOUT.members_key) == []
+    assert roll_of(rig.server) == []
     assert node.is_quiet()
 
 
@@ -130,7 +131,7 @@ def test_who_has_left_does_not_come_back_by_what_it_hears_late(rig: Rig) -> None
     end(balancer, node)
     balancer.hear(answer, rig.clock.now_ns())
     rig.run_ms(2000)
-    assert rig.server.members(LAYOUT.members_key) == []
+    assert roll_of(rig.server) == []
 
 
 def test_who_has_left_does_not_come_back_by_a_drain(rig: Rig) -> None:
@@ -138,4 +139,4 @@ def test_who_has_left_does_not_come_back_by_a_drain(rig: Rig) -> None:
     end(balancer, node)
     balancer.retire()
     rig.run_ms(2000)
-    assert rig.server.members(LAYOUT.members_key) == []
+    assert roll_of(rig.server) == []

@@ -7,9 +7,9 @@ import pytest
 from multielect._roll import pack
 from multielect._scripts import WITH_FLAGS
 from multielect.errors import ProtocolError
+from multielect.testing._resp import Push, encode
 
 from .memory_probe import resident_bytes
-from .resp import Push, encode
 from .rig import DUE_MS, MS, Node, Rig
 
 KEYS = ("a", "b", "c")

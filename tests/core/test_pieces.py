@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from .redis_model import LARGEST_COUNTER
-from .resp import Push, encode, parse_commands
+from multielect.testing._resp import Push, encode, parse_commands
+from multielect.testing._scripts_model import LARGEST_COUNTER
+
 from .rig import DUE_MS, Happening, Node, Rig
 
 Cut = Callable[[bytes], list[bytes]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from multielect.election import DemotionReason
+from multielect.testing._resp import Refusal
+from multielect.testing._scripts_model import LARGEST_COUNTER
 
-from .redis_model import LARGEST_COUNTER
-from .resp import Refusal
 from .rig import DUE_MS, MS, Rig
 
 PASSING = [

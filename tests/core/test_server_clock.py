@@ -46,7 +46,7 @@ def exchange_for(node: Node, key: str) -> None:
 
 def test_a_jump_beyond_the_lease_ends_the_terms_it_endangers(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     exchange_for(node, "new")
 
     assert not node.leads("early")
@@ -60,7 +60,7 @@ def test_a_jump_beyond_the_lease_ends_the_terms_it_endangers(rig: Rig) -> None:
 
 def test_the_end_is_told_as_of_when_it_was_believed_until(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     exchange_for(node, "new")
     now_ns = rig.clock.now_ns()
     ended = [each for each in node.happenings if each.reason is EXPIRED]
@@ -69,7 +69,7 @@ def test_the_end_is_told_as_of_when_it_was_believed_until(rig: Rig) -> None:
 
 def test_nothing_is_led_twice_after_the_jump_was_noticed(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     exchange_for(node, "new")
     other = rig.node("early", "late", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     other.exchange()
@@ -82,7 +82,7 @@ def test_terms_that_outlast_the_jump_are_shortened_by_it_and_refreshed_at_once(r
     node = two_phases(rig)
     left_ms = {key: node.seat(key).remaining * 1000 for key in ("early", "late")}
     jump_ms = 300
-    rig.server.ahead_ms += jump_ms
+    rig.server.store.step_clock(jump_ms * MS)
     exchange_for(node, "new")
 
     for key, before_ms in left_ms.items():
@@ -98,7 +98,7 @@ def test_terms_that_outlast_the_jump_are_shortened_by_it_and_refreshed_at_once(r
 
 def test_a_jump_back_is_told_and_ends_nothing(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms -= 5_000
+    rig.server.store.step_clock(-5_000 * MS)
     exchange_for(node, "new")
     ((jump_ms, terms),) = jumps(node)
     assert -5_000 <= jump_ms <= -5_000 + 5
@@ -109,10 +109,10 @@ def test_a_jump_back_is_told_and_ends_nothing(rig: Rig) -> None:
 
 def test_within_half_the_margin_there_is_no_jump(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += HALF_MARGIN_MS - 1
+    rig.server.store.step_clock((HALF_MARGIN_MS - 1) * MS)
     exchange_for(node, "new")
     rig.advance_ms(10)
-    rig.server.ahead_ms -= HALF_MARGIN_MS - 1
+    rig.server.store.step_clock(-(HALF_MARGIN_MS - 1) * MS)
     exchange_for(node, "newer")
     assert jumps(node) == []
     assert node.counted("demoted") == 0
@@ -120,7 +120,7 @@ def test_within_half_the_margin_there_is_no_jump(rig: Rig) -> None:
 
 def test_just_beyond_half_the_margin_there_is(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += HALF_MARGIN_MS + 3
+    rig.server.store.step_clock((HALF_MARGIN_MS + 3) * MS)
     exchange_for(node, "new")
     assert len(jumps(node)) == 1
 
@@ -140,7 +140,7 @@ def test_an_answer_that_is_late_is_no_jump(rig: Rig) -> None:
 
 def test_a_jump_behind_a_late_answer_is_noticed_all_the_same(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     node.add("slow")
     node.tick()
     rig.advance_ms(100)
@@ -157,7 +157,7 @@ def test_clocks_that_drift_do_not_jump(rig: Rig) -> None:
     for step in range(1000):
         rig.run_ms(100)
         if step % 10 == 0:
-            rig.server.ahead_ms += 1
+            rig.server.store.step_clock(1 * MS)
     assert jumps(node) == []
     assert node.told("a") == [None]
 
@@ -165,7 +165,7 @@ def test_clocks_that_drift_do_not_jump(rig: Rig) -> None:
 def test_it_is_the_same_clock_behind_another_connection(rig: Rig) -> None:
     node = two_phases(rig)
     node.lose()
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     node.connect()
     node.exchange()
     assert [terms for _, terms in jumps(node)] == [2]
@@ -177,7 +177,7 @@ def test_the_leases_of_others_are_not_waited_for_as_long(rig: Rig) -> None:
     node.exchange()
     gone.lose()
     rig.nodes.remove(gone)
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     exchange_for(node, "new")
     node.exchange()
     assert node.leads("a")
@@ -185,7 +185,7 @@ def test_the_leases_of_others_are_not_waited_for_as_long(rig: Rig) -> None:
 
 def test_once_told_it_is_told_no_more(rig: Rig) -> None:
     node = two_phases(rig)
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     exchange_for(node, "new")
     assert len(jumps(node)) == 1
     rig.run_ms(5 * TTL_MS)
@@ -197,7 +197,7 @@ def test_a_term_the_refresh_of_which_is_on_its_way_is_shortened_too(rig: Rig) ->
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     rig.advance_ms(DUE_MS)
     node.tick()
-    rig.server.ahead_ms += 15_000
+    rig.server.store.step_clock(15_000 * MS)
     node.serve()
     node.deliver()
     assert node.told("a")[:2] == [None, EXPIRED]

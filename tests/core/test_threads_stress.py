@@ -2,7 +2,7 @@
 
 Rules of this file:
     * The pumping thread alone moves the clock, ticks, sends and receives, as the owner thread
-      does; it has a scripted server that now and then loses the connection or gives a lease
+      does; it has a server that now and then loses the connection or gives a lease
       to a rival.
     * The others do everything that users may do from any thread, from seeds of their own,
       and keep books. The schedule of the threads is the machine's: what is held here is what
@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 
 import pytest
-from tests.core.scripted_server import ScriptedServer
+from tests.core.answering import AnsweringServer
 
 from multielect._clock import ManualClock
 from multielect._core.core import Core
@@ -43,7 +43,7 @@ class Pumping:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.server = ScriptedServer(self.clock)
+        self.server = AnsweringServer(self.clock)
         self.core = Core(
             now_ns=self.clock.now_ns(),
             ttl_ns=TTL_MS * MS,
@@ -93,9 +93,9 @@ class Pumping:
         self.core.connection_made(WITH_FLAGS)
 
     def _rob(self) -> None:
-        if self.server.leases:
-            leader_key = self._random.choice(list(self.server.leases))
-            self.server.take(leader_key, b"rival/1", TTL_MS)
+        leases = self.server.leases()
+        if leases:
+            self.server.model.put(self._random.choice(list(leases)), b"rival/1", TTL_MS)
 
 
 class User:
@@ -223,14 +223,14 @@ def assert_the_books_agree(pumping: Pumping, users: list[User]) -> None:
         pumping.turn()
     owned = {key for key, _, _ in core.owned(pumping.clock.now_ns())}
     assert owned == expected
-    held = {key for key in pumping.server.leases if pumping.server.holder(key) == HOLDER}
+    held = {key for key, holder in pumping.server.leases().items() if holder == HOLDER}
     assert held == {LAYOUT.leader_key(key) for key in expected}
     core.stop(pumping.clock.now_ns())
     for _ in range(100):
         pumping.turn()
     assert core.is_quiet
     assert core.leading == 0
-    assert not [key for key in held if pumping.server.holder(key) == HOLDER]
+    assert HOLDER not in pumping.server.leases().values()
 
 
 def assert_events_are_pairs(pumping: Pumping) -> None:

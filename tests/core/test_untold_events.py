@@ -6,8 +6,8 @@ import random
 
 from multielect.election import DemotionReason
 
+from .pairs import check_pairs
 from .rig import Happening, Node, Rig
-from .simulation import check_pairs
 
 KEYS = [f"k{n}" for n in range(50)]
 

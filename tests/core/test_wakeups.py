@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from multielect._keys import elector_layout
+from multielect.testing._model import RedisModel
+from multielect.testing._resp import Push, encode
 
-from .redis_model import RedisModel
-from .resp import Push, encode
 from .rig import MS, Node, Rig
 
 

@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import pytest
-from tests.core.scripted_server import ScriptedServer
+from tests.core.answering import AnsweringServer
 
 from multielect import DemotionReason
 from multielect._clock import ManualClock
@@ -30,7 +30,7 @@ class Worker:
 
     def __init__(self, max_stall_ms: int) -> None:
         self.clock = ManualClock()
-        self.server = ScriptedServer(self.clock)
+        self.server = AnsweringServer(self.clock)
         self.core = Core(
             now_ns=self.clock.now_ns(),
             ttl_ns=TTL_MS * MS,
@@ -108,7 +108,7 @@ def test_silence_ends_the_term_in_time(max_stall_ms: int) -> None:
     assert worker.reasons() == [None, DemotionReason.STALLED]
     assert max_stall_ms <= worker.told[-1][1] <= max_stall_ms + WHEEL_TICK_MS
     assert not worker.leads()
-    assert worker.server.holder(LAYOUT.leader_key(b"key")) is None
+    assert worker.server.model.get(LAYOUT.leader_key(b"key")) is None
 
 
 @pytest.mark.parametrize("max_stall_ms", [50, 400, 3000])

@@ -1,0 +1,323 @@
+"""Keeps a simulated node's core going: pump, connector and courier, a step at a time.
+
+Rules of this file:
+    * It does what `_engine` and `_pump` do, in their order: a turn reads the time, ticks the core,
+      and then sends; what arrives is received at the time at which it is read.
+    * Nothing runs while the node's process is stopped. What became due meanwhile is done when it
+      goes on, what has arrived being read first, as by a pump that comes out of its sleep.
+    * The pauses between two attempts to connect grow as `_connect` has them grow.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .._connect import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from .._core.elections import DRAINING_REASON
+from .._core.fleet import FleetCore
+from .._engine import Outlets
+from .._keys import KeyLayout
+from ..election import DemotionReason
+from ..errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError, ServerError
+from ._link import Link
+from ._resp import encode
+
+if TYPE_CHECKING:
+    from ._node import SimulatedNode
+
+_WHAT = {0: "elected for", DRAINING_REASON: "draining"} | {
+    reason.value: f"{reason.name.lower()}," for reason in DemotionReason
+}
+_MS = 1_000_000
+_NS = 1_000_000_000
+_GRACE_S = 1.0
+_SHORTEST_TURN_NS = 20_000
+
+
+class SimulatedEngine:
+    """Runs a core over a simulated connection until it is stopped."""
+
+    def __init__(
+        self,
+        node: SimulatedNode,
+        core: FleetCore,
+        *,
+        layout: KeyLayout,
+        response_timeout_ns: int,
+        outlets: Outlets,
+        name: str,
+    ) -> None:
+        """Prepare; `start` begins."""
+        self.reconnects = 0
+        self.core = core
+        self.links: list[Link] = []
+        self.name = name
+        self.balance: Callable[[], int | None] = lambda: None
+        self._node = node
+        self._layout = layout
+        self._response_timeout_ns = response_timeout_ns
+        self._outlets = outlets
+        self._stop_by_ns: int | None = None
+        self._is_running = False
+        self._is_connected = False
+        self._turn_number = 0
+        self._turn_due_ns: int | None = None
+        self._attempt_number = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._arrived: list[tuple[bytes, bool]] = []
+        self._broken: MultielectError | None = None
+        _live.add(self)
+
+    # ---- what a node asks for
+
+    def start(self) -> None:
+        """Stand for all elections of the core, from the moment a connection is there."""
+        self._is_running = True
+        self.core.start()
+        self._turn_at(self._node.world.now_ns)
+        self._connect_at(self._node.world.now_ns)
+
+    def wake(self) -> None:
+        """Have the core's next turn happen now: it was changed."""
+        if self._is_running:
+            self._turn_at(self._node.world.now_ns)
+
+    def stop(self, timeout_s: float) -> None:
+        """End all terms now, release them, and return at the latest after `timeout_s`."""
+        now_ns = self._node.clock.now_ns()
+        self.core.stop(now_ns)
+        self._stop_by_ns = now_ns + int(timeout_s * _NS)
+        self.wake()
+        self._node.world.run_until(lambda: not self._is_running, timeout_s + _GRACE_S)
+
+    def abandon(self) -> None:
+        """Die, or be a forked child: lead nothing, send nothing."""
+        self.core.abandon()
+        self._is_running = self._is_connected = False
+        for link in self.links:
+            link.close()
+        self.links.clear()
+
+    def forsake(self) -> None:
+        """In a forked child: the same, and the parent's connections are not touched."""
+        self.links.clear()
+        self.abandon()
+
+    # ---- turns
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is there."""
+        return self._is_connected
+
+    def resume(self) -> None:
+        """Go on after the process was stopped: first what has arrived, then what is due."""
+        self._read()
+        self._turn()
+
+    def flush(self) -> None:
+        """Send what could not be sent while the send buffer was full."""
+        self._send()
+
+    def _turn_at(self, world_ns: int) -> None:
+        if self._turn_due_ns is not None and self._turn_due_ns <= world_ns:
+            return
+        self._turn_due_ns = world_ns
+        self._turn_number += 1
+        number = self._turn_number
+
+        def turn() -> None:
+            # One that was asked for since, for an earlier time, has taken this one's place.
+            if number == self._turn_number:
+                self._turn()
+
+        self._node.world.at(world_ns, turn)
+
+    def _turn(self) -> None:
+        node = self._node
+        self._turn_due_ns = None
+        self._turn_number += 1
+        if not self._is_running or node.is_stopped:
+            return
+        now_ns = node.clock.now_ns()
+        next_ns = self.core.tick(now_ns)
+        self._tell()
+        if self._broken is not None:
+            self._lose(self._broken)
+        if self._stop_by_ns is not None and (self.core.is_quiet or now_ns >= self._stop_by_ns):
+            self._finish()
+            return
+        self._send()
+        if self._is_connected:
+            next_ns = self._watch(next_ns, now_ns)
+        if self._stop_by_ns is not None:
+            next_ns = min(next_ns, self._stop_by_ns)
+        balance_ns = self.balance()
+        if balance_ns is not None:
+            next_ns = min(next_ns, balance_ns)
+        # A pump sleeps by the millisecond, and a turn takes its time.
+        sleep_ns = max(-(-(next_ns - now_ns) // _MS) * _MS, _SHORTEST_TURN_NS)
+        self._turn_at(node.clock.world_ns(now_ns + sleep_ns) + node.lag_ns())
+
+    def _watch(self, next_ns: int, now_ns: int) -> int:
+        if self.core.is_refused:
+            self._lose(ConnectionLostError("this server does not serve elections any more"))
+            return now_ns
+        oldest_ns = self.core.oldest_sent_ns
+        if oldest_ns is None:
+            return next_ns
+        if now_ns - oldest_ns >= self._response_timeout_ns:
+            waited_s = (now_ns - oldest_ns) / _NS
+            self._lose(ConnectionLostError(f"Redis did not answer for {waited_s:.3f} seconds"))
+            return now_ns
+        return min(next_ns, oldest_ns + self._response_timeout_ns)
+
+    def _send(self) -> None:
+        if not self._is_connected or self._node.is_stuffed or not self.core.outgoing_bytes:
+            return
+        with memoryview(self.core.outgoing) as waiting:
+            data = bytes(waiting)
+        self.core.sent(len(data))
+        self.links[0].send(data)
+
+    def _tell(self) -> None:
+        while events := self.core.take_events():
+            for key, _, _, epoch, reason, _ in events:
+                self._node.world.note(self._node, f"{_WHAT[reason]} {key!r}, epoch {epoch}")
+            self._outlets.events(events)
+        answer = self.core.take_roll()
+        if answer is not None:
+            self._outlets.roll(answer)
+        for request, elections, text in self.core.take_notes():
+            self._outlets.error(ServerError(text, request=request, elections=elections))
+
+    def _finish(self) -> None:
+        self.abandon()
+        self._tell()
+        _live.discard(self)
+
+    # ---- what arrives
+
+    def _receive(self, data: bytes, *, listens: bool) -> None:
+        self._arrived.append((data, listens))
+        if not self._node.is_stopped:
+            self._read()
+            self._turn()
+
+    def _read(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for data, listens in arrived:
+            if not self._is_connected:
+                return
+            now_ns = self._node.clock.now_ns()
+            try:
+                if listens:
+                    self.core.receive_announcements(data, now_ns)
+                else:
+                    self.core.receive(data, now_ns)
+            except ProtocolError as error:
+                self._lose(error)
+
+    # ---- connecting
+
+    def _connect_at(self, world_ns: int) -> None:
+        self._attempt_number += 1
+        number = self._attempt_number
+        self._node.world.at(world_ns, lambda: self._connect(number))
+
+    def _connect(self, number: int) -> None:
+        node = self._node
+        if number != self._attempt_number or not self._is_running:
+            return
+        if node.is_stopped:
+            # The thread that connects is stopped as all others are.
+            node.when_resumed(lambda: self._connect(number))
+            return
+        try:
+            self._try_to_connect()
+        except MultielectError as error:
+            node.world.note(node, f"cannot connect: {error}")
+            self._outlets.error(error)
+            wait_s = self._pause_s * (0.5 + node.chance.random() / 2)
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            self._connect_at(node.clock.world_ns(node.clock.now_ns() + int(wait_s * _NS)))
+
+    def _try_to_connect(self) -> None:
+        node, world = self._node, self._node.world
+        weather = node.weather
+        if not world.is_reachable or weather.holds_requests or weather.holds_replies:
+            raise ConnectionLostError("cannot connect to Redis: it cannot be reached")
+        server = world.server
+        if server.is_replica:
+            raise ConnectionLostError(
+                "this server is a replica: elections can only be held on a primary"
+            )
+        self._check_buckets()
+        self._pause_s = FIRST_PAUSE_S
+        self.links = [self._link("link", pushes=True, listens=False)]
+        if not node.hears_pushes:
+            self.links.append(self._link("listener", pushes=False, listens=True))
+        self.core.connection_made(node.world.scripts)
+        self._is_connected = True
+        self._broken = None
+        self._arrived.clear()
+        world.note(node, "connected")
+        self.links[-1].send(encode([b"SUBSCRIBE", self._layout.channel]))
+        self._turn_at(world.now_ns)
+
+    def _link(self, what: str, *, pushes: bool, listens: bool) -> Link:
+        return self._node.link(
+            what,
+            receive=lambda data: self._receive(data, listens=listens),
+            closed=self._link_closed,
+            pushes=pushes,
+        )
+
+    def _link_closed(self) -> None:
+        if self._is_connected and self._broken is None:
+            self._broken = ConnectionLostError("Redis closed the connection")
+            self._turn_at(self._node.world.now_ns)
+
+    def _check_buckets(self) -> None:
+        key, wanted = self._layout.buckets_key, len(self._layout.heads)
+        if not key:
+            return
+        server = self._node.world.server
+        found = server.get(key)
+        if found is None:
+            server.put(key, b"%d" % wanted)
+        elif found != b"%d" % wanted:
+            raise ConfigError(
+                f"this namespace is divided into {found.decode(errors='replace')} buckets,"
+                f" not {wanted}: use the same number on all nodes, or another prefix"
+            )
+
+    def _lose(self, error: MultielectError) -> None:
+        self._is_connected = False
+        self._broken = None
+        for link in self.links:
+            link.close()
+        self.links.clear()
+        self._arrived.clear()
+        self.core.connection_lost(self._node.clock.now_ns())
+        self.reconnects += 1
+        self._node.world.note(self._node, f"connection lost: {error}")
+        self._outlets.error(error)
+        self._tell()
+        self._connect_at(self._node.world.now_ns)
+        self._turn_at(self._node.world.now_ns)
+
+
+_live: weakref.WeakSet[SimulatedEngine] = weakref.WeakSet()
+
+
+def _forsake_all() -> None:
+    for engine in list(_live):
+        engine.forsake()
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_forsake_all)

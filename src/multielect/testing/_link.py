@@ -1,0 +1,196 @@
+"""One connection between a simulated node and the model of Redis, and what it does to bytes.
+
+Rules of this file:
+    * A connection delivers in order, each way. Two connections know no order.
+    * Bytes travel in pieces that may be cut anywhere, each piece in a time of its own.
+    * A direction that is held keeps what it is given until it is let go. So a reply can be lost
+      while the request arrives, and a request can arrive when its node has long given up.
+    * What a node has sent arrives also when that node has closed the connection or died, unless
+      the connection was cut without anything arriving late.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from ._model import RedisModel, Session
+
+
+class Carrier(Protocol):
+    """The network and the server, as a link sees them."""
+
+    now_ns: int
+
+    def at(self, at_ns: int, act: Callable[[], object]) -> None:
+        """Have something done at a time of the world."""
+
+    def serve(self, link: Link, data: bytes) -> None:
+        """Have the server take bytes, now or when it goes on."""
+
+    def note_bytes(self, name: str, data: bytes) -> None:
+        """Have bytes stand in the history."""
+
+
+class Weather:
+    """What a node's connections do to bytes.
+
+    Attributes:
+        shortest_ns: the least time that a piece is on its way.
+        longest_ns: the most.
+        split: the share of what is sent that is cut into pieces, 0 to 1.
+        holds_requests: whether what the node sends is held up.
+        holds_replies: whether what the server sends is held up.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self.shortest_ns = 100_000
+        self.longest_ns = 300_000
+        self.split = 0.0
+        self.holds_requests = False
+        self.holds_replies = False
+        self._chance = chance
+
+    def delay_ns(self) -> int:
+        """Return how long a piece is on its way."""
+        spread = self.longest_ns - self.shortest_ns
+        return self.shortest_ns + int(spread * self._chance.random())
+
+    def pieces(self, data: bytes) -> list[bytes]:
+        """Cut what is sent at once into what arrives."""
+        if len(data) < 2 or self._chance.random() >= self.split:
+            return [data]
+        places = sorted(
+            int(len(data) * self._chance.random()) for _ in range(self._chance.choice((1, 2, 3)))
+        )
+        cuts = [0, *places, len(data)]
+        return [data[start:end] for start, end in itertools.pairwise(cuts) if end > start]
+
+
+class Link:
+    """One connection.
+
+    Args:
+        carrier: the network.
+        weather: what it does to bytes.
+        server: who answers.
+        name: how the history calls it.
+        receive: takes what arrives at the node.
+        closed: told that the server is gone.
+        pushes: whether announcements arrive on it as pushes.
+    """
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        weather: Weather,
+        server: RedisModel,
+        *,
+        name: str,
+        receive: Callable[[bytes], None],
+        closed: Callable[[], None],
+        pushes: bool,
+    ) -> None:
+        self.name = name
+        self.is_open = True
+        self.is_heard = True
+        self._carrier = carrier
+        self._weather = weather
+        self._receive = receive
+        self._closed = closed
+        self._session = Session(server, self._answer, pushes=pushes)
+        self._up_ns = 0
+        self._down_ns = 0
+        self._held_up: list[bytes] = []
+        self._held_down: list[bytes] = []
+
+    # ---- the node's end
+
+    def send(self, data: bytes) -> None:
+        """Send bytes to the server."""
+        self._carrier.note_bytes(f"{self.name} >", data)
+        if self._held_up or self._weather.holds_requests:
+            self._held_up.append(data)
+        else:
+            self._carry_up(data)
+
+    def close(self) -> None:
+        """Give the connection up: nothing arrives here any more."""
+        self.is_open = False
+        self._held_down.clear()
+        if not self._held_up:
+            self._end_after_all()
+
+    # ---- the network
+
+    def cut(self, late_ns: int | None) -> None:
+        """Break: the node learns of it at once; what it had sent arrives late, or not at all."""
+        held, self._held_up = self._held_up, []
+        if late_ns is None:
+            self.end()
+        else:
+            self._up_ns = max(self._up_ns, self._carrier.now_ns) + late_ns
+            for data in held:
+                self._carry_up(data)
+        if self.is_open:
+            self._closed()
+        elif late_ns is not None:
+            self._end_after_all()
+
+    def let_go(self) -> None:
+        """Deliver what was held in the directions that are held no more."""
+        if not self._weather.holds_requests:
+            held, self._held_up = self._held_up, []
+            for data in held:
+                self._carry_up(data)
+            if not self.is_open:
+                self._end_after_all()
+        if not self._weather.holds_replies:
+            held, self._held_down = self._held_down, []
+            for data in held:
+                self._carry_down(data)
+
+    def end(self) -> None:
+        """The server's end is closed: what arrives there is lost."""
+        self.is_heard = False
+        self._session.close()
+
+    def take(self, data: bytes) -> int:
+        """The server reads what has arrived. Returns how many commands it ran."""
+        return self._session.receive(data) if self.is_heard else 0
+
+    def hang_up(self) -> None:
+        """The server closes the connection, and the node learns of it."""
+        self.end()
+        if self.is_open:
+            self._closed()
+
+    # ---- inside
+
+    def _end_after_all(self) -> None:
+        self._carrier.at(max(self._up_ns, self._carrier.now_ns), self.end)
+
+    def _carry_up(self, data: bytes) -> None:
+        for piece in self._weather.pieces(data):
+            self._up_ns = max(self._up_ns, self._carrier.now_ns + self._weather.delay_ns())
+            self._carrier.at(self._up_ns, lambda piece=piece: self._carrier.serve(self, piece))  # type: ignore[misc]
+
+    def _answer(self, data: bytes) -> None:
+        if not self.is_open:
+            return
+        if self._held_down or self._weather.holds_replies:
+            self._held_down.append(data)
+        else:
+            self._carry_down(data)
+
+    def _carry_down(self, data: bytes) -> None:
+        for piece in self._weather.pieces(data):
+            self._down_ns = max(self._down_ns, self._carrier.now_ns + self._weather.delay_ns())
+            self._carrier.at(self._down_ns, lambda piece=piece: self._arrive(piece))  # type: ignore[misc]
+
+    def _arrive(self, piece: bytes) -> None:
+        if self.is_open:
+            self._carrier.note_bytes(f"{self.name} <", piece)
+            self._receive(piece)

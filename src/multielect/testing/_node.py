@@ -1,0 +1,258 @@
+"""A simulated process: its clock, its connections, and what befalls it.
+
+Rules of this file:
+    * It is given to `ElectionGroup` and `Elector` where a program gives the address of Redis. All
+      that stands on it is then the code that runs in production, but for threads and sockets.
+    * A process that was stopped knows nothing of it: it goes on with what has arrived.
+    * A process that has died stays dead. Its name may be used again, by another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._balancer import Balancer
+from .._core.fleet import FleetCore
+from .._dispatch import Dispatcher
+from .._engine import Outlets
+from .._keys import KeyLayout
+from .._settings import BalanceSettings
+from .._surroundings import Running, Surroundings
+from ..errors import ClosedError, MultielectError
+from ._clocks import LocalClock
+from ._dispatch import SimulatedDispatcher
+from ._engine import SimulatedEngine
+from ._link import Link, Weather
+
+if TYPE_CHECKING:
+    from ._world import SimulatedWorld
+
+T = TypeVar("T")
+
+_NS = 1_000_000_000
+
+
+class SimulatedNode(Surroundings):
+    """A process of a simulated world, to be given to a group or an elector as its `redis`.
+
+    Only a world makes nodes, by `SimulatedWorld.node`, and what befalls them is asked of the world.
+
+    Attributes:
+        name: how the world's history calls it.
+        world: where it is.
+        clock: its machine's clock.
+        has_died: whether it was killed.
+        is_stopped: whether it does nothing at the moment, being stopped or dead.
+    """
+
+    is_simulated = True
+    clock: LocalClock
+
+    def __init__(self, world: SimulatedWorld, name: str, number: int, *, resp: int = 3) -> None:
+        self.name = name
+        self.world = world
+        self.clock = LocalClock(world.now_ns)
+        self.has_died = False
+        self.is_stopped = False
+        self.paused_until_ns = 0
+        self.stuffed_until_ns = 0
+        self.held_until_ns = 0
+        self.hears_pushes = resp > 2
+        self.links: list[Link] = []
+        self.lag_ms = 0.0
+        self.callback_delay_ns = 0
+        self.chance = random.Random(f"{world.seed}/{name}/{number}")
+        self.weather = Weather(random.Random(f"{world.seed}/{name}/{number}/link"))
+        self.engines: list[SimulatedEngine] = []
+        self.dispatchers: list[SimulatedDispatcher[Any]] = []
+        self._number = number
+        self._starts = 0
+        self._links_made = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was not killed."""
+        return not self.has_died
+
+    def __repr__(self) -> str:
+        state = "dead" if not self.is_alive else "stopped" if self.is_stopped else "running"
+        return f"<SimulatedNode {self.name!r}: {state}>"
+
+    # ---- what a node takes from its surroundings
+
+    def monotonic_s(self) -> float:
+        """Return this machine's time."""
+        return self.clock.now_ns() / _NS
+
+    def incarnation(self) -> str:
+        """Return what tells this start from all others, the same for the same seed."""
+        self._starts += 1
+        words = f"{self.world.seed}/{self.name}/{self._number}/{self._starts}"
+        return hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
+
+    def seed(self) -> int:
+        """Return 64 random bits, the same for the same seed."""
+        return self.chance.getrandbits(64)
+
+    def wait_for(
+        self, condition: threading.Condition, is_so: Callable[[], bool], timeout_s: float | None
+    ) -> bool:
+        """Let the world go on until something is so."""
+        del condition  # there is no other thread to wait for
+        return self.world.run_until(is_so, timeout_s)
+
+    def dispatcher(
+        self,
+        *,
+        tell: Callable[[T], object] | None,
+        tell_error: Callable[[MultielectError], object] | None,
+        tells_drains: bool = False,
+        threads: int,
+        name: str,
+        logger: logging.Logger,
+    ) -> Dispatcher[T]:
+        """Return what brings happenings to callbacks, one at a time."""
+        del name
+        made = SimulatedDispatcher(
+            self,
+            tell=tell,
+            tell_error=tell_error,
+            tells_drains=tells_drains,
+            threads=threads,
+            logger=logger,
+        )
+        self.dispatchers.append(made)
+        return made
+
+    def engine(
+        self,
+        core: FleetCore,
+        *,
+        layout: KeyLayout,
+        ttl_ns: int,
+        response_timeout_ns: int,
+        outlets: Outlets,
+        name: str,
+    ) -> Running:
+        """Return what keeps a core going, a step at a time.
+
+        Raises:
+            ClosedError: if this process has died.
+        """
+        del ttl_ns  # an attempt to connect takes no time here
+        if not self.is_alive:
+            raise ClosedError(f"the process {self.name!r} has died: make another node")
+        made = SimulatedEngine(
+            self,
+            core,
+            layout=layout,
+            response_timeout_ns=response_timeout_ns,
+            outlets=outlets,
+            name=name,
+        )
+        self.engines.append(made)
+        return made
+
+    def balancer(
+        self,
+        core: FleetCore,
+        settings: BalanceSettings,
+        **named: Any,  # noqa: ANN401
+    ) -> Balancer:
+        """Return what keeps a core in line with its fleet, a step at a time."""
+        made = SteppedBalancer(core, settings, **named)
+        for engine in self.engines:
+            if engine.core is core:
+                engine.balance = made.turn
+        return made
+
+    # ---- what befalls it
+
+    def lag_ns(self) -> int:
+        """Return how late the next turn comes, beyond when it was asked for."""
+        return int(self.lag_ms * 1_000_000 * self.chance.random()) if self.lag_ms else 0
+
+    def when_resumed(self, act: Callable[[], None]) -> None:
+        """Have something done when the process goes on."""
+        self._waiting.append(act)
+
+    @property
+    def is_stuffed(self) -> bool:
+        """Whether it cannot send: its send buffer is full."""
+        return self.world.now_ns < self.stuffed_until_ns
+
+    def send_waiting(self) -> None:
+        """Send what could not be sent."""
+        if not self.is_stopped:
+            for engine in self.engines:
+                engine.flush()
+
+    def link(self, what: str, **settings: Any) -> Link:  # noqa: ANN401  # those of Link
+        """Return a new connection to the server."""
+        self._links_made += 1
+        name = f"{self.name} {what} {self._links_made}"
+        made = Link(self.world, self.weather, self.world.server, name=name, **settings)
+        self.links = [*self.heard_links(), made]
+        return made
+
+    def heard_links(self) -> list[Link]:
+        """Return the connections on which the server may still hear something."""
+        return [link for link in self.links if link.is_heard]
+
+    def go_on(self) -> None:
+        """Go on, as after SIGCONT."""
+        if not self.is_alive or not self.is_stopped:
+            return
+        self.is_stopped = False
+        for engine in self.engines:
+            engine.resume()
+        for dispatcher in self.dispatchers:
+            dispatcher.resume()
+        waiting, self._waiting = self._waiting, []
+        for act in waiting:
+            act()
+
+    def die(self) -> None:
+        """End at once, as after SIGKILL."""
+        self.has_died = self.is_stopped = True
+        for engine in self.engines:
+            engine.abandon()
+        for dispatcher in self.dispatchers:
+            dispatcher.abandon()
+        self._waiting.clear()
+
+
+class SteppedBalancer(Balancer):
+    """A balancer without a thread: it does what there is to do when it is given its turn."""
+
+    _may_work = False
+
+    def start(self) -> None:
+        """Become a member."""
+        self.call()
+
+    def join(self, timeout_s: float) -> None:
+        """There is no thread to wait for."""
+
+    def turn(self) -> int | None:
+        """Do what there is to do. Returns when there will be more."""
+        self._may_work = True
+        self._run()
+        return None if self._closed else self._due_ns
+
+    def _wait(self) -> bool:
+        with self._changed:
+            due_ns = self._due_ns
+            is_due = due_ns is not None and due_ns <= self._clock.now_ns()
+            is_called = self._news or (self._keys_changed and bool(self._entries))
+            goes_on = self._may_work and not self._closed and (is_called or is_due)
+            self._may_work = False
+            if goes_on:
+                self._news = False
+            return goes_on

@@ -1,0 +1,158 @@
+"""What the model of Redis holds: keys that end, on a wall clock that can be set, and how it was.
+
+Rules of this file:
+    * A key ends when the wall clock says so. The wall clock runs as the server's clock does, and
+      is set forward and back by whoever plays the operator.
+    * Time stands still while a script runs.
+    * What was written in the last seconds can be taken back, as a failover to a replica that had
+      not heard of it does. It is kept for `REMEMBERED_NS` and no longer, and only where asked for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple, TypeAlias
+
+from .._clock import Clock
+from ._resp import Refusal
+
+WALL_CLOCK_AHEAD_MS = 1_700_000_000_000
+REMEMBERED_NS = 10_000_000_000
+WRONGTYPE = Refusal("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+Value: TypeAlias = "bytes | list[bytes] | dict[bytes, bytes]"
+
+_MS = 1_000_000
+
+
+Stored: TypeAlias = "tuple[Value, int | None]"
+"""A value, and when it ends by the wall clock; None for never."""
+
+
+class _Before(NamedTuple):
+    """What a key held before a write."""
+
+    at_ns: int
+    key: bytes
+    stored: Stored | None
+
+
+class Store:
+    """The one database of a server.
+
+    Args:
+        clock: what its wall clock runs by.
+
+    Attributes:
+        remembers: whether what is written can be taken back.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.remembers = False
+        self._still_ms: int | None = None
+        self._ahead_ns = WALL_CLOCK_AHEAD_MS * _MS
+        self._stored: dict[bytes, Stored] = {}
+        self._before: deque[_Before] = deque()
+
+    # ---- time
+
+    def now_ms(self) -> int:
+        """Return the server's wall clock."""
+        if self._still_ms is not None:
+            return self._still_ms
+        return (self._ahead_ns + self.clock.now_ns()) // _MS
+
+    def step_clock(self, step_ns: int) -> None:
+        """Set the wall clock forward, or back where `step_ns` is negative."""
+        self._ahead_ns += step_ns
+
+    def stand_still(self) -> None:
+        """Let the wall clock stand still, for a script, until `go_on`."""
+        self._still_ms = self.now_ms()
+
+    def go_on(self) -> None:
+        """Let the wall clock go on."""
+        self._still_ms = None
+
+    # ---- keys
+
+    def find(self, key: bytes) -> Stored | None:
+        """Return what a key holds, unless it has ended."""
+        stored = self._stored.get(key)
+        if stored is not None and stored[1] is not None and stored[1] <= self.now_ms():
+            self._put(key, None)
+            return None
+        return stored
+
+    def get(self, key: bytes) -> bytes | Refusal | None:
+        """Return a string, as GET does."""
+        stored = self.find(key)
+        if stored is None:
+            return None
+        return stored[0] if isinstance(stored[0], bytes) else WRONGTYPE
+
+    def put(self, key: bytes, value: Value, ttl_ms: int | None = None) -> None:
+        """Store a value, to end after `ttl_ms` if given."""
+        self._put(key, (value, None if ttl_ms is None else self.now_ms() + ttl_ms))
+
+    def put_until(self, key: bytes, value: Value, ends_ms: int | None) -> None:
+        """Store a value, to end at `ends_ms` by the wall clock."""
+        self._put(key, (value, ends_ms))
+
+    def delete(self, key: bytes) -> bool:
+        """Delete a key, as DEL does."""
+        if self.find(key) is None:
+            return False
+        self._put(key, None)
+        return True
+
+    def remaining_ms(self, key: bytes) -> int:
+        """Return how long a key lives, as PTTL does."""
+        stored = self.find(key)
+        if stored is None:
+            return -2
+        return -1 if stored[1] is None else stored[1] - self.now_ms()
+
+    def dump(self) -> dict[bytes, Value]:
+        """Return all that is stored."""
+        found = {}
+        for key in list(self._stored):
+            stored = self.find(key)
+            if stored is not None:
+                found[key] = stored[0]
+        return found
+
+    # ---- what goes wrong
+
+    def clear(self) -> None:
+        """Lose all, as FLUSHALL and a restart without data do."""
+        self._stored.clear()
+        self._before.clear()
+
+    def forget(self, span_ns: int) -> int:
+        """Take back what was written in the last `span_ns`; returns how many writes."""
+        since_ns = self.clock.now_ns() - span_ns
+        count = 0
+        while self._before and self._before[-1].at_ns > since_ns:
+            _, key, stored = self._before.pop()
+            count += 1
+            if stored is None:
+                self._stored.pop(key, None)
+            else:
+                self._stored[key] = stored
+        return count
+
+    def _put(self, key: bytes, stored: Stored | None) -> None:
+        if self.remembers:
+            self._remember(key)
+        if stored is None:
+            self._stored.pop(key, None)
+        else:
+            self._stored[key] = stored
+
+    def _remember(self, key: bytes) -> None:
+        now_ns = self.clock.now_ns()
+        while self._before and self._before[0].at_ns < now_ns - REMEMBERED_NS:
+            self._before.popleft()
+        self._before.append(_Before(now_ns, key, self._stored.get(key)))
