@@ -108,11 +108,6 @@ class SimulatedEngine:
 
     # ---- turns
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether a connection is there."""
-        return self._is_connected
-
     def resume(self) -> None:
         """Go on after the process was stopped: first what has arrived, then what is due."""
         self._read()
