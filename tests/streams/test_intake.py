@@ -67,6 +67,7 @@ def test_a_reading_that_stood_back_stands_in_the_queue_once() -> None:
     for _ in range(3):
         intake.queue(one, 0.0)
         intake.unqueue(one)
+        assert not intake.may_fetch
     intake.queue(one, 0.0)
     assert taken(intake.take_fetch()).readings == [one]
     assert intake.take_fetch() is None
