@@ -19,7 +19,7 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize fuzz model planted lint format build check-package clean FORCE
+.PHONY: help demo test sanitize fuzz model planted proof lint format build check-package clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ fuzz: $(VENV)/.group-build $(VENV)/.group-test $(BUILT)  ## fuzz the core under 
 
 model: $(VENV)/.created  ## check the model of the lease protocol with spin (two minutes; ARGS=--long)
 	@$(BIN)/python -m proof.model $(ARGS)
+
+proof: $(BUILT) $(VENV)/.group-test  ## all of it, for about an hour: model, simulation, fuzzing, chaos, soak (ARGS=--quick)
+	@$(BIN)/python -m proof $(ARGS)
 
 planted: $(BUILT) $(VENV)/.group-test  ## plant faults in copies of the code and see that the tests find them (ARGS=NAME)
 	@$(BIN)/python -m proof.planted $(ARGS)

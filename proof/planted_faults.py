@@ -39,8 +39,13 @@ class Fault:
     suites: tuple[str, ...]
 
 
-CORE = ("tests/core",)
-REAL = ("tests/core", "tests/integration")
+CORE = ("tests/core", "tests/simulation")
+REAL = (
+    "tests/integration/test_only_the_holder.py",
+    "tests/integration/test_epochs.py",
+    "tests/faults",
+    "tests/integration",
+)
 _FENCE = ("tests/fencing",)
 
 
@@ -200,9 +205,25 @@ PLANTED = (
         "a term whose deadline has passed is refreshed once more, not ended",
         Edit(
             "_core/terms.pyx",
+            "        if now_ns >= slot.deadline_ns:\n"
+            "            return self._expire(number, now_ns)\n"
+            "        if self._is_stalled(number, now_ns):\n",
+            "        if self._is_stalled(number, now_ns):\n",
+        ),
+        Edit(
+            "_core/terms.pyx",
             "            if now_ns >= self.slots.at(number[0]).deadline_ns:\n"
             "                self._expire(number[0], now_ns)\n"
             "                continue\n",
+            "",
+        ),
+    ),
+    _fault(
+        "clock-jump-ignored",
+        "terms go on though the server's clock jumped beyond their leases",
+        Edit(
+            "_core/lane.pyx",
+            "            given_up = self.terms.leases_shortened(jump_ns, now_ns)\n",
             "",
         ),
     ),
@@ -282,7 +303,7 @@ PLANTED = (
             "os.register_at_fork(after_in_child=_abandon_all)\n",
             "",
         ),
-        suites=("tests/integration/test_fork.py", "tests/integration"),
+        suites=("tests/integration/test_fork.py", "tests/faults"),
     ),
     _fault(
         "fork-goes-on-refreshing",
@@ -293,7 +314,7 @@ PLANTED = (
             "    for engine in list(_live):\n"
             "        threading.Thread(target=engine._run, daemon=True).start()\n",
         ),
-        suites=("tests/integration/test_fork.py", "tests/integration"),
+        suites=("tests/integration/test_fork.py", "tests/faults"),
     ),
     _fault(
         "callbacks-out-of-order",
