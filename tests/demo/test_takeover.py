@@ -71,7 +71,9 @@ def test_what_stayed_has_not_moved_and_what_is_not_led_yet_is_unfinished() -> No
     assert moves_since(50 * MS, terms) == Moves(Counter(), 0, 1, Takeovers([]))
 
 
-@pytest.mark.parametrize("reason", set(DemotionReason) - {DRAINED, REBALANCED})
+@pytest.mark.parametrize(
+    "reason", [reason for reason in DemotionReason if reason not in {DRAINED, REBALANCED}]
+)
 def test_a_term_that_was_not_handed_over_is_lost(reason: DemotionReason) -> None:
     terms = [term("x", 1, 0, 60, reason=reason), term("y", 2, 61, None)]
 
