@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ._clock import Clock
+from ._connect import LONGEST_PAUSE_S
 from ._core.fleet import FleetCore
 from ._keys import KeyLayout, decode_key
 from ._plan import Plan, following, planned, read_plan, succeeding
@@ -34,6 +35,9 @@ CALLS_A_TTL = 6
 """How often a member says in one TTL that it is there."""
 
 _SETTLE_S = 0.02
+
+_RECONNECT_NS = round(LONGEST_PAUSE_S * _NS)
+"""How much longer than this node another may take to find a server that was restarted."""
 
 LASTING_CALLS = 4
 """For how many calls' time an entry lasts: it ends before the first lease of a node that died."""
@@ -136,8 +140,10 @@ class Balancer:
         with self._changed:
             if not roll.was_there and self._since_ms:
                 gone = self._entries.keys() - found.keys()
-                self._missed = {holder: self._entries[holder] for holder in gone}
-                self._missed_until_ns = now_ns + 2 * self._period_ns
+                self._missed |= {holder: self._entries[holder] for holder in gone}
+                self._missed_until_ns = now_ns + 2 * self._period_ns + _RECONNECT_NS
+            for holder in self._missed.keys() & found.keys():
+                del self._missed[holder]
             mine = found.get(self._me.holder)
             if mine is not None and not self._since_ms:
                 # Told to the server from now on: an entry that was lost comes back as it was.
@@ -176,13 +182,18 @@ class Balancer:
             self._closed = True
             self._changed.notify_all()
             self._me = replace(self._me, weight=0.0)
-            entries = [e for h, e in self._entries.items() if h != self._me.holder]
+            entries = self._entries | self._missed
             plan, assignment = self._plan, self._assignment
-        members, _ = counted(entries, self._server_ms())
+        server_ms = self._server_ms()
+        members, _ = counted(entries.values(), server_ms)
+        entries.pop(self._me.holder, None)
+        others, _ = counted(entries.values(), server_ms)
         # A function of the user's may raise, or take its time: nothing waits for it here.
-        if members and assignment is not None and assignment.keys_given.knows(members):
+        if others and assignment is not None and assignment.keys_given.knows(members):
+            # What was heard a moment ago may not have been acted on yet.
+            now = planned(members, assignment.keys_given, plan)
             with self._applying:
-                self._apply(succeeding(assignment, plan, members))
+                self._apply(succeeding(now, plan, others))
         lasts_ns = LASTING_CALLS * self._period_ns
         self._core.set_roll(*self._words(0), period_ns=self._period_ns, last_ns=lasts_ns)
 
@@ -275,12 +286,13 @@ class Balancer:
         with self._changed:
             entries = dict(self._entries)
             plan = self._plan
-            if now_ns < self._missed_until_ns:
-                entries = self._missed | entries
+            if now_ns >= self._missed_until_ns:
+                self._missed = {}
+            entries |= self._missed
         server_ms = self._server_ms()
         members, next_ms = counted(entries.values(), server_ms)
         due_ns = [] if next_ms is None else [now_ns + (next_ms - server_ms) * _MS]
-        if now_ns < self._missed_until_ns:
+        if self._missed:
             due_ns.append(self._missed_until_ns)
         self._due_ns = min(due_ns, default=None)
         keys = self._current_keys()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from multielect import MultielectError, ProtocolError
+from multielect._connect import LONGEST_PAUSE_S
 from multielect._core.fleet import FleetCore
 from multielect._plan import MOST_NEW_KEYS
 from multielect.balance import Member
@@ -253,6 +254,50 @@ def test_a_server_that_forgot_all_is_told_again(rig: Rig) -> None:
     assert [entry.since_ms for entry in fleet.members[0].balancer.entries()] == began_ns
     # Who finds a lease gone may take it while its leader has not noticed: see the README.
     fleet.check_terms(apart=False)
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_a_server_that_comes_back_empty_is_found_by_one_after_another(rig: Rig, first: int) -> None:
+    fleet = fleet_of(rig, 3, 30)
+    before, number = assignment_of(fleet.members[0]), plan_number(rig)
+    for node in fleet.members:
+        node.lose()
+    rig.server.forget()
+    rig.server.forget_scripts()
+    rig.run_ms(2 * TTL_MS)
+    assert fleet.leaders() == {}
+    for node in fleet.members[first:] + fleet.members[:first]:
+        # As long as a node may pause before it tries to connect again.
+        node.connect()
+        rig.run_ms(LONGEST_PAUSE_S * 1000 / 2)
+    rig.run_ms(2 * TTL_MS)
+    assert fleet.is_settled()
+    assert assignment_of(fleet.members[0]) == before
+    assert plan_number(rig) == number
+    fleet.check_terms()
+
+
+def test_who_died_as_the_server_forgot_is_not_waited_for_for_long(rig: Rig) -> None:
+    fleet = fleet_of(rig, 3, 30)
+    fleet.kill(fleet.members[1])
+    rig.server.forget()
+    # What is taken for the share of the dead is found free, by whose turn it is.
+    rig.run_ms(2 * TTL_MS)
+    for _ in range(20):
+        rig.run_ms(10)
+        assert len(fleet.leaders()) == 30
+    rig.run_ms(LONGEST_PAUSE_S * 1000)
+    fleet.settle(SETTLED_MS)
+
+
+def test_who_left_after_the_server_forgot_is_gone(rig: Rig) -> None:
+    fleet = fleet_of(rig, 3, 30)
+    rig.server.forget()
+    rig.run_ms(TTL_MS)
+    fleet.leave(fleet.members[1])
+    rig.run_ms(PERIOD_MS // 2)
+    holders = {node.holder.decode() for node in fleet.members}
+    assert set(assignment_of(fleet.members[0]).values()) == holders
 
 
 def test_who_joins_a_server_that_forgot_takes_the_fleets_plan(rig: Rig) -> None:
