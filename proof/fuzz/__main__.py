@@ -37,6 +37,7 @@ def show(report: Report) -> None:
 def plant_faults(executions: int) -> int:
     """Print what is found of each fault; 1 if one is not."""
     missed = 0
+    build()  # what all of them share
     for fault in FAULTS:
         report = run(
             executions, targets=[fault.target], seed=1, program=build((fault.target,), fault=fault)

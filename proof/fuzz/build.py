@@ -64,7 +64,8 @@ class Compiler:
     def program_flags(self) -> tuple[str, ...]:
         """How the program is compiled and linked."""
         checks = f"fuzzer,{_CHECKS}" if self.guided else _CHECKS
-        return (f"-fsanitize={checks}", *_COMMON, "-rdynamic")
+        guided = ("-DFUZZ_GUIDED",) if self.guided else ()
+        return (f"-fsanitize={checks}", *_COMMON, *guided, "-rdynamic")
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ def build(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(lambda path: _compile(path, tree, declared, chosen), wanted):
             pass
-    sources = [HERE / "host.c", *(() if compiler.guided else (HERE / "mutate.c",))]
+    names = ("host.c", "numbers.c") if compiler.guided else ("host.c", "numbers.c", "mutate.c")
+    sources = [HERE / name for name in names]
     library = _python_library()
     assert library is not None, missing()
     command = [compiler.command, *compiler.program_flags, *_includes(), *map(str, sources)]
@@ -235,7 +237,9 @@ def _modules(tree: Path, target: str) -> list[Path]:
     """Return what a target is made of: the parser stands alone."""
     own = tree / f"{target}.pyx"
     core = tree / "multielect" / "_core"
-    return [own, core / "resp.pyx"] if target == "replies" else [own, *core.glob("*.pyx")]
+    if target == "replies":
+        return [own, core / "resp.pyx"]
+    return [own, tree / "soundness.pyx", *core.glob("*.pyx")]
 
 
 def _compile(path: Path, tree: Path, declared: bytes, compiler: Compiler) -> None:

@@ -5,9 +5,7 @@ An input is two bytes of choice and then steps, a byte each: the low half says w
 how (see `Step`). Steps that carry bytes of a server have their number in the byte behind.
 
     * Told the same at the same time, both cores come to the same, whatever the pieces.
-    * No deadline lies further ahead than a lease from now on would allow.
-    * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
-    * Terms are told in pairs, names of holders are counted right, buffers are bounded.
+    * After each step a core is sound: see soundness.pyx.
     * A core whose server comes to its senses leads again, and stops.
 """
 
@@ -15,19 +13,17 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from types import SimpleNamespace
 
 from faults cimport fail, hide, show
 from multielect._core.core cimport Core, Facts
-from multielect._core.events cimport DRAINING
 from multielect._core.lane cimport Batch
 from multielect._core.resp cimport Incoming
-from multielect._core.schedule cimport REFRESHES
-from multielect._core.slots cimport NONE, QUEUE, TIMER, Slot
-from multielect._core.states cimport (ABSTAINING, ACQUIRE, ASKING, BARRED, CAMPAIGNS, LEADING,
-                                      REFRESH, RELEASING, ROLL, WAITING, WATCHES)
+from multielect._core.slots cimport NONE, Slot
+from multielect._core.states cimport (ACQUIRE, BARRED, CAMPAIGNS, LEADING, REFRESH, ROLL, WATCHES)
+from soundness cimport digest, look_at
 
 cdef enum Step:
     TURN = 0                # send what is due
@@ -49,10 +45,9 @@ cdef enum Step:
 
 cdef enum:
     MOST_ELECTIONS = 8
-    MOST_STEPS = 200
+    MOST_STEPS = 48
     MOST_ROUNDS = 64
     MOST_REPLY = 4096
-    MOST_BUFFER = 1 << 20
 
 cdef int64_t MS = 1_000_000
 cdef int64_t BEGIN_NS = 1_000_000_000
@@ -330,132 +325,11 @@ cdef class Play:
         memcpy(self.reply, <const char *>words, self.reply_length)
         return 0
 
-    # ---- what must hold
-
     cdef int compare(self) except -1:
-        self.look_at(self.cut)
-        if self.digest(self.whole) != self.digest(self.cut):
+        look_at(self.cut, self.now_ns + TTL_NS - MARGIN_NS)
+        if digest(self.whole) != digest(self.cut):
             fail(b"split otherwise, the bytes come to something else")
         return 0
-
-    cdef int look_at(self, Core core) except -1:
-        cdef uint32_t number, i
-        cdef Slot *slot
-        cdef uint32_t[7] found
-        memset(found, 0, sizeof(found))
-        for number in range(core.terms.slots.used):
-            slot = core.terms.slots.at(number)
-            if slot.key == NULL:
-                continue
-            found[slot.state] += 1
-            if (slot.state == LEADING) != (slot.deadline_ns != 0):
-                fail(b"a deadline without a term, or a term without one")
-            if slot.deadline_ns > self.now_ns + TTL_NS - MARGIN_NS:
-                fail(b"a term lasts longer than a lease")
-            self.look_after(core, number)
-        for i in range(7):
-            if found[i] != core.terms.population[i]:
-                fail(b"elections are counted wrong")
-        self.look_at_holders(core)
-        self.look_at_events(core)
-        if core.lane.in_flight > 32 or core.terms.events.note_count > 16:
-            fail(b"more is in flight, or noted, than may be")
-        if (core.lane.incoming.capacity > MOST_BUFFER or core.announcements.capacity > MOST_BUFFER
-                or core.lane.outgoing.capacity > MOST_BUFFER):
-            fail(b"a buffer has grown without need")
-        return 0
-
-    cdef int look_after(self, Core core, uint32_t number) except -1:
-        """See that something will come of the election."""
-        cdef Slot *slot = core.terms.slots.at(number)
-        cdef bint timed = slot.links[TIMER].list != NONE
-        cdef bint queued = slot.links[QUEUE].list != NONE
-        cdef uint32_t i, j
-        cdef Batch *batch
-        if slot.state in (LEADING, RELEASING, ABSTAINING) and not timed:
-            fail(b"an election has been forgotten")
-        if slot.state == WAITING and slot.standing == CAMPAIGNS and not timed and not queued:
-            fail(b"an election that is to be led has been forgotten")
-        if slot.state == LEADING and queued and slot.links[QUEUE].list != REFRESHES:
-            fail(b"a leader waits for something else than a refresh")
-        if slot.state == ASKING:
-            for i in range(core.lane.in_flight):
-                batch = core.lane._batch(i)
-                for j in range(batch.count):
-                    if (batch.request == ACQUIRE and batch.entries[j].number == number
-                            and batch.entries[j].serial == slot.serial):
-                        return 0
-            fail(b"an election waits for an answer that nobody was asked for")
-        return 0
-
-    cdef int look_at_holders(self, Core core) except -1:
-        cdef uint32_t i, number, uses
-        cdef Slot *slot
-        for i in range(core.terms.holders.used):
-            uses = 0
-            for number in range(core.terms.slots.used):
-                slot = core.terms.slots.at(number)
-                if slot.key != NULL:
-                    uses += (slot.holder == i) + (slot.heir == i) + (slot.claimant == i)
-            if uses != core.terms.holders.items[i].uses:
-                fail(b"the uses of a holder's name are counted wrong")
-        return 0
-
-    cdef int look_at_events(self, Core core) except -1:
-        cdef uint32_t place, number, waiting
-        cdef int last
-        cdef Slot *slot
-        for number in range(core.terms.slots.used):
-            slot = core.terms.slots.at(number)
-            last = -1
-            waiting = 0
-            for place in range(core.terms.events.start, core.terms.events.count):
-                if core.terms.events.items[place].number != number:
-                    continue
-                waiting += 1
-                if core.terms.events.items[place].reason == DRAINING:
-                    continue
-                if last >= 0 and (last == 0) == (core.terms.events.items[place].reason == 0):
-                    fail(b"a term began twice, or ended twice")
-                last = core.terms.events.items[place].reason
-            if waiting > 4 or (slot.key != NULL and waiting != slot.events_waiting):
-                fail(b"more events wait for an election than may")
-            if last >= 0 and (last == 0) != (slot.state == LEADING):
-                fail(b"what was told last is not how it stands")
-        return 0
-
-    cdef uint64_t digest(self, Core core) except *:
-        cdef uint64_t mixed = 14695981039346656037u
-        cdef uint64_t *tally = <uint64_t *>&core.terms.events.tally
-        cdef uint32_t number, i
-        cdef size_t at
-        cdef Slot *slot
-        for number in range(core.terms.slots.used):
-            slot = core.terms.slots.at(number)
-            mixed = mix(mixed, <uint64_t>slot.deadline_ns)
-            mixed = mix(mixed, <uint64_t>slot.epoch)
-            mixed = mix(mixed, <uint64_t>slot.due_ns)
-            mixed = mix(mixed, <uint64_t>slot.drain_ns)
-            mixed = mix(mixed, <uint64_t>slot.serial << 32 | slot.generation)
-            mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.heir)
-            mixed = mix(mixed, <uint64_t>slot.claimant << 32 | slot.state << 8 | slot.next_state)
-            mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.drained << 8
-                        | slot.standing)
-        for i in range(sizeof(core.terms.events.tally) // sizeof(uint64_t)):
-            mixed = mix(mixed, tally[i])
-        for i in range(core.terms.events.start, core.terms.events.count):
-            mixed = mix(mixed, core.terms.events.items[i].epoch)
-            mixed = mix(mixed, core.terms.events.items[i].at_ns)
-            mixed = mix(mixed, core.terms.events.items[i].reason)
-        for at in range(core.lane.outgoing.start, core.lane.outgoing.end):
-            mixed = mix(mixed, <uint8_t>core.lane.outgoing.data[at])
-        mixed = mix(mixed, core.terms.events.note_count)
-        mixed = mix(mixed, core.lane.in_flight)
-        mixed = mix(mixed, core.lane.refused)
-        mixed = mix(mixed, core.roll.due_ns)
-        mixed = mix(mixed, core.roll.in_flight)
-        mixed = mix(mixed, core.terms.random_state)
-        return mixed
 
     # ---- how it ends
 
@@ -491,7 +365,7 @@ cdef class Play:
             self.serve()
             self.whole.tell(&facts, self.now_ns)
             if facts.is_quiet:
-                self.look_at(self.whole)
+                look_at(self.whole, self.now_ns + TTL_NS - MARGIN_NS)
                 return 0
             self.now_ns += 200 * MS
         fail(b"it does not stop")
@@ -517,17 +391,13 @@ cdef class Play:
         return 0
 
 
-cdef inline uint64_t mix(uint64_t mixed, uint64_t value) noexcept nogil:
-    return (mixed ^ value) * <uint64_t>1099511628211 ^ (mixed >> 29)
-
-
 cdef int play(const uint8_t *data, size_t size) except -1:
     cdef Play game = Play(data[0], data[1])
     cdef size_t at = 2
     cdef int steps = 0
     while at < size and steps < MOST_STEPS:
         at += game.step(data + at, size - at)
-        game.look_at(game.whole)
+        look_at(game.whole, game.now_ns + TTL_NS - MARGIN_NS)
         steps += 1
     game.compare()
     game.recover()

@@ -86,6 +86,13 @@ FAULTS = (
         "exchanges",
     ),
     Fault(
+        "answer-to-an-older-state",
+        "lane",
+        "            if not self._is_void(&batch.entries[i]):\n                self.terms.released(",
+        "            if True:\n                self.terms.released(",
+        "exchanges",
+    ),
+    Fault(
         "netstring-beyond-its-message",
         "wakeups",
         "            or <size_t>(words.end - here - 1) < size):",

@@ -22,6 +22,7 @@
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t change_number(uint8_t *data, size_t size, size_t most, unsigned chance);
 
 struct input {
     uint8_t *data;
@@ -125,7 +126,7 @@ static size_t change(uint8_t *bytes, size_t size, size_t most)
     const struct input *other;
     size_t at = below(size), length;
 
-    switch (below(7)) {
+    switch (below(8)) {
     case 0:
         if (size)
             bytes[at] ^= (uint8_t)(1 << below(8));
@@ -149,6 +150,8 @@ static size_t change(uint8_t *bytes, size_t size, size_t most)
     case 5:
         text = pieces[below(sizeof(pieces) / sizeof(*pieces))];
         return put_in(bytes, size, most, (const uint8_t *)text, strlen(text));
+    case 6:
+        return change_number(bytes, size, most, (unsigned)below(1u << 31));
     default:
         other = &seeds[below(seed_count)];
         at = below(other->size);

@@ -17,10 +17,11 @@ import json
 import re
 import socket
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import hiredis
 import redis
 
 from multielect._clock import ManualClock
@@ -350,23 +351,56 @@ def told_again(form: str, cut: Cut) -> list[object]:
 
 # ---- seeds
 
+_CHOICES = b"\x09\x07"  # balanced, batches of any size, eight elections: see exchanges.pyx
+
+
+def _step(what: int, how: int = 0) -> bytes:
+    return bytes((how << 4 | what,))
+
+
+_TURN, _ANSWER, _SAY, _ANNOUNCE = (_step(what) for what in (0, 2, 3, 4))
+_LED = _TURN + _ANSWER
+_335_MS = _step(1, 9)
+_ASKED = {
+    "acquire": _TURN,
+    "refresh": _LED + _335_MS + _TURN,
+    "release": _LED + _step(7) + _TURN,
+    "grant": _LED + _step(10, 5) + _step(6, 6) + _335_MS + _ANSWER + _TURN,
+    "roll": _step(13) + _TURN,
+}
+"""Steps after which a script is in flight."""
+
+
+def _said(data: bytes, how: bytes = _SAY) -> bytes:
+    # The last takes all there is, and so whatever is put into it.
+    return b"".join(how + b"\xff" + data[at : at + 255] for at in range(0, len(data), 255))
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """Return each answer apart: the shorter a seed, the likelier that what matters is changed."""
+    reader, begun = hiredis.Reader(), 0
+    for end in range(1, len(data) + 1):
+        reader.feed(data[end - 1 : end])
+        if reader.gets() is not False:
+            yield data[begun:end]
+            begun = end
+
 
 def seeds() -> dict[str, list[bytes]]:
     """Return inputs to begin with, for each of what is fuzzed: see replies.pyx, exchanges.pyx."""
-    said = [data for form in FORMS for turn in recorded(form) for data in turn if data]
-    turn, say, announce = b"\x00", 3, 4
-    stories = []
-    for form in FORMS:
-        for answers, heard in recorded(form):
-            story = b"\x09\x07" + turn
-            for what, data in ((say, answers), (announce, heard)):
-                for at in range(0, len(data), 255):
-                    piece = data[at : at + 255]
-                    story += bytes((what, len(piece))) + piece
-            stories.append(story)
+    turns = [turn for form in FORMS for turn in recorded(form)]
+    answers = sorted({frame for answer, _ in turns for frame in _frames(answer)})
+    heard = sorted({frame for _, data in turns for frame in _frames(data)})
+    streams = [b"".join(data) for data in zip(*turns, strict=True)]
+    asked = [_CHOICES + steps + _said(answer) for steps in _ASKED.values() for answer in answers]
+    told = [_CHOICES + _LED + _said(data, _ANNOUNCE) for data in heard]
+    every_step = [
+        bytes((number, number, *(number * step % 256 for step in range(1, 48))))
+        for number in range(1, 128, 2)
+    ]
     return {
-        "replies": [b"\x00\x07" + data for data in [*said, b"".join(said)]],
-        "exchanges": [*stories, *(bytes((0x01 ^ n, n, *range(256))) for n in range(64))],
+        "replies": [b"\x00\x07" + data for data in [*answers, *heard, *streams]],
+        "exchanges": [*asked, *told, *every_step],
     }
 
 

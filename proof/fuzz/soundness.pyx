@@ -1,0 +1,153 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""Whether a core is sound, by what stands in it: looked at from outside, between two calls.
+
+    * No deadline lies further ahead than a lease that begins now would allow.
+    * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
+    * Terms are told in pairs, and what was told last is how it stands.
+    * Elections and the names of holders are counted right; buffers and queues are bounded.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from faults cimport fail
+from multielect._core.core cimport Core
+from multielect._core.events cimport DRAINING
+from multielect._core.lane cimport Batch
+from multielect._core.schedule cimport REFRESHES
+from multielect._core.slots cimport NONE, QUEUE, TIMER, Slot
+from multielect._core.states cimport (ABSTAINING, ACQUIRE, ASKING, CAMPAIGNS, LEADING, RELEASING,
+                                      WAITING)
+
+cdef enum:
+    MOST_BUFFER = 1 << 20
+
+
+cdef int look_at(Core core, int64_t latest_ns) except -1:
+    """See that all is sound, and no deadline later than `latest_ns`."""
+    cdef uint32_t number, i
+    cdef Slot *slot
+    cdef uint32_t[7] found
+    memset(found, 0, sizeof(found))
+    for number in range(core.terms.slots.used):
+        slot = core.terms.slots.at(number)
+        if slot.key == NULL:
+            continue
+        found[slot.state] += 1
+        if (slot.state == LEADING) != (slot.deadline_ns != 0):
+            fail(b"a deadline without a term, or a term without one")
+        if slot.deadline_ns > latest_ns:
+            fail(b"a term lasts longer than a lease")
+        _look_after(core, number)
+    for i in range(7):
+        if found[i] != core.terms.population[i]:
+            fail(b"elections are counted wrong")
+    _look_at_holders(core)
+    _look_at_events(core)
+    if core.lane.in_flight > 32 or core.terms.events.note_count > 16:
+        fail(b"more is in flight, or noted, than may be")
+    if (core.lane.incoming.capacity > MOST_BUFFER or core.announcements.capacity > MOST_BUFFER
+            or core.lane.outgoing.capacity > MOST_BUFFER):
+        fail(b"a buffer has grown without need")
+    return 0
+
+
+cdef int _look_after(Core core, uint32_t number) except -1:
+    """See that something will come of the election."""
+    cdef Slot *slot = core.terms.slots.at(number)
+    cdef bint timed = slot.links[TIMER].list != NONE
+    cdef bint queued = slot.links[QUEUE].list != NONE
+    cdef uint32_t i, j
+    cdef Batch *batch
+    if slot.state in (LEADING, RELEASING, ABSTAINING) and not timed:
+        fail(b"an election has been forgotten")
+    if slot.state == WAITING and slot.standing == CAMPAIGNS and not timed and not queued:
+        fail(b"an election that is to be led has been forgotten")
+    if slot.state == LEADING and queued and slot.links[QUEUE].list != REFRESHES:
+        fail(b"a leader waits for something else than a refresh")
+    if slot.state == ASKING:
+        for i in range(core.lane.in_flight):
+            batch = core.lane._batch(i)
+            for j in range(batch.count):
+                if (batch.request == ACQUIRE and batch.entries[j].number == number
+                        and batch.entries[j].serial == slot.serial):
+                    return 0
+        fail(b"an election waits for an answer that nobody was asked for")
+    return 0
+
+
+cdef int _look_at_holders(Core core) except -1:
+    cdef uint32_t i, number, uses
+    cdef Slot *slot
+    for i in range(core.terms.holders.used):
+        uses = 0
+        for number in range(core.terms.slots.used):
+            slot = core.terms.slots.at(number)
+            if slot.key != NULL:
+                uses += (slot.holder == i) + (slot.heir == i) + (slot.claimant == i)
+        if uses != core.terms.holders.items[i].uses:
+            fail(b"the uses of a holder's name are counted wrong")
+    return 0
+
+
+cdef int _look_at_events(Core core) except -1:
+    cdef uint32_t place, number, waiting
+    cdef int last
+    cdef Slot *slot
+    for number in range(core.terms.slots.used):
+        slot = core.terms.slots.at(number)
+        last = -1
+        waiting = 0
+        for place in range(core.terms.events.start, core.terms.events.count):
+            if core.terms.events.items[place].number != number:
+                continue
+            waiting += 1
+            if core.terms.events.items[place].reason == DRAINING:
+                continue
+            if last >= 0 and (last == 0) == (core.terms.events.items[place].reason == 0):
+                fail(b"a term began twice, or ended twice")
+            last = core.terms.events.items[place].reason
+        if waiting > 4 or (slot.key != NULL and waiting != slot.events_waiting):
+            fail(b"more events wait for an election than may")
+        if last >= 0 and (last == 0) != (slot.state == LEADING):
+            fail(b"what was told last is not how it stands")
+    return 0
+
+
+cdef uint64_t digest(Core core) except? 0:
+    """Return all that a core has come to, as one number."""
+    cdef uint64_t mixed = 14695981039346656037u
+    cdef uint64_t *tally = <uint64_t *>&core.terms.events.tally
+    cdef uint32_t number, i
+    cdef size_t at
+    cdef Slot *slot
+    for number in range(core.terms.slots.used):
+        slot = core.terms.slots.at(number)
+        mixed = mix(mixed, <uint64_t>slot.deadline_ns)
+        mixed = mix(mixed, <uint64_t>slot.epoch)
+        mixed = mix(mixed, <uint64_t>slot.due_ns)
+        mixed = mix(mixed, <uint64_t>slot.drain_ns)
+        mixed = mix(mixed, <uint64_t>slot.serial << 32 | slot.generation)
+        mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.heir)
+        mixed = mix(mixed, <uint64_t>slot.claimant << 32 | slot.state << 8 | slot.next_state)
+        mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.drained << 8
+                    | slot.standing)
+    for i in range(sizeof(core.terms.events.tally) // sizeof(uint64_t)):
+        mixed = mix(mixed, tally[i])
+    for i in range(core.terms.events.start, core.terms.events.count):
+        mixed = mix(mixed, core.terms.events.items[i].epoch)
+        mixed = mix(mixed, core.terms.events.items[i].at_ns)
+        mixed = mix(mixed, core.terms.events.items[i].reason)
+    for at in range(core.lane.outgoing.start, core.lane.outgoing.end):
+        mixed = mix(mixed, <uint8_t>core.lane.outgoing.data[at])
+    mixed = mix(mixed, core.terms.events.note_count)
+    mixed = mix(mixed, core.lane.in_flight)
+    mixed = mix(mixed, core.lane.refused)
+    mixed = mix(mixed, core.roll.due_ns)
+    mixed = mix(mixed, core.roll.in_flight)
+    mixed = mix(mixed, core.terms.random_state)
+    return mixed
+
+
+cdef inline uint64_t mix(uint64_t mixed, uint64_t value) noexcept nogil:
+    return (mixed ^ value) * <uint64_t>1099511628211 ^ (mixed >> 29)
