@@ -52,7 +52,8 @@ class HandshakeSocket:
                 f"the server answered with more than {MOST_BYTES:,} bytes while connecting"
             )
         if time.monotonic() > self._until:
-            raise TimeoutError("the server did not come to an end of its answers")
+            # Of a timeout redis-py would keep no word.
+            raise ProtocolError("the server did not come to an end of its answers to connecting")
 
 
 def guarded(kind: type[AbstractConnection], timeout_s: float) -> type[AbstractConnection]:

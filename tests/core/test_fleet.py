@@ -262,7 +262,7 @@ def test_a_server_that_comes_back_empty_is_found_by_one_after_another(rig: Rig, 
     before, number = assignment_of(fleet.members[0]), plan_number(rig)
     for node in fleet.members:
         node.lose()
-    rig.server.forget()
+    rig.server.store.clear()
     rig.server.forget_scripts()
     rig.run_ms(2 * TTL_MS)
     assert fleet.leaders() == {}
@@ -280,7 +280,7 @@ def test_a_server_that_comes_back_empty_is_found_by_one_after_another(rig: Rig, 
 def test_who_died_as_the_server_forgot_is_not_waited_for_for_long(rig: Rig) -> None:
     fleet = fleet_of(rig, 3, 30)
     fleet.kill(fleet.members[1])
-    rig.server.forget()
+    rig.server.store.clear()
     # What is taken for the share of the dead is found free, by whose turn it is.
     rig.run_ms(2 * TTL_MS)
     for _ in range(20):
@@ -292,7 +292,7 @@ def test_who_died_as_the_server_forgot_is_not_waited_for_for_long(rig: Rig) -> N
 
 def test_who_left_after_the_server_forgot_is_gone(rig: Rig) -> None:
     fleet = fleet_of(rig, 3, 30)
-    rig.server.forget()
+    rig.server.store.clear()
     rig.run_ms(TTL_MS)
     fleet.leave(fleet.members[1])
     rig.run_ms(PERIOD_MS // 2)

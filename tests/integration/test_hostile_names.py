@@ -194,7 +194,9 @@ def test_a_hostile_entry_of_the_roll_costs_nobody_else(
     told.wait_elected("late")
     other, told_other = stand(redis_url, *keys, "late", balance=True)
     until(lambda: len(other.owned) > 0 and len(group.owned) + len(other.owned) == len(keys) + 1)
-    assert told.errors == told_other.errors == []
+    for record in (told, told_other):
+        # What cannot be read is told, once.
+        assert [str(error)[:36] for error in record.errors] in ([], ["1 entries of the roll make no sense,"])
     assert group.drain(20.0)
     until(lambda: len(other.owned) == len(keys) + 1)
 
