@@ -67,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m proof.fuzz", description=__doc__)
     parser.add_argument("--executions", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--workers", type=int, metavar="N", help="as many as cores, if not given")
-    parser.add_argument("--seed", type=int, metavar="N", help="one worker, the same each time")
+    parser.add_argument("--seed", type=int, metavar="N", help="one worker, from the seeds alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     compilers = {compiler.command: compiler for compiler in find_compilers()}
     parser.add_argument("--compiler", choices=sorted(compilers), help="the best, if not given")

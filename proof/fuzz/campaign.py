@@ -4,7 +4,8 @@ Rules of this file:
     * What is counted is what the program itself counted, not what it was asked for.
     * An input that breaks something is kept, with what it broke, and ends its own run only.
     * What has been found once, and kept under `found/`, is tried before anything new.
-    * A run that is to be repeated begins with the seeds alone, from a number that is given.
+    * A run from a number that is given begins with the seeds alone. Where it gets to differs a
+      little all the same: addresses guide it as well.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def run(
         executions: how many, over all targets.
         targets: what to fuzz; they share the executions out as `SHARES` says.
         workers: how many processes at once; as many as there are cores if None.
-        seed: a number that makes the run repeatable: one worker, and nothing kept from earlier
-            runs. Without it, what earlier runs have reached is where this one begins.
+        seed: where chance begins: one worker, and nothing kept from earlier runs. Without it, what
+            earlier runs have reached is where this one begins.
         program: what was built; the best there is, built now, if None.
         on_progress: told now and then how many have been tried.
 
@@ -193,8 +194,8 @@ class _Course:
 
     @classmethod
     def prepared(cls, program: Program, target: str, *, keeps: bool) -> _Course:
-        """Return one with its seeds; where it is to be repeated, with nothing else."""
-        folder = program.folder / (target if keeps else f"{target}-repeatable")
+        """Return one with its seeds; where it begins anew, with nothing else."""
+        folder = program.folder / (target if keeps else f"{target}-anew")
         if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
         for name in ("corpus", "seeds", "broken"):

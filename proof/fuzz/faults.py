@@ -88,8 +88,8 @@ FAULTS = (
     Fault(
         "answer-to-an-older-state",
         "lane",
-        "            if not self._is_void(&batch.entries[i]):\n                self.terms.released(",
-        "            if True:\n                self.terms.released(",
+        "if not self._is_void(&batch.entries[i]):\n                self.terms.released(",
+        "if True:\n                self.terms.released(",
         "exchanges",
     ),
     Fault(
