@@ -196,7 +196,8 @@ def test_a_hostile_entry_of_the_roll_costs_nobody_else(
     until(lambda: len(other.owned) > 0 and len(group.owned) + len(other.owned) == len(keys) + 1)
     for record in (told, told_other):
         # What cannot be read is told, once.
-        assert [str(error)[:36] for error in record.errors] in ([], ["1 entries of the roll make no sense,"])
+        assert len(record.errors) <= 1
+        assert all("of the roll make no sense" in str(error) for error in record.errors)
     assert group.drain(20.0)
     until(lambda: len(other.owned) == len(keys) + 1)
 
