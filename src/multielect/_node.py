@@ -23,7 +23,7 @@ import redis
 
 from ._balancer import Balancer
 from ._clock import Clock
-from ._connect import Server
+from ._connect import LONGEST_PAUSE_S, Server
 from ._core.elections import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
@@ -135,7 +135,9 @@ class Node:
             ),
             name=name,
         )
-        self._balancer = self._make_balancer(f"{name}-balance")
+        # A machine that has much to do at once may need twice the time.
+        reconnect_ns = round(2 * (LONGEST_PAUSE_S + connect_timeout_s) * _NS)
+        self._balancer = self._make_balancer(f"{name}-balance", reconnect_ns)
         self._pid = os.getpid()
         self._started = False
         self._stopped = False
@@ -382,7 +384,7 @@ class Node:
 
     # ---- inside
 
-    def _make_balancer(self, name: str) -> Balancer | None:
+    def _make_balancer(self, name: str, reconnect_ns: int) -> Balancer | None:
         if self.settings.balance is None:
             return None
         return Balancer(
@@ -391,6 +393,7 @@ class Node:
             holder=self.holder,
             max_leases=self.settings.max_leases,
             ttl_ns=self.settings.ttl_ns,
+            reconnect_ns=reconnect_ns,
             layout=self.layout,
             clock=self.clock,
             on_error=self._dispatcher.put_error,
