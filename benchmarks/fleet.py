@@ -264,7 +264,7 @@ def rolling(
     table.add_column("what")
     table.add_column("measured", justify="right")
     table.add_column("wanted", justify="right")
-    table.add_row("moves", f"{moves:,}", f"{needed:,} at the least")
+    table.add_row("moves", f"{moves:,}", f"about {needed:,}")
     table.add_row("led by two nodes at once", str(overlaps), "0")
     table.add_row("terms lost", str(lost), "0")
     for name, value in found.items():

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ._clock import Clock
-from ._connect import LONGEST_PAUSE_S
 from ._core.fleet import FleetCore
 from ._keys import KeyLayout, decode_key
 from ._plan import Plan, following, planned, read_plan, succeeding
@@ -36,9 +35,6 @@ CALLS_A_TTL = 6
 
 _SETTLE_S = 0.02
 
-_RECONNECT_NS = round(LONGEST_PAUSE_S * _NS)
-"""How much longer than this node another may take to find a server that was restarted."""
-
 LASTING_CALLS = 4
 """For how many calls' time an entry lasts: it ends before the first lease of a node that died."""
 
@@ -54,13 +50,29 @@ class Balancer:
         holder: str,
         max_leases: int,
         ttl_ns: int,
+        reconnect_ns: int,
         layout: KeyLayout,
         clock: Clock,
         on_error: Callable[[MultielectError], None],
         wake: Callable[[], None],
         name: str,
     ) -> None:
-        """Prepare; `start` begins."""
+        """Prepare; `start` begins.
+
+        Args:
+            core: what to tell who is to lead what.
+            settings: this node's share, and who may lead what.
+            holder: the value of this node's leases.
+            max_leases: how many elections this node may lead.
+            ttl_ns: how long a lease lasts.
+            reconnect_ns: how much longer than this node another may take to find a server that was
+                restarted.
+            layout: where the fleet is kept.
+            clock: the time.
+            on_error: takes what went wrong, on any thread.
+            wake: called when the core was changed.
+            name: of the thread.
+        """
         node_id, _, incarnation = holder.partition("/")
         self._core = core
         self._settings = settings
@@ -72,6 +84,7 @@ class Balancer:
             labels=settings.labels,
         )
         self._holder = holder.encode("utf-8", "surrogateescape")
+        self._reconnect_ns = reconnect_ns
         self._period_ns = max(ttl_ns // CALLS_A_TTL, _MS)
         self._layout = layout
         self._clock = clock
@@ -141,7 +154,7 @@ class Balancer:
             if not roll.was_there and self._since_ms:
                 gone = self._entries.keys() - found.keys()
                 self._missed |= {holder: self._entries[holder] for holder in gone}
-                self._missed_until_ns = now_ns + 2 * self._period_ns + _RECONNECT_NS
+                self._missed_until_ns = now_ns + 2 * self._period_ns + self._reconnect_ns
             for holder in self._missed.keys() & found.keys():
                 del self._missed[holder]
             mine = found.get(self._me.holder)

@@ -35,6 +35,9 @@ from .errors import ConfigError, ConnectionLostError, MultielectError, ProtocolE
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+_LEAST_TIMEOUT_S = 0.5
+_LONGEST_TIMEOUT_S = 5.0
+_NS = 1_000_000_000
 
 # What a pool sets up for its own clients and a connection of ours has no use for.
 _NOT_FOR_US = (
@@ -78,6 +81,17 @@ class Connection:
             _disconnect(owner)
         for relay in self.relays:
             relay.abandon()
+
+
+def connect_timeout_s(ttl_ns: int) -> float:
+    """Return for how long an attempt to connect waits for an answer, with leases of this TTL."""
+    return min(max(ttl_ns / 3 / _NS, _LEAST_TIMEOUT_S), _LONGEST_TIMEOUT_S)
+
+
+def longest_reconnect_ns(ttl_ns: int) -> int:
+    """Return how long a node may take to find a server that was restarted."""
+    # A machine that has much to do at once may need twice the time.
+    return round(2 * (LONGEST_PAUSE_S + connect_timeout_s(ttl_ns)) * _NS)
 
 
 def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:

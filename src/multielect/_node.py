@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ._balancer import Balancer
+from ._connect import longest_reconnect_ns
 from ._core.elections import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
@@ -384,6 +385,7 @@ class Node:
             holder=self.holder,
             max_leases=self.settings.max_leases,
             ttl_ns=self.settings.ttl_ns,
+            reconnect_ns=longest_reconnect_ns(self.settings.ttl_ns),
             layout=self.layout,
             clock=self.clock,
             on_error=self._dispatcher.put_error,

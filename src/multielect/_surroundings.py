@@ -22,7 +22,7 @@ import redis
 
 from ._balancer import Balancer
 from ._clock import Clock
-from ._connect import Server
+from ._connect import Server, connect_timeout_s
 from ._core.fleet import FleetCore
 from ._dispatch import Dispatcher, ThreadDispatcher
 from ._engine import Engine, Outlets
@@ -31,10 +31,6 @@ from ._settings import BalanceSettings
 from .errors import ConfigError, MultielectError
 
 T = TypeVar("T")
-
-_LEAST_CONNECT_TIMEOUT_S = 0.5
-_LONGEST_CONNECT_TIMEOUT_S = 5.0
-_NS = 1_000_000_000
 
 
 class Running(Protocol):
@@ -186,12 +182,9 @@ class Machine(Surroundings):
         Raises:
             ConfigError: for a URL that cannot be understood, or another kind of object.
         """
-        connect_timeout_s = min(
-            max(ttl_ns / 3 / _NS, _LEAST_CONNECT_TIMEOUT_S), _LONGEST_CONNECT_TIMEOUT_S
-        )
         return Engine(
             core,
-            Server(self._source, layout, connect_timeout_s).connect,
+            Server(self._source, layout, connect_timeout_s(ttl_ns)).connect,
             clock=self.clock,
             response_timeout_ns=response_timeout_ns,
             outlets=outlets,

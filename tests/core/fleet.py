@@ -22,6 +22,7 @@ from multielect.testing._model import RedisModel
 
 from .rig import LAYOUT, MS, Node, Rig
 
+RECONNECT_MS = 2000
 HEAD_WORDS = 4
 ENTRY_WORDS = 4
 
@@ -65,6 +66,7 @@ class FleetNode(Node):
             holder=holder,
             max_leases=rest.get("max_leases", 0xFFFF_FFFF),
             ttl_ns=ttl_ms * MS,
+            reconnect_ns=RECONNECT_MS * MS,
             layout=self.layout,
             clock=self.clock,
             on_error=self.errors.append,

@@ -96,6 +96,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
         holder=node.holder.decode(),
         max_leases=1000,
         ttl_ns=1000 * MS,
+        reconnect_ns=0,
         layout=LAYOUT,
         clock=rig.clock,
         on_error=lambda error: pytest.fail(str(error)),
