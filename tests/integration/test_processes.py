@@ -190,16 +190,20 @@ LAST_MINUTE = """
 import atexit, sys, threading
 from multielect import ElectionGroup, Elector
 
+def say(line):
+    # In one piece: callbacks of other threads write too.
+    print(line + "\\n", end="", flush=True)
+
 def elected(term):
-    print("elected", term.key, flush=True)
+    say(f"elected {term.key}")
     if term.key == "failing":
         raise LookupError("planted")
 
 def demoted(term, reason):
-    print("demoted", term.key, reason.name, flush=True)
+    say(f"demoted {term.key} {reason.name}")
 
 group = ElectionGroup(sys.argv[1], prefix="processes", ttl=60, on_elected=elected,
-                      on_demoted=demoted, on_error=lambda error: print("error", flush=True))
+                      on_demoted=demoted, on_error=lambda error: say("error"))
 group.start()
 
 def lead():
