@@ -92,7 +92,7 @@ class PartitionConsumer:
         self._fence = AsyncFence(self._redis, self._group)
         self._readings: dict[str, Reading] = {}
         self._positions: dict[TopicPartition, int] = {}
-        self._assigning: asyncio.TimerHandle | None = None
+        self._assigning: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, then hand everything over."""
@@ -141,7 +141,9 @@ class PartitionConsumer:
             position = int(await self._redis.get(name) or 0)
             log.info("%s: epoch %d begins at offset %d", term.key, term.epoch, position)
             self._positions[partition] = position
-            self._assign_soon()
+            # Not before: the client may still hold what it fetched for an older term, from where
+            # that one stood. Shielded, as others wait for the same.
+            await asyncio.shield(self._assign_soon())
             while reading.goes_on():
                 done = position
                 try:
@@ -183,13 +185,18 @@ class PartitionConsumer:
 
     # ---- the one consumer
 
-    def _assign_soon(self) -> None:
+    def _assign_soon(self) -> asyncio.Task[None]:
+        """Have all assigned that is read now; the task ends when each is where it is to be read."""
         if self._assigning is None:
-            loop = asyncio.get_running_loop()
-            self._assigning = loop.call_later(ASSIGN_TOGETHER_S, self._assign)
+            self._assigning = asyncio.create_task(self._assign_together())
+        return self._assigning
+
+    async def _assign_together(self) -> None:
+        await asyncio.sleep(ASSIGN_TOGETHER_S)
+        self._assigning = None
+        self._assign()
 
     def _assign(self) -> None:
-        self._assigning = None
         self._kafka.assign(list(self._positions))
         for partition, position in self._positions.items():
             self._kafka.seek(partition, position)

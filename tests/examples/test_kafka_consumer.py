@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer
 from examples.kafka_consumer import RECORDS_A_COMMIT, PartitionConsumer, main
 from tests.diary import until
 
+from examples import kafka_consumer
 from multielect import Term
 from multielect.fencing import Fence
 
@@ -235,9 +236,19 @@ def test_a_stale_node_cannot_move_the_checkpoint_back(
     assert checkpoints(redis_client)[held] == newer
 
 
+@pytest.mark.parametrize("together_s", [0.0, 1.0], ids=["assigned at once", "assigned late"])
 def test_a_term_that_is_lost_and_won_again_is_read_by_one_at_a_time(
-    kafka: MockKafka, redis_url: str, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+    *,
+    kafka: MockKafka,
+    redis_url: str,
+    redis_client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    together_s: float,
 ) -> None:
+    # Late: the next reader begins while the client still holds what follows, fetched for this one.
+    monkeypatch.setattr(kafka_consumer, "ASSIGN_TOGETHER_S", together_s)
+    monkeypatch.setattr(kafka_consumer, "RECORDS_A_COMMIT", 8)
     caplog.set_level(logging.INFO)
     kafka.append(TOPIC, 10)
     held = KEYS[0]
