@@ -36,9 +36,8 @@ cdef class ServerClock:
         cdef int64_t most_ns = self.high_ns + drift_ns
         cdef int64_t jump_ns = 0
         if self.is_known:
-            if low_ns > most_ns + self.tolerance_ns:
-                jump_ns = high_ns - least_ns
-            elif high_ns < least_ns - self.tolerance_ns:
+            if (low_ns > most_ns + self.tolerance_ns
+                    or high_ns < least_ns - self.tolerance_ns):
                 jump_ns = high_ns - least_ns
             elif low_ns <= most_ns and high_ns >= least_ns:
                 low_ns = max(low_ns, least_ns)

@@ -18,6 +18,8 @@ cdef class Terms(Drains):
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
     cdef int watch(self, uint32_t number) except -1 nogil
+    cdef void _refresh_now(self, uint32_t number) noexcept nogil
+    cdef bint _ask_now(self, uint32_t number) noexcept nogil
     cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil
     cdef int ask_again(self) except -1 nogil
     cdef int refresh_all(self) except -1 nogil

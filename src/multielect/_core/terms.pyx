@@ -131,10 +131,21 @@ cdef class Terms(Drains):
             return 0
         # It may ring for the watchdog while a refresh is queued or on its way; one more does
         # no harm.
-        self._set_lease_timer(number, slot.deadline_ns)
+        self._refresh_now(number)
+        return 0
+
+    cdef void _refresh_now(self, uint32_t number) noexcept nogil:
+        self._set_lease_timer(number, self.slots.at(number).deadline_ns)
         if not self.schedule.is_queued(number):
             self.schedule.enqueue(REFRESHES, number)
-        return 0
+
+    cdef bint _ask_now(self, uint32_t number) noexcept nogil:
+        """Stand for it without waiting any longer. Returns whether it waited."""
+        if self.slots.at(number).state != WAITING or self.schedule.is_queued(number):
+            return False
+        self.schedule.cancel_timer(number)
+        self.schedule.enqueue(ACQUIRES, number)
+        return True
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
         """An election was set free, or granted to this node: stand for it at once."""
@@ -144,10 +155,7 @@ cdef class Terms(Drains):
             # Where announcements have a connection of their own, this one may have
             # overtaken the answer that another leads.
             self.slots.at(number).woken = 1
-        elif (self.slots.at(number).state == WAITING
-                and not self.schedule.is_queued(number)):
-            self.schedule.cancel_timer(number)
-            self.schedule.enqueue(ACQUIRES, number)
+        elif self._ask_now(number):
             self.events.tally.wakeups += 1
         return 0
 
@@ -173,9 +181,7 @@ cdef class Terms(Drains):
                 continue
             if slot.deadline_ns - by_ns > now_ns:
                 store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                if not self.schedule.is_queued(number):
-                    self._set_lease_timer(number, slot.deadline_ns)
-                    self.schedule.enqueue(REFRESHES, number)
+                self._refresh_now(number)
                 continue
             # Until now it was believed.
             store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
@@ -193,9 +199,8 @@ cdef class Terms(Drains):
                 continue
             if slot.state == ASKING:
                 slot.woken = 1
-            elif slot.state == WAITING and not self.schedule.is_queued(number):
-                self.schedule.cancel_timer(number)
-                self.schedule.enqueue(ACQUIRES, number)
+            else:
+                self._ask_now(number)
         return 0
 
     cdef int refresh_all(self) except -1 nogil:
@@ -207,11 +212,9 @@ cdef class Terms(Drains):
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self._set_lease_timer(number, slot.deadline_ns)
-                self.schedule.enqueue(REFRESHES, number)
-            elif slot.state == WAITING and slot.standing == CAMPAIGNS:
-                self.schedule.cancel_timer(number)
-                self.schedule.enqueue(ACQUIRES, number)
+                self._refresh_now(number)
+            elif slot.standing == CAMPAIGNS:
+                self._ask_now(number)
         return 0
 
     cdef void reap(self) noexcept nogil:
