@@ -151,7 +151,7 @@ _STORY: tuple[str | int, ...] = (
     # What somebody else does, or how many ms pass before the next turn.
     *("spoil", 0, 0, 335),
     *("delete k0", 335, 0),
-    *("forbid PEXPIRE", 335, "allow all", 200),
+    *("forbid PEXPIREAT", 335, "allow all", 200),
     *("forget scripts", 335, 0),
     *("release k1", 0, 0),
     *("yield k0", "claim", 0, 310, 0),
@@ -268,8 +268,8 @@ def _spoil(client: Client) -> None:
 _DEEDS: dict[str, Callable[[Client], object]] = {
     "spoil": _spoil,
     "delete k0": lambda client: client.delete(LAYOUT.leader_key(b"k0")),
-    "forbid PEXPIRE": lambda client: client.execute_command(
-        "ACL", "SETUSER", "default", "-pexpire"
+    "forbid PEXPIREAT": lambda client: client.execute_command(
+        "ACL", "SETUSER", "default", "-pexpireat"
     ),
     "allow all": lambda client: client.execute_command("ACL", "SETUSER", "default", "+@all"),
     "forget scripts": lambda client: client.script_flush(),

@@ -23,6 +23,9 @@ _SHEBANG = {
     "roll": "#!lua flags=allow-oom\n",
 }
 
+_COMPARING = {"acquire", "refresh", "release", "grant"}
+"""Those that `values.lua` stands before."""
+
 PROBE = "#!lua flags=no-writes\nreturn 1"
 """A script that only a server which knows the first line will run."""
 
@@ -59,14 +62,17 @@ class ScriptSet:
 
 
 def _load(*, flags: bool) -> ScriptSet:
-    folder = resources.files(__package__).joinpath("lua")
     scripts = {
         name: Script.of(
-            (first if flags else "") + folder.joinpath(f"{name}.lua").read_text("utf-8")
+            (first if flags else "") + (_text("values") if name in _COMPARING else "") + _text(name)
         )
         for name, first in _SHEBANG.items()
     }
     return ScriptSet(**scripts)
+
+
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("lua").joinpath(f"{name}.lua").read_text("utf-8")
 
 
 WITH_FLAGS = _load(flags=True)
@@ -75,7 +81,7 @@ WITH_FLAGS = _load(flags=True)
 WITHOUT_FLAGS = _load(flags=False)
 """For servers before 7.0."""
 
-_FENCE = resources.files(__package__).joinpath("lua").joinpath("fence.lua").read_text("utf-8")
+_FENCE = _text("fence")
 
 
 def fenced(body: str, *, flags: bool) -> Script:

@@ -6,6 +6,8 @@ Rules of this file:
     * A lease lasts no longer than here, but may have ended earlier where the server lost it.
     * A grant is a leader key that is set after an epoch was minted in the same script. An heir's
       lease has none: it makes no leader.
+    * A script that asks for a leader key alone, having just set it, was told that the key is of
+      another type: nothing was set.
     * What may have happened while nobody listened is on the node's side: see `went_blind`.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _MS = 1_000_000
 
@@ -54,6 +56,7 @@ class _Election:
     last: Grant | None = None
     grants: dict[tuple[str, int], Grant] = field(default_factory=dict)
     leases: list[Lease] = field(default_factory=list)
+    before: tuple[Grant | None, list[Lease]] | None = None
 
 
 class Ledger:
@@ -72,15 +75,17 @@ class Ledger:
         self._elections = [_Election() for _ in range(elections)]
         self._minting: set[int] = set()
         self._blind: list[tuple[int, int]] = []
-        head = re.escape(prefix).encode()
+        head = rb'"' + re.escape(prefix).encode() + rb":\{\d+\}:k"
         self._line = re.compile(
             # It begins with what is in every line once, and for which a search is quick.
             rb'\] "(?:(?P<time>TIME)"|FLUSHALL"|ECHO" "(?P<mark>[^"]*)"'
-            rb'|(?P<command>SET|PEXPIRE|DEL)" "'
+            rb'|DEL"(?P<deleted>(?: ' + head + rb'\d+:leader")+)'
+            rb'|(?P<command>SET|PEXPIREAT|GET)" '
             + head
-            + rb':\{\d+\}:k(?P<number>\d+):(?P<tail>leader|epoch)"'
+            + rb'(?P<number>\d+):(?P<tail>leader|epoch)"'
             rb'(?: "(?P<value>[^"]*)")?(?: "PX" "(?P<px>\d+)")?)'
         )
+        self._deleted = re.compile(head + rb'(\d+):leader"')
 
     def feed(self, lines: bytes, placed: Callable[[int], int]) -> None:
         """Take whole lines.
@@ -90,23 +95,19 @@ class Ledger:
             placed: gives the local time in ns for the server's in us.
         """
         for match in self._line.finditer(lines):
-            time, mark, command, number, tail, value, px = match.groups()
-            if command is not None:
-                at_ns = placed(_server_us(lines, match))
-                election = self._elections[int(number)]
-                if command == b"PEXPIRE":
-                    self._extend(election, int(value), at_ns)
-                elif tail == b"leader":
-                    self._set(election, int(number), value, px, at_ns)
-                elif command == b"SET" and value.isdigit():
-                    election.minted = int(value)
-                    self._minting.add(int(number))
-            elif time is not None:
+            at_ns = placed(server_us := _server_us(lines, match))
+            if match["command"] is not None:
+                self._command(match, at_ns, server_us)
+            elif match["deleted"] is not None:
+                for number in self._deleted.findall(match["deleted"]):
+                    _end(self._elections[int(number)], at_ns)
+            elif match["time"] is not None:
                 self._begin_script()
-            elif mark is not None:
-                self.marks.add(mark)
+            elif match["mark"] is not None:
+                self.marks.add(match["mark"])
             else:
-                self._flush(placed(_server_us(lines, match)))
+                for election in self._elections:
+                    _end(election, at_ns)
         last = lines.rfind(b"\n") + 1
         self.read_to_ns = placed(_us(lines[last : lines.index(b" ", last)]))
 
@@ -175,29 +176,42 @@ class Ledger:
     def _begin_script(self) -> None:
         for number in self._minting:
             self._elections[number].minted = 0
+            self._elections[number].before = None
         self._minting.clear()
 
-    def _extend(self, election: _Election, lasts_ms: int, at_ns: int) -> None:
-        if election.leases and election.leases[-1].to_ns >= at_ns:
-            election.leases[-1].to_ns = at_ns + lasts_ms * _MS
+    def _command(self, match: re.Match[bytes], at_ns: int, server_us: int) -> None:
+        command, number, tail, value, px = match.group("command", "number", "tail", "value", "px")
+        election = self._elections[int(number)]
+        if tail == b"epoch":
+            if command == b"SET" and value is not None and value.isdigit():
+                election.minted = int(value)
+                self._minting.add(int(number))
+        elif command == b"GET":
+            self._undo(election)
+        elif value is not None and command == b"PEXPIREAT":
+            lease = election.leases[-1] if election.leases else None
+            if lease is not None and lease.to_ns >= at_ns:
+                # Counted by the server's clock, which may be another by now than ours.
+                lease.to_ns = at_ns + (int(value) * 1000 - server_us) * 1000
+        elif value is not None:
+            self._set(election, int(number), value.decode(), px, at_ns)
 
     def _set(
-        self,
-        election: _Election,
-        number: int,
-        holder: bytes | None,
-        px: bytes | None,
-        at_ns: int,
+        self, election: _Election, number: int, holder: str, px: bytes | None, at_ns: int
     ) -> None:
-        """A leader key was set, or deleted where there is no holder."""
-        if holder is None:
-            if election.leases:
-                election.leases[-1].to_ns = min(election.leases[-1].to_ns, at_ns)
-            return
-        to_ns = at_ns + (1 << 62 if px is None else int(px) * _MS)
-        self._hold(election, holder.decode(), at_ns, to_ns)
         if election.minted:
-            self._grant(election, Grant(number, holder.decode(), election.minted, at_ns))
+            election.before = election.last, [replace(lease) for lease in election.leases]
+        to_ns = at_ns + (1 << 62 if px is None else int(px) * _MS)
+        self._hold(election, holder, at_ns, to_ns)
+        if election.minted:
+            self._grant(election, Grant(number, holder, election.minted, at_ns))
+
+    def _undo(self, election: _Election) -> None:
+        """A key of another type stood where a leader key was to be set."""
+        if election.before is None or election.last is None:
+            return
+        del election.grants[election.last.holder, election.last.epoch]
+        election.last, election.leases = election.before
 
     def _hold(self, election: _Election, holder: str, at_ns: int, to_ns: int) -> None:
         lease = election.leases[-1] if election.leases else None
@@ -215,11 +229,11 @@ class Ledger:
         election.grants[grant.holder, grant.epoch] = grant
         election.minted = 0
 
-    def _flush(self, at_ns: int) -> None:
-        for election in self._elections:
-            if election.leases:
-                lease = election.leases[-1]
-                lease.to_ns = min(lease.to_ns, at_ns)
+
+def _end(election: _Election, at_ns: int) -> None:
+    if election.leases:
+        lease = election.leases[-1]
+        lease.to_ns = min(lease.to_ns, at_ns)
 
 
 def _server_us(lines: bytes, match: re.Match[bytes]) -> int:

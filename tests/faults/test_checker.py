@@ -58,16 +58,18 @@ class Past:
         self.server(
             at,
             '"TIME"',
-            f'"GET" "p:{{1}}:k{election}:leader"',
+            f'"MGET" "p:{{1}}:k{election}:leader"',
             f'"SET" "p:{{1}}:k{election}:epoch" "{epoch}" "GET"',
-            f'"SET" "p:{{1}}:k{election}:leader" "{holder}" "PX" "{TTL}"',
+            f'"SET" "p:{{1}}:k{election}:leader" "{holder}" "PX" "{TTL}" "NX"',
         )
 
     def extended(self, at: float, election: int = 0) -> None:
-        self.server(at, '"TIME"', f'"PEXPIRE" "p:{{1}}:k{election}:leader" "{TTL}"')
+        ends_ms = round(at) + TTL
+        self.server(at, '"TIME"', f'"PEXPIREAT" "p:{{1}}:k{election}:leader" "{ends_ms}"')
 
-    def deleted(self, at: float, election: int = 0) -> None:
-        self.server(at, f'"DEL" "p:{{1}}:k{election}:leader"')
+    def deleted(self, at: float, *elections: int) -> None:
+        names = " ".join(f'"p:{{1}}:k{election}:leader"' for election in elections)
+        self.server(at, f'"DEL" {names}')
 
     def believed(
         self,
@@ -240,7 +242,22 @@ def test_a_belief_that_outlasts_the_key(past: Past) -> None:
 
 
 def test_a_belief_in_a_key_that_somebody_deleted(past: Past) -> None:
-    past.deleted(1850)
+    past.deleted(1850, 0)
+    assert past.broken() == ["I4"]
+
+
+def test_a_belief_in_one_of_the_keys_that_were_deleted_at_once(past: Past) -> None:
+    past.deleted(1850, 1, 0, 2)
+    assert past.broken() == ["I4"]
+
+
+def test_a_grant_that_a_key_of_another_type_stood_against(past: Past) -> None:
+    past.granted(1850, A, 1850)
+    past.server(1850, '"GET" "p:{1}:k0:leader"')
+    assert past.broken() == []
+    # Asked for again in another script, it says nothing of the grant before.
+    past.granted(1860, A, 1860)
+    past.server(1861, '"TIME"', '"GET" "p:{1}:k0:leader"')
     assert past.broken() == ["I4"]
 
 

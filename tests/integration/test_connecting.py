@@ -51,7 +51,8 @@ def test_a_user_with_just_the_rights_that_it_takes(
         # fmt: off
         client.execute_command(
             "ACL", "SETUSER", "node", "on", ">secret", f"~{PREFIX}:*", f"&{PREFIX}:*", "-@all",
-            "+hello", "+eval", "+evalsha", "+get", "+set", "+incr", "+del", "+pexpire", "+pttl",
+            "+hello", "+eval", "+evalsha", "+get", "+mget", "+set", "+incr", "+del", "+pttl",
+            "+pexpireat",
             "+time", "+subscribe", "+unsubscribe", "+publish", "+role", "+client",
         )
         # fmt: on

@@ -14,7 +14,7 @@
 --
 -- What can fail comes before what takes the lease: a script that stops half way keeps
 -- its first half, and an epoch without a lease is harmless where a lease without an
--- epoch is not. Lua counts exactly up to 2^53, so a larger counter is refused.
+-- epoch is not. So a leader key of another type costs an epoch before it is noticed. Lua counts exactly up to 2^53, so a larger counter is refused.
 
 local holder, ttl_ms, by_time = ARGV[1], ARGV[2], ARGV[3] == 'time'
 local LARGEST, ONE_DAY_MS = 9007199254740991, 86400000
@@ -74,20 +74,25 @@ local function next_epoch(epoch_key)
   return refusal or counter + 1
 end
 
-local function campaign(leader_key, epoch_key)
-  local leader = redis.pcall('GET', leader_key)
+local function campaign(leader_key, epoch_key, leader)
   if type(leader) == 'table' then return leader end
   if leader and leader ~= holder then return led_by(leader, leader_key) end
   local epoch = next_epoch(epoch_key)
   if type(epoch) == 'table' then return epoch end
-  local taken = redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)
+  -- A lease found to be ours is taken over; one that looked free may be a key of another type.
+  local taken = leader and redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)
+    or redis.pcall('SET', leader_key, holder, 'PX', ttl_ms, 'NX')
+  if not taken then return redis.pcall('GET', leader_key) end
   if taken.err then return taken end
   return epoch
 end
 
+local leader_keys = {}
+for i = 1, #KEYS, 2 do leader_keys[#leader_keys + 1] = KEYS[i] end
+local leaders = values_of(leader_keys)
 local reply = {now_ms, holders}
-for i = 1, #KEYS, 2 do
-  reply[#reply + 1] = campaign(KEYS[i], KEYS[i + 1])
+for i, leader_key in ipairs(leader_keys) do
+  reply[#reply + 1] = campaign(leader_key, KEYS[2 * i], leaders[i])
 end
 if claims then
   -- A server that forbids PUBLISH costs a wait, not the batch its outcome.

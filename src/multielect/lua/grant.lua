@@ -44,9 +44,10 @@ local function tell(heir, leader_key)
   message[#message + 1] = netstring(leader_key)
 end
 
+local values = values_of(KEYS)
 for i = 1, #KEYS, 2 do
   local epoch, heir = ARGV[i + 3], ARGV[i + 4]
-  if redis.pcall('GET', KEYS[i]) == holder and redis.pcall('GET', KEYS[i + 1]) == epoch then
+  if values[i] == holder and values[i + 1] == epoch then
     local ended, instead = end_term(KEYS[i], heir)
     if ended then
       reply[#reply + 1] = (i + 1) / 2

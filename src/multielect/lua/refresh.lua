@@ -10,13 +10,18 @@
 
 local holder, ttl_ms = ARGV[1], ARGV[2]
 local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- As a point in time it is what the server keeps, and what replicas are told: with PEXPIRE it
+-- would write each command anew.
+local end_text = string.format('%.0f', now_ms + ttl_ms)
+local holders = values_of(KEYS)
 local not_ours, failed = {}, {}
 
-for i = 1, #KEYS do
-  if redis.pcall('GET', KEYS[i]) ~= holder then
+for i, leader_key in ipairs(KEYS) do
+  if holders[i] ~= holder then
     not_ours[#not_ours + 1] = i
   else
-    local extended = redis.pcall('PEXPIRE', KEYS[i], ttl_ms)
+    local extended = redis.pcall('PEXPIREAT', leader_key, end_text)
     if extended ~= 1 then
       failed[#failed + 1] = i
       failed[#failed + 1] = type(extended) == 'table' and extended
@@ -24,4 +29,4 @@ for i = 1, #KEYS do
     end
   end
 end
-return {clock[1] * 1000 + math.floor(clock[2] / 1000), not_ours, failed}
+return {now_ms, not_ours, failed}

@@ -13,16 +13,21 @@ local holder, channel = ARGV[1], ARGV[2]
 local clock = redis.call('TIME')
 local reply = {clock[1] * 1000 + math.floor(clock[2] / 1000)}
 local message = {#holder .. ':' .. holder}
+local values = values_of(KEYS)
+local ours = {}
 
 for i = 1, #KEYS, 2 do
   local election = (i + 1) / 2
-  if redis.pcall('GET', KEYS[i]) == holder
-      and redis.pcall('GET', KEYS[i + 1]) == ARGV[election + 2]
-      and redis.pcall('DEL', KEYS[i]) == 1 then
+  if values[i] == holder and values[i + 1] == ARGV[election + 2] then
+    ours[#ours + 1] = KEYS[i]
     reply[#reply + 1] = election
     message[#message + 1] = #KEYS[i] .. ':' .. KEYS[i]
   end
 end
+if #ours == 0 then return reply end
+-- They are there: nothing ends while a script runs.
+local deleted = redis.pcall('DEL', unpack(ours))
+if deleted ~= #ours then return {reply[1]} end
 -- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.
-if #reply > 1 then redis.pcall('PUBLISH', channel, table.concat(message)) end
+redis.pcall('PUBLISH', channel, table.concat(message))
 return reply

@@ -77,10 +77,9 @@ class Scripts:
                 outcomes.append(-(min(remaining, ONE_DAY_MS) * 256 + place))
                 claimed[leader] = claimed.get(leader, b"") + netstring(leader_key)
                 continue
-            if isinstance(leader, Refusal):
-                outcomes.append(leader)
-                continue
             epoch = self._mint(epoch_key, by_time=epochs == b"time")
+            if isinstance(epoch, int) and isinstance(leader, Refusal):
+                epoch = leader
             if isinstance(epoch, int):
                 store.put(leader_key, holder, int(ttl_ms))
             outcomes.append(epoch)
