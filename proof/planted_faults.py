@@ -165,6 +165,24 @@ PLANTED = (
         suites=REAL,
     ),
     _fault(
+        "slow-is-silent",
+        "a connection is given up for its oldest batch, though others are answered",
+        Edit(
+            "_core/lane.pyx",
+            "        return max(self._batch(0).sent_ns, self.answered_ns)\n",
+            "        return self._batch(0).sent_ns\n",
+        ),
+    ),
+    _fault(
+        "refresh-upon-refresh",
+        "a lease is refreshed again while a refresh of it is in flight",
+        Edit(
+            "_core/terms.pyx",
+            "        if slot.refreshing or self.schedule.is_queued(number):\n",
+            "        if self.schedule.is_queued(number):\n",
+        ),
+    ),
+    _fault(
         "lost-acquire-adopted",
         "an acquire whose reply was lost is taken for won",
         Edit(

@@ -188,8 +188,8 @@ cdef class Pump:
         self.core.tell(&facts, now_ns)
         if facts.is_refused:
             return REFUSED
-        if facts.oldest_sent_ns >= 0:
-            self.waited_ns = self.clock.now() - facts.oldest_sent_ns
+        if facts.owed_since_ns >= 0:
+            self.waited_ns = self.clock.now() - facts.owed_since_ns
             if self.waited_ns >= self.response_timeout_ns:
                 return SILENT
         return GOING
@@ -199,8 +199,8 @@ cdef class Pump:
         cdef int count = 1, outcome = GOING
         cdef int64_t until_ns = min(facts.next_turn_ns, stop_by_ns)
         cdef int64_t sleep_ms
-        if facts.oldest_sent_ns >= 0:
-            until_ns = min(until_ns, facts.oldest_sent_ns + self.response_timeout_ns)
+        if facts.owed_since_ns >= 0:
+            until_ns = min(until_ns, facts.owed_since_ns + self.response_timeout_ns)
         sleep_ms = (until_ns - self.clock.now() + 999_999) // 1_000_000
         sleep_ms = max(<int64_t>0, min(sleep_ms, <int64_t>LONGEST_SLEEP_MS))
         waiting[0].fd = self.alarm

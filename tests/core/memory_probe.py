@@ -47,7 +47,7 @@ def main(count: int, key_bytes: int) -> None:
     while core.leading < count:
         core.tick(10**9)
         core.sent(core.outgoing_bytes)
-        while core.oldest_sent_ns is not None:
+        while core.owed_since_ns is not None:
             core.receive(won, 10**9)
         while core.take_events():
             pass

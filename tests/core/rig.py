@@ -220,8 +220,8 @@ class Node:
     def next_tick_ns(self) -> int:
         return self.core.next_tick_ns(self.clock.now_ns())
 
-    def oldest_sent_ns(self) -> int | None:
-        return self.core.oldest_sent_ns
+    def owed_since_ns(self) -> int | None:
+        return self.core.owed_since_ns
 
     def is_refused(self) -> bool:
         return self.core.is_refused

@@ -143,18 +143,43 @@ def test_a_release_that_meets_a_forgetful_server_is_sent_again(rig: Rig) -> None
 
 def test_a_batch_waits_for_its_answer_since_it_was_sent(rig: Rig) -> None:
     node = rig.node(*keys(300))
-    assert node.oldest_sent_ns() is None
+    assert node.owed_since_ns() is None
     sent_ns = rig.clock.now_ns()
     node.tick()
     rig.clock.advance_ns(5 * MS)
-    assert node.oldest_sent_ns() == sent_ns
+    assert node.owed_since_ns() == sent_ns
     node.add("later")
     node.tick()
     node.serve()
     node.deliver(most=3)
-    assert node.oldest_sent_ns() == sent_ns + 5 * MS
+    assert node.owed_since_ns() == sent_ns + 5 * MS
     node.deliver()
-    assert node.oldest_sent_ns() is None
+    assert node.owed_since_ns() is None
+
+
+def test_a_server_that_is_slow_is_not_silent(rig: Rig) -> None:
+    node = rig.node(*keys(300))
+    node.tick()
+    rig.clock.advance_ns(5 * MS)
+    node.serve()
+    node.deliver(most=1)
+    assert node.owed_since_ns() == rig.clock.now_ns(), "one of three is answered"
+
+
+def test_a_lease_is_not_refreshed_again_while_it_is_being_refreshed(rig: Rig) -> None:
+    node = rig.leader("a")
+    refreshes = node.counted("refreshes")
+    rig.clock.advance_ns(DUE_MS * MS)
+    node.tick()
+    assert node.counted("refreshes") == refreshes + 1
+    # It is slow to be answered, while others are: that does not cost the connection.
+    rig.clock.advance_ns(DUE_MS * MS)
+    node.tick()
+    assert node.counted("refreshes") == refreshes + 1
+    assert node.leads("a")
+    rig.clock.advance_ns(DUE_MS * MS)
+    node.tick()
+    assert not node.leads("a")
 
 
 def test_leader_and_epoch_keys_lie_where_the_layout_says(rig: Rig) -> None:

@@ -197,7 +197,7 @@ def far_ahead(count: int) -> tuple[Rig, Node]:
     while node.core.counters["checks"] < count:
         node.core.tick(rig.clock.now_ns())
         node.take_outgoing()
-        while node.oldest_sent_ns() is not None:
+        while node.owed_since_ns() is not None:
             node.core.receive(answer, rig.clock.now_ns())
     return rig, node
 

@@ -8,6 +8,7 @@ Rules of this file:
 """
 
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from .schedule cimport GRANTS, RELEASES
 from .slots cimport NONE, Slot
@@ -173,15 +174,23 @@ cdef class Batches:
                                       self.terms.holders.items[heir].length)
 
     cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil:
+        # Written in place: there is one for each lease that is refreshed.
         cdef Slot *slot = self.terms.slots.at(number)
         cdef Text *head = &self.heads[slot.bucket]
         cdef size_t total = head.length + slot.key_length + length
+        cdef char *here
         self.outgoing.reserve(total + 32)
         self.outgoing.put_header(c'$', total)
-        self.outgoing.put(head.data, head.length)
-        self.outgoing.put(slot.key, slot.key_length)
-        self.outgoing.put(tail, length)
-        self.outgoing.put(b"\r\n", 2)
+        here = self.outgoing.data + self.outgoing.end
+        memcpy(here, head.data, head.length)
+        here += head.length
+        memcpy(here, slot.key, slot.key_length)
+        here += slot.key_length
+        memcpy(here, tail, length)
+        here += length
+        here[0] = c'\r'
+        here[1] = c'\n'
+        self.outgoing.end += total + 2
         return 0
 
     cdef int _write_script(self, Batch *batch) except -1 nogil:

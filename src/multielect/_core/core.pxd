@@ -10,7 +10,7 @@ from .wakeups cimport Wakeups
 
 cdef struct Facts:          # what the pump needs to know between two turns
     int64_t next_turn_ns
-    int64_t oldest_sent_ns  # -1: nothing is in flight
+    int64_t owed_since_ns   # -1: nothing is in flight
     bint has_news
     bint is_quiet
     bint is_refused

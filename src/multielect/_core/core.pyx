@@ -133,10 +133,14 @@ cdef class Core(Elections):
         return self._facts().is_refused
 
     @property
-    def oldest_sent_ns(self) -> int | None:
-        """When the oldest unanswered batch was sent."""
-        cdef int64_t sent_ns = self._facts().oldest_sent_ns
-        return None if sent_ns < 0 else sent_ns
+    def owed_since_ns(self) -> int | None:
+        """Since when the server owes an answer.
+
+        It is when the oldest unanswered batch was sent, or when another was answered since: a
+        server that is slow is not silent.
+        """
+        cdef int64_t since_ns = self._facts().owed_since_ns
+        return None if since_ns < 0 else since_ns
 
     def next_tick_ns(self, int64_t now_ns) -> int:
         """Return when `tick` should be called next, if nothing happens before."""
@@ -228,7 +232,7 @@ cdef class Core(Elections):
         facts.next_turn_ns = (now_ns if has_room and self.terms.has_work()
                               else self.terms.schedule.next_due_ns())
         facts.next_turn_ns = min(facts.next_turn_ns, self.roll.next_turn_ns(has_room))
-        facts.oldest_sent_ns = self.lane._batch(0).sent_ns if self.lane.in_flight else -1
+        facts.owed_since_ns = self.lane.owed_since_ns()
         facts.has_news = (self.terms.events.count != 0 or self.terms.events.note_count != 0
                           or self.terms.schedule.peek(REAPED) != NONE or self.roll.reply != NULL)
         facts.is_quiet = (self.terms.population[<int>RELEASING] == 0

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .slots cimport Slot, Slots
@@ -33,6 +34,7 @@ cdef struct Tally:
     uint64_t stale_replies
 
 
+@cython.final
 cdef class Events:
     cdef Slots slots
     cdef Event *items

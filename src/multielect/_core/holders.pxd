@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint32_t
 
 cdef enum:
@@ -11,6 +12,7 @@ cdef struct Holder:
     uint32_t uses
 
 
+@cython.final
 cdef class Holders:
     cdef Holder *items
     cdef uint32_t used

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .batches cimport MOST_ENTRIES, Batch, Batches, Entry
@@ -17,6 +18,7 @@ cdef struct Rivals:             # who leads what an acquire did not win
     bint silent[250]
 
 
+@cython.final
 cdef class Lane(Batches):
     cdef Wakeups wakeups
     cdef ServerClock server_clock
@@ -24,6 +26,7 @@ cdef class Lane(Batches):
     cdef Batch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
+    cdef int64_t answered_ns    # when a batch was last answered
     cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
     cdef bint refused           # the server cannot serve us any more: connect anew
@@ -35,6 +38,7 @@ cdef class Lane(Batches):
     cdef int take(self, int64_t now_ns) except -1 nogil
 
     cdef bint has_room(self) noexcept nogil
+    cdef int64_t owed_since_ns(self) noexcept nogil
 
     cdef Batch *_batch(self, uint32_t place) noexcept nogil
     cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil

@@ -122,6 +122,13 @@ cdef class Lane(Batches):
                 return 1
             self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
             self.in_flight -= 1
+            self.answered_ns = now_ns
+
+    cdef int64_t owed_since_ns(self) noexcept nogil:
+        """Return since when the server owes an answer; -1 where it owes none."""
+        if self.in_flight == 0:
+            return -1
+        return max(self._batch(0).sent_ns, self.answered_ns)
 
     cdef bint has_room(self) noexcept nogil:
         """Tell whether another batch may be sent now."""

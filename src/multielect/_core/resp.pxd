@@ -1,4 +1,5 @@
-from libc.stdint cimport int64_t, uint32_t
+cimport cython
+from libc.stdint cimport int64_t, uint64_t
 
 
 cdef struct Value:
@@ -16,6 +17,7 @@ cdef struct Cursor:
 cdef int read_value(Cursor *cursor, Value *value) noexcept nogil
 
 
+@cython.final
 cdef class Incoming:
     cdef char *data
     cdef size_t capacity
@@ -30,6 +32,7 @@ cdef class Incoming:
     cdef void clear(self) noexcept nogil
 
 
+@cython.final
 cdef class Outgoing:
     cdef char *data
     cdef size_t capacity
@@ -37,7 +40,12 @@ cdef class Outgoing:
     cdef size_t end
     cdef Py_ssize_t shape[1]
 
-    cdef int reserve(self, size_t length) except -1 nogil
+    # Here, and not beside the others, so that it costs its users no call.
+    cdef inline int reserve(self, size_t length) except -1 nogil:
+        """Make room for `length` more bytes, for `put` and `put_header`."""
+        return 0 if self.end + length <= self.capacity else self._grow(length)
+
+    cdef int _grow(self, size_t length) except -1 nogil
     cdef void put(self, const char *data, size_t length) noexcept nogil
     cdef void put_header(self, char kind, int64_t number) noexcept nogil
     cdef int put_bulk(self, const char *data, size_t length) except -1 nogil

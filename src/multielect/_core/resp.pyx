@@ -201,8 +201,7 @@ cdef class Outgoing:
         buffer.suboffsets = NULL
         buffer.internal = NULL
 
-    cdef int reserve(self, size_t length) except -1 nogil:
-        """Make room for `length` more bytes, for `put` and `put_header`."""
+    cdef int _grow(self, size_t length) except -1 nogil:
         cdef char *grown
         cdef size_t needed
         if self.start:
@@ -228,24 +227,27 @@ cdef class Outgoing:
     cdef void put_header(self, char kind, int64_t number) noexcept nogil:
         """Write a type byte, a number and a line's end: at most 23 bytes."""
         cdef char digits[20]
+        cdef char *here = self.data + self.end
+        cdef uint64_t left = <uint64_t>(-number if number < 0 else number)
         cdef int used = 0
-        cdef uint32_t small
-        self.data[self.end] = kind
-        self.end += 1
+        here[0] = kind
+        here += 1
         if number < 0:
-            self.data[self.end] = c'-'
-            self.end += 1
-            number = -number
+            here[0] = c'-'
+            here += 1
         while True:
-            digits[used] = <char>(c'0' + number % 10)
+            digits[used] = <char>(c'0' + left % 10)
             used += 1
-            number //= 10
-            if number == 0:
+            left //= 10
+            if left == 0:
                 break
-        for small in range(<uint32_t>used):
-            self.data[self.end + small] = digits[used - 1 - small]
-        self.end += used
-        self.put(b"\r\n", 2)
+        while used:
+            used -= 1
+            here[0] = digits[used]
+            here += 1
+        here[0] = c'\r'
+        here[1] = c'\n'
+        self.end = here + 2 - self.data
 
     cdef int put_bulk(self, const char *data, size_t length) except -1 nogil:
         """Write one argument of a command."""

@@ -1,6 +1,7 @@
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from .slots cimport Link, Slot, Slots
+from .slots cimport NONE, QUEUE, TIMER, Link, Slot, Slots
 
 cdef enum:
     REFRESHES = 0
@@ -10,6 +11,7 @@ cdef enum:
     REAPED = 4
 
 
+@cython.final
 cdef class Schedule:
     cdef Slots slots
     cdef int64_t tick
@@ -23,9 +25,17 @@ cdef class Schedule:
     cdef int64_t next_due_ns(self) noexcept nogil
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil
     cdef void dequeue(self, uint32_t number) noexcept nogil
-    cdef bint is_queued(self, uint32_t number) noexcept nogil
-    cdef bint is_timed(self, uint32_t number) noexcept nogil
-    cdef uint32_t peek(self, int queue) noexcept nogil
+
+    cdef inline bint is_queued(self, uint32_t number) noexcept nogil:
+        return self.slots.at(number).links[QUEUE].list != NONE
+
+    cdef inline bint is_timed(self, uint32_t number) noexcept nogil:
+        return self.slots.at(number).links[TIMER].list != NONE
+
+    cdef inline uint32_t peek(self, int queue) noexcept nogil:
+        """Return the first of a queue, or NONE."""
+        return self.queues[queue]
+
     cdef int64_t _next_tick(self) noexcept nogil
     cdef void _place(self, uint32_t number) noexcept nogil
     cdef void _cascade(self) noexcept nogil

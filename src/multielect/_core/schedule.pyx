@@ -89,16 +89,6 @@ cdef class Schedule:
         if queue != NONE:
             self._unlink(QUEUE, &self.queues[queue], number)
 
-    cdef bint is_queued(self, uint32_t number) noexcept nogil:
-        return self.slots.at(number).links[QUEUE].list != NONE
-
-    cdef bint is_timed(self, uint32_t number) noexcept nogil:
-        return self.slots.at(number).links[TIMER].list != NONE
-
-    cdef uint32_t peek(self, int queue) noexcept nogil:
-        """Return the first of a queue, or NONE."""
-        return self.queues[queue]
-
     cdef int64_t _next_tick(self) noexcept nogil:
         """Return the next tick at which a timer rings or moves down, or NEVER."""
         cdef int64_t nearest = NEVER, tick, base

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from *:
@@ -44,23 +45,19 @@ cdef struct Link:
     uint32_t list           # which list the slot is on, or NONE
 
 
+cdef enum:
+    CHUNK_BITS = 10
+    CHUNK_SLOTS = 1 << 10
+
+
+# 128 bytes, two lines of the cache that processors fetch together: what a refresh touches comes
+# first.
 cdef struct Slot:
     int64_t deadline_ns     # shared with readers; 0 where this node does not lead
-    int64_t epoch           # shared with readers; of the current or the latest term
-    int64_t alive_ns        # shared with readers; when its worker last said it goes on
-    int64_t max_stall_ns    # how long that may be ago; 0: no matter how long
     int64_t due_ns
-    int64_t drain_ns        # when the draining term ends at the latest; 0: it does not drain
     char *key
     Link links[2]           # TIMER, QUEUE
-    uint32_t generation     # shared with readers; rises when the slot is freed
     uint32_t serial         # rises with each change of state: a reply to an older one is void
-    uint32_t hash
-    uint32_t holder         # who leads, as last seen
-    uint32_t heir           # who is to lead it in place of this node
-    uint32_t claimant       # who asked for it in vain while this node led
-    uint32_t untold         # the place of the event that the term began, if it may be dropped
-    uint32_t untold_drain   # the place of the event that the term drains
     uint16_t key_length
     uint16_t bucket
     uint8_t state
@@ -71,12 +68,25 @@ cdef struct Slot:
     uint8_t drained         # the draining term's worker is done
     uint8_t heirless        # no node is to lead it, neither this one nor another
     uint8_t events_waiting  # how many events of it have not been taken
+    int64_t max_stall_ns    # how long `alive_ns` may be ago; 0: no matter how long
+    int64_t drain_ns        # when the draining term ends at the latest; 0: it does not drain
+    uint32_t heir           # who is to lead it in place of this node
+    uint32_t claimant       # who asked for it in vain while this node led
+    int64_t epoch           # shared with readers; of the current or the latest term
+    int64_t alive_ns        # shared with readers; when its worker last said it goes on
+    uint32_t generation     # shared with readers; rises when the slot is freed
+    uint32_t hash
+    uint32_t holder         # who leads, as last seen
+    uint32_t untold         # the place of the event that the term began, if it may be dropped
+    uint32_t untold_drain   # the place of the event that the term drains
     uint8_t forgotten       # shared with readers; taken out of the index
+    uint8_t refreshing      # a refresh is in flight
 
 
 cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept nogil
 
 
+@cython.final
 cdef class Slots:
     cdef Slot **chunks
     cdef uint32_t chunk_count
@@ -90,7 +100,10 @@ cdef class Slots:
     cdef size_t key_bytes
     cdef int64_t open               # shared with readers; 0 once nothing here leads any more
 
-    cdef Slot *at(self, uint32_t number) noexcept nogil
+    # Here, and not beside the others, so that it costs its users no call.
+    cdef inline Slot *at(self, uint32_t number) noexcept nogil:
+        return &self.chunks[number >> CHUNK_BITS][number & (CHUNK_SLOTS - 1)]
+
     cdef uint32_t find(self, const char *key, size_t length) noexcept nogil
     cdef int insert(self, const char *key, size_t length, uint16_t bucket,
                     uint32_t *number) except -1 nogil

@@ -15,10 +15,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
-    CHUNK_BITS = 10
-    CHUNK_SLOTS = 1 << 10
     MOST_CHUNKS = 1 << 14
     FIRST_INDEX = 64
+
+cdef extern from "stdlib.h":
+    int posix_memalign(void **place, size_t alignment, size_t size) nogil
 
 cdef extern from *:
     """
@@ -50,9 +51,6 @@ cdef class Slots:
                 free(self.chunks[number])
             free(self.chunks)
         free(self.index)
-
-    cdef Slot *at(self, uint32_t number) noexcept nogil:
-        return &self.chunks[number >> CHUNK_BITS][number & (CHUNK_SLOTS - 1)]
 
     cdef uint32_t find(self, const char *key, size_t length) noexcept nogil:
         """Return the slot of the election with this key, or NONE."""
@@ -115,6 +113,7 @@ cdef class Slots:
         slot.standing = 0
         slot.woken = 0
         slot.unwanted = 0
+        slot.refreshing = 0
         store_u8(&slot.forgotten, 0)
         store_i64(&slot.epoch, 0)
         store_i64(&slot.deadline_ns, 0)
@@ -156,11 +155,12 @@ cdef class Slots:
         if self.chunk_count == MOST_CHUNKS:
             with gil:
                 raise MemoryError(f"a node holds at most {MOST_CHUNKS * CHUNK_SLOTS} elections")
-        cdef Slot *chunk = <Slot *>calloc(CHUNK_SLOTS, sizeof(Slot))
-        if chunk == NULL:
+        cdef void *chunk = NULL
+        if posix_memalign(&chunk, sizeof(Slot), CHUNK_SLOTS * sizeof(Slot)):
             with gil:
                 raise MemoryError
-        self.chunks[self.chunk_count] = chunk
+        memset(chunk, 0, CHUNK_SLOTS * sizeof(Slot))
+        self.chunks[self.chunk_count] = <Slot *>chunk
         self.chunk_count += 1
         return 0
 

@@ -84,6 +84,7 @@ cdef class States:
         slot.serial += 1
         slot.woken = 0
         slot.unwanted = 0
+        slot.refreshing = 0
         return 0
 
     cdef int _become_candidate(self, uint32_t number) except -1 nogil:
@@ -196,7 +197,8 @@ cdef class States:
                 due_ns = stalled_ns
         if slot.drain_ns != 0 and slot.drain_ns < due_ns:
             due_ns = slot.drain_ns
-        self.schedule.set_timer(number, due_ns)
+        if slot.due_ns != due_ns or not self.schedule.is_timed(number):
+            self.schedule.set_timer(number, due_ns)
 
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
         return self._demote(number, EXPIRED, now_ns)

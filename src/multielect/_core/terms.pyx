@@ -129,15 +129,19 @@ cdef class Terms(Drains):
         self.consider_drain(number, now_ns)
         if slot.state != LEADING:
             return 0
-        # It may ring for the watchdog while a refresh is queued or on its way; one more does
-        # no harm.
-        self._refresh_now(number)
+        # If it goes well the timer has then been set for the next one already.
+        self._refresh_now(number, self._refresh_due(number, now_ns))
         return 0
 
-    cdef void _refresh_now(self, uint32_t number) noexcept nogil:
-        self._set_lease_timer(number, self.slots.at(number).deadline_ns)
-        if not self.schedule.is_queued(number):
-            self.schedule.enqueue(REFRESHES, number)
+    cdef void _refresh_now(self, uint32_t number, int64_t next_ns) noexcept nogil:
+        """Have the lease refreshed; its timer rings at `next_ns`, or when the term ends."""
+        cdef Slot *slot = self.slots.at(number)
+        if slot.refreshing or self.schedule.is_queued(number):
+            # Another would only burden a server that is slow.
+            self._set_lease_timer(number, slot.deadline_ns)
+            return
+        self._set_lease_timer(number, min(next_ns, slot.deadline_ns))
+        self.schedule.enqueue(REFRESHES, number)
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
         """Stand for it without waiting any longer. Returns whether it waited."""
@@ -181,7 +185,7 @@ cdef class Terms(Drains):
                 continue
             if slot.deadline_ns - by_ns > now_ns:
                 store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                self._refresh_now(number)
+                self._refresh_now(number, slot.deadline_ns)
                 continue
             # Until now it was believed.
             store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
@@ -212,7 +216,7 @@ cdef class Terms(Drains):
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self._refresh_now(number)
+                self._refresh_now(number, slot.deadline_ns)
             elif slot.standing == CAMPAIGNS:
                 self._ask_now(number)
         return 0
@@ -241,6 +245,7 @@ cdef class Terms(Drains):
                 self._demote(number[0], STALLED, now_ns)
                 continue
             self.schedule.dequeue(number[0])
+            self.slots.at(number[0]).refreshing = 1
             return 1
 
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil:
@@ -315,6 +320,7 @@ cdef class Terms(Drains):
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
+        slot.refreshing = 0
         self.schedule.dequeue(number)
         self._set_lease_timer(number, self._refresh_due(number, sent_ns))
         return 0
@@ -330,6 +336,7 @@ cdef class Terms(Drains):
                            int64_t again_ns) except -1 nogil:
         """The refresh failed or was lost: the old deadline stands; try again at `again_ns`."""
         cdef Slot *slot = self.slots.at(number)
+        slot.refreshing = 0
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         if again_ns <= now_ns:

@@ -161,14 +161,14 @@ class SimulatedEngine:
         if self.core.is_refused:
             self._lose(ConnectionLostError("this server does not serve elections any more"))
             return now_ns
-        oldest_ns = self.core.oldest_sent_ns
-        if oldest_ns is None:
+        since_ns = self.core.owed_since_ns
+        if since_ns is None:
             return next_ns
-        if now_ns - oldest_ns >= self._response_timeout_ns:
-            waited_s = (now_ns - oldest_ns) / _NS
+        if now_ns - since_ns >= self._response_timeout_ns:
+            waited_s = (now_ns - since_ns) / _NS
             self._lose(ConnectionLostError(f"Redis did not answer for {waited_s:.3f} seconds"))
             return now_ns
-        return min(next_ns, oldest_ns + self._response_timeout_ns)
+        return min(next_ns, since_ns + self._response_timeout_ns)
 
     def _send(self) -> None:
         if not self._is_connected or self._node.is_stuffed or not self.core.outgoing_bytes:
