@@ -105,3 +105,20 @@ def test_the_same_release_in_time_does_end_the_term(
     reply = client.eval(WITH_FLAGS.release.body, 2, *keys, group.holder, LAYOUT.channel, epoch)
     assert reply[1:] == [1]
     assert not lease.is_held
+
+
+def test_a_grant_ends_the_term_that_it_means_and_no_newer_one(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    client: Any = redis_client
+    lease = Lease(redis_client)
+    group, told = stand(redis_url, "k", ttl=10.0)
+    epoch = told.wait_elected("k").epoch
+    keys = [lease.leader_key, lease.epoch_key]
+    script, words = WITH_FLAGS.grant.body, (group.holder, LAYOUT.channel, LONG_MS)
+    late = client.eval(script, 2, *keys, *words, epoch - 1, OTHER)
+    assert late[1:] == []
+    assert lease.holder == group.holder.encode()
+    meant = client.eval(script, 2, *keys, *words, epoch, OTHER)
+    assert meant[1:] == [1]
+    assert lease.holder == OTHER.encode()
