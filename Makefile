@@ -23,7 +23,8 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize fuzz model planted proof lint format build check-package clean FORCE
+.PHONY: help demo test sanitize fuzz model planted proof instructions lint format build check-package
+.PHONY: clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +49,9 @@ proof: $(BUILT) $(VENV)/.group-test  ## all of it, for about an hour: model, sim
 
 planted: $(BUILT) $(VENV)/.group-test  ## plant faults in copies of the code and see that the tests find them (ARGS=NAME)
 	@$(BIN)/python -m proof.planted $(ARGS)
+
+instructions: $(BUILT)  ## count the core's instructions a lease, with valgrind (ARGS=--keep)
+	@$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 lint: $(BUILT) $(VENV)/.group-lint  ## ruff, mypy and cython-lint, changing nothing
 	@echo "ruff: style and mistakes"
