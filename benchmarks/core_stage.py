@@ -139,7 +139,7 @@ class Stage:
         """See that each lease was refreshed once, and is led still."""
         self.refreshed_before += self.leases
         assert self.core.counters["refreshes"] == self.refreshed_before
-        assert self.core.oldest_sent_ns is None, "an answer is missing"
+        assert self.core.owed_since_ns is None, "an answer is missing"
         assert self.core.next_tick_ns(self.now_ns) > self.now_ns, "something is left to do"
         self.check_led()
 

@@ -181,6 +181,28 @@ cdef class Incoming:
         self.missing = 1
 
 
+cdef size_t _write_number(char *place, int64_t number) noexcept nogil:
+    """Write a number at a place; returns how many bytes that took, at most 20."""
+    cdef char digits[20]
+    cdef uint64_t left = <uint64_t>number
+    cdef size_t used = 0, length = 0
+    if number < 0:
+        left = -left
+        place[0] = c'-'
+        length = 1
+    while True:
+        digits[used] = <char>(c'0' + left % 10)
+        used += 1
+        left //= 10
+        if left == 0:
+            break
+    while used:
+        used -= 1
+        place[length] = digits[used]
+        length += 1
+    return length
+
+
 cdef class Outgoing:
     """Bytes to be sent, in order. The buffer protocol shows those that wait."""
 
@@ -226,25 +248,17 @@ cdef class Outgoing:
 
     cdef void put_header(self, char kind, int64_t number) noexcept nogil:
         """Write a type byte, a number and a line's end: at most 23 bytes."""
-        cdef char digits[20]
         cdef char *here = self.data + self.end
-        cdef uint64_t left = <uint64_t>(-number if number < 0 else number)
-        cdef int used = 0
+        cdef uint32_t small
         here[0] = kind
-        here += 1
-        if number < 0:
-            here[0] = c'-'
-            here += 1
-        while True:
-            digits[used] = <char>(c'0' + left % 10)
-            used += 1
-            left //= 10
-            if left == 0:
-                break
-        while used:
-            used -= 1
-            here[0] = digits[used]
-            here += 1
+        if 10 <= number < 100:
+            # As long as most keys are.
+            small = <uint32_t>number
+            here[1] = <char>(c'0' + small // 10)
+            here[2] = <char>(c'0' + small % 10)
+            here += 3
+        else:
+            here += 1 + _write_number(here + 1, number)
         here[0] = c'\r'
         here[1] = c'\n'
         self.end = here + 2 - self.data
@@ -260,20 +274,7 @@ cdef class Outgoing:
     cdef int put_integer(self, int64_t number) except -1 nogil:
         """Write a number as an argument of a command."""
         cdef char digits[20]
-        cdef int place = 20
-        cdef bint negative = number < 0
-        if negative:
-            number = -number
-        while True:
-            place -= 1
-            digits[place] = <char>(c'0' + number % 10)
-            number //= 10
-            if number == 0:
-                break
-        if negative:
-            place -= 1
-            digits[place] = c'-'
-        return self.put_bulk(&digits[place], 20 - place)
+        return self.put_bulk(digits, _write_number(digits, number))
 
     cdef size_t waiting(self) noexcept nogil:
         return self.end - self.start

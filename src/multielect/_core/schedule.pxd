@@ -15,8 +15,8 @@ cdef enum:
 cdef class Schedule:
     cdef Slots slots
     cdef int64_t tick
-    cdef uint32_t wheel[1024]       # the first of each bucket: 4 levels of 256
-    cdef uint64_t filled[4][4]      # a bit for each bucket that is not empty
+    cdef uint32_t wheel[12288]      # the first of each bucket: 3 levels of 4096
+    cdef uint64_t filled[3][64]     # a bit for each bucket that is not empty
     cdef uint32_t queues[5]
 
     cdef void set_timer(self, uint32_t number, int64_t due_ns) noexcept nogil

@@ -66,6 +66,7 @@ cdef class States:
         self.batch_keys = batch_keys
         self.max_leases = max_leases
         self.random_state = seed | 1
+        self._find_cohort(0, now_ns)
 
     # ---- the only writers of a state
 
@@ -182,10 +183,6 @@ cdef class States:
         return self._become_releasing(number, deadline_ns + self.margin_ns,
                                       GONE if reason == REMOVED else IDLE)
 
-    cdef bint _is_stalled(self, uint32_t number, int64_t now_ns) noexcept nogil:
-        cdef Slot *slot = self.slots.at(number)
-        return slot.max_stall_ns != 0 and now_ns - load_i64(&slot.alive_ns) >= slot.max_stall_ns
-
     cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil:
         # A refresh that the watchdog or a drain brings forward does no harm, and needs no timer
         # more.
@@ -225,13 +222,16 @@ cdef class States:
         self.holders.drop(place[0])
         place[0] = holder
 
-    cdef int64_t _refresh_due(self, uint32_t number, int64_t sent_ns) noexcept nogil:
+    cdef void _find_cohort(self, uint32_t number, int64_t sent_ns) noexcept nogil:
         # The times at which a lease is refreshed form a grid of one third of the TTL, the
         # same grid for as many leases as fill a batch, and PHASES of them: batches are
         # full, ticks are even, and a node wakes PHASES times in a third of the TTL.
-        cdef int64_t phase = number // self.batch_keys % PHASES * (self.refresh_ns // PHASES)
+        cdef uint32_t cohort = number // self.batch_keys
+        cdef int64_t phase = cohort % PHASES * (self.refresh_ns // PHASES)
         cdef int64_t latest = sent_ns + self.refresh_ns
-        return latest - (latest - phase) % self.refresh_ns
+        self.cohort_start = cohort * self.batch_keys
+        self.cohort_sent_ns = sent_ns
+        self.cohort_due_ns = latest - (latest - phase) % self.refresh_ns
 
     cdef int64_t random_below(self, int64_t bound) noexcept nogil:
         # xorshift64* (Vigna, 2016), from the seed that the caller gave.

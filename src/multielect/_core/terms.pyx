@@ -122,13 +122,14 @@ cdef class Terms(Drains):
         cdef Slot *slot = self.slots.at(number)
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
-        if self._is_stalled(number, now_ns):
+        if self._is_stalled(slot, now_ns):
             return self._demote(number, STALLED, now_ns)
         if slot.drain_ns != 0 and now_ns >= slot.drain_ns:
             return self.hand_over(number, now_ns)
-        self.consider_drain(number, now_ns)
-        if slot.state != LEADING:
-            return 0
+        if slot.drain_ns != 0 or slot.heir != NONE:
+            self.consider_drain(number, now_ns)
+            if slot.state != LEADING:
+                return 0
         # If it goes well the timer has then been set for the next one already.
         self._refresh_now(number, self._refresh_due(number, now_ns))
         return 0
@@ -234,18 +235,20 @@ cdef class Terms(Drains):
 
     cdef int next_refresh(self, int64_t now_ns, uint32_t *number) except -1 nogil:
         """Take the next lease to refresh; 0 if there is none. An overdue term ends instead."""
+        cdef Slot *slot
         while True:
             number[0] = self.schedule.peek(REFRESHES)
             if number[0] == NONE:
                 return 0
-            if now_ns >= self.slots.at(number[0]).deadline_ns:
+            slot = self.slots.at(number[0])
+            if now_ns >= slot.deadline_ns:
                 self._expire(number[0], now_ns)
                 continue
-            if self._is_stalled(number[0], now_ns):
+            if self._is_stalled(slot, now_ns):
                 self._demote(number[0], STALLED, now_ns)
                 continue
             self.schedule.dequeue(number[0])
-            self.slots.at(number[0]).refreshing = 1
+            slot.refreshing = 1
             return 1
 
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil:
@@ -321,7 +324,8 @@ cdef class Terms(Drains):
             return self._expire(number, now_ns)
         store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
         slot.refreshing = 0
-        self.schedule.dequeue(number)
+        if self.schedule.is_queued(number):
+            self.schedule.dequeue(number)
         self._set_lease_timer(number, self._refresh_due(number, sent_ns))
         return 0
 
