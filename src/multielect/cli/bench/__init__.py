@@ -11,7 +11,7 @@ One file a subject::
     command, progress                         what is typed, and what is seen meanwhile
     report, plot                              what comes of it
     suites                                    the list; one file each:
-    refresh, ...                                  a question, and how it is answered
+    refresh, hold, ...                            a question, and how it is answered
     suite                                     what a suite is, and what it is given
     contenders, ours, floor, peers            whom `refresh` measures
     raw, servers, children, machine           what suites measure with

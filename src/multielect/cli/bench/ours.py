@@ -80,6 +80,11 @@ class Group:
         self._look_s = min(max(_SHORTEST_LOOK_S, wall_s / 20), _LONGEST_LOOK_S)
         return Cost(wall_s, client_s)
 
+    @property
+    def errors(self) -> list[str]:
+        """What was reported so far."""
+        return [str(error) for error in self._errors]
+
     def _why(self) -> str:
         return str(self._errors[-1]) if self._errors else "no error was reported"
 

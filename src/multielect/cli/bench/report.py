@@ -100,6 +100,8 @@ def _head(quantity: Quantity) -> tuple[str, ...]:
 
 def _cell(values: list[float]) -> str:
     spread = Spread.of(values)
+    if len(values) == 1:
+        return number(spread.median)
     return f"{number(spread.median)} ±{spread.percent:.0f}%"
 
 

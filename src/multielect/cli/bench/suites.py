@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .hold import Hold
 from .refresh import Refresh
 from .suite import Suite
 
-SUITES: tuple[Suite, ...] = (Refresh(),)
+SUITES: tuple[Suite, ...] = (Refresh(), Hold())
