@@ -17,6 +17,9 @@ import redis
 
 from ..server import described, remove_keys
 
+_FIRST_WITH_FLAGS = 7
+_TIMEOUT_S = 120.0
+
 
 class Server:
     """A server to measure on. A context manager that leaves it as it was found.
@@ -37,7 +40,7 @@ class Server:
         """
         self.url = url
         self.is_private = is_private
-        self.client = redis.Redis.from_url(url)
+        self.client = _client(url)
         self.run = f"multielect-bench-{secrets.token_hex(4)}"
         self._prefixes = 0
 
@@ -50,6 +53,12 @@ class Server:
     def way(self) -> str:
         """How it is reached: over a unix socket or TCP."""
         return "unix socket" if self.url.startswith("unix:") else self.url.partition(":")[0]
+
+    @property
+    def knows_script_flags(self) -> bool:
+        """Whether scripts name their flags in a first line."""
+        version = str(self.client.info("server")["redis_version"])
+        return int(version.partition(".")[0]) >= _FIRST_WITH_FLAGS
 
     def fresh_prefix(self) -> str:
         """Return a prefix that has not been used; what is below it is removed at the end."""
@@ -73,9 +82,10 @@ class Server:
     def clear(self) -> None:
         """Remove all keys of this run."""
         # A connection of its own: that of `client` may have been interrupted.
-        with closing(redis.Redis.from_url(self.url)) as client:
+        with closing(_client(self.url)) as client:
             if self.is_private:
-                client.flushall(asynchronous=True)
+                # Not behind our back: what frees it then would take CPU from what comes next.
+                client.flushall()
             else:
                 # Some of the others put words before the name that they are given.
                 remove_keys(client, f"*{self.run}*")
@@ -93,3 +103,8 @@ class Server:
             self.clear()
         finally:
             self.client.close()
+
+
+def _client(url: str) -> redis.Redis:
+    # Some of what it is asked takes long: a million keys to be removed.
+    return redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S)
