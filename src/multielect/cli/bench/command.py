@@ -71,6 +71,10 @@ Examples:
 """
 
 
+FAILURES = (BenchError, MultielectError, redis.RedisError, OSError)
+"""What ends a suite, or the run, and is told in a line. What was measured before is told too."""
+
+
 @click.command(short_help="Measure what it costs, beside the server's limit.", help=_HELP)
 @click.option(
     "--suite",
@@ -139,10 +143,8 @@ def bench(
             run.measure(err, url)
         except KeyboardInterrupt:
             run.interrupted = True
-        except MultielectError as error:
-            raise click.ClickException(str(error)) from error
-        except redis.RedisError as error:
-            raise click.ClickException(f"Redis failed: {error}") from error
+        except FAILURES as error:
+            run.failed["the server"] = str(error)
     _tell(run, out, json_path, plot_path)
     if run.interrupted:
         click.echo("Interrupted: nothing is left behind. Above is what was measured.", err=True)
@@ -186,7 +188,7 @@ class Run:
                 progress.enter_suite(suite.name, suite.question)
                 try:
                     suite.run(given)
-                except BenchError as error:
+                except FAILURES as error:
                     self.failed[suite.name] = str(error)
                 server.clear()
 

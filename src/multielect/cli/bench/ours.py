@@ -59,7 +59,8 @@ class Group:
             BenchError: if it cannot be, or a lease was lost.
         """
         cost = self._until(self.group._node.refresh_all, lambda: True)
-        if self.group._node.leading != self.leases or self._errors:
+        # A lease that was lost may have been had again within the round.
+        if self.group.counters.demoted or self._errors:
             raise BenchError(f"leases were lost: {self._why()}")
         return cost
 

@@ -103,20 +103,38 @@ class PeerContender(Contender):
     def __init__(self, peer: Peer) -> None:
         """Measure this peer, which has prepared nothing yet."""
         self._peer = peer
+        self._is_prepared = False
         self.name = peer.name
         self.leases = 0
 
     def prepare(self, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-        """Have it take its leases."""
-        self._peer.prepare(url, prefix, leases, ttl_s)
+        """Have it take its leases.
+
+        Raises:
+            BenchError: if it cannot.
+        """
+        try:
+            self._peer.prepare(url, prefix, leases, ttl_s)
+        # What others raise is theirs to choose.
+        except Exception as error:
+            raise BenchError(f"it failed to take leases: {error!r}") from error
         self.leases = leases
+        self._is_prepared = True
 
     def refresh(self) -> Cost:
-        """Refresh all."""
+        """Refresh all.
+
+        Raises:
+            BenchError: if it cannot.
+        """
         watch = Stopwatch()
-        self._peer.refresh()
+        try:
+            self._peer.refresh()
+        except Exception as error:
+            raise BenchError(f"{self.name} failed to refresh: {error!r}") from error
         return watch.cost()
 
     def close(self) -> None:
-        """Let go of its connections."""
-        self._peer.close()
+        """Let go of its connections, if it has come to have them."""
+        if self._is_prepared:
+            self._peer.close()

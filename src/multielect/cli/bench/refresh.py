@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from . import floor, ours
 from .contenders import Contender, in_turns, measure, passes_of
 from .findings import Case, Comparison, Findings, Key, Quantity
-from .peers import PeerContender, load
+from .peers import Peer, PeerContender, load
 from .spread import Bound
-from .suite import Bench
+from .suite import Bench, BenchError
 
 WALL = Quantity("wall", "us a lease")
 SERVER = Quantity("server CPU", "us a lease")
@@ -27,7 +27,6 @@ MOST_PIPELINED = 100_000
 SAMPLE_QUICK, SAMPLE_FULL = 200, 2_000
 
 _US = 1e6
-_MOST_CLIENT_US = 0.1
 
 # By the names of the adapters in benchmarks/peers.
 _PIPELINE = "redis-py pipeline"
@@ -84,11 +83,15 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
     def enter(contender: Contender, *those: Case) -> None:
         found.append(Entrant(those, contender, passes_of(contender)))
 
-    def prepared(kind: PeerContender, leases: int) -> PeerContender:
+    def enter_peer(kind: type[Peer], leases: int, *those: Case) -> None:
         bench.progress.say(f"{kind.name} takes {leases:,} leases")
-        stack.callback(kind.close)
-        kind.prepare(server.url, server.fresh_prefix(), leases, ours.TTL_S)
-        return kind
+        peer = PeerContender(kind())
+        stack.callback(peer.close)
+        try:
+            peer.prepare(server.url, server.fresh_prefix(), leases, ours.TTL_S)
+            enter(peer, *those)
+        except BenchError as error:
+            findings.not_measured[peer.name] = str(error)
 
     for case in cases:
         bench.progress.say(f"taking {case.words}")
@@ -99,12 +102,11 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
         enter(limit, case)
         for kind in peers.kinds:
             if not kind.one_by_one:
-                peer = PeerContender(kind())
-                enter(prepared(peer, min(case.size, MOST_PIPELINED)), case)
+                enter_peer(kind, min(case.size, MOST_PIPELINED), case)
     sample = bench.scale.pick(quick=SAMPLE_QUICK, full=SAMPLE_FULL)
     for kind in peers.kinds:
         if kind.one_by_one:
-            enter(prepared(PeerContender(kind()), sample), *cases)
+            enter_peer(kind, sample, *cases)
     if peers.kinds:
         findings.notes.append(
             f"Who refreshes one by one was measured on {sample:,} leases, once a round; pipelines "

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .findings import Findings, Quantity
-from .spread import Spread, number
+from .spread import Bound, Spread, number
 from .suite import Suite
 
 COLUMNS = 79
@@ -33,7 +33,8 @@ def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
     """Print what one suite found."""
     console.print(Text(f"\n{suite.name}: {suite.question}", style="bold"), soft_wrap=True)
     if findings.series:
-        for line in _table(findings):
+        mark = "±" if console.encoding.lower().startswith("utf") else "+-"
+        for line in _table(findings, mark):
             console.print(Text(line), soft_wrap=True)
     for name, why in findings.not_measured.items():
         _print(console, f"{name}: not measured: {why}", "  ")
@@ -43,14 +44,9 @@ def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
     if verdicts:
         console.print()
     for words, bound, median, holds in verdicts:
-        reached = f"to reach: {bound} - reached {number(median)}"
-        mark = "" if holds else "  NO"
         style = "" if holds else "red"
-        line = f"{words:<{COLUMNS - len(reached) - 4}}{reached}{mark}"
-        if len(line) > COLUMNS:
-            console.print(Text(words, style=style), soft_wrap=True)
-            line = f"    {reached}{mark}"
-        console.print(Text(line, style=style), soft_wrap=True)
+        for line in _verdict(words, bound, median, holds=holds):
+            console.print(Text(line, style=style), soft_wrap=True)
 
 
 def to_json(
@@ -67,17 +63,25 @@ def to_json(
     }
 
 
-def _table(findings: Findings) -> Iterable[str]:
+def _verdict(words: str, bound: Bound, median: float, *, holds: bool) -> Iterable[str]:
+    reached = f"to reach: {bound} - reached {number(median)}{'' if holds else ', NO'}"
+    if len(words) + 2 + len(reached) > COLUMNS:
+        yield from textwrap.wrap(words, COLUMNS)
+        words = ""
+    yield words + reached.rjust(COLUMNS - len(words))
+
+
+def _table(findings: Findings, mark: str) -> Iterable[str]:
     """Yield the lines: a block a case, a row a subject, a column a quantity."""
     cells = {
-        (key.case, key.subject, _head(key.quantity)): _cell(values)
+        (key.case, key.subject, _head(key.quantity)): _cell(values, mark)
         for key, values in findings.series.items()
     }
     for one in findings.comparisons:
         values = findings.rounds_of(one)
         if one.column is not None and values:
             head = tuple(one.column.split(", ", 1))
-            cells[one.over.case, one.over.subject, head] = _cell(values)
+            cells[one.over.case, one.over.subject, head] = _cell(values, mark)
     heads = list(dict.fromkeys(head for _, _, head in cells))
     widths = [max(len(text) for (_, _, h), text in cells.items() if h == head) for head in heads]
     widths = [max(width, *map(len, head)) for width, head in zip(widths, heads, strict=True)]
@@ -98,11 +102,11 @@ def _head(quantity: Quantity) -> tuple[str, ...]:
     return quantity.name, quantity.unit
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: list[float], mark: str) -> str:
     spread = Spread.of(values)
     if len(values) == 1:
         return number(spread.median)
-    return f"{number(spread.median)} ±{spread.percent:.0f}%"
+    return f"{number(spread.median)} {mark}{spread.percent:.0f}%"
 
 
 def _print(console: Console, words: str, indent: str) -> None:

@@ -69,9 +69,9 @@ class Bound:
 
     def __str__(self) -> str:
         if self.most is not None:
-            return f"at most {number(self.most)}"
+            return f"at most {self.most:g}"
         assert self.least is not None
-        return f"at least {number(self.least)}"
+        return f"at least {self.least:g}"
 
 
 def number(value: float) -> str:
