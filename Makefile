@@ -23,14 +23,17 @@ LISTED := $(VENV)/.sources
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize fuzz model planted proof instructions lint format build check-package
-.PHONY: clean FORCE
+.PHONY: help bench demo test sanitize fuzz model planted proof instructions lint format build
+.PHONY: check-package clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(BUILT)  ## watch elections on real flight events, while nodes join, fail and leave
 	@$(BIN)/multielect demo $(ARGS)
+
+bench: $(BUILT) $(VENV)/.group-peers  ## measure what it costs, beside the server's limit and others (ARGS=--quick)
+	@$(BIN)/multielect bench $(ARGS)
 
 test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)

@@ -72,7 +72,7 @@ BESIDE: dict[str, int] = {
 MAY_IMPORT_BESIDE = {"cli", *BESIDE}
 
 OF_OTHERS = {"redis", "hiredis"}
-OF_OTHERS_IN_CLI = OF_OTHERS | {"click", "rich"}
+OF_OTHERS_IN_CLI = OF_OTHERS | {"click", "rich", "matplotlib"}
 NOT_AT_RUN_TIME = {
     ".pxd": {"cpython", "cython", "libc", "posix"},
     ".pyx": {"cpython", "cython", "libc", "posix"},

@@ -281,6 +281,29 @@ class Node:
         self.check_process()
         return Counters(**self._core.counters, reconnects=self._engine.reconnects)
 
+    # ---- what a benchmark asks for
+
+    def refresh_all(self) -> None:
+        """Refresh every lease at once, due or not."""
+        self.check_open()
+        self._core.refresh_all()
+        self._engine.wake()
+
+    @property
+    def leading(self) -> int:
+        """How many terms this node has now, overdue ones included."""
+        return self._core.leading
+
+    @property
+    def quiet_since_ns(self) -> int | None:
+        """Since when all that was due is answered; None while something is not."""
+        return self._core.quiet_since_ns
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the core holds for the elections: slots, index and keys."""
+        return self._core.memory_bytes
+
     # ---- what elections ask for
 
     def leader_id(self, election: Standing) -> str | None:

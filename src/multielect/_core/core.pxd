@@ -21,6 +21,7 @@ cdef class Core(Elections):
     cdef Wakeups wakeups
     cdef Roll roll
     cdef Incoming announcements
+    cdef int64_t quiet_ns       # since when nothing is due or in flight; -1: something is
 
     cdef int begin(self) except -1 nogil
     cdef int lose(self, int64_t now_ns) except -1 nogil

@@ -6,6 +6,7 @@ import click
 
 from multielect import __version__
 
+from .bench.command import bench
 from .demo.command import demo
 
 
@@ -15,4 +16,5 @@ def multielect() -> None:
     """Thousands of Redis-backed leader elections in one process."""
 
 
+multielect.add_command(bench)
 multielect.add_command(demo)

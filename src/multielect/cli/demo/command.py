@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 import redis
@@ -23,6 +22,8 @@ from rich.console import Console
 from multielect import MultielectError
 from multielect.embedded import EmbeddedServer
 
+from ..ending import INTERRUPTED, interruptible
+from ..server import check_server, described, remove_keys
 from .checkpoint import connect
 from .conductor import Conductor
 from .events import EventsError, read_events
@@ -39,10 +40,6 @@ if TYPE_CHECKING:
 
 LEAST_SECONDS, MOST_SECONDS = 12.0, 40.0
 EVENTS_A_SECOND = 8000
-
-_SCAN_KEYS = 1000
-_INTERRUPTED = 130
-_ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command(short_help="Watch elections on real flight events while nodes fail.")
@@ -179,8 +176,8 @@ def _run(
         else:
             client = stack.enter_context(_client(url))
             settings = Settings(plan, url, prefix, ttl, seconds)
-            stack.callback(_remove_keys, client, prefix)
-        server = _described(client)
+            stack.callback(remove_keys, client, f"{prefix}:*")
+        server = described(client)
         console.print(
             f"{len(stream):,} events of {len(stream.keys):,} aircraft over {seconds:.0f} s, "
             f"on {server}, TTL {ttl:g} s",
@@ -195,47 +192,16 @@ def _client(url: str) -> redis.Redis:
         client = connect(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--redis") from error
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        raise click.ClickException(f"cannot use the server at --redis: {error}") from error
+    check_server(client, "--redis")
     return client
-
-
-def _described(client: redis.Redis) -> str:
-    info = client.info("server")
-    if "valkey_version" in info:
-        return f"Valkey {info['valkey_version']}"
-    return f"Redis {info['redis_version']}"
-
-
-def _remove_keys(client: redis.Redis, prefix: str) -> None:
-    some: list[bytes] = []
-    for key in client.scan_iter(match=f"{prefix}:*", count=_SCAN_KEYS):
-        some.append(key)
-        if len(some) == _SCAN_KEYS:
-            client.unlink(*some)
-            some.clear()
-    if some:
-        client.unlink(*some)
 
 
 @contextmanager
 def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM end things as Ctrl-C does, and Ctrl-C without a traceback."""
-    before = {number: signal.signal(number, _interrupt) for number in _ENDINGS}
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("Interrupted: all nodes are ended, and nothing is left behind.", err=True)
-        sys.exit(_INTERRUPTED)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    # Once is enough: a second one must not cut short what cleans up after the first.
-    for number in _ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    """End in a line, not with a traceback, where it is interrupted."""
+    with interruptible():
+        try:
+            yield
+        except KeyboardInterrupt:
+            click.echo("Interrupted: all nodes are ended, and nothing is left behind.", err=True)
+            sys.exit(INTERRUPTED)

@@ -1,0 +1,117 @@
+"""How long does it take from nothing until all is led?
+
+Rules of this file:
+    * Each round has elections that nobody has ever led, and a group that has just been made: its
+      start, its connection and its first script count.
+    * It is held against what the same scripts take inside the server, by the server's own account,
+      for as many other free elections: faster than that nobody can be.
+"""
+
+from __future__ import annotations
+
+from multielect._keys import KeyLayout, group_layout
+from multielect._scripts import WITH_FLAGS, WITHOUT_FLAGS
+
+from . import ours
+from .contenders import in_turns
+from .findings import Case, Comparison, Key, Quantity
+from .raw import RawConnection, packed
+from .servers import Server
+from .spread import Bound
+from .suite import Bench, BenchError
+
+WALL = Quantity("wall", "us an election")
+SERVER = Quantity("server CPU", "us an election")
+CLIENT = Quantity("client CPU", "us an election")
+SCRIPTS = "its scripts, in the server"
+
+_US = 1e6
+_BATCH = 125
+_HOLDER = b"node-0123456789ab/0123456789abcdef"
+# Beside the outcomes, a line each: the table, the server's time, the table of rivals.
+_LINES_BESIDE = 3
+_QUICK, _FULL = (1_000, 10_000), (10_000, 100_000, 1_000_000)
+_FULL_ROUNDS = 5
+
+
+class Acquire:
+    """Wall and CPU of leading elections that are free."""
+
+    name = "acquire"
+    question = "How long does it take from nothing until all is led?"
+
+    def run(self, bench: Bench) -> None:
+        """Acquire all, at every size, in every round."""
+        cases = [
+            Case.of(size, "elections") for size in bench.scale.sizes_or(quick=_QUICK, full=_FULL)
+        ]
+        for case in cases:
+            bench.findings.compare(
+                Comparison(
+                    f"wall against the server's own time, {case.words}",
+                    Key(case, ours.NAME, WALL),
+                    Key(case, SCRIPTS, WALL),
+                    Bound(most=1.5),
+                )
+            )
+        rounds = bench.scale.rounds or bench.scale.pick(quick=3, full=_FULL_ROUNDS)
+        bench.progress.begin(rounds * len(cases))
+        for number in range(rounds):
+            for case in in_turns(cases, number):
+                bench.progress.step(f"round {number + 1} of {rounds}, {case.words}")
+                measures = [_measure_ours, _measure_scripts]
+                for measure in in_turns(measures, number):
+                    measure(bench, case)
+                    bench.server.clear()
+
+
+def _measure_ours(bench: Bench, case: Case) -> None:
+    server = bench.server
+    group = ours.Group(server.url, server.fresh_prefix(), case.size)
+    before_s = server.cpu_s()
+    try:
+        cost = group.acquire()
+        server_s = server.cpu_s() - before_s
+        # Terms are told of afterwards.
+        ours.settle()
+    finally:
+        group.group.stop(0)
+    for quantity, seconds in ((WALL, cost.wall_s), (SERVER, server_s), (CLIENT, cost.client_s)):
+        bench.findings.add(case, ours.NAME, quantity, seconds / case.size * _US)
+
+
+def _measure_scripts(bench: Bench, case: Case) -> None:
+    server = bench.server
+    layout = group_layout(server.fresh_prefix())
+    script = (WITH_FLAGS if server.knows_script_flags else WITHOUT_FLAGS).acquire
+    server.client.script_load(script.body)
+    batches = [
+        range(first, min(first + _BATCH, case.size)) for first in range(0, case.size, _BATCH)
+    ]
+    data = b"".join(_batch(layout, script.sha, numbers) for numbers in batches)
+    lines = case.size + _LINES_BESIDE * len(batches)
+
+    def is_done(received: bytes) -> bool:
+        nonlocal lines
+        if b"-" in received:
+            raise BenchError(f"an acquire was refused: {received!r:.200}")
+        lines -= received.count(b"\n")
+        return lines <= 0
+
+    before_s, before_us = server.cpu_s(), _script_us(server)
+    with RawConnection(server.url) as connection:
+        connection.exchange(data, is_done)
+    script_us, server_s = _script_us(server) - before_us, server.cpu_s() - before_s
+    bench.findings.add(case, SCRIPTS, WALL, script_us / case.size)
+    bench.findings.add(case, SCRIPTS, SERVER, server_s / case.size * _US)
+
+
+def _batch(layout: KeyLayout, sha: bytes, numbers: range) -> bytes:
+    keys = [ours.KEY.format(number).encode() for number in numbers]
+    pairs = [name for key in keys for name in (layout.leader_key(key), layout.epoch_key(key))]
+    ttl_ms = b"%d" % round(ours.TTL_S * 1000)
+    return packed(b"EVALSHA", sha, b"%d" % len(pairs), *pairs, _HOLDER, ttl_ms, b"time", b"")
+
+
+def _script_us(server: Server) -> float:
+    return float(server.commands().get("evalsha", {}).get("usec", 0))

@@ -1,0 +1,99 @@
+"""Whoever refreshes leases, and what that costs.
+
+Rules of this file:
+    * All are measured alike: the wall, what the server says it spent, what this process spent.
+    * A round measures each of them once, each round in another order.
+    * What takes less than `LEAST_ROUND_S` is repeated within a round until it does not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .servers import Server
+
+T = TypeVar("T")
+
+LEAST_ROUND_S = 0.05
+_MOST_PASSES = 200
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took, in seconds: of the wall, and of this process's CPU."""
+
+    wall_s: float
+    client_s: float
+
+
+class Contender(ABC):
+    """Holds leases, and refreshes all of them when told to.
+
+    Attributes:
+        name: for tables.
+        leases: how many there are.
+    """
+
+    name: str
+    leases: int
+
+    @abstractmethod
+    def refresh(self) -> Cost:
+        """Refresh each lease once, and return when the last is confirmed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections and threads."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What refreshing one lease took, in seconds."""
+
+    wall_s: float
+    server_s: float
+    client_s: float
+
+
+def passes_of(contender: Contender) -> int:
+    """Return how often a contender refreshes within a round; refreshes once to find out."""
+    wall_s = contender.refresh().wall_s
+    return min(_MOST_PASSES, max(1, math.ceil(LEAST_ROUND_S / max(wall_s, 1e-6))))
+
+
+def measure(contender: Contender, passes: int, server: Server) -> Costs:
+    """Measure one contender in one round."""
+    before_s = server.cpu_s()
+    costs = [contender.refresh() for _ in range(passes)]
+    server_s = server.cpu_s() - before_s
+    refreshed = passes * contender.leases
+    return Costs(
+        wall_s=sum(cost.wall_s for cost in costs) / refreshed,
+        server_s=server_s / refreshed,
+        client_s=sum(cost.client_s for cost in costs) / refreshed,
+    )
+
+
+def in_turns(those: Sequence[T], number: int) -> list[T]:
+    """Return them in the order of round `number`: none is always first, or behind the same."""
+    first = number % len(those)
+    turned = [*those[first:], *those[:first]]
+    return turned[::-1] if number % 2 else turned
+
+
+class Stopwatch:
+    """Measures the wall and this process's CPU from when it is made."""
+
+    def __init__(self) -> None:
+        self._wall_s = time.perf_counter()
+        self._cpu_s = time.process_time()
+
+    def cost(self) -> Cost:
+        """Return what it took until now."""
+        client_s = time.process_time() - self._cpu_s
+        return Cost(time.perf_counter() - self._wall_s, client_s)

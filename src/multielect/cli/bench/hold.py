@@ -1,0 +1,133 @@
+"""Are leases held for minutes, and what does the process that holds them cost?
+
+Rules of this file:
+    * The holder is a process of its own, with a real group and a real TTL: nothing is brought
+      forward, and its CPU is what the kernel charged to it.
+    * It is watched from when all is led until the time is up. A term that ends in between counts,
+      whether it is had again or not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from .children import Child, Parent
+from .findings import Case, Key, Quantity
+from .ours import NAME, Group, settle
+from .spread import Bound
+from .suite import Bench
+
+DEMOTIONS = Quantity("terms lost", "of all")
+CPU = Quantity("client CPU", "% of a core")
+SERVER = Quantity("server CPU", "% of a core")
+REFRESHES = Quantity("refreshes", "a second")
+
+_READY_S = 300.0
+_GRACE_S = 60.0
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How many leases, how long each lasts, for how long they are watched, and how cheap it is.
+
+    Attributes:
+        leases: how many.
+        ttl_s: their TTL.
+        seconds: for how long they are held.
+        most_percent: what the holder may take of one core, if that was said.
+    """
+
+    leases: int
+    ttl_s: float
+    seconds: float
+    most_percent: float | None = None
+
+
+QUICK = (Watch(10_000, 2.0, 4.0),)
+FULL = (Watch(100_000, 10.0, 60.0, most_percent=3.0), Watch(1_000_000, 30.0, 300.0))
+
+
+class Hold:
+    """Terms lost, and CPU, of a process that holds leases."""
+
+    name = "hold"
+    question = "Are all leases held, and what does the holding process cost?"
+
+    def run(self, bench: Bench) -> None:
+        """Hold what there is to hold, one after another."""
+        watches = bench.scale.pick(quick=QUICK, full=FULL)
+        if bench.scale.sizes:
+            watches = tuple(
+                Watch(size, watches[0].ttl_s, watches[0].seconds) for size in bench.scale.sizes
+            )
+        for watch in watches:
+            case = _case(watch)
+            bench.findings.expect(
+                f"terms lost, {case.words}", Key(case, NAME, DEMOTIONS), Bound(most=0)
+            )
+            if watch.most_percent is not None:
+                words = f"holding process, % of a core, {case.words}"
+                bench.findings.expect(words, Key(case, NAME, CPU), Bound(most=watch.most_percent))
+        bench.progress.begin(round(sum(watch.seconds for watch in watches)))
+        for watch in watches:
+            _measure(bench, watch)
+            bench.server.clear()
+
+
+def _case(watch: Watch) -> Case:
+    return Case(
+        f"{watch.leases:,} leases, TTL {watch.ttl_s:g} s, {watch.seconds:g} s", watch.leases
+    )
+
+
+def _measure(bench: Bench, watch: Watch) -> None:
+    case, server = _case(watch), bench.server
+    bench.progress.say(f"taking {watch.leases:,} leases")
+    prefix = server.fresh_prefix()
+    with Child("the holder", hold, server.url, prefix, watch.leases, watch.ttl_s) as holder:
+        holder.hear(_READY_S)
+        cpu_s, began_s = server.cpu_s(), time.monotonic()
+        holder.tell("begin")
+        until_s, told_s = began_s + watch.seconds, began_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if time.monotonic() >= told_s:
+                bench.progress.step(f"holding {watch.leases:,} leases")
+                told_s += 1
+            time.sleep(min(_LOOK_S, left_s))
+        holder.tell("end")
+        told = holder.hear(_GRACE_S)
+        seconds = time.monotonic() - began_s
+        add = bench.findings.add
+        add(case, NAME, DEMOTIONS, told["demoted"])
+        add(case, NAME, CPU, 100 * told["cpu_s"] / told["seconds"])
+        add(case, NAME, SERVER, 100 * (server.cpu_s() - cpu_s) / seconds)
+        add(case, NAME, REFRESHES, told["refreshes"] / told["seconds"])
+        bench.findings.notes.extend(told["errors"])
+
+
+def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
+    """Lead all, say so, and between the next two messages measure what that takes."""
+    held = Group(url, prefix, leases, ttl_s=ttl_s)
+    try:
+        held.acquire()
+        settle()
+        parent.tell("ready")
+        parent.hear()
+        began_s, cpu_s, before = time.monotonic(), time.process_time(), held.group.counters
+        parent.hear()
+        seconds, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
+        after = held.group.counters
+        parent.tell(
+            {
+                "seconds": seconds,
+                "cpu_s": cpu_s,
+                "demoted": after.demoted - before.demoted,
+                "refreshes": after.refreshes - before.refreshes,
+                "errors": held.errors[:5],
+            }
+        )
+        parent.hear()
+    finally:
+        held.group.stop(0)

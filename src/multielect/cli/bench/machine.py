@@ -1,0 +1,53 @@
+"""On what was measured: machine, versions, and what was typed.
+
+Rules of this file:
+    * Whatever cannot be found out is left out: nothing here ends a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from multielect import __version__
+
+from .servers import Server
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Return the processor's name, as far as it is known."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def described_machine(server: Server) -> dict[str, str]:
+    """Return what a reader must know of the machine and the versions, for people and as JSON."""
+    where = "private" if server.is_private else "the user's"
+    return {
+        "server": f"{server.description} ({where}), over {server.way}",
+        "machine": f"{processor()}, {cores()} cores",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "multielect": __version__,
+        **{name: version for name in ("redis", "hiredis") if (version := version_of(name))},
+    }
+
+
+def version_of(distribution: str) -> str:
+    """Return the version of what is installed under this name, or nothing."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    return ""

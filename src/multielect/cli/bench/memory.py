@@ -1,0 +1,98 @@
+"""How much memory does an election take, in the process and in Redis?
+
+Rules of this file:
+    * Each number of elections has a process of its own, which has never held anything else. What an
+      election takes is the difference of two such processes: what the interpreter takes falls out.
+    * All are led when it is measured: events, queues and buffers have had their share.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+from pathlib import Path
+
+from .children import Child, Parent
+from .findings import Case, Key, Quantity
+from .ours import KEY, NAME, Group, settle
+from .spread import Bound
+from .suite import Bench
+
+PROCESS = Quantity("in the process", "bytes beyond key")
+COUNTED = Quantity("of which counted", "bytes beyond key")
+REDIS = Quantity("in Redis", "bytes with keys")
+
+_READY_S = 300.0
+_KEY_BYTES = len(KEY.format(0))
+_QUICK, _FULL = (10_000, 50_000), (100_000, 1_000_000)
+
+
+class Memory:
+    """Bytes an election."""
+
+    name = "memory"
+    question = "How much memory does an election take?"
+
+    def run(self, bench: Bench) -> None:
+        """Measure two processes, and their difference."""
+        sizes = bench.scale.sizes_or(quick=_QUICK, full=_FULL)
+        small, large = min(sizes), max(sizes)
+        if small == large:
+            small = large // 10
+        case = Case(f"from {small:,} to {large:,} elections", large)
+        bench.findings.expect(
+            f"bytes in the process beyond the key, {case.words}",
+            Key(case, NAME, PROCESS),
+            Bound(most=200),
+        )
+        bench.findings.notes.append(
+            f"In the process: what is {_HOW}, the difference of two processes. Keys of elections"
+            f" have {_KEY_BYTES} bytes. In Redis: used_memory, with the names of both keys."
+        )
+        rounds = bench.scale.rounds or bench.scale.pick(quick=1, full=3)
+        bench.progress.begin(2 * rounds)
+        for _ in range(rounds):
+            low, high = _grown(bench, small), _grown(bench, large)
+            for quantity, beside in ((PROCESS, _KEY_BYTES), (COUNTED, _KEY_BYTES), (REDIS, 0)):
+                name = quantity.name
+                each = (high[name] - low[name]) / (large - small) - beside
+                bench.findings.add(case, NAME, quantity, each)
+
+
+def _grown(bench: Bench, leases: int) -> dict[str, int]:
+    """Return what a process with so many elections takes, and what they take in Redis."""
+    server = bench.server
+    bench.progress.step(f"{leases:,} elections")
+    before = server.memory_bytes()
+    with Child("the process that grows", grow, server.url, server.fresh_prefix(), leases) as child:
+        told: dict[str, int] = child.hear(_READY_S)
+        told[REDIS.name] = server.memory_bytes() - before
+    server.clear()
+    return told
+
+
+def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
+    """Lead so many elections, and tell what this process takes."""
+    held = Group(url, prefix, leases)
+    try:
+        held.acquire()
+        settle()
+        gc.collect()
+        counted = held.group._node.memory_bytes
+        parent.tell({PROCESS.name: resident_bytes(), COUNTED.name: counted})
+        parent.hear()
+    finally:
+        held.group.stop(0)
+
+
+def resident_bytes() -> int:
+    """Return how much of this process is in memory, or was at its peak where that is all known."""
+    if _STATM.exists():
+        return int(_STATM.read_text("ascii").split()[1]) * resource.getpagesize()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+_STATM = Path("/proc/self/statm")
+_HOW = "resident" if _STATM.exists() else "resident at the peak"

@@ -1,0 +1,131 @@
+"""multielect itself: a group as users have it, led whole, and told when to refresh.
+
+Rules of this file:
+    * It is a real `ElectionGroup`, with its threads and its pump. Its TTL is so long that nothing
+      is refreshed but when it is told to.
+    * A round ends with the turn of the pump that found all answers dealt with: the pump says when
+      that was, so that it does not matter when we look.
+    * All CPU time of this process counts, but that of the thread which looks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from multielect import ElectionGroup, MultielectError
+from multielect._clock import Clock
+
+from .contenders import Contender, Cost
+from .suite import BenchError
+
+NAME = "multielect"
+TTL_S = 6 * 3600.0
+KEY = "election-{:07d}"
+
+_NS = 1_000_000_000
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.0002, 0.01
+_SETTLED_S = 0.002
+_SETTLING_S = 0.05
+_LONGEST_S = 600.0
+
+
+class Group:
+    """A group of so many elections, not started yet."""
+
+    def __init__(self, url: str, prefix: str, leases: int, *, ttl_s: float = TTL_S) -> None:
+        """Add the elections."""
+        self._errors: list[MultielectError] = []
+        self._clock = Clock()
+        self.leases = leases
+        self.group = ElectionGroup(url, prefix=prefix, ttl=ttl_s, on_error=self._errors.append)
+        self.group.add_many(KEY.format(number) for number in range(leases))
+        self._look_s = _SHORTEST_LOOK_S
+
+    def acquire(self) -> Cost:
+        """Start it, and return what it took until all is led.
+
+        Raises:
+            BenchError: if that does not come about.
+        """
+        node = self.group._node
+        return self._until(self.group.start, lambda: node.leading == self.leases)
+
+    def refresh(self) -> Cost:
+        """Refresh all at once, and return what it took until the last answer was dealt with.
+
+        Raises:
+            BenchError: if it cannot be, or a lease was lost.
+        """
+        cost = self._until(self.group._node.refresh_all, lambda: True)
+        # A lease that was lost may have been had again within the round.
+        if self.group.counters.demoted or self._errors:
+            raise BenchError(f"leases were lost: {self._why()}")
+        return cost
+
+    def _until(self, begin: Callable[[], None], is_so: Callable[[], bool]) -> Cost:
+        node = self.group._node
+        cpu_s = time.process_time()
+        began_ns = self._clock.now_ns()
+        begin()
+        own_s = time.thread_time()
+        give_up_ns = began_ns + int(_LONGEST_S * _NS)
+        while (ended_ns := node.quiet_since_ns) is None or not is_so():
+            if self._clock.now_ns() > give_up_ns:
+                raise BenchError(f"not done after {_LONGEST_S:.0f} seconds: {self._why()}")
+            time.sleep(self._look_s)
+        looking_s = time.thread_time() - own_s
+        client_s = time.process_time() - cpu_s - looking_s
+        wall_s = (ended_ns - began_ns) / _NS
+        self._look_s = min(max(_SHORTEST_LOOK_S, wall_s / 20), _LONGEST_LOOK_S)
+        return Cost(wall_s, client_s)
+
+    @property
+    def errors(self) -> list[str]:
+        """What was reported so far."""
+        return [str(error) for error in self._errors]
+
+    def _why(self) -> str:
+        return str(self._errors[-1]) if self._errors else "no error was reported"
+
+
+@contextmanager
+def led(url: str, prefix: str, leases: int) -> Iterator[Group]:
+    """Give a group that leads all its elections, and is not busy with anything else."""
+    group = Group(url, prefix, leases)
+    try:
+        group.acquire()
+        settle()
+        yield group
+    finally:
+        # Its keys are removed all at once afterwards.
+        group.group.stop(0)
+
+
+def settle() -> None:
+    """Return once this process has nothing left to do: terms are told after they have begun."""
+    until_s = time.monotonic() + _LONGEST_S
+    while time.monotonic() < until_s:
+        before_s = time.process_time()
+        time.sleep(_SETTLING_S)
+        if time.process_time() - before_s < _SETTLED_S:
+            return
+
+
+class Ours(Contender):
+    """A group that leads all its elections, as a contender."""
+
+    name = NAME
+
+    def __init__(self, group: Group) -> None:
+        """Measure this group."""
+        self._group = group
+        self.leases = group.leases
+
+    def refresh(self) -> Cost:
+        """Refresh all."""
+        return self._group.refresh()
+
+    def close(self) -> None:
+        """Nothing: whoever made the group ends it."""

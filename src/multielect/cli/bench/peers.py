@@ -1,0 +1,140 @@
+"""The others: one adapter each, in a folder, and what becomes of one that cannot be loaded.
+
+Rules of this file:
+    * An adapter is a module with one class named `Peer`, made without arguments, as the protocol
+      `Peer` says here.
+    * A library that is not installed is no error: it is told what to install.
+    * Who refreshes leases one by one gets a sample of them: the cost a lease is the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from .contenders import Contender, Cost, Stopwatch
+from .suite import BenchError
+
+DEFAULT_FOLDER = Path("benchmarks/peers")
+
+_INSTALL = "pip install --group peers"
+
+
+class Peer(Protocol):
+    """Another way to hold leases.
+
+    Attributes:
+        name: for tables, at most 26 characters.
+        library: the distribution that it uses, as pip knows it.
+        one_by_one: whether each lease takes a round trip of its own.
+    """
+
+    name: str
+    library: str
+    one_by_one: bool
+
+    @property
+    def version(self) -> str:
+        """Which version of the library it is."""
+
+    def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
+        """Take so many leases, whose names begin with `prefix`, for `ttl` seconds."""
+
+    def refresh(self) -> None:
+        """Extend each of them once, to the whole TTL; raise where one cannot be."""
+
+    def close(self) -> None:
+        """Let go of connections; keys are removed by others."""
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The adapters of a folder.
+
+    Attributes:
+        kinds: those that can be used.
+        missing: those that cannot, by name, and why.
+    """
+
+    kinds: list[type[Peer]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def load(folder: Path | None) -> Peers:
+    """Return the adapters of `folder`, in the order of its files.
+
+    Raises:
+        BenchError: for a module that is no adapter.
+    """
+    found = Peers()
+    if folder is None:
+        found.missing["the others"] = "their adapters are in benchmarks/peers: see --peers"
+        return found
+    for path in sorted(folder.glob("[!_]*.py")):
+        try:
+            found.kinds.append(_loaded(path))
+        except ModuleNotFoundError as missing:
+            name = path.stem.replace("_", "-")
+            found.missing[name] = f"there is no module {missing.name}; install it: {_INSTALL}"
+    return found
+
+
+def _loaded(path: Path) -> type[Peer]:
+    spec = importlib.util.spec_from_file_location(f"multielect_peer_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kind = getattr(module, "Peer", None)
+    if not isinstance(kind, type):
+        raise BenchError(f"{path} has no class Peer")
+    wanted = ("name", "library", "one_by_one", "version", "prepare", "refresh", "close")
+    lacking = [name for name in wanted if not hasattr(kind, name)]
+    if lacking:
+        raise BenchError(f"the class Peer of {path} lacks {', '.join(lacking)}")
+    return kind
+
+
+class PeerContender(Contender):
+    """A peer, measured as everybody is."""
+
+    def __init__(self, peer: Peer) -> None:
+        """Measure this peer, which has prepared nothing yet."""
+        self._peer = peer
+        self._is_prepared = False
+        self.name = peer.name
+        self.leases = 0
+
+    def prepare(self, url: str, prefix: str, leases: int, ttl_s: float) -> None:
+        """Have it take its leases.
+
+        Raises:
+            BenchError: if it cannot.
+        """
+        try:
+            self._peer.prepare(url, prefix, leases, ttl_s)
+        # What others raise is theirs to choose.
+        except Exception as error:
+            raise BenchError(f"it failed to take leases: {error!r}") from error
+        self.leases = leases
+        self._is_prepared = True
+
+    def refresh(self) -> Cost:
+        """Refresh all.
+
+        Raises:
+            BenchError: if it cannot.
+        """
+        watch = Stopwatch()
+        try:
+            self._peer.refresh()
+        except Exception as error:
+            raise BenchError(f"{self.name} failed to refresh: {error!r}") from error
+        return watch.cost()
+
+    def close(self) -> None:
+        """Let go of its connections, if it has come to have them."""
+        if self._is_prepared:
+            self._peer.close()

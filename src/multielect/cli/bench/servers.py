@@ -1,0 +1,110 @@
+"""The server that is measured: how to reach it, what it has spent, and how to leave it clean.
+
+Rules of this file:
+    * Every key is below a prefix that is this run's own. On the user's server those are removed,
+      and nothing else is touched: no setting, no counter.
+    * What a server has spent is read before and after: it is the server's own word.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from ..server import described, remove_keys
+
+_FIRST_WITH_FLAGS = 7
+_TIMEOUT_S = 120.0
+
+
+class Server:
+    """A server to measure on. A context manager that leaves it as it was found.
+
+    Attributes:
+        url: where it is.
+        is_private: whether it was started for this run, and nobody else uses it.
+        client: a connection for questions.
+        description: kind and version.
+        run: what all keys of this run begin with.
+    """
+
+    def __init__(self, url: str, *, is_private: bool) -> None:
+        """Connect.
+
+        Raises:
+            ValueError: for a URL that cannot be understood.
+        """
+        self.url = url
+        self.is_private = is_private
+        self.client = _client(url)
+        self.run = f"multielect-bench-{secrets.token_hex(4)}"
+        self._prefixes = 0
+
+    @property
+    def description(self) -> str:
+        """Kind and version."""
+        return described(self.client)
+
+    @property
+    def way(self) -> str:
+        """How it is reached: over a unix socket or TCP."""
+        return "unix socket" if self.url.startswith("unix:") else self.url.partition(":")[0]
+
+    @property
+    def knows_script_flags(self) -> bool:
+        """Whether scripts name their flags in a first line."""
+        version = str(self.client.info("server")["redis_version"])
+        return int(version.partition(".")[0]) >= _FIRST_WITH_FLAGS
+
+    def fresh_prefix(self) -> str:
+        """Return a prefix that has not been used; what is below it is removed at the end."""
+        self._prefixes += 1
+        return f"{self.run}-{self._prefixes}"
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that the server has used since it was started, in seconds."""
+        used = self.client.info("cpu")
+        return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+
+    def memory_bytes(self) -> int:
+        """Return the memory that the server has allocated."""
+        return int(self.client.info("memory")["used_memory"])
+
+    def commands(self) -> dict[str, dict[str, Any]]:
+        """Return what the server counts of each command: ``calls``, ``usec``."""
+        told = self.client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): counts for name, counts in told.items()}
+
+    def clear(self) -> None:
+        """Remove all keys of this run."""
+        # A connection of its own: that of `client` may have been interrupted.
+        with closing(_client(self.url)) as client:
+            if self.is_private:
+                # Not behind our back: what frees it then would take CPU from what comes next.
+                client.flushall()
+            else:
+                # Some of the others put words before the name that they are given.
+                remove_keys(client, f"*{self.run}*")
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.clear()
+        finally:
+            self.client.close()
+
+
+def _client(url: str) -> redis.Redis:
+    # Some of what it is asked takes long: a million keys to be removed.
+    return redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S)
