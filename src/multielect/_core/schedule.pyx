@@ -56,7 +56,8 @@ cdef class Schedule:
             return
         self._unlink(TIMER, &self.wheel[list], number)
         if self.wheel[list] == NONE:
-            self.filled[list >> PLACE_BITS][(list & PLACE_MASK) >> 6] &= ~(<uint64_t>1 << (list & 63))
+            self.filled[list >> PLACE_BITS][(list & PLACE_MASK) >> 6] &= ~(
+                <uint64_t>1 << (list & 63))
 
     cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil:
         """Return a slot whose timer has rung by `now_ns`, the timer taken off, or NONE.
@@ -134,7 +135,8 @@ cdef class Schedule:
         while top < LEVELS - 1 and (self.tick >> (PLACE_BITS * top)) & PLACE_MASK == 0:
             top += 1
         for level in range(top, 0, -1):
-            list = <uint32_t>(level * PLACES + ((self.tick >> (PLACE_BITS * level)) & PLACE_MASK))
+            list = <uint32_t>(
+                level * PLACES + ((self.tick >> (PLACE_BITS * level)) & PLACE_MASK))
             if self.wheel[list] == NONE:
                 continue
             # A timer beyond the horizon comes back to this very bucket, behind `last`.
