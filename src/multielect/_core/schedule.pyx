@@ -149,7 +149,7 @@ cdef class Schedule:
                     break
 
     cdef int _distance(self, int level, uint32_t place) noexcept nogil:
-        """Return how many buckets after `place` the next filled one is; one more than there are if none."""
+        """Return how many buckets after `place` the next filled one is, or one more than all."""
         cdef uint32_t start = (place + 1) & PLACE_MASK
         cdef uint64_t word = self.filled[level][start >> 6] & (~<uint64_t>0 << (start & 63))
         cdef int step
