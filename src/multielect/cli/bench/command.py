@@ -13,6 +13,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -166,6 +167,7 @@ class Run:
         found: what each suite found, also one that was cut short.
         failed: what could not be measured, and why.
         interrupted: whether it was.
+        when: it began.
     """
 
     suites: list[Suite]
@@ -175,6 +177,7 @@ class Run:
     found: list[tuple[Suite, Findings]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    when: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def measure(self, console: Console, url: str | None) -> None:
         """Run all suites, telling on `console` how far it is."""
@@ -210,7 +213,14 @@ def _tell(run: Run, console: Console, json_path: Path | None, plot_path: Path | 
     print_machine(console, run.machine)
     for suite, findings in run.found:
         print_suite(console, suite, findings)
-    told = to_json(run.machine, run.found, quick=run.scale.quick, interrupted=run.interrupted)
+    told = to_json(
+        run.machine,
+        run.found,
+        when=run.when.isoformat(timespec="seconds"),
+        quick=run.scale.quick,
+        interrupted=run.interrupted,
+        failed=run.failed,
+    )
     if json_path is not None:
         json_path.write_text(json.dumps(told, indent=2) + "\n")
         console.print(f"\nThe figures are in {json_path}", soft_wrap=True)
