@@ -139,6 +139,8 @@ def bench(
         peers = DEFAULT_FOLDER
     scale = Scale(quick=quick, rounds=rounds, sizes=tuple(dict.fromkeys(sorted(sizes))) or None)
     run = Run([suite for suite in SUITES if not names or suite.name in names], scale, peers)
+    if plot_path is not None:
+        check_plot(plot_path, [suite.name for suite in run.suites])
     with interruptible():
         try:
             run.measure(err, url)
@@ -232,5 +234,3 @@ def _check_paths(json_path: Path | None, plot_path: Path | None) -> None:
     for path, option in ((json_path, "--json"), (plot_path, "--plot")):
         if path is not None and not path.absolute().parent.is_dir():
             raise click.BadParameter(f"no directory {path.parent}", param_hint=option)
-    if plot_path is not None:
-        check_plot(plot_path)
