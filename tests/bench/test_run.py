@@ -83,6 +83,8 @@ def test_refresh_beside_the_limit_and_the_others(
         assert len(one["rounds"]) == 3
         assert one["case"] in ("300 leases", "600 leases")
         assert min(one["rounds"]) > 0 or one["quantity"] == "server CPU"
+    assert suite["versions"]["redis"] == redis.__version__
+    assert f"redis {redis.__version__}" in said
     # The words that bound a peer must be those by which its adapter is known.
     bounded = {one["what"] for one in suite["ratios"] if "to_reach" in one}
     assert any("redis-py pipeline" in what for what in bounded)

@@ -5,13 +5,15 @@ Rules of this file:
     * Nothing outlives a run: a child that listens ends with its parent, however that ends, and
       leaving the `with` block ends it in any case. Ctrl-C reaches the parent alone, which decides.
     * A child is a fresh interpreter: nothing that the parent has grown is in its memory.
+    * Not a process of multiprocessing's: those bring one more, which outlives the run a little.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -19,8 +21,8 @@ from typing import Any
 
 from .suite import BenchError
 
-_SPAWN = multiprocessing.get_context("spawn")
 _END_S = 5.0
+_PROGRAM = "from multielect.cli.bench.children import main; main()"
 
 
 class Parent:
@@ -56,20 +58,22 @@ class Child:
     def __init__(self, name: str, target: Callable[..., None], *args: Any) -> None:  # noqa: ANN401
         """Start it. `name` is what errors call it."""
         self._name = name
-        self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_run, args=(target, theirs, args), daemon=True)
-        # Ctrl-C must not reach it before it has said that it will not hear it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: what the terminal says is for the parent to hear.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._pipe = Connection(ours.detach())
+        self.tell(sys.path)
+        self.tell((target, args))
 
     @property
     def pid(self) -> int:
         """Its process, to stop or kill it."""
-        assert self._process.pid is not None
         return self._process.pid
 
     def tell(self, message: Any) -> None:  # noqa: ANN401
@@ -96,13 +100,14 @@ class Child:
     def kill(self) -> None:
         """End it with SIGKILL, and return when it is dead."""
         self._process.kill()
-        self._process.join()
+        self._process.wait()
 
     def close(self) -> None:
         """End it: by SIGTERM, and by SIGKILL if that does not help."""
         self._process.terminate()
-        self._process.join(_END_S)
-        if self._process.is_alive():
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
             self.kill()
         self._pipe.close()
 
@@ -118,13 +123,16 @@ class Child:
         self.close()
 
 
-def _run(target: Callable[..., None], pipe: Connection, args: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with contextlib.suppress(EOFError, BrokenPipeError):
+def main() -> None:
+    """Be a child: run the function that the parent names, over the descriptor that it gives."""
+    pipe = Connection(int(sys.argv[1]))
+    # Lost with its parent, it ends in silence.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        sys.path[:] = pipe.recv()
         try:
+            target, args = pipe.recv()
             target(Parent(pipe), *args)
-        except (EOFError, BrokenPipeError):
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
         # Whatever it is, the parent is waiting for a word.
         except Exception as error:  # noqa: BLE001

@@ -13,6 +13,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -138,6 +139,8 @@ def bench(
         peers = DEFAULT_FOLDER
     scale = Scale(quick=quick, rounds=rounds, sizes=tuple(dict.fromkeys(sorted(sizes))) or None)
     run = Run([suite for suite in SUITES if not names or suite.name in names], scale, peers)
+    if plot_path is not None:
+        check_plot(plot_path, [suite.name for suite in run.suites])
     with interruptible():
         try:
             run.measure(err, url)
@@ -166,6 +169,7 @@ class Run:
         found: what each suite found, also one that was cut short.
         failed: what could not be measured, and why.
         interrupted: whether it was.
+        when: it began.
     """
 
     suites: list[Suite]
@@ -175,6 +179,7 @@ class Run:
     found: list[tuple[Suite, Findings]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    when: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def measure(self, console: Console, url: str | None) -> None:
         """Run all suites, telling on `console` how far it is."""
@@ -210,7 +215,14 @@ def _tell(run: Run, console: Console, json_path: Path | None, plot_path: Path | 
     print_machine(console, run.machine)
     for suite, findings in run.found:
         print_suite(console, suite, findings)
-    told = to_json(run.machine, run.found, quick=run.scale.quick, interrupted=run.interrupted)
+    told = to_json(
+        run.machine,
+        run.found,
+        when=run.when.isoformat(timespec="seconds"),
+        quick=run.scale.quick,
+        interrupted=run.interrupted,
+        failed=run.failed,
+    )
     if json_path is not None:
         json_path.write_text(json.dumps(told, indent=2) + "\n")
         console.print(f"\nThe figures are in {json_path}", soft_wrap=True)
@@ -222,5 +234,3 @@ def _check_paths(json_path: Path | None, plot_path: Path | None) -> None:
     for path, option in ((json_path, "--json"), (plot_path, "--plot")):
         if path is not None and not path.absolute().parent.is_dir():
             raise click.BadParameter(f"no directory {path.parent}", param_hint=option)
-    if plot_path is not None:
-        check_plot(plot_path)

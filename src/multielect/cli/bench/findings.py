@@ -97,6 +97,7 @@ class Findings:
         expectations: what single figures are to reach.
         not_measured: who was not measured, and why.
         notes: what a reader must know besides.
+        versions: of the libraries that were measured.
     """
 
     series: dict[Key, list[float]] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class Findings:
     expectations: list[Expectation] = field(default_factory=list)
     not_measured: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def add(self, case: Case, subject: str, quantity: Quantity, value: float) -> None:
         """Add what one round measured. Each round adds one value to each of its figures."""
@@ -163,6 +165,7 @@ class Findings:
             ],
             "not_measured": self.not_measured,
             "notes": self.notes,
+            "versions": self.versions,
         }
 
 

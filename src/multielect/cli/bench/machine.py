@@ -41,9 +41,17 @@ def described_machine(server: Server) -> dict[str, str]:
         "machine": f"{processor()}, {cores()} cores",
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        **_load(),
         "multielect": __version__,
         **{name: version for name in ("redis", "hiredis") if (version := version_of(name))},
     }
+
+
+def _load() -> dict[str, str]:
+    """Return how busy the machine is before anything is measured."""
+    with contextlib.suppress(OSError, AttributeError):
+        return {"load": f"{os.getloadavg()[0]:.2f} in the minute before"}
+    return {}
 
 
 def version_of(distribution: str) -> str:

@@ -107,6 +107,11 @@ class PeerContender(Contender):
         self.name = peer.name
         self.leases = 0
 
+    @property
+    def version(self) -> str:
+        """Which version of its library it is."""
+        return self._peer.version
+
     def prepare(self, url: str, prefix: str, leases: int, ttl_s: float) -> None:
         """Have it take its leases.
 

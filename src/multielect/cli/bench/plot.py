@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ _SUITE = "refresh"
 _QUANTITIES = ("wall", "client CPU")
 
 
-def check_plot(path: Path) -> None:
-    """See that a picture can be drawn there.
+def check_plot(path: Path, suites: Sequence[str]) -> None:
+    """See that a picture of what these suites measure can be drawn there.
 
     Raises:
-        click.ClickException: where it cannot.
+        click.BadParameter: where it cannot.
     """
+    if _SUITE not in suites:
+        raise click.BadParameter(
+            f"a picture is drawn of suite {_SUITE}, which is not measured", param_hint="--plot"
+        )
     if path.suffix.lower() not in _KINDS:
         raise click.BadParameter(
             f"a picture is an SVG or a PNG: {path.name} ends in neither .svg nor .png",

@@ -87,6 +87,7 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
         bench.progress.say(f"{kind.name} takes {leases:,} leases")
         peer = PeerContender(kind())
         stack.callback(peer.close)
+        findings.versions[kind.library] = peer.version
         try:
             peer.prepare(server.url, server.fresh_prefix(), leases, ours.TTL_S)
             enter(peer, *those)

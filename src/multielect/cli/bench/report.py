@@ -27,6 +27,11 @@ def print_machine(console: Console, machine: Mapping[str, str]) -> None:
     """Print on what was measured."""
     for name, what in machine.items():
         _print(console, f"{name:<12}{what}", "            ")
+    words = (
+        "Figures are medians of all rounds; behind them half of the distance between quartiles."
+        " Ratios are medians of ratios, each of one round."
+    )
+    _print(console, words, "")
 
 
 def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
@@ -38,6 +43,9 @@ def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
             console.print(Text(line), soft_wrap=True)
     for name, why in findings.not_measured.items():
         _print(console, f"{name}: not measured: {why}", "  ")
+    if findings.versions:
+        those = ", ".join(f"{name} {version}" for name, version in findings.versions.items())
+        _print(console, f"Measured of others: {those}.", "")
     for note in findings.notes:
         _print(console, note, "")
     verdicts = findings.verdicts()
