@@ -85,6 +85,7 @@ class Scale:
         machine_examples: how many examples the stateful machine is given.
         chaos_rounds: how many rounds of faults strike real processes.
         fuzzer_executions: how many inputs the fuzzers try.
+        sanitized: which tests are run under which sanitizers, as `tests/sanitize/run` takes them.
         planted: how many of the deliberate faults are planted; None for all.
         soak_minutes: how long the soak lasts.
         soak_elections: how many elections there are in it.
@@ -96,6 +97,7 @@ class Scale:
     machine_examples: int = 2_000
     chaos_rounds: int = 500
     fuzzer_executions: int = 10_000_000
+    sanitized: Sequence[tuple[str, Sequence[str]]] = (("memory", ()), ("threads", ()))
     planted: int | None = None
     soak_minutes: float = 10.0
     soak_elections: int = 10_000
@@ -108,6 +110,7 @@ QUICK = Scale(
     machine_examples=20,
     chaos_rounds=10,
     fuzzer_executions=200_000,
+    sanitized=(("memory", ("tests/core/test_nonsense.py",)),),
     planted=2,
     soak_minutes=0.5,
     soak_elections=1_000,

@@ -8,6 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from .part import Advance, Part, Run, Scale, Table, milliseconds
 from .planted_faults import PLANTED
 
 ROOT = Path(__file__).parents[1]
+
+_SANITIZERS = {"memory": "AddressSanitizer and UBSan", "threads": "ThreadSanitizer"}
 
 
 def check_model(scale: Scale, progress: Advance) -> Part:
@@ -226,26 +229,31 @@ def fuzz(scale: Scale, progress: Advance) -> Part:
     return part
 
 
-def sanitize(_: Scale, progress: Advance) -> Part:
-    """Run the core's tests under AddressSanitizer and UBSan."""
-    part = Part("sanitize", "The core under AddressSanitizer and UBSan")
-    progress(0, 1, "building and running the tests of the core")
-    done = subprocess.run(
-        [ROOT / "tests" / "sanitize" / "memory"],
-        env=os.environ | {"PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    if done.returncode == 2:
-        part.skipped = said.strip().splitlines()[-1]
-        return part
-    part.ok = done.returncode == 0
-    part.trouble = [] if part.ok else [said[-2000:]]
-    passed = [line for line in said.splitlines() if " passed" in line]
-    part.summary = passed[-1].strip("= ") + "." if passed else ""
+def sanitize(scale: Scale, progress: Advance) -> Part:
+    """Run tests of the core under AddressSanitizer and UBSan, and under ThreadSanitizer."""
+    part = Part("sanitize", "The core under sanitizers")
+    told = []
+    for number, (kind, options) in enumerate(scale.sanitized):
+        progress(number, len(scale.sanitized), kind)
+        done = subprocess.run(
+            [ROOT / "tests" / "sanitize" / "run", kind, *options],
+            env=os.environ | {"PYTHON": sys.executable},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        if done.returncode == 2:
+            part.skipped = said.strip().splitlines()[-1]
+            return part
+        passed = re.search(r"=* (\d+ passed.*?) =*$", said, re.MULTILINE)
+        if done.returncode or passed is None:
+            part.trouble.append(f"{kind} (make sanitize KIND={kind}):\n{said[-2000:]}")
+        else:
+            told.append(f"{_SANITIZERS[kind]}: {passed[1]}, nothing reported.")
+    part.ok = not part.trouble
+    part.summary = " ".join(told)
     return part
 
 

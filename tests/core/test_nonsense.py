@@ -188,6 +188,7 @@ def test_no_answer_to_the_roll(rig: Rig, reply: bytes) -> None:
     assert all(map(node.leads, KEYS))
 
 
+@pytest.mark.resident
 def test_claims_in_endless_names_do_not_add_up(rig: Rig) -> None:
     keys = [f"k{number}" for number in range(20)]
     name_bytes = 3_000_000
