@@ -17,6 +17,7 @@ MOST_BYTES = 200
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+@pytest.mark.resident
 @pytest.mark.parametrize("key_bytes", [8, 64])
 def test_an_election_costs_no_more_than_200_bytes_beyond_its_key(key_bytes: int) -> None:
     done = subprocess.run(
