@@ -96,7 +96,7 @@ def main() -> int:
                 program=build(compiler=compilers[wanted.compiler]) if wanted.compiler else None,
                 on_progress=lambda done: progress.update(task, completed=done),
             )
-    except BuildError as error:
+    except (BuildError, InterruptedError) as error:
         print(error)
         return 2
     show(report)

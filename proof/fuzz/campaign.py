@@ -14,6 +14,7 @@ import mmap
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -31,6 +32,8 @@ LONGEST = {"replies": 1000, "exchanges": 700}
 MOST_MB = 512
 SLOWEST_S = 10
 _POLL_S = 0.2
+_INTERRUPTED = {72, -signal.SIGINT, -signal.SIGTERM}
+"""What a run ends with that was told to: the first is libFuzzer's own."""
 _BROKEN = re.compile(r"does not hold: .*|runtime error: .*|ERROR: AddressSanitizer: .*|ERROR: .*")
 
 
@@ -110,6 +113,8 @@ class _Worker:
         """Keep what it broke."""
         if self.process.returncode == 0:
             return
+        if self.process.returncode in _INTERRUPTED:
+            raise InterruptedError(f"somebody ended the run of {self.target}")
         what = _what_broke(self.log.read_text("utf-8", "replace"))
         kept = sorted(self.crash_prefix.parent.glob(f"{self.crash_prefix.name}*"))
         for path in kept:
@@ -141,6 +146,7 @@ def run(
     Raises:
         RuntimeError: when something is not installed; see `missing`.
         BuildError: when a compiler fails.
+        InterruptedError: when somebody ended a run from outside: nothing is known of its rest.
     """
     wanted = tuple(targets)
     built = program or build(wanted)
