@@ -153,7 +153,7 @@ PLANTED = (
         "a key of another type aborts the script for its whole batch",
         Edit(
             "lua/acquire.lua",
-            "redis.pcall('SET', epoch_key, now_text, 'GET')",
+            "try('SET', epoch_key, now_text, 'GET')",
             "redis.call('SET', epoch_key, now_text, 'GET')",
         ),
         suites=REAL,

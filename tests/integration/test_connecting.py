@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from tests.diary import until
 
 from multielect import ConnectionLostError, MultielectError
 from multielect.embedded import EmbeddedServer
@@ -44,21 +45,23 @@ def test_a_wrong_password_is_reported_and_may_come_right(
         assert told_none.entries == []
 
 
+@pytest.mark.parametrize("mget", ["+mget", "-mget"])
 def test_a_user_with_just_the_rights_that_it_takes(
-    private_server: EmbeddedServer, private_proxy: Proxy, stand: Stand
+    private_server: EmbeddedServer, private_proxy: Proxy, stand: Stand, mget: str
 ) -> None:
     with redis.Redis.from_url(private_server.url) as client:
         # fmt: off
         client.execute_command(
             "ACL", "SETUSER", "node", "on", ">secret", f"~{PREFIX}:*", f"&{PREFIX}:*", "-@all",
-            "+hello", "+eval", "+evalsha", "+get", "+mget", "+set", "+incr", "+del", "+pttl",
+            "+hello", "+eval", "+evalsha", "+get", mget, "+set", "+incr", "+del", "+pttl",
             "+pexpireat",
             "+time", "+subscribe", "+unsubscribe", "+publish", "+role", "+client",
         )
         # fmt: on
         url = with_password(private_proxy.url, "node:secret")
-        first, told_first = stand(url, "k", ttl=10.0)
+        first, told_first = stand(url, "k", ttl=1.0)
         epoch = told_first.wait_elected("k").epoch
+        until(lambda: first.counters.refreshes >= 3)
         _, told_second = stand(url, "k", ttl=10.0)
         first.stop()
         assert told_second.wait_elected("k").epoch > epoch

@@ -53,23 +53,23 @@ local function refused(counter)
 end
 
 local function counted(epoch_key)
-  local last = redis.pcall('GET', epoch_key)
+  local last = try('GET', epoch_key)
   if type(last) == 'table' then return last end
   local refusal = refused(tonumber(last or 0))
-  return refusal or redis.pcall('INCR', epoch_key)
+  return refusal or try('INCR', epoch_key)
 end
 
 local function next_epoch(epoch_key)
   if not by_time then return counted(epoch_key) end
   -- Almost always the time is the greater: one call sets it and tells what was there.
-  local last = redis.pcall('SET', epoch_key, now_text, 'GET')
+  local last = try('SET', epoch_key, now_text, 'GET')
   if not last then return now_ms end
   if type(last) == 'table' then return last end
   local counter = string.match(last, '^%-?%d+$') and tonumber(last)
   if counter and counter < now_ms then return now_ms end
   local refusal = refused(counter)
   local epoch_text = refusal and last or string.format('%.0f', counter + 1)
-  local set = redis.pcall('SET', epoch_key, epoch_text)
+  local set = try('SET', epoch_key, epoch_text)
   if set.err then return set end
   return refusal or counter + 1
 end
@@ -80,9 +80,9 @@ local function campaign(leader_key, epoch_key, leader)
   local epoch = next_epoch(epoch_key)
   if type(epoch) == 'table' then return epoch end
   -- A lease found to be ours is taken over; one that looked free may be a key of another type.
-  local taken = leader and redis.pcall('SET', leader_key, holder, 'PX', ttl_ms)
-    or redis.pcall('SET', leader_key, holder, 'PX', ttl_ms, 'NX')
-  if not taken then return redis.pcall('GET', leader_key) end
+  local taken = leader and try('SET', leader_key, holder, 'PX', ttl_ms)
+    or try('SET', leader_key, holder, 'PX', ttl_ms, 'NX')
+  if not taken then return try('GET', leader_key) end
   if taken.err then return taken end
   return epoch
 end
@@ -96,6 +96,6 @@ for i, leader_key in ipairs(leader_keys) do
 end
 if claims then
   -- A server that forbids PUBLISH costs a wait, not the batch its outcome.
-  for _, message in ipairs(claimed) do redis.pcall('PUBLISH', ARGV[4], table.concat(message)) end
+  for _, message in ipairs(claimed) do try('PUBLISH', ARGV[4], table.concat(message)) end
 end
 return reply

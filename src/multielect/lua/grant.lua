@@ -23,10 +23,10 @@ local function netstring(text)
 end
 
 local function end_term(leader_key, heir)
-  if heir == '' then return redis.pcall('DEL', leader_key) == 1 end
-  local granted = redis.pcall('SET', leader_key, heir, 'PX', grant_ms)
+  if heir == '' then return try('DEL', leader_key) == 1 end
+  local granted = try('SET', leader_key, heir, 'PX', grant_ms)
   -- A full server refuses SET: then the election is free for all.
-  if granted.err then return redis.pcall('DEL', leader_key) == 1, '' end
+  if granted.err then return try('DEL', leader_key) == 1, '' end
   return true
 end
 
@@ -57,6 +57,6 @@ for i = 1, #KEYS, 2 do
 end
 -- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.
 for _, heir in ipairs(order) do
-  redis.pcall('PUBLISH', channel, table.concat(messages[heir]))
+  try('PUBLISH', channel, table.concat(messages[heir]))
 end
 return reply

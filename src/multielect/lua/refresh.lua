@@ -21,7 +21,7 @@ for i, leader_key in ipairs(KEYS) do
   if holders[i] ~= holder then
     not_ours[#not_ours + 1] = i
   else
-    local extended = redis.pcall('PEXPIREAT', leader_key, end_text)
+    local extended = try('PEXPIREAT', leader_key, end_text)
     if extended ~= 1 then
       failed[#failed + 1] = i
       failed[#failed + 1] = type(extended) == 'table' and extended

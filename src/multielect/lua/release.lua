@@ -26,8 +26,8 @@ for i = 1, #KEYS, 2 do
 end
 if #ours == 0 then return reply end
 -- They are there: nothing ends while a script runs.
-local deleted = redis.pcall('DEL', unpack(ours))
+local deleted = try('DEL', unpack(ours))
 if deleted ~= #ours then return {reply[1]} end
 -- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.
-redis.pcall('PUBLISH', channel, table.concat(message))
+try('PUBLISH', channel, table.concat(message))
 return reply
