@@ -33,7 +33,7 @@ from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES
 from .slots cimport NONE, load_i64, store_i64
 
 cdef enum:
-    PHASES = 10
+    PHASE_BITS = 7
 
 cdef uint8_t[7] ALLOWED
 ALLOWED[<int>IDLE] = 1 << WAITING | 1 << GONE
@@ -224,14 +224,18 @@ cdef class States:
 
     cdef void _find_cohort(self, uint32_t number, int64_t sent_ns) noexcept nogil:
         # The times at which a lease is refreshed form a grid of one third of the TTL, the
-        # same grid for as many leases as fill a batch, and PHASES of them: batches are
-        # full, ticks are even, and a node wakes PHASES times in a third of the TTL.
+        # same grid for as many leases as fill a batch: batches are full. The grids of batches
+        # lie where the sequence of van der Corput (1935) has them: evenly, however many there
+        # are. There are 128 of them, so that a node with a million leases wakes no more often.
         cdef uint32_t cohort = number // self.batch_keys
-        cdef int64_t phase = cohort % PHASES * (self.refresh_ns // PHASES)
+        cdef uint32_t phase = 0, bit
         cdef int64_t latest = sent_ns + self.refresh_ns
+        for bit in range(PHASE_BITS):
+            phase = phase << 1 | (cohort >> bit & 1)
         self.cohort_start = cohort * self.batch_keys
         self.cohort_sent_ns = sent_ns
-        self.cohort_due_ns = latest - (latest - phase) % self.refresh_ns
+        self.cohort_due_ns = latest - (
+            latest - phase * (self.refresh_ns >> PHASE_BITS)) % self.refresh_ns
 
     cdef int64_t random_below(self, int64_t bound) noexcept nogil:
         # xorshift64* (Vigna, 2016), from the seed that the caller gave.
