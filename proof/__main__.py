@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,7 +77,11 @@ def _run(name: str, run: Run, scale: Scale, console: Console) -> Part:
     bars = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
     began = time.monotonic()
     with bars:
-        part = run(scale, _telling(bars, bars.add_task("", total=None, now="")))
+        try:
+            part = run(scale, _telling(bars, bars.add_task("", total=None, now="")))
+        # The other parts may have taken an hour: what broke in one costs that one alone.
+        except Exception:  # noqa: BLE001
+            part = Part(name, name, trouble=[traceback.format_exc()])
     part.seconds = time.monotonic() - began
     console.print(f"{name:10} {part.verdict:8} {part.skipped or part.summary}")
     for trouble in part.trouble:

@@ -175,10 +175,10 @@ def strike(scale: Scale, progress: Advance) -> Part:
                 (
                     name,
                     str(fault.rounds),
-                    milliseconds(fault.gaps_ms["p50_ms"]),
-                    milliseconds(fault.gaps_ms["p99_ms"]),
-                    milliseconds(fault.gaps_ms["max_ms"]),
-                    milliseconds(fault.led_again_ms["max_ms"]),
+                    milliseconds(fault.gaps_ms["p50"]),
+                    milliseconds(fault.gaps_ms["p99"]),
+                    milliseconds(fault.gaps_ms["max"]),
+                    milliseconds(fault.led_again_ms["max"]),
                     str(fault.excused),
                 )
                 for name, fault in sorted(report.faults.items())

@@ -105,3 +105,11 @@ def test_what_was_done_before_an_interrupt_is_told(
     page = (tmp_path / "report.md").read_text()
     assert "Model" in page
     assert "Fuzz" not in page
+
+
+def test_what_breaks_a_part_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tmp_path, monkeypatch, part("model"), ZeroDivisionError, part("fuzz")) == 1
+    page = (tmp_path / "report.md").read_text()
+    assert "Model" in page
+    assert "ZeroDivisionError" in page
+    assert "Fuzz" in page
