@@ -289,6 +289,15 @@ class Node:
         self._core.refresh_all()
         self._engine.wake()
 
+    def watch_lateness(self) -> None:
+        """Count from now on how late refreshes go out; see `lateness_ns`."""
+        self._core.watch_lateness()
+
+    @property
+    def lateness_ns(self) -> list[tuple[int, int]]:
+        """How late refreshes went out since `watch_lateness`, rising, and how many so late."""
+        return self._core.lateness_ns
+
     @property
     def leading(self) -> int:
         """How many terms this node has now, overdue ones included."""

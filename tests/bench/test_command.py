@@ -48,7 +48,7 @@ def test_help_teaches_in_80_columns() -> None:
         (["--peers", "nowhere"], "'nowhere' does not exist"),
         (["--json", "nowhere/figures.json"], "no directory nowhere"),
         (["--plot", "nowhere/figures.svg"], "no directory nowhere"),
-        (["--plot", "figures.svg", "--suite", "hold"], "is drawn of suite refresh, which is not"),
+        (["--plot", "figures.svg", "--suite", "hold"], "refresh and takeover: neither is"),
         (["--plot", "figures.gif"], "ends in neither .svg nor .png"),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,28 @@ def test_others_that_are_not_there_are_told(tmp_path: Path) -> None:
     assert "pip install --group peers" in " ".join(said.split())
 
 
-@pytest.mark.parametrize("kind", ["svg", "png"])
-def test_a_picture_is_drawn(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "suites", "words"),
+    [
+        ("png", ["refresh"], []),
+        ("svg", ["refresh"], ["multielect", "us a lease"]),
+        ("svg", ["refresh", "takeover"], ["us a lease", "a poller at", "ms without a leader"]),
+    ],
+)
+def test_a_picture_is_drawn(kind: str, suites: list[str], words: list[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
+    # Words as such, not as outlines.
+    (tmp_path / "matplotlibrc").write_text("svg.fonttype: none\n")
     picture = tmp_path / f"picture.{kind}"
     run(
-        "--suite", "refresh", "--quick", "--leases", "100", "--leases", "200", "--rounds", "1",
-        "--plot", picture, folder=tmp_path,
+        *(word for name in suites for word in ("--suite", name)), "--quick", "--leases", "100",
+        "--leases", "200", "--rounds", "1", "--plot", picture, folder=tmp_path,
     )  # fmt: skip
 
     drawn = picture.read_bytes()
-    assert drawn.startswith(b"\x89PNG") if kind == "png" else b"multielect" in drawn
+    assert drawn.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
+    for word in words:
+        assert word.encode() in drawn
 
 
 @needs_proc
@@ -160,12 +172,34 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing_behind(
     assert "Traceback" not in said + complaints
     assert redis_client.keys() == [b"of somebody else"]
     assert children
-    assert not any(map(is_running, children))
+    wait_until_gone(children)
     assert "acquire: How long" in said
     told = json.loads(figures.read_text())
     assert told["interrupted"] is True
     assert told["suites"]["acquire"]["figures"]
     assert told["suites"]["hold"]["figures"] == []
+
+
+@needs_proc
+@pytest.mark.parametrize("name", ["takeover", "standby", "neighbours", "lateness"])
+def test_a_suite_of_several_processes_leaves_nothing_behind(
+    name: str, tmp_path: Path, redis_client: redis.Redis, redis_url: str
+) -> None:
+    redis_client.set("of somebody else", "1")
+    with start(
+        "--suite", name, "--leases", "300", "--rounds", "100", "--url", redis_url, folder=tmp_path
+    ) as bench:
+        while not redis_client.keys("multielect-bench-*:leader"):
+            assert bench.poll() is None
+        children = children_of(bench.pid)
+        bench.send_signal(signal.SIGINT)
+        said, complaints = bench.communicate(timeout=MOST_SECONDS)
+
+    assert bench.returncode == 130, said + complaints
+    assert "Traceback" not in said + complaints
+    assert len(children) > 1
+    wait_until_gone(children)
+    assert redis_client.keys() == [b"of somebody else"]
 
 
 @needs_proc
@@ -188,6 +222,14 @@ def children_of(pid: int) -> list[int]:
     """Return the processes that this one started."""
     listed = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     return [child for child in listed if status_of(child)[1:2] == [str(pid)]]
+
+
+def wait_until_gone(processes: list[int]) -> None:
+    """Wait until all have ended: one of them is Python's own, and ends once it sees us ended."""
+    give_up = time.monotonic() + MOST_SECONDS
+    while any(map(is_running, processes)):
+        assert time.monotonic() < give_up, "they outlived their parent"
+        time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:

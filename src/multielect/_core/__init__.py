@@ -7,6 +7,7 @@ From the bottom up, each importing only what stands above it here:
     resp       the Redis protocol, as bytes
     holders    the names of other leaders, each once
     events     what there is to tell
+    lateness   how late refreshes go out, for those who ask
     terms      the states of an election and what moves it from one to the next
     wakeups    announcements of elections set free
     lane       batches in flight on one connection

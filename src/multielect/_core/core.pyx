@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from ..errors import ProtocolError
 from .batches cimport MOST_ENTRIES
 from .elections cimport Elections, pthread_mutex_lock, pthread_mutex_unlock
+from .lateness cimport Counts, told
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
 from .slots cimport NONE
@@ -132,6 +133,29 @@ cdef class Core(Elections):
                 self.quiet_ns = -1
             finally:
                 pthread_mutex_unlock(&self.mutex)
+
+    def watch_lateness(self) -> None:
+        """Count from now on how late refreshes go out, those of elections added later excepted."""
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            try:
+                self.terms.lateness.watch(self.terms.slots.used)
+            finally:
+                pthread_mutex_unlock(&self.mutex)
+
+    @property
+    def lateness_ns(self) -> list[tuple[int, int]]:
+        """How late refreshes were since `watch_lateness`, rising, and how many were so late.
+
+        Each is the most that those counted with it were late, a 32nd more at the most; the last
+        is how late the latest was.
+        """
+        cdef Counts counts
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            self.terms.lateness.copy(&counts)
+            pthread_mutex_unlock(&self.mutex)
+        return told(&counts)
 
     @property
     def quiet_since_ns(self) -> int | None:

@@ -2,12 +2,14 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .drains cimport Drains
+from .lateness cimport Lateness
 from .slots cimport Slot
 
 
 @cython.final
 cdef class Terms(Drains):
     cdef bint running
+    cdef Lateness lateness
     cdef uint8_t first_standing     # of an election that nobody has assigned yet
 
     cdef int start(self) except -1 nogil
@@ -20,7 +22,9 @@ cdef class Terms(Drains):
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
     cdef int watch(self, uint32_t number) except -1 nogil
-    cdef void _refresh_now(self, uint32_t number, int64_t next_ns) noexcept nogil
+    cdef void _refresh_now(self, uint32_t number, int64_t next_ns,
+                           int64_t due_ns) noexcept nogil
+    cdef void _queue_refresh(self, uint32_t number, int64_t due_ns) noexcept nogil
     cdef bint _ask_now(self, uint32_t number) noexcept nogil
     cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil
     cdef int ask_again(self) except -1 nogil

@@ -9,6 +9,7 @@ Rules of this file:
       they are free or `watch` is called for them.
 """
 
+from .lateness cimport Lateness
 from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
 from .slots cimport NONE, store_i64
 from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING, LOST, RELEASING,
@@ -17,6 +18,9 @@ from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING
 
 cdef class Terms(Drains):
     """The elections of a node and what becomes of them."""
+
+    def __cinit__(self, **_):
+        self.lateness = Lateness()
 
     # ---- what the user wants
 
@@ -120,6 +124,7 @@ cdef class Terms(Drains):
 
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
+        cdef int64_t due_ns = slot.due_ns
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         if self._is_stalled(slot, now_ns):
@@ -131,17 +136,25 @@ cdef class Terms(Drains):
             if slot.state != LEADING:
                 return 0
         # If it goes well the timer has then been set for the next one already.
-        self._refresh_now(number, self._refresh_due(number, now_ns))
+        self._refresh_now(number, self._refresh_due(number, now_ns), due_ns)
         return 0
 
-    cdef void _refresh_now(self, uint32_t number, int64_t next_ns) noexcept nogil:
-        """Have the lease refreshed; its timer rings at `next_ns`, or when the term ends."""
+    cdef void _refresh_now(self, uint32_t number, int64_t next_ns,
+                           int64_t due_ns) noexcept nogil:
+        """Have the lease refreshed; its timer rings at `next_ns`, or when the term ends.
+
+        `due_ns` is when it was due; 0 if it was not.
+        """
         cdef Slot *slot = self.slots.at(number)
         if slot.refreshing or self.schedule.is_queued(number):
             # Another would only burden a server that is slow.
             self._set_lease_timer(number, slot.deadline_ns)
             return
         self._set_lease_timer(number, min(next_ns, slot.deadline_ns))
+        self._queue_refresh(number, due_ns)
+
+    cdef void _queue_refresh(self, uint32_t number, int64_t due_ns) noexcept nogil:
+        self.lateness.queued(number, due_ns)
         self.schedule.enqueue(REFRESHES, number)
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
@@ -186,7 +199,7 @@ cdef class Terms(Drains):
                 continue
             if slot.deadline_ns - by_ns > now_ns:
                 store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                self._refresh_now(number, slot.deadline_ns)
+                self._refresh_now(number, slot.deadline_ns, 0)
                 continue
             # Until now it was believed.
             store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
@@ -217,7 +230,7 @@ cdef class Terms(Drains):
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self._refresh_now(number, slot.deadline_ns)
+                self._refresh_now(number, slot.deadline_ns, 0)
             elif slot.standing == CAMPAIGNS:
                 self._ask_now(number)
         return 0
@@ -249,6 +262,7 @@ cdef class Terms(Drains):
                 continue
             self.schedule.dequeue(number[0])
             slot.refreshing = 1
+            self.lateness.sent(number[0], now_ns)
             return 1
 
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil:
@@ -345,7 +359,7 @@ cdef class Terms(Drains):
             return self._expire(number, now_ns)
         if again_ns <= now_ns:
             if not self.schedule.is_queued(number):
-                self.schedule.enqueue(REFRESHES, number)
+                self._queue_refresh(number, 0)
         elif again_ns < slot.deadline_ns:
             self._set_lease_timer(number, again_ns)
         return 0

@@ -119,7 +119,8 @@ FAILURES = (BenchError, MultielectError, redis.RedisError, OSError)
     "plot_path",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Draw the cost a lease against the number of leases: SVG or PNG.",
+    help="Draw what a lease costs, and how long nobody leads, against how many there are: "
+    "SVG or PNG.",
 )
 def bench(
     *,

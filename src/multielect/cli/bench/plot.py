@@ -1,4 +1,4 @@
-"""A picture: what refreshing a lease costs, against how many leases there are.
+"""A picture: what a lease costs, and how long nobody leads, against how many there are.
 
 Rules of this file:
     * matplotlib is needed here and only here. Without it, it is said what to install before
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,47 @@ import click
 
 _KINDS = (".svg", ".png")
 _INCHES = (8.0, 5.0)
-_SUITE = "refresh"
-_QUANTITIES = ("wall", "client CPU")
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of a picture: what of a suite is drawn.
+
+    Attributes:
+        title: what stands above it.
+        quantity: of which figures.
+        ending: how the words of their cases end.
+    """
+
+    title: str
+    quantity: str
+    ending: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn of a suite, against how many there are."""
+
+    suite: str
+    along: str
+    up: str
+    halves: tuple[Half, Half]
+
+
+DRAWINGS = (
+    Drawing(
+        "refresh",
+        "leases",
+        "us a lease",
+        (Half("wall", "wall", ""), Half("client CPU", "client CPU", "")),
+    ),
+    Drawing(
+        "takeover",
+        "elections",
+        "ms without a leader, p99",
+        (Half("clean stop", "p99", "clean stop"), Half("crash", "p99", "crash")),
+    ),
+)
 
 
 def check_plot(path: Path, suites: Sequence[str]) -> None:
@@ -27,9 +67,11 @@ def check_plot(path: Path, suites: Sequence[str]) -> None:
     Raises:
         click.BadParameter: where it cannot.
     """
-    if _SUITE not in suites:
+    drawn = [drawing.suite for drawing in DRAWINGS]
+    if not set(drawn) & set(suites):
         raise click.BadParameter(
-            f"a picture is drawn of suite {_SUITE}, which is not measured", param_hint="--plot"
+            f"a picture is drawn of the suites {' and '.join(drawn)}: neither is measured",
+            param_hint="--plot",
         )
     if path.suffix.lower() not in _KINDS:
         raise click.BadParameter(
@@ -45,29 +87,39 @@ def check_plot(path: Path, suites: Sequence[str]) -> None:
 
 def write_plot(path: Path, told: dict[str, Any]) -> str:
     """Draw what was measured; returns what to say of it."""
-    figures = told["suites"].get(_SUITE, {}).get("figures", [])
-    if not figures:
-        return f"Nothing is drawn in {path}: suite {_SUITE} was not measured."
+    measured = [one for one in DRAWINGS if told["suites"].get(one.suite, {}).get("figures")]
+    if not measured:
+        names = " nor ".join(one.suite for one in DRAWINGS)
+        return f"Nothing is drawn in {path}: neither {names} was measured."
     # Slow to import, and not needed by anything else.
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    picture = Figure(figsize=_INCHES, layout="constrained")
-    for place, quantity in zip(picture.subplots(1, 2, sharey=True), _QUANTITIES, strict=True):
-        subjects = dict.fromkeys(one["subject"] for one in figures)
-        for subject in subjects:
+    width, height = _INCHES
+    picture = Figure(figsize=(width, height * len(measured)), layout="constrained")
+    parts = picture.subfigures(len(measured), 1, squeeze=False)[:, 0]
+    for part, drawing in zip(parts, measured, strict=True):
+        _draw(part, drawing, told["suites"][drawing.suite]["figures"])
+    picture.savefig(path)
+    return f"The picture is in {path}"
+
+
+def _draw(part: Any, drawing: Drawing, figures: list[dict[str, Any]]) -> None:  # noqa: ANN401
+    places = part.subplots(1, 2, sharey=True)
+    for place, half in zip(places, drawing.halves, strict=True):
+        for subject in dict.fromkeys(one["subject"] for one in figures):
             points = sorted(
                 (one["size"], one["median"], one["low"], one["high"])
                 for one in figures
-                if one["subject"] == subject and one["quantity"] == quantity
+                if one["subject"] == subject
+                and one["quantity"] == half.quantity
+                and one["case"].endswith(half.ending)
             )
-            sizes, medians, lows, highs = zip(*points, strict=True)
-            place.plot(sizes, medians, marker="o", markersize=3, label=subject)
-            place.fill_between(sizes, lows, highs, alpha=0.2)
-        place.set(xscale="log", yscale="log", xlabel="leases", title=quantity)
+            # Where it was interrupted, there may be none.
+            if points:
+                sizes, medians, lows, highs = zip(*points, strict=True)
+                place.plot(sizes, medians, marker="o", markersize=3, label=subject)
+                place.fill_between(sizes, lows, highs, alpha=0.2)
+        place.set(xscale="log", yscale="log", xlabel=drawing.along, title=half.title)
         place.grid(visible=True, which="major", alpha=0.3)
-    picture.axes[0].set_ylabel("us a lease")
-    picture.legend(
-        *picture.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3
-    )
-    picture.savefig(path)
-    return f"The picture is in {path}"
+    places[0].set_ylabel(drawing.up)
+    part.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from .acquire import Acquire
 from .hold import Hold
+from .lateness import Lateness
 from .memory import Memory
+from .neighbours import Neighbours
 from .refresh import Refresh
+from .standby import Standby
 from .suite import Suite
+from .takeover import Takeover
 
-SUITES: tuple[Suite, ...] = (Refresh(), Acquire(), Memory(), Hold())
+SUITES: tuple[Suite, ...] = (
+    Refresh(),
+    Acquire(),
+    Memory(),
+    Hold(),
+    Takeover(),
+    Standby(),
+    Neighbours(),
+    Lateness(),
+)

@@ -1,0 +1,112 @@
+"""How late are refreshes, against when they are due?
+
+Rules of this file:
+    * The core itself counts it: from when the timer of a lease was set to ring until the batch
+      with its refresh was packed, for every refresh of every lease.
+    * The process that holds the leases is idle, runs Python without pause, or keeps the GIL in one
+      C call for all of a window; in turns, with the same leases.
+    * A window is longer than a third of the TTL: every lease is refreshed in each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+
+from .children import Child, Parent
+from .contenders import in_turns
+from .findings import Case, Key, Quantity
+from .ours import Group, settle
+from .percentiles import Tail
+from .spread import Bound
+from .suite import Bench, BenchError
+
+DEMOTIONS = Quantity("terms lost", "of all")
+
+_QUICK, _FULL = (20_000,), (100_000,)
+_QUICK_TTL_S, _FULL_TTL_S = 1.8, 10.0
+_WINDOW_TTLS = 0.4
+_ROUNDS_QUICK, _ROUNDS_FULL = 2, 9
+_READY_S = 300.0
+
+
+class Lateness:
+    """Percentiles of how late refreshes go out."""
+
+    name = "lateness"
+    question = "How late are refreshes, in an idle process and in a busy one?"
+
+    def run(self, bench: Bench) -> None:
+        """Measure each way to be busy, in every round."""
+        scale, findings = bench.scale, bench.findings
+        ttl_s = scale.pick(quick=_QUICK_TTL_S, full=_FULL_TTL_S)
+        sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
+        rounds = scale.rounds or scale.pick(quick=_ROUNDS_QUICK, full=_ROUNDS_FULL)
+        findings.notes.append(
+            "From when a lease's timer was set to ring until the batch with its refresh was packed."
+        )
+        bench.progress.begin(len(sizes) * rounds * len(LOADS))
+        for size in sizes:
+            case = Case(f"{size:,} leases, TTL {ttl_s:g} s", size)
+            for load in LOADS:
+                words = f"terms lost, {load}, {case.words}"
+                findings.expect(words, Key(case, load, DEMOTIONS), Bound(most=0))
+            _measure(bench, case, ttl_s, rounds)
+            bench.server.clear()
+
+
+def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
+    server, window_s = bench.server, _WINDOW_TTLS * ttl_s
+    bench.progress.say(f"taking {case.size:,} leases")
+    prefix = server.fresh_prefix()
+    with Child("the holder", hold, server.url, prefix, case.size, ttl_s) as holder:
+        holder.hear(_READY_S)
+        for number in range(rounds):
+            for load in in_turns(list(LOADS), number):
+                bench.progress.step(f"round {number + 1} of {rounds}, {load}")
+                holder.tell((load, window_s))
+                counts, demoted, why = holder.hear(_READY_S)
+                if not counts:
+                    raise BenchError(f"nothing was refreshed within {window_s:g} s: {why}")
+                Tail.of_counts(counts).add_to(bench.findings, case, load)
+                bench.findings.add(case, load, DEMOTIONS, demoted)
+
+
+def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
+    """Lead all, and be as busy as the parent says, for as long; tell how late refreshes were."""
+    held = Group(url, prefix, leases, ttl_s=ttl_s)
+    node = held.group._node
+    try:
+        held.acquire()
+        settle()
+        parent.tell("ready")
+        while True:
+            load, seconds = parent.hear()
+            before = held.group.counters.demoted
+            node.watch_lateness()
+            LOADS[load](seconds)
+            demoted = held.group.counters.demoted - before
+            parent.tell((node.lateness_ns, demoted, held.errors[-1:]))
+    finally:
+        held.group.stop(0)
+
+
+def run_python(seconds: float) -> None:
+    """Burn CPU in Python, which gives the GIL away as often as Python does."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        pass
+
+
+def keep_gil(seconds: float) -> None:
+    """Sleep in a C call that does not give the GIL away, as some extension modules compute."""
+    ctypes.PyDLL(None).usleep(round(seconds * 1e6))
+
+
+LOADS: dict[str, Callable[[float], None]] = {
+    "idle": time.sleep,
+    "a thread runs Python": run_python,
+    "a thread keeps the GIL": keep_gil,
+}
+"""How a process may be busy, by the words of the table."""

@@ -1,0 +1,138 @@
+"""What do other clients of the server notice of leases being refreshed?
+
+Rules of this file:
+    * The neighbour is a process of its own that does nothing but ask: its CPU, its GIL and its
+      connection are its own. So are those of whoever holds the leases.
+    * It asks on time: where an answer is late, the questions whose turn came meanwhile waited as
+      well, and their wait counts. One that asks only when it was answered would miss most of a
+      pause.
+    * Leases are refreshed at their natural pace. In turns with that, nobody holds any.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .children import Child, Parent
+from .contenders import in_turns
+from .findings import Case, Key
+from .ours import Group, settle
+from .percentiles import P99, Tail
+from .raw import RawConnection, packed
+from .spread import Bound
+from .suite import Bench
+
+NOBODY = "PING, nothing refreshed"
+REFRESHED = "PING, leases refreshed"
+MORE = "more, of the same round"
+
+_TTL_S = 10.0
+_QUICK, _FULL = (100_000,), (100_000,)
+_WINDOW_QUICK_S, _WINDOW_FULL_S = 1.0, 10.0
+_ROUNDS_QUICK = 2
+_FULL_ROUNDS = 5
+_EVERY_NS = 1_000_000
+_NS = 1_000_000_000
+_PING, _PONG = packed(b"PING"), b"+PONG\r\n"
+_READY_S = 300.0
+
+
+class Neighbours:
+    """Percentiles of another client's PING."""
+
+    name = "neighbours"
+    question = "What do other clients notice of leases being refreshed?"
+
+    def run(self, bench: Bench) -> None:
+        """Ask while leases are refreshed and while none are, in every round."""
+        scale, findings = bench.scale, bench.findings
+        sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
+        rounds = scale.rounds or scale.pick(quick=_ROUNDS_QUICK, full=_FULL_ROUNDS)
+        window_s = scale.pick(quick=_WINDOW_QUICK_S, full=_WINDOW_FULL_S)
+        findings.notes.append(
+            f"A PING is due every {_EVERY_NS / 1e6:g} ms; one that is due while another waits"
+            " waits too."
+        )
+        bench.progress.begin(len(sizes) * rounds * 2)
+        server = bench.server
+        with Child("the neighbour", ask, server.url) as neighbour:
+            neighbour.hear(_READY_S)
+            for size in sizes:
+                case = Case(f"{size:,} leases, TTL {_TTL_S:g} s", size)
+                words = f"another client's PING p99, ms more, {case.words}"
+                findings.expect(words, Key(case, MORE, P99), Bound(most=2))
+                with Child("the holder", hold, server.url, size) as holder:
+                    for number in range(rounds):
+                        _round(bench, case, number, (neighbour, holder), window_s)
+
+
+def _round(
+    bench: Bench, case: Case, number: int, children: tuple[Child, Child], window_s: float
+) -> None:
+    neighbour, holder = children
+    tails: dict[str, Tail] = {}
+    for subject in in_turns([NOBODY, REFRESHED], number):
+        bench.progress.step(f"round {number + 1}, {subject}")
+        if subject == REFRESHED:
+            holder.tell(bench.server.fresh_prefix())
+            holder.hear(_READY_S)
+        neighbour.tell(window_s)
+        tails[subject] = Tail.of(neighbour.hear(_READY_S))
+        if subject == REFRESHED:
+            holder.tell("let go")
+            holder.hear(_READY_S)
+            bench.server.clear()
+    # All at once: a round that was cut short has none of them.
+    for subject, tail in tails.items():
+        tail.add_to(bench.findings, case, subject)
+    tails[REFRESHED].beyond(tails[NOBODY]).add_to(bench.findings, case, MORE)
+
+
+def hold(parent: Parent, url: str, leases: int) -> None:
+    """Lead so many below each prefix that the parent names, until it speaks again."""
+    while True:
+        held = Group(url, parent.hear(), leases, ttl_s=_TTL_S)
+        try:
+            held.acquire()
+            settle()
+            parent.tell("ready")
+            parent.hear()
+        finally:
+            held.group.stop(0)
+        parent.tell("done")
+
+
+def ask(parent: Parent, url: str) -> None:
+    """Send PINGs for as many seconds as the parent says, and tell how long each took, in ns."""
+    with RawConnection(url) as connection:
+        parent.tell("ready")
+        while True:
+            seconds = parent.hear()
+            parent.tell(asked(connection, seconds))
+
+
+def asked(connection: RawConnection, seconds: float) -> list[int]:
+    """Send PINGs on time for so long, and return how long each took, in nanoseconds."""
+    left = 0
+
+    def is_done(received: bytes) -> bool:
+        nonlocal left
+        left -= len(received)
+        return left <= 0
+
+    took_ns = []
+    due_ns = now_ns = time.monotonic_ns()
+    until_ns = due_ns + round(seconds * _NS)
+    while due_ns < until_ns:
+        if due_ns > now_ns:
+            time.sleep((due_ns - now_ns) / _NS)
+            # That it slept for too long is no fault of the server.
+            begun_ns = time.monotonic_ns()
+        else:
+            begun_ns = due_ns
+        left = len(_PONG)
+        connection.exchange(_PING, is_done)
+        now_ns = time.monotonic_ns()
+        took_ns.append(now_ns - begun_ns)
+        due_ns += _EVERY_NS
+    return took_ns

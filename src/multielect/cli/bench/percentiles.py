@@ -1,0 +1,66 @@
+"""How long it took within one round: what half did not exceed, what 99 of 100 did not, the longest.
+
+Rules of this file:
+    * Percentiles are values that occurred (nearest rank), not values in between.
+    * A round adds one value to each figure; what is told of several rounds is their median.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .findings import Case, Findings, Quantity
+
+P50, P99, MOST = Quantity("p50", "ms"), Quantity("p99", "ms"), Quantity("max", "ms")
+
+_MS = 1e6
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Durations of one round, in milliseconds."""
+
+    p50: float
+    p99: float
+    most: float
+
+    @classmethod
+    def of(cls, values_ns: Iterable[int]) -> Tail:
+        """Return that of some durations in nanoseconds.
+
+        Raises:
+            ValueError: for none.
+        """
+        return cls.of_counts([(value_ns, 1) for value_ns in sorted(values_ns)])
+
+    @classmethod
+    def of_counts(cls, counts: Sequence[tuple[int, int]]) -> Tail:
+        """Return that of durations in nanoseconds, rising, and how many were so long.
+
+        Raises:
+            ValueError: for none.
+        """
+        if not counts:
+            raise ValueError("nothing was timed")
+        return cls(_percentile(counts, 50), _percentile(counts, 99), counts[-1][0] / _MS)
+
+    def add_to(self, findings: Findings, case: Case, subject: str) -> None:
+        """Add what this round measured."""
+        findings.add(case, subject, P50, self.p50)
+        findings.add(case, subject, P99, self.p99)
+        findings.add(case, subject, MOST, self.most)
+
+    def beyond(self, other: Tail) -> Tail:
+        """Return how much longer these are than others, each beside its like."""
+        return Tail(self.p50 - other.p50, self.p99 - other.p99, self.most - other.most)
+
+
+def _percentile(counts: Sequence[tuple[int, int]], per_cent: int) -> float:
+    left = math.ceil(per_cent * sum(count for _, count in counts) / 100)
+    for value_ns, count in counts:
+        left -= count
+        if left <= 0:
+            return value_ns / _MS
+    raise AssertionError("a percentile is below the last")

@@ -1,0 +1,173 @@
+"""What does it cost the server that others stand by?
+
+Rules of this file:
+    * One process leads all elections, and another has groups that stand by on the same ones. In
+      turns there are none of them, and some; what the leader itself asks for is seen with none.
+    * The server's own account counts: every command, those inside scripts too, and the scripts
+      apart. On a server that others use meanwhile, theirs are in it.
+    * Whoever stands by has met the leader of each election before it is watched, and is watched
+      for whole TTLs.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from multielect import ElectionGroup
+
+from .children import Child, Parent
+from .contenders import in_turns
+from .findings import Case, Comparison, Key, Quantity
+from .ours import KEY, Group, settle
+from .servers import Server
+from .suite import Bench, BenchError
+
+COMMANDS = Quantity("commands", "a key a TTL")
+CHECKS = Quantity("checks, each", "a key a TTL")
+SCRIPTS = Quantity("scripts", "a TTL")
+CPU = Quantity("server CPU", "% of a core")
+
+GROUPS = (0, 1, 4, 16)
+NOBODY = "the leader alone"
+
+_SCRIPTS = ("eval", "evalsha")
+_QUICK, _FULL = (1_000,), (10_000,)
+_QUICK_TTL_S, _FULL_TTL_S = 0.5, 5.0
+_WATCHED_TTLS = 2
+_FULL_ROUNDS = 5
+_READY_S = 300.0
+_LOOK_S = 0.005
+_LONGEST_S = 60.0
+
+
+class Standby:
+    """What the server is asked by groups that stand by."""
+
+    name = "standby"
+    question = "What does it cost the server that others stand by?"
+
+    def run(self, bench: Bench) -> None:
+        """Watch the server with each number of groups standing by, in every round."""
+        scale, findings = bench.scale, bench.findings
+        ttl_s = scale.pick(quick=_QUICK_TTL_S, full=_FULL_TTL_S)
+        sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
+        rounds = scale.rounds or scale.pick(quick=1, full=_FULL_ROUNDS)
+        findings.notes.append(
+            "Commands are all that the server ran, those inside scripts too, but not the scripts;"
+            " checks, what each group standing by asked. Who polls every third of the TTL checks 3"
+            " times."
+        )
+        bench.progress.begin(len(sizes) * rounds * len(GROUPS))
+        for size in sizes:
+            case = Case(f"{size:,} elections, TTL {ttl_s:g} s", size)
+            for groups in GROUPS[1:]:
+                words = f"commands, {_subject(groups)} against {NOBODY}, {case.words}"
+                over, under = (Key(case, _subject(count), COMMANDS) for count in (groups, 0))
+                findings.compare(Comparison(words, over, under))
+            _measure(bench, case, ttl_s, rounds)
+            bench.server.clear()
+
+
+def _subject(groups: int) -> str:
+    return f"{groups} standing by" if groups else NOBODY
+
+
+def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
+    server, size = bench.server, case.size
+    prefix = server.fresh_prefix()
+    with (
+        Child("the leader", lead, server.url, prefix, size, ttl_s) as leader,
+        Child("whoever stands by", stand_by, server.url, prefix, size, ttl_s) as others,
+    ):
+        leader.hear(_READY_S)
+        others.hear(_READY_S)
+        for number in range(rounds):
+            for groups in in_turns(GROUPS, number):
+                bench.progress.step(f"round {number + 1} of {rounds}, {_subject(groups)}")
+                others.tell(groups)
+                others.hear(_READY_S)
+                before, began_s = Asked.of(server), time.monotonic()
+                time.sleep(_WATCHED_TTLS * ttl_s)
+                after, seconds = Asked.of(server), time.monotonic() - began_s
+                others.tell("end")
+                checks, leading = others.hear(_READY_S)
+                if leading:
+                    raise BenchError(f"{leading:,} leases changed hands: the machine is too busy")
+                ttls = seconds / ttl_s
+                add, subject = bench.findings.add, _subject(groups)
+                add(case, subject, COMMANDS, (after.commands - before.commands) / size / ttls)
+                if groups:
+                    add(case, subject, CHECKS, checks / groups / size / ttls)
+                add(case, subject, SCRIPTS, (after.scripts - before.scripts) / ttls)
+                add(case, subject, CPU, 100 * (after.cpu_s - before.cpu_s) / seconds)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a server has been asked in all.
+
+    Attributes:
+        commands: those of clients and those inside scripts.
+        scripts: how often one was run.
+        cpu_s: its CPU time.
+    """
+
+    commands: int
+    scripts: int
+    cpu_s: float
+
+    @classmethod
+    def of(cls, server: Server) -> Asked:
+        """Ask the server."""
+        return cls.counted(server.commands(), server.cpu_s())
+
+    @classmethod
+    def counted(cls, calls: dict[str, dict[str, Any]], cpu_s: float) -> Asked:
+        """Return what follows from the server's counts; the questions that we ask are none."""
+        counts = {name: int(count["calls"]) for name, count in calls.items()}
+        scripts = sum(counts.pop(name, 0) for name in _SCRIPTS)
+        counts.pop("info", None)
+        return cls(sum(counts.values()), scripts, cpu_s)
+
+
+def lead(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
+    """Lead all until the parent is gone."""
+    held = Group(url, prefix, leases, ttl_s=ttl_s)
+    try:
+        held.acquire()
+        settle()
+        parent.tell("ready")
+        parent.hear()
+    finally:
+        held.group.stop(0)
+
+
+def stand_by(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
+    """Have as many groups stand by as the parent says, until it speaks; tell what they asked."""
+    parent.tell("ready")
+    while True:
+        groups = [ElectionGroup(url, prefix=prefix, ttl=ttl_s) for _ in range(parent.hear())]
+        try:
+            for group in groups:
+                group.add_many(KEY.format(number) for number in range(leases))
+                group.start()
+            _wait_until_met(groups, leases)
+            before = sum(group.counters.checks for group in groups)
+            parent.tell("ready")
+            parent.hear()
+            checks = sum(group.counters.checks for group in groups) - before
+            parent.tell((checks, sum(group.counters.elected for group in groups)))
+        finally:
+            for group in groups:
+                group.stop(0)
+
+
+def _wait_until_met(groups: list[ElectionGroup], leases: int) -> None:
+    give_up_s = time.monotonic() + _LONGEST_S
+    for group in groups:
+        while group.counters.checks < leases:
+            if time.monotonic() > give_up_s:
+                raise TimeoutError("not every election was met")
+            time.sleep(_LOOK_S)
