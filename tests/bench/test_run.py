@@ -197,7 +197,7 @@ def test_a_suite_of_several_processes_leaves_nothing_behind(
 
     assert bench.returncode == 130, said + complaints
     assert "Traceback" not in said + complaints
-    assert len(children) > 1
+    assert children
     wait_until_gone(children)
     assert redis_client.keys() == [b"of somebody else"]
 
