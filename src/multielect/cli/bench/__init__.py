@@ -3,8 +3,8 @@
 Rules of this package:
     * What is compared is measured in the same run, in turns: a machine that drifts drifts for all.
     * Every value of every round is kept, so that medians, spread and ratios can be checked.
-    * `findings` and `spread` only compute. What runs is in the suites and in what they measure
-      with; each suite is one file, and can be read alone.
+    * `findings`, `spread` and `percentiles` only compute. What runs is in the suites and in what
+      they measure with; each suite is one file, and can be read alone.
 
 One file a subject::
 
@@ -14,8 +14,9 @@ One file a subject::
     refresh, hold, ...                            a question, and how it is answered
     suite                                     what a suite is, and what it is given
     contenders, ours, floor, peers            whom `refresh` measures
+    poller                                    whom `takeover` measures beside us
     raw, servers, children, machine           what suites measure with
-    findings, spread                          values of rounds, and what follows from them
+    findings, spread, percentiles             values of rounds, and what follows from them
 
 To add a suite, write a class as `suite.Suite` says in a file of its own, and name it in `suites`.
 """
