@@ -37,7 +37,7 @@ MOST_SECONDS = 900
 """How long the tests of one fault may take, of which the longest suite needs a third."""
 _JOBS = max(1, (os.cpu_count() or 2) // 2)
 _LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "dist", "temp.*", "lib.*", "bdist.*", "__pycache__", "*.egg-info", ".*_cache"
+    ".git", ".venv", "dist", "bdist.*", "__pycache__", "*.egg-info", ".*_cache"
 )
 _TELLING = re.compile(r"^(tests/\S+?::.+?) (PASSED|FAILED|ERROR|SKIPPED)")
 
@@ -95,7 +95,7 @@ def read_changed(root: Path, edit: Edit) -> str:
 
 @contextmanager
 def copied(root: Path = ROOT) -> Iterator[Path]:
-    """Copy the project, compiled modules included, for as long as the block lasts."""
+    """Copy the project, all that was compiled included, for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="multielect-planted-") as name:
         copy = Path(name) / "project"
         shutil.copytree(root, copy, ignore=_LEFT_OUT)
@@ -110,7 +110,7 @@ def plant(copy: Path, fault: Fault) -> None:
     """
     for edit in fault.edits:
         (copy / PACKAGE / edit.file).write_text(read_changed(copy, edit), "utf-8")
-    if any(edit.file.endswith((".pyx", ".pxd")) for edit in fault.edits):
+    if _is_compiled(fault):
         _compile(copy)
     seen = _python(copy, "-c", "import multielect; print(multielect.__file__)", seconds=60)
     if not seen.stdout.startswith(str(copy)):
@@ -145,8 +145,12 @@ def look_for_all(
 ) -> list[Finding]:
     """Look for each of the faults, several at a time; `told` hears of each as it ends."""
     findings = []
-    with ThreadPoolExecutor(jobs) as pool:
-        for finding in pool.map(lambda fault: look_for(fault, root), faults):
+    with copied(root) as sound, ThreadPoolExecutor(jobs) as pool:
+        faults = list(faults)
+        if any(map(_is_compiled, faults)):
+            # With all that it is made from: then each fault costs the modules it stands in.
+            _compile(sound)
+        for finding in pool.map(lambda fault: look_for(fault, sound), faults):
             told(finding)
             findings.append(finding)
     return findings
@@ -172,6 +176,10 @@ def _run_suite(copy: Path, suite: str) -> tuple[str, str, str]:
     if done.returncode in {2, 3, 4, 5} or not begun:
         raise PlantingError(f"{suite} could not be run:\n{said}")
     return begun[-1], NEVER_ENDED if done.returncode == _ENDED_BY_US else CRASHED, said
+
+
+def _is_compiled(fault: Fault) -> bool:
+    return any(edit.file.endswith((".pyx", ".pxd")) for edit in fault.edits)
 
 
 def _compile(copy: Path) -> None:

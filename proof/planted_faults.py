@@ -225,12 +225,12 @@ PLANTED = (
             "_core/terms.pyx",
             "        if now_ns >= slot.deadline_ns:\n"
             "            return self._expire(number, now_ns)\n"
-            "        if self._is_stalled(number, now_ns):\n",
-            "        if self._is_stalled(number, now_ns):\n",
+            "        if self._is_stalled(slot, now_ns):\n",
+            "        if self._is_stalled(slot, now_ns):\n",
         ),
         Edit(
             "_core/terms.pyx",
-            "            if now_ns >= self.slots.at(number[0]).deadline_ns:\n"
+            "            if now_ns >= slot.deadline_ns:\n"
             "                self._expire(number[0], now_ns)\n"
             "                continue\n",
             "",
