@@ -34,7 +34,7 @@ CLEAN, CRASH = "clean stop", "crash"
 BOUNDED_SIZE, MOST_MS = 10_000, 100
 
 _QUICK, _FULL = (10_000,), (1, 1_000, 10_000)
-_QUICK_TTL_S, _FULL_TTL_S = 1.0, 3.0
+_QUICK_TTL_S, _FULL_TTL_S = 1.2, 3.0
 _FULL_ROUNDS = 7
 _READY_S = 120.0
 _LOOK_S = 0.005
@@ -179,7 +179,11 @@ class Polled:
             prefix = bench.server.fresh_prefix()
             keys = [KEY.format(number) for number in range(size)]
             names = poller.names_of(prefix, size)
-            _take(bench, names, 1000 * self._ttl_s * (1000 if how == CLEAN else 1))
+            # How long they last is nothing to a poller: long enough for its first round.
+            _take(bench, names, 1000 * self._ttl_s * (1000 if how == CLEAN else 1.2))
+            # Nobody extends them, so that their ends are known from the beginning.
+            leases = LeaseReader(client, prefix, keys).held_by(poller.LEADER)
+            ends_ns = {keys[number]: lease.ends_ns for number, lease in leases.items()}
             self._child.tell(names)
             self._child.hear(_READY_S)
             if how == CLEAN:
@@ -187,9 +191,6 @@ class Polled:
                 time.sleep(random.uniform(0, period_s))  # noqa: S311
                 ends_ns = dict.fromkeys(keys, self._now_ns())
                 client.delete(*names)
-            else:
-                leases = LeaseReader(client, prefix, keys).held_by(poller.LEADER)
-                ends_ns = {keys[number]: lease.ends_ns for number, lease in leases.items()}
             self._child.tell("took")
             won_ns: dict[bytes, int] = self._child.hear(_READY_S)
             begun = {
