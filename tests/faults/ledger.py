@@ -191,8 +191,9 @@ class Ledger:
         elif value is not None and command == b"PEXPIREAT":
             lease = election.leases[-1] if election.leases else None
             if lease is not None and lease.to_ns >= at_ns:
-                # Counted by the server's clock, which may be another by now than ours.
-                lease.to_ns = at_ns + (int(value) * 1000 - server_us) * 1000
+                # Counted by the server's clock. Where that was set forward within the script, the
+                # lease is over at once.
+                lease.to_ns = at_ns + max(0, int(value) * 1000 - server_us) * 1000
         elif value is not None:
             self._set(election, int(number), value.decode(), px, at_ns)
 

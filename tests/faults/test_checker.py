@@ -266,6 +266,14 @@ def test_a_belief_in_a_key_that_another_took(past: Past) -> None:
     assert past.broken() == ["I4"]
 
 
+def test_a_lease_that_was_extended_to_what_was_past_by_then_had_lasted_until_then(
+    past: Past,
+) -> None:
+    past.server(1850, '"TIME"', '"PEXPIREAT" "p:{1}:k0:leader" "1400"')
+    (found,) = past.find().violations
+    assert (found.invariant, found.at_ns) == ("I4", 1850 * MS)
+
+
 def test_a_belief_from_before_a_flush(past: Past) -> None:
     past.lines.append('1.850000 [0 unix:/server.sock] "FLUSHALL"')
     assert past.broken() == ["I4"]
