@@ -158,7 +158,12 @@ class Balancer:
             for holder in self._missed.keys() & found.keys():
                 del self._missed[holder]
             mine = found.get(self._me.holder)
-            if mine is not None and not self._since_ms:
+            if mine is not None and mine.since_ms > roll.server_ms:
+                # The server's clock was set back: when it has caught up, this node must not look
+                # like one that has just come.
+                self._since_ms = max(1, roll.server_ms - self._settings.join_delay_ms)
+                self._call(at_once=False)
+            elif mine is not None and not self._since_ms:
                 # Told to the server from now on: an entry that was lost comes back as it was.
                 self._since_ms = mine.since_ms
                 self._call(at_once=False)

@@ -104,7 +104,8 @@ def counted(entries: Iterable[Entry], server_ms: int) -> tuple[list[Member], int
     A member that joins waits for its delay, so that many that come one by one are taken in
     together. Not so at the beginning: who comes within the delay of the eldest counts at once, as
     it would else lead everything for that time. So who counts once counts for as long as it stays,
-    whoever comes or goes.
+    whoever comes or goes. Who came at a time that is still to come has been there since before the
+    server's clock was set back.
 
     Args:
         entries: all members.
@@ -118,7 +119,11 @@ def counted(entries: Iterable[Entry], server_ms: int) -> tuple[list[Member], int
     members, later = [], []
     for entry in listed:
         counts_ms = entry.since_ms + entry.join_delay_ms
-        if counts_ms <= server_ms or entry.since_ms < eldest_ms + entry.join_delay_ms:
+        if (
+            counts_ms <= server_ms
+            or entry.since_ms < eldest_ms + entry.join_delay_ms
+            or entry.since_ms > server_ms
+        ):
             members.append(entry.member)
         else:
             later.append(counts_ms)

@@ -192,6 +192,30 @@ def test_a_balanced_fleet_shares_and_hands_over(world: SimulatedWorld) -> None:
     assert len(c.owned) == 12
 
 
+@pytest.mark.parametrize("join_delay", [0.0, 2 * TTL_S])
+def test_a_balanced_fleet_outlives_a_clock_that_is_set_back(
+    world: SimulatedWorld, join_delay: float
+) -> None:
+    keys = [f"k{number}" for number in range(12)]
+    groups = [make(world, name, *keys, balance=True, join_delay=join_delay) for name in "ab"]
+    world.run(4 * TTL_S)
+    world.step_server_clock(-60.0)
+    world.run(2 * TTL_S)
+    assert [len(group.owned) for group in groups] == [6, 6]
+    groups.append(make(world, "c", *keys, balance=True))
+    world.run(3 * TTL_S)
+    assert [len(group.owned) for group in groups] == [4, 4, 4]
+    world.crash(groups.pop())
+    world.run(3 * TTL_S)
+    assert [len(group.owned) for group in groups] == [6, 6]
+    # When the clock has caught up, they do not look like ones that have just come.
+    groups.append(make(world, "d", *keys, balance=True))
+    for _ in range(70):
+        world.run(1.0)
+        assert all(group.owned for group in groups[:2])
+    assert [len(group.owned) for group in groups] == [4, 4, 4]
+
+
 def test_two_groups_of_one_process_share_its_fate(world: SimulatedWorld) -> None:
     first = world.group("a", prefix="one", ttl=TTL_S, keys=["k"])
     second = world.group("a", prefix="two", ttl=TTL_S, keys=["k"])

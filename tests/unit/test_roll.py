@@ -145,3 +145,11 @@ def test_who_counts_once_counts_for_as_long_as_it_stays(
 @given(ENTRIES, st.integers(50, 90))
 def test_somebody_counts(entries: list[Entry], now_ms: int) -> None:
     assert names(entries, now_ms)
+
+
+@pytest.mark.parametrize("join_delay_ms", [0, 5000])
+def test_who_was_there_before_the_servers_clock_was_set_back_counts(join_delay_ms: int) -> None:
+    entries = [entry(name, since, join_delay_ms) for name, since in [("a", 9000), ("b", 19_000)]]
+    assert names(entries, 1000) == {"a", "b"}
+    # Beside one that came afterwards, which is now the eldest.
+    assert names([*entries, entry("c", 900)], 1000) == {"a", "b", "c"}
