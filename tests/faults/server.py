@@ -24,6 +24,7 @@ from typing import Any
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
+from tests.diary import until
 
 from multielect._clock import Clock
 from multielect.embedded import EmbeddedServer, bundled_binary
@@ -33,6 +34,7 @@ from .ledger import Ledger
 OURS = "rig"
 WITHIN_S = 20.0
 CAUGHT_UP_S = 60.0
+LOADED_S = 60.0
 """Where a machine is busy, what many elections do to a server is read much later."""
 
 UNTOLD_NS = 50_000_000
@@ -146,6 +148,8 @@ class WatchedServer:
             self.data.mkdir()
         self._server.start()
         self._listen()
+        # What it has kept it reads first, and serves nobody until then.
+        until(lambda: not self.admin.info("persistence")["loading"], LOADED_S)
 
     def step_clock(self, seconds: float) -> None:
         """Set its clock forward by so many seconds, or back."""
