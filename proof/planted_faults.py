@@ -235,6 +235,12 @@ PLANTED = (
             "                continue\n",
             "",
         ),
+        Edit(
+            "_core/terms.pyx",
+            "            self._set_lease_timer(number, slot.deadline_ns)\n            return\n",
+            "            self._set_lease_timer(number, slot.deadline_ns + self.ttl_ns)\n"
+            "            return\n",
+        ),
     ),
     _fault(
         "clock-jump-ignored",
