@@ -9,9 +9,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Pass options on: make demo ARGS="--nodes 5", make test ARGS="-k embedded"
 ARGS ?=
 
-# Processes for the tests, 0 for none but its own. JOBS=3 halves the time on two cores, as most tests
-# wait more than they work; on a machine that is busy besides, some then come too late.
-JOBS ?= 0
+# Processes for the tests: three on two cores, as most tests wait more than they work. 0 is for none but
+# its own, for a debugger, or for a machine that is busy besides.
+JOBS ?= 3
 
 # What `make sanitize` looks for: memory (AddressSanitizer, UBSan), threads (ThreadSanitizer).
 KIND ?= memory threads
