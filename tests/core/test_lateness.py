@@ -71,7 +71,8 @@ def test_a_refresh_that_waits_for_room_is_late_when_it_goes_out(rig: Rig) -> Non
     node.tick()
 
     told = node.core.lateness_ns
-    assert counted(node) == 40
+    # One of those that went out at once is due again by now.
+    assert counted(node) == 41
     late = [count for late_ns, count in told if late_ns >= 50 * MS]
     assert sum(late) >= 8
     assert told[-1][0] <= in_time_ns + 50 * MS
