@@ -59,11 +59,11 @@ PLANTED = (
         "the deadline counts from the reply, not from the send",
         Edit(
             "_core/states.pyx",
-            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
-            "store_i64(&slot.deadline_ns, now_ns + self.ttl_ns - self.margin_ns)",
+            "deadline_ns = sent_ns + self.ttl_ns - self.margin_ns",
+            "deadline_ns = now_ns + self.ttl_ns - self.margin_ns",
         ),
         Edit(
-            "_core/terms.pyx",
+            "_core/terms.pxd",
             "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
             "store_i64(&slot.deadline_ns, now_ns + self.ttl_ns - self.margin_ns)",
         ),
@@ -82,8 +82,8 @@ PLANTED = (
         "no margin before the lease's end",
         Edit(
             "_core/states.pyx",
-            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
-            "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns)",
+            "deadline_ns = sent_ns + self.ttl_ns - self.margin_ns",
+            "deadline_ns = sent_ns + self.ttl_ns",
         ),
     ),
     _fault(
@@ -178,8 +178,38 @@ PLANTED = (
         "a lease is refreshed again while a refresh of it is in flight",
         Edit(
             "_core/terms.pyx",
-            "        if slot.refreshing or self.schedule.is_queued(number):\n",
-            "        if self.schedule.is_queued(number):\n",
+            "            if slot.refreshing:\n",
+            "            if slot.refreshing > 2:\n",
+        ),
+    ),
+    _fault(
+        "turn-is-lost",
+        "a lease whose turn comes while it is refreshed waits for its next turn",
+        Edit(
+            "_core/terms.pyx",
+            "                slot.refreshing = 2\n",
+            "                slot.refreshing = 1\n",
+        ),
+    ),
+    _fault(
+        "cohort-is-not-told",
+        "a lease that joins a cohort does not bring its timer forward",
+        Edit(
+            "_core/states.pyx",
+            "        self.cohorts.hurry(number // self.batch_keys,\n"
+            "                           min(self.cohorts.join(number, sent_ns), deadline_ns))\n",
+            "        self.cohorts.join(number, sent_ns)\n"
+            "        self.cohorts.hurry(number // self.batch_keys, deadline_ns)\n",
+        ),
+    ),
+    _fault(
+        "stopping-node-stands-again",
+        "a node that stops stands again for what it loses meanwhile",
+        Edit(
+            "_core/states.pyx",
+            "        if not self.running:\n            return self._become_idle(number)\n"
+            "        if self.slots",
+            "        if self.slots",
         ),
     ),
     _fault(
@@ -207,15 +237,10 @@ PLANTED = (
         "late-refresh-revives",
         "a refresh that is answered after the deadline extends the term",
         Edit(
-            "_core/terms.pyx",
-            '        """The server extended the lease; it counts if the term is not over by '
-            'now."""\n'
-            "        cdef Slot *slot = self.slots.at(number)\n"
+            "_core/terms.pxd",
             "        if now_ns >= slot.deadline_ns:\n"
             "            return self._expire(number, now_ns)\n",
-            '        """The server extended the lease; it counts if the term is not over by '
-            'now."""\n'
-            "        cdef Slot *slot = self.slots.at(number)\n",
+            "",
         ),
     ),
     _fault(
@@ -223,23 +248,21 @@ PLANTED = (
         "a term whose deadline has passed is refreshed once more, not ended",
         Edit(
             "_core/terms.pyx",
+            "                if now_ns >= slot.deadline_ns:\n"
+            "                    self._expire(number, now_ns)\n"
+            "                else:\n"
+            "                    ends_ns = min(ends_ns, slot.deadline_ns)\n",
+            "                if now_ns >= slot.deadline_ns + self.ttl_ns:\n"
+            "                    self._expire(number, now_ns)\n"
+            "                else:\n"
+            "                    ends_ns = min(ends_ns, slot.deadline_ns + self.ttl_ns)\n",
+        ),
+        Edit(
+            "_core/terms.pxd",
             "        if now_ns >= slot.deadline_ns:\n"
-            "            return self._expire(number, now_ns)\n"
-            "        if self._is_stalled(slot, now_ns):\n",
-            "        if self._is_stalled(slot, now_ns):\n",
-        ),
-        Edit(
-            "_core/terms.pyx",
-            "            if now_ns >= slot.deadline_ns:\n"
-            "                self._expire(number[0], now_ns)\n"
-            "                continue\n",
+            "            self._expire(number, now_ns)\n"
+            "            return 0\n",
             "",
-        ),
-        Edit(
-            "_core/terms.pyx",
-            "            self._set_lease_timer(number, slot.deadline_ns)\n            return\n",
-            "            self._set_lease_timer(number, slot.deadline_ns + self.ttl_ns)\n"
-            "            return\n",
         ),
     ),
     _fault(

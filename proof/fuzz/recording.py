@@ -106,7 +106,7 @@ class Stage:
             "resign k6": lambda: self.resign(b"k6"),
             "lose": lambda: self.core.connection_lost(self.clock.now_ns()),
             "connect": self.connect,
-            "stop": lambda: self.core.stop(self.clock.now_ns()),
+            "stop": self.core.stop,
         }
 
     def yield_to_other(self, *others: int) -> None:

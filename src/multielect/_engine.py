@@ -110,10 +110,10 @@ class Engine:
             self._pump.wake()
 
     def stop(self, timeout_s: float) -> None:
-        """End all terms now, release them, and return at the latest after `timeout_s`."""
+        """End all terms as they are released, and return at the latest after `timeout_s`."""
         now_ns = self._clock.now_ns()
         until = time.monotonic() + timeout_s + _GRACE_S
-        self._core.stop(now_ns)
+        self._core.stop()
         assert self._pump is not None
         self._pump.stop_by(now_ns + int(timeout_s * _NS))
         for thread in (self._owner, self._courier):

@@ -270,7 +270,8 @@ class Node:
 
     def owned(self) -> list[Place]:
         """Return the elections that this node leads now."""
-        if not self.is_running:
+        # While the node stops, what is not released yet is led still.
+        if not self._started or self.surroundings.has_died or os.getpid() != self._pid:
             return []
         owned = self._core.owned(self.clock.now_ns())
         return [(decode_key(raw), number, generation) for raw, number, generation in owned]

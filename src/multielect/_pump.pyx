@@ -21,6 +21,7 @@ from posix.unistd cimport read, write
 
 from ._clock cimport Clock
 from ._core.core cimport Core, Facts
+from ._core.slots cimport NEVER
 
 cdef extern from *:
     """
@@ -70,7 +71,6 @@ cdef enum Outcome:
     REFUSED = 7
 
 OUTCOMES = ("going", "finished", "interrupted", "closed", "broken", "silent", "nonsense", "refused")
-cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 
 cdef class Pump:
@@ -178,6 +178,7 @@ cdef class Pump:
         if swap(&self.interrupted, 0):
             return INTERRUPTED
         if stop_by_ns != NEVER and (facts.is_quiet or now_ns >= stop_by_ns):
+            self.core.finish(now_ns)
             return FINISHED
         outcome = self._send()
         if outcome != GOING:

@@ -152,6 +152,8 @@ class ElectionGroup(GroupFront[Election]):
     async def stop(self, timeout: float = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.
 
+        See `multielect.ElectionGroup.stop`.
+
         Args:
             timeout: seconds after which it returns in any case.
 

@@ -170,12 +170,15 @@ class ElectionGroup(GroupFront[Election]):
     def stop(self, timeout: float = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.
 
-        `is_leader` is False everywhere from the first moment on, and the other nodes are
-        told. A stopped group cannot be started again. Stopping twice does nothing.
+        Nothing new is led from the first moment on. Each term ends as its release goes out, a
+        thousand at once: what the server has not come to yet goes on being led and refreshed,
+        so that no election waits without a leader for all that are before it. Without a
+        connection all terms end at once. The other nodes are told. A stopped group cannot be
+        started again. Stopping twice does nothing.
 
         Args:
-            timeout: seconds after which it returns in any case; leases not released by then
-                end by themselves.
+            timeout: seconds after which it returns in any case; terms that are left by then end,
+                and leases not released end by themselves.
 
         Raises:
             ConfigError: for a bad timeout.

@@ -87,7 +87,7 @@ class FleetNode(Node):
     def leave(self) -> None:
         """Stop, as a node does."""
         self.balancer.leave()
-        self.core.stop(self.clock.now_ns())
+        self.core.stop()
 
     def take(self) -> None:
         super().take()

@@ -16,7 +16,7 @@ def keys(count: int) -> list[str]:
 def test_a_script_is_given_at_most_250_keys(rig: Rig) -> None:
     node = rig.node(*keys(1000))
     rig.run_ms(DUE_MS)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
 
     requests = {batch.request for batch in rig.server.batches}
@@ -30,7 +30,7 @@ def test_a_script_is_given_at_most_250_keys(rig: Rig) -> None:
 def test_a_smaller_bound_is_kept_too(rig: Rig) -> None:
     node = rig.node(*keys(100), batch_keys=7)
     rig.run_ms(DUE_MS)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     assert max(batch.elections for batch in rig.server.batches) == 7
 
@@ -135,7 +135,7 @@ def test_a_release_that_meets_a_forgetful_server_is_sent_again(rig: Rig) -> None
     node.resign("a")
     rig.settle()
     rig.server.forget_scripts()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     assert rig.holder_of("b") is None
     assert node.is_quiet()

@@ -409,7 +409,7 @@ def test_at_a_stop_the_heirs_are_granted_what_was_led(rig: Rig) -> None:
     third = rig.node("a", balanced=True)
     third.assign({"a": heir})
     old.assign({"a": heir})
-    old.core.stop(rig.clock.now_ns())
+    old.core.stop()
     rig.settle()
     # It was told before it knew of its assignment, and nobody else was.
     assert heir.leads("a")

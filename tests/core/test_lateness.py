@@ -132,15 +132,6 @@ def test_it_counts_from_nothing_when_asked_again(rig: Rig) -> None:
     assert node.core.lateness_ns[-1][0] == rig.clock.now_ns() % (PERIOD_MS * MS)
 
 
-def test_elections_added_later_are_let_be(rig: Rig) -> None:
-    node = rig.leader("k", ttl_ms=TTL_MS)
-    node.core.watch_lateness()
-    node.add(*ONE_BATCH[1:])
-    rig.run_ms(PERIOD_MS + 2)
-
-    assert counted(node) == 1
-
-
 def test_it_is_told_to_a_32nd_and_the_worst_exactly(rig: Rig) -> None:
     node = rig.leader("k", ttl_ms=TTL_MS)
     node.core.watch_lateness()

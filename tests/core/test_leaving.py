@@ -25,7 +25,7 @@ def member(rig: Rig) -> Node:
 
 def leave(node: Node) -> None:
     node.core.set_roll(pack(GONE), 1, period_ns=100 * MS, last_ns=400 * MS)
-    node.core.stop(node.clock.now_ns())
+    node.core.stop()
 
 
 def said(node: Node) -> list[bytes]:
@@ -112,7 +112,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
 
 def end(balancer: Balancer, node: Node) -> None:
     balancer.leave()
-    node.core.stop(node.clock.now_ns())
+    node.core.stop()
     balancer.join(WITHIN_S)
 
 

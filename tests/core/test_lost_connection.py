@@ -111,7 +111,7 @@ def test_a_new_connection_refreshes_and_asks_at_once(rig: Rig) -> None:
 @EXECUTED
 def test_a_lost_release_is_sent_again(rig: Rig, executed: bool) -> None:
     node = rig.leader("a")
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     node.tick()
     node.serve(most=int(executed))
     node.lose()
@@ -125,7 +125,7 @@ def test_a_lost_release_is_sent_again(rig: Rig, executed: bool) -> None:
 
 def test_a_release_is_not_sent_any_more_when_the_lease_has_ended(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     node.lose()
     rig.advance_ms(1002)
     node.tick()

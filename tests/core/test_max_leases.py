@@ -57,7 +57,7 @@ def test_a_wake_up_finds_no_room(rig: Rig) -> None:
     first = rig.leader(*KEYS)
     node = rig.node(*KEYS, max_leases=3)
     rig.settle()
-    first.core.stop(rig.clock.now_ns())
+    first.core.stop()
     rig.settle()
     assert node.core.leading == 3
     assert len(node.core.owned(rig.clock.now_ns())) == 3

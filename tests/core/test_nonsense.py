@@ -110,7 +110,7 @@ def recovers(node: Node, rig: Rig) -> None:
     assert [key for key in KEYS if node.leads(key)] == list(KEYS)
     rig.run_ms(3000)
     assert all(map(node.leads, KEYS))
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     assert node.is_quiet()
 
@@ -139,7 +139,7 @@ def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
 @pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER)
 def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     node.tick()
     with pytest.raises(ProtocolError, match="makes no sense"):
         node.core.receive(reply, rig.clock.now_ns())

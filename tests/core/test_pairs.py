@@ -25,7 +25,8 @@ def test_events_come_in_pairs_and_in_order(rig: Rig) -> None:
             rig.run_ms(400)
         else:
             rig.advance_ms(2000)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
+    node.tick()
     node.take()
     for key in KEYS:
         told = node.told(key)

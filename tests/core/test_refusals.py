@@ -98,7 +98,7 @@ def test_a_term_that_nobody_refreshes_ends_at_its_deadline(rig: Rig) -> None:
 def test_a_refused_release_ends_by_itself(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     rig.server.refusal = Refusal(PASSING[2])
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     assert node.core.take_notes() == [("release", 1, PASSING[2])]
     assert node.is_quiet()
@@ -130,7 +130,7 @@ def test_a_server_that_cannot_serve_any_more_is_given_up(rig: Rig, text: str) ->
 def test_a_release_refused_by_a_replica_is_sent_to_the_next_primary(rig: Rig) -> None:
     node = rig.leader("a")
     rig.server.refusal = Refusal(LASTING[0])
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     rig.server.refusal = None
     node.lose()

@@ -260,7 +260,7 @@ def test_refreshes_are_spread_over_phases_that_fill_their_batches(
     rig: Rig, batches: int, least_ms: int, most_ms: int
 ) -> None:
     node = rig.node(*(f"k{n}" for n in range(250 * batches)), ttl_ms=3000)
-    rig.run_ms(3000)
+    rig.run_ms(3005)
     rig.server.batches.clear()
     times: list[int] = []
     until_ns = rig.clock.now_ns() + 1000 * MS

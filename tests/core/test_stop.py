@@ -1,4 +1,4 @@
-"""Stopping ends all terms at once and releases every lease, whatever was under way."""
+"""Stopping ends every term as its release goes out, whatever was under way."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from .rig import MS, Rig
 STOPPED = DemotionReason.STOPPED
 
 
-def test_all_terms_end_in_the_first_instant(rig: Rig) -> None:
+BATCH = 125
+MOST_AT_ONCE = 8 * BATCH
+
+
+def test_terms_end_as_their_releases_go_out(rig: Rig) -> None:
     node = rig.leader("a", "b")
     rig.clock.advance_ns(5)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
+    assert node.leads("a")
+    rig.clock.advance_ns(5)
+    node.tick()
+    assert len(node.requests) == 1
     assert not node.leads("a")
     assert not node.leads("b")
     assert node.core.owned(rig.clock.now_ns()) == []
@@ -21,11 +29,115 @@ def test_all_terms_end_in_the_first_instant(rig: Rig) -> None:
     assert node.happenings[-1].at_ns == rig.clock.now_ns()
 
 
+def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
+    keys = [f"k{n}" for n in range(2 * MOST_AT_ONCE + 3)]
+    node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
+    node.core.stop()
+    node.tick()
+    assert [node.leads(key) for key in keys] == [n >= MOST_AT_ONCE for n in range(len(keys))]
+    assert not node.is_quiet()
+    # Nothing is to be done before an answer comes, or a refresh is due.
+    assert node.next_tick_ns() > rig.clock.now_ns()
+    rig.advance_ms(340)
+    refreshed = node.counted("refreshes")
+    node.tick()
+    assert node.counted("refreshes") == refreshed + len(keys) - MOST_AT_ONCE
+    node.serve(1)
+    node.deliver()
+    node.tick()
+    assert sum(node.leads(key) for key in keys) == len(keys) - MOST_AT_ONCE - BATCH
+    node.serve()
+    node.deliver()
+    rig.advance_ms(600)
+    assert node.leads(keys[-1]), "the refresh was answered"
+    rig.settle()
+    assert node.is_quiet()
+    assert all(rig.holder_of(key) is None for key in keys)
+    assert all(node.told(key) == [None, STOPPED] for key in keys)
+
+
+def test_without_a_connection_all_terms_end_with_the_next_tick(rig: Rig) -> None:
+    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 1)]
+    node = rig.leader(*keys)
+    node.lose()
+    node.core.stop()
+    node.tick()
+    assert not any(node.leads(key) for key in keys)
+    node.take()
+    assert node.told(keys[-1]) == [None, STOPPED]
+
+
+def test_a_connection_that_is_lost_ends_the_terms_that_are_left(rig: Rig) -> None:
+    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 1)]
+    node = rig.leader(*keys)
+    node.core.stop()
+    node.tick()
+    assert node.leads(keys[-1])
+    node.lose()
+    node.tick()
+    assert not node.leads(keys[-1])
+    node.take()
+    assert node.told(keys[-1]) == [None, STOPPED]
+
+
+def test_whoever_cannot_wait_gives_up_what_is_left(rig: Rig) -> None:
+    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 1)]
+    node = rig.leader(*keys)
+    node.core.stop()
+    node.tick()
+    node.core.give_up(rig.clock.now_ns())
+    assert not node.leads(keys[-1])
+    node.take()
+    assert all(node.told(key) == [None, STOPPED] for key in keys)
+
+
+def test_a_term_that_ends_otherwise_while_the_node_stops_is_not_followed_by_another(
+    rig: Rig,
+) -> None:
+    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 3)]
+    node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
+    resigned, lost, expired = keys[-3:]
+    node.core.stop()
+    node.tick()
+    assert node.resign(resigned)
+    rig.server.delete(rig.leader_key(lost))
+    rig.advance_ms(340)
+    node.tick()
+    # All is done at the server, but the answers come when the last term is over.
+    node.serve()
+    rig.advance_ms(900)
+    checks = node.counted("checks")
+    node.deliver()
+    rig.settle()
+    rig.run_ms(3000)
+    assert node.is_quiet()
+    assert node.counted("checks") == checks, "it stands for nothing any more"
+    assert node.told(resigned) == [None, DemotionReason.RESIGNED]
+    assert node.told(expired) == [None, DemotionReason.EXPIRED]
+    assert node.told(lost) == [None, DemotionReason.EXPIRED]
+
+
+def test_a_term_that_is_lost_while_its_node_stops_is_the_last(rig: Rig) -> None:
+    keys = [f"k{n}" for n in range(1003)]
+    node = rig.leader(*keys, ttl_ms=3000)
+    node.core.stop()
+    node.tick()
+    assert node.leads(keys[-1])
+    rig.server.delete(rig.leader_key(keys[-1]))
+    node.core.refresh_all()
+    checks = node.counted("checks")
+    rig.settle()
+    rig.run_ms(3000)
+    assert node.is_quiet()
+    assert node.counted("checks") == checks
+    assert node.told(keys[-1]) == [None, DemotionReason.LOST]
+
+
 def test_every_lease_is_released_in_batches(rig: Rig) -> None:
     keys = [f"k{n}" for n in range(1000)]
     node = rig.leader(*keys)
     rig.server.batches.clear()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     assert not node.is_quiet()
     node.exchange()
 
@@ -38,7 +150,7 @@ def test_every_lease_is_released_in_batches(rig: Rig) -> None:
 def test_what_was_being_asked_for_is_released_when_it_was_won(rig: Rig) -> None:
     node = rig.node("a")
     node.tick()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     assert not node.is_quiet()
     rig.settle()
 
@@ -51,7 +163,7 @@ def test_what_was_being_asked_for_and_was_lost_is_let_be(rig: Rig) -> None:
     other = rig.leader("a")
     node = rig.node("a")
     node.tick()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     assert node.is_quiet()
     assert other.leads("a")
@@ -61,7 +173,7 @@ def test_a_lost_connection_leaves_nothing_to_wait_for_once_the_leases_have_ended
     node = rig.leader("a", ttl_ms=1000)
     node.add("asked")
     node.tick()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     node.lose()
     assert not node.is_quiet()
     rig.run_ms(1002)
@@ -73,7 +185,7 @@ def test_a_release_under_way_is_finished(rig: Rig) -> None:
     node.resign("a")
     node.tick()
     node.remove("b")
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     rig.settle()
     assert node.is_quiet()
     assert rig.holder_of("a") is None
@@ -84,7 +196,7 @@ def test_a_refresh_under_way_does_not_outlive_the_release(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     rig.advance_ms(340)
     node.tick()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     node.tick()
     assert len(node.requests) == 2
     rig.settle()
@@ -98,10 +210,10 @@ def test_nothing_is_stood_for_any_more(rig: Rig) -> None:
     other = rig.leader("b", ttl_ms=1000)
     node.add("b")
     rig.settle()
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     node.add("late")
     rig.settle()
-    other.core.stop(rig.clock.now_ns())
+    other.core.stop()
     rig.settle()
     rig.server.batches.clear()
     rig.run_ms(5000)
@@ -113,14 +225,15 @@ def test_stopping_after_the_deadline_tells_the_deadline(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000, margin_ms=100)
     began_ns = rig.clock.now_ns()
     rig.advance_ms(5000)
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
+    node.tick()
     node.take()
     assert node.happenings[-1].at_ns == began_ns + 900 * MS
 
 
 def test_stopping_before_anything_began_is_quiet(rig: Rig) -> None:
     node = rig.node("a")
-    node.core.stop(rig.clock.now_ns())
+    node.core.stop()
     assert node.is_quiet()
     node.tick()
     assert not node.requests

@@ -225,7 +225,7 @@ def assert_the_books_agree(pumping: Pumping, users: list[User]) -> None:
     assert owned == expected
     held = {key for key, holder in pumping.server.leases().items() if holder == HOLDER}
     assert held == {LAYOUT.leader_key(key) for key in expected}
-    core.stop(pumping.clock.now_ns())
+    core.stop()
     for _ in range(100):
         pumping.turn()
     assert core.is_quiet

@@ -30,7 +30,7 @@ def test_a_release_wakes_the_others_at_once(rig: Rig) -> None:
     leader = rig.leader("a", "b", ttl_ms=60_000)
     others = [rig.node("a", "b", ttl_ms=60_000) for _ in range(2)]
     rig.settle()
-    leader.core.stop(rig.clock.now_ns())
+    leader.core.stop()
     leader.exchange()
     for node in others:
         node.deliver()
@@ -91,7 +91,7 @@ def test_who_listens_late_asks_again_for_what_it_is_asking_for(rig: Rig) -> None
     node = rig.node("a", ttl_ms=60_000)
     node.tick()
     node.serve()
-    leader.core.stop(rig.clock.now_ns())
+    leader.core.stop()
     leader.exchange()
     node.replies.pop()  # the announcement: it went out before anybody listened
     node.core.receive_announcements(SUBSCRIBED, 0)
@@ -195,7 +195,7 @@ def test_a_release_is_announced_once_a_batch(rig: Rig) -> None:
     heard: list[Push] = []
     model: RedisModel = rig.server
     model.subscribers.append((leader.layout.channel, heard.append))
-    leader.core.stop(rig.clock.now_ns())
+    leader.core.stop()
     rig.settle()
     assert len(heard) == 1
 

@@ -4,6 +4,7 @@ From the bottom up, each importing only what stands above it here:
 
     slots      where elections live: one C struct each
     schedule   when each is due, and which wait to be sent
+    cohorts    the same for leases, which are refreshed together
     resp       the Redis protocol, as bytes
     holders    the names of other leaders, each once
     events     what there is to tell

@@ -2,15 +2,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .resp cimport Outgoing
 from .roll cimport Roll
-from .terms cimport Terms
+from .terms cimport Asked, Terms
 
 cdef enum:
     MOST_ENTRIES = 250      # elections a batch holds at most
-
-
-cdef struct Entry:
-    uint32_t number
-    uint32_t serial
+    MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
 
 
 cdef struct Text:
@@ -24,7 +20,7 @@ cdef struct Batch:
     uint8_t request
     bint claims             # an acquire that tells leaders whom they are in the way of
     bint by_digest          # it named its script, and did not bring it
-    Entry entries[250]
+    Asked entries[250]
 
 
 cdef class Batches:
@@ -34,7 +30,8 @@ cdef class Batches:
     cdef bint loaded[5]         # the server knows the script by its digest
     cdef tuple kept             # the bytes objects that the texts below point into
     cdef tuple scripts
-    cdef Text *heads
+    cdef Text *heads            # each a multiple of 8 bytes long in memory
+    cdef char *head_text
     cdef Text holder
     cdef Text ttl_ms
     cdef Text epochs
@@ -51,6 +48,5 @@ cdef class Batches:
     cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
     cdef int _write_roll(self, Batch *batch) except -1 nogil
     cdef int _write_heir(self, uint32_t number) except -1 nogil
-    cdef int _write_key(self, uint32_t number, const char *tail, size_t length) except -1 nogil
     cdef int _write_script(self, Batch *batch) except -1 nogil
     cdef int _write_text(self, Text *text) except -1 nogil

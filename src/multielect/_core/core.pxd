@@ -26,6 +26,7 @@ cdef class Core(Elections):
     cdef int begin(self) except -1 nogil
     cdef int lose(self, int64_t now_ns) except -1 nogil
     cdef int turn(self, int64_t now_ns, Facts *facts) except -1 nogil
+    cdef int finish(self, int64_t now_ns) except -1 nogil
     cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil
     cdef int hear_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil
     cdef void tell(self, Facts *facts, int64_t now_ns) noexcept nogil

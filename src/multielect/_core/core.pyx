@@ -76,6 +76,11 @@ cdef class Core(Elections):
             self.turn(now_ns, &facts)
         return facts.next_turn_ns
 
+    def give_up(self, int64_t now_ns) -> None:
+        """End what terms are left of a node that stops, without a word to the server."""
+        with nogil:
+            self.finish(now_ns)
+
     def receive(self, const unsigned char[::1] data, int64_t now_ns) -> None:
         """Take bytes from the server and act on the replies among them.
 
@@ -135,11 +140,11 @@ cdef class Core(Elections):
                 pthread_mutex_unlock(&self.mutex)
 
     def watch_lateness(self) -> None:
-        """Count from now on how late refreshes go out, those of elections added later excepted."""
+        """Count from now on how late refreshes go out."""
         with nogil:
             pthread_mutex_lock(&self.mutex)
             try:
-                self.terms.lateness.watch(self.terms.slots.used)
+                self.terms.lateness.watch()
             finally:
                 pthread_mutex_unlock(&self.mutex)
 
@@ -237,6 +242,15 @@ cdef class Core(Elections):
             pthread_mutex_unlock(&self.mutex)
         return 0
 
+    cdef int finish(self, int64_t now_ns) except -1 nogil:
+        """End what terms are left of a node that stops, without a word to the server."""
+        pthread_mutex_lock(&self.mutex)
+        try:
+            self.terms.give_up(NONE, now_ns)
+        finally:
+            pthread_mutex_unlock(&self.mutex)
+        return 0
+
     cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
         """Take bytes from the server. Returns 1 if they make no sense: see `complaint`."""
         pthread_mutex_lock(&self.mutex)
@@ -278,13 +292,13 @@ cdef class Core(Elections):
 
     cdef void _tell_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
         cdef bint has_room = self.lane.has_room()
-        facts.next_turn_ns = (now_ns if has_room and self.terms.has_work()
-                              else self.terms.schedule.next_due_ns())
+        facts.next_turn_ns = now_ns if self.lane.has_work() else self.terms.next_due_ns()
         facts.next_turn_ns = min(facts.next_turn_ns, self.roll.next_turn_ns(has_room))
         facts.owed_since_ns = self.lane.owed_since_ns()
         facts.has_news = (self.terms.events.count != 0 or self.terms.events.note_count != 0
                           or self.terms.schedule.peek(REAPED) != NONE or self.roll.reply != NULL)
         facts.is_quiet = (self.terms.population[<int>RELEASING] == 0
                           and self.terms.population[<int>ASKING] == 0
+                          and not self.terms.is_giving_up()
                           and not self.roll.is_leaving())
         facts.is_refused = self.lane.refused

@@ -70,7 +70,7 @@ cdef class Drains(States):
                 self._begin_drain(number, until_ns, now_ns)
             elif slot.state == LEADING and until_ns < slot.drain_ns:
                 slot.drain_ns = until_ns
-                self._set_lease_timer(number, slot.due_ns)
+                self._advance_lease_timer(number)
         return 0
 
     cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil:
@@ -105,7 +105,7 @@ cdef class Drains(States):
         slot.drain_ns = until_ns
         if self.tells_drains:
             self.events.draining(number, slot.epoch, until_ns)
-            self._set_lease_timer(number, slot.due_ns)
+            self._advance_lease_timer(number)
             return 0
         slot.drained = 1
         return self._end_drain(number, now_ns)
@@ -117,7 +117,7 @@ cdef class Drains(States):
             return self.hand_over(number, now_ns)
         if slot.heir != NONE and now_ns + self.grant_ns < slot.drain_ns:
             slot.drain_ns = now_ns + self.grant_ns
-        self._set_lease_timer(number, slot.due_ns)
+        self._advance_lease_timer(number)
         return 0
 
     cdef bint _may_end(self, uint32_t number) noexcept nogil:

@@ -201,12 +201,12 @@ cdef class Elections:
             finally:
                 pthread_mutex_unlock(&self.mutex)
 
-    def stop(self, int64_t now_ns) -> None:
-        """End all terms; their leases are released by the next ticks."""
+    def stop(self) -> None:
+        """Stand for nothing any more; the next ticks end each term as its release goes out."""
         with nogil:
             pthread_mutex_lock(&self.mutex)
             try:
-                self.terms.stop(now_ns)
+                self.terms.stop()
             finally:
                 pthread_mutex_unlock(&self.mutex)
 

@@ -1,15 +1,16 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from .batches cimport MOST_ENTRIES, Batch, Batches, Entry
+from .batches cimport MOST_ENTRIES, Batch, Batches
 from .resp cimport Cursor, Incoming, Outgoing, Value
 from .roll cimport Roll
 from .server_clock cimport ServerClock
-from .terms cimport Terms
+from .terms cimport Asked, Terms
 from .wakeups cimport Wakeups
 
 cdef enum:
     MOST_IN_FLIGHT = 32     # batches sent and not answered
+    MOST_GIVING_UP = 8      # of them, those that end the terms of a node that stops
 
 
 cdef struct Rivals:             # who leads what an acquire did not win
@@ -26,6 +27,7 @@ cdef class Lane(Batches):
     cdef Batch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
+    cdef uint32_t releasing     # how many of them release or grant
     cdef int64_t answered_ns    # when a batch was last answered
     cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
@@ -37,7 +39,11 @@ cdef class Lane(Batches):
     cdef int pack(self, int64_t now_ns) except -1 nogil
     cdef int take(self, int64_t now_ns) except -1 nogil
 
+    cdef bint is_open(self) noexcept nogil
     cdef bint has_room(self) noexcept nogil
+    cdef bint has_work(self) noexcept nogil
+    cdef bint _may_give_up(self) noexcept nogil
+    cdef void _end(self, Batch *batch) noexcept nogil
     cdef int64_t owed_since_ns(self) noexcept nogil
 
     cdef Batch *_batch(self, uint32_t place) noexcept nogil
@@ -53,5 +59,5 @@ cdef class Lane(Batches):
     cdef int _refused(self, Batch *batch, Value *error, int64_t now_ns) except -1 nogil
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
     cdef int _nonsense(self, const char *what) noexcept nogil
-    cdef bint _is_void(self, Entry *entry) noexcept nogil
+    cdef bint _is_void(self, Asked *entry) noexcept nogil
     cdef int64_t _retry_ns(self, int64_t now_ns) noexcept nogil

@@ -21,8 +21,11 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp
 
+from .batches cimport MOST_KEYS
 from .holders cimport LONGEST_NAME
 from .resp cimport read_value
+from .schedule cimport GRANTS, RELEASES
+from .slots cimport NONE
 from .states cimport ACQUIRE, CLOCK, GRANT, REFRESH, RELEASE, ROLL
 
 cdef enum:
@@ -79,16 +82,20 @@ cdef class Lane(Batches):
         self.outgoing.clear()
         while self.in_flight:
             batch = self._batch(0)
-            self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
-            self.in_flight -= 1
+            self._end(batch)
             self._give_back(batch, now_ns, 0)
         return 0
 
     cdef int pack(self, int64_t now_ns) except -1 nogil:
         """Write batches of what is due, as many as may be in flight."""
         cdef Batch *batch
+        if self.terms.is_giving_up() and not self.is_open():
+            # What cannot be handed on is not kept either: nobody knows for how long.
+            self.terms.give_up(NONE, now_ns)
         while self.has_room():
             batch = self._batch(self.in_flight)
+            if self._may_give_up():
+                self.terms.give_up(min(self.terms.batch_keys, <uint32_t>MOST_KEYS // 2), now_ns)
             if (self._collect(batch, REFRESH, now_ns) == 0
                     and self._collect(batch, ROLL, now_ns) == 0
                     and self._collect(batch, GRANT, now_ns) == 0
@@ -97,6 +104,7 @@ cdef class Lane(Batches):
                 return 0
             batch.sent_ns = now_ns
             self.in_flight += 1
+            self.releasing += batch.request == RELEASE or batch.request == GRANT
             self.terms.events.tally.batches += 1
             self._write(batch)
         return 0
@@ -120,8 +128,7 @@ cdef class Lane(Batches):
             # back when the connection is given up.
             if self._answer(self._batch(0), &frame, now_ns):
                 return 1
-            self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
-            self.in_flight -= 1
+            self._end(self._batch(0))
             self.answered_ns = now_ns
 
     cdef int64_t owed_since_ns(self) noexcept nogil:
@@ -132,7 +139,27 @@ cdef class Lane(Batches):
 
     cdef bint has_room(self) noexcept nogil:
         """Tell whether another batch may be sent now."""
-        return self.connected and not self.refused and self.in_flight < MOST_IN_FLIGHT
+        return self.is_open() and self.in_flight < MOST_IN_FLIGHT
+
+    cdef bint is_open(self) noexcept nogil:
+        """Tell whether there is a server to send to."""
+        return self.connected and not self.refused
+
+    cdef bint has_work(self) noexcept nogil:
+        """Tell whether there is something to be sent now."""
+        return self.has_room() and (self.terms.has_work() or self._may_give_up())
+
+    cdef bint _may_give_up(self) noexcept nogil:
+        # No more at once than the server ends soon: until then the rest goes on being led.
+        return (self.terms.is_giving_up() and self.releasing < MOST_GIVING_UP
+                and self.terms.schedule.peek(RELEASES) == NONE
+                and self.terms.schedule.peek(GRANTS) == NONE)
+
+    cdef void _end(self, Batch *batch) noexcept nogil:
+        """Take the oldest batch off the ring."""
+        self.ring_start = (self.ring_start + 1) % MOST_IN_FLIGHT
+        self.in_flight -= 1
+        self.releasing -= batch.request == RELEASE or batch.request == GRANT
 
     cdef Batch *_batch(self, uint32_t place) noexcept nogil:
         return &self.ring[(self.ring_start + place) % MOST_IN_FLIGHT]
@@ -220,7 +247,7 @@ cdef class Lane(Batches):
     cdef int _read_outcomes(self, Batch *batch, Cursor *frame, Rivals *rivals,
                             int64_t now_ns) except -1 nogil:
         cdef Value value
-        cdef Entry *entry
+        cdef Asked *entry
         cdef int64_t jitter_ns = 1_000_000 + self.terms.random_below(self.terms.jitter_ns)
         cdef int64_t rival, remaining_ms, again_ns
         cdef uint32_t i
@@ -259,7 +286,7 @@ cdef class Lane(Batches):
         cdef uint8_t marks[MOST_ENTRIES]
         cdef Value value
         cdef Value place
-        cdef Entry *entry
+        cdef Asked *entry
         cdef int64_t _i
         cdef uint32_t i
         for i in range(batch.count):
@@ -319,7 +346,7 @@ cdef class Lane(Batches):
 
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil:
         """Nothing is known of the batch's outcome: ask again at `again_ns`, or at once if 0."""
-        cdef Entry *entry
+        cdef Asked *entry
         cdef uint32_t i
         if batch.request == ROLL:
             self.roll.failed(again_ns)
@@ -342,7 +369,7 @@ cdef class Lane(Batches):
         self.complaint = what
         return 1
 
-    cdef bint _is_void(self, Entry *entry) noexcept nogil:
+    cdef bint _is_void(self, Asked *entry) noexcept nogil:
         if self.terms.slots.at(entry.number).serial == entry.serial:
             return False
         self.terms.events.tally.stale_replies += 1

@@ -2,10 +2,10 @@
 """How late refreshes go out, against when their timers were to ring: for those who ask.
 
 Rules of this file:
-    * A refresh counts from when its timer was set to ring until the batch that it goes out with
-      was packed: a timer that rings late, a turn that comes late, a pipeline that is full. One
-      that no timer asked for does not count.
-    * Until somebody asks it has no memory, and costs a lease one compare.
+    * A refresh counts from when its cohort's turn was until the batch that it goes out with was
+      packed: a timer that rings late, a turn that comes late, a pipeline that is full. One that
+      goes out of turn does not count.
+    * Until somebody asks it has no memory, and costs a cohort one compare.
     * What is late by up to 63 ns is counted exactly, all else to a 32nd.
 """
 
@@ -26,30 +26,25 @@ cdef class Lateness:
     """Counts of refreshes by how late they were."""
 
     def __dealloc__(self):
-        free(self.due_ns)
         free(self.counts)
 
-    cdef int watch(self, uint32_t leases) except -1 nogil:
-        """Count from nothing: refreshes of the first `leases` slots that fall due from now on."""
-        self.watched = 0
-        free(self.due_ns)
-        self.due_ns = <int64_t *>calloc(max(leases, <uint32_t>1), sizeof(int64_t))
+    cdef int watch(self) except -1 nogil:
+        """Count from nothing."""
         if self.counts == NULL:
             self.counts = <uint64_t *>calloc(PLACES, sizeof(uint64_t))
-        if self.due_ns == NULL or self.counts == NULL:
+        if self.counts == NULL:
             with gil:
                 raise MemoryError
         memset(self.counts, 0, PLACES * sizeof(uint64_t))
         self.worst_ns = 0
-        self.watched = leases
         return 0
 
-    cdef void _count(self, int64_t late_ns) noexcept nogil:
+    cdef void _count(self, int64_t late_ns, uint32_t leases) noexcept nogil:
         cdef uint64_t late = max(late_ns, <int64_t>0)
         cdef int shift = 0
         if late >> (FINE_BITS + 1):
             shift = highest_bit(late) - FINE_BITS
-        self.counts[(shift << FINE_BITS) + (late >> shift)] += 1
+        self.counts[(shift << FINE_BITS) + (late >> shift)] += leases
         self.worst_ns = max(self.worst_ns, late_ns)
 
     cdef void copy(self, Counts *counts) noexcept nogil:

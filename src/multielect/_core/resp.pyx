@@ -246,19 +246,10 @@ cdef class Outgoing:
         memcpy(self.data + self.end, data, length)
         self.end += length
 
-    cdef void put_header(self, char kind, int64_t number) noexcept nogil:
-        """Write a type byte, a number and a line's end: at most 23 bytes."""
+    cdef void _put_long_header(self, char kind, int64_t number) noexcept nogil:
         cdef char *here = self.data + self.end
-        cdef uint32_t small
         here[0] = kind
-        if 10 <= number < 100:
-            # As long as most keys are.
-            small = <uint32_t>number
-            here[1] = <char>(c'0' + small // 10)
-            here[2] = <char>(c'0' + small % 10)
-            here += 3
-        else:
-            here += 1 + _write_number(here + 1, number)
+        here += 1 + _write_number(here + 1, number)
         here[0] = c'\r'
         here[1] = c'\n'
         self.end = here + 2 - self.data

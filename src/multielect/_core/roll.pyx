@@ -15,9 +15,8 @@ Rules of this file:
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from .slots cimport hash_of
+from .slots cimport NEVER, hash_of
 
-cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 cdef int64_t GAP_NS = 20_000_000
 
 

@@ -16,7 +16,7 @@ Rules of this file:
 
 from libc.string cimport memset
 
-from .slots cimport NONE, QUEUE, TIMER
+from .slots cimport NEVER, NONE, QUEUE, TIMER
 
 cdef extern from *:
     """
@@ -31,8 +31,6 @@ cdef enum:
     PLACES = 1 << 12
     PLACE_MASK = (1 << 12) - 1
     WORDS = 1 << 6          # of 64 bits each, a bit for each place
-
-cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 
 cdef class Schedule:

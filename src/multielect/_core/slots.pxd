@@ -29,6 +29,7 @@ cdef extern from *:
     #endif
     """
     const uint32_t NONE "MULTIELECT_NONE"
+    const int64_t NEVER "INT64_MAX"
     const int TIMER "MULTIELECT_TIMER"
     const int QUEUE "MULTIELECT_QUEUE"
     int64_t load_i64 "multielect_load_i64" (const int64_t *place) noexcept nogil
@@ -54,7 +55,7 @@ cdef enum:
 # first.
 cdef struct Slot:
     int64_t deadline_ns     # shared with readers; 0 where this node does not lead
-    int64_t due_ns
+    int64_t max_stall_ns    # how long `alive_ns` may be ago; 0: no matter how long
     char *key
     Link links[2]           # TIMER, QUEUE
     uint32_t serial         # rises with each change of state: a reply to an older one is void
@@ -66,9 +67,9 @@ cdef struct Slot:
     uint8_t next_state      # what follows a release
     uint8_t standing        # whether this node is to stand for it
     uint8_t drained         # the draining term's worker is done
-    uint8_t heirless        # no node is to lead it, neither this one nor another
+    uint8_t refreshing      # a refresh is in flight; 2: and another was due meanwhile
     uint8_t events_waiting  # how many events of it have not been taken
-    int64_t max_stall_ns    # how long `alive_ns` may be ago; 0: no matter how long
+    int64_t due_ns          # when its timer rings
     int64_t drain_ns        # when the draining term ends at the latest; 0: it does not drain
     uint32_t heir           # who is to lead it in place of this node
     uint32_t claimant       # who asked for it in vain while this node led
@@ -80,7 +81,13 @@ cdef struct Slot:
     uint32_t untold         # the place of the event that the term began, if it may be dropped
     uint32_t untold_drain   # the place of the event that the term drains
     uint8_t forgotten       # shared with readers; taken out of the index
-    uint8_t refreshing      # a refresh is in flight
+    uint8_t heirless        # no node is to lead it, neither this one nor another
+    uint8_t again           # its timer is to have it refreshed out of turn
+
+
+cdef inline size_t padded(size_t length) noexcept nogil:
+    """Return how many bytes a text takes that is copied in words of 8."""
+    return (length + 7) & ~<size_t>7
 
 
 cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept nogil

@@ -79,7 +79,7 @@ cdef class Slots:
             self._grow_index()
         if self.free_head == NONE and self.used == self.chunk_count * CHUNK_SLOTS:
             self._add_chunk()
-        copy = <char *>malloc(length if length else 1)
+        copy = <char *>calloc(1, padded(length) if length else 8)
         if copy == NULL:
             with gil:
                 raise MemoryError
@@ -114,6 +114,7 @@ cdef class Slots:
         slot.woken = 0
         slot.unwanted = 0
         slot.refreshing = 0
+        slot.again = 0
         store_u8(&slot.forgotten, 0)
         store_i64(&slot.epoch, 0)
         store_i64(&slot.deadline_ns, 0)

@@ -1,6 +1,7 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from .cohorts cimport Cohorts
 from .events cimport Events
 from .holders cimport Holders
 from .schedule cimport Schedule
@@ -45,6 +46,7 @@ cdef enum Standing:
 cdef class States:
     cdef readonly Slots slots
     cdef Schedule schedule
+    cdef Cohorts cohorts
     cdef Events events
     cdef Holders holders
     cdef int64_t ttl_ns
@@ -54,12 +56,9 @@ cdef class States:
     cdef int64_t grant_ns           # how long a grant lasts, and a claim is waited for
     cdef uint32_t batch_keys
     cdef uint32_t max_leases
+    cdef bint running
     cdef uint32_t population[7]
     cdef uint64_t random_state
-    # The refreshes that fell due together last: see `_refresh_due`.
-    cdef uint32_t cohort_start
-    cdef int64_t cohort_sent_ns
-    cdef int64_t cohort_due_ns
 
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil
     cdef int _become_candidate(self, uint32_t number) except -1 nogil
@@ -76,23 +75,16 @@ cdef class States:
     cdef int _leave_release(self, uint32_t number) except -1 nogil
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil
-    cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil
+    cdef void _set_lease_timer(self, uint32_t number, int64_t again_ns) noexcept nogil
+    cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil
     cdef bint _is_claimed(self, uint32_t number) noexcept nogil
     cdef void _enqueue_release(self, uint32_t number) noexcept nogil
     cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil
     cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil
-    cdef void _find_cohort(self, uint32_t number, int64_t sent_ns) noexcept nogil
     cdef int64_t random_below(self, int64_t bound) noexcept nogil
 
-    # Here, and not beside the others, so that they cost no call: they are asked for each refresh.
+    # Here, and not beside the others, so that it costs no call: it is asked for each refresh.
 
     @cython.final
     cdef inline bint _is_stalled(self, Slot *slot, int64_t now_ns) noexcept nogil:
         return slot.max_stall_ns != 0 and now_ns - load_i64(&slot.alive_ns) >= slot.max_stall_ns
-
-    @cython.final
-    cdef inline int64_t _refresh_due(self, uint32_t number, int64_t sent_ns) noexcept nogil:
-        """Return when a lease that was refreshed at `sent_ns` is to be refreshed next."""
-        if sent_ns != self.cohort_sent_ns or number - self.cohort_start >= self.batch_keys:
-            self._find_cohort(number, sent_ns)
-        return self.cohort_due_ns

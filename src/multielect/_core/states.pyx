@@ -16,7 +16,7 @@ Rules of this file:
         idle              x                                                     x
         waiting           x        x                                     x      x
         asking            x                 x         x                  x      x
-        leading           x                           x
+        leading           x                           x                   x
         releasing         x                                      x       x      x
         abstaining        x                                              x      x
 
@@ -30,16 +30,13 @@ Rules of this file:
 """
 
 from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES
-from .slots cimport NONE, load_i64, store_i64
-
-cdef enum:
-    PHASE_BITS = 7
+from .slots cimport NEVER, NONE, load_i64, store_i64
 
 cdef uint8_t[7] ALLOWED
 ALLOWED[<int>IDLE] = 1 << WAITING | 1 << GONE
 ALLOWED[<int>WAITING] = 1 << WAITING | 1 << ASKING | 1 << IDLE | 1 << GONE
 ALLOWED[<int>ASKING] = 1 << WAITING | 1 << LEADING | 1 << RELEASING | 1 << IDLE | 1 << GONE
-ALLOWED[<int>LEADING] = 1 << WAITING | 1 << RELEASING
+ALLOWED[<int>LEADING] = 1 << WAITING | 1 << RELEASING | 1 << IDLE
 ALLOWED[<int>RELEASING] = 1 << WAITING | 1 << ABSTAINING | 1 << IDLE | 1 << GONE
 ALLOWED[<int>ABSTAINING] = 1 << WAITING | 1 << IDLE | 1 << GONE
 ALLOWED[<int>GONE] = 0
@@ -59,6 +56,7 @@ cdef class States:
         self.ttl_ns = ttl_ns
         self.margin_ns = margin_ns
         self.refresh_ns = ttl_ns // 3
+        self.cohorts = Cohorts(batch_keys, self.refresh_ns)
         # Enough to spread candidates apart, little beside a takeover.
         self.jitter_ns = min(ttl_ns // 20, 10_000_000)
         # Long enough for an heir that is there, short for one that is not.
@@ -66,7 +64,6 @@ cdef class States:
         self.batch_keys = batch_keys
         self.max_leases = max_leases
         self.random_state = seed | 1
-        self._find_cohort(0, now_ns)
 
     # ---- the only writers of a state
 
@@ -108,6 +105,7 @@ cdef class States:
     cdef int _become_leader(self, uint32_t number, int64_t epoch, int64_t sent_ns,
                             int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
+        cdef int64_t deadline_ns = sent_ns + self.ttl_ns - self.margin_ns
         self._enter(number, LEADING)
         self._see_holder(number, NONE)
         self.events.elected(number, epoch, now_ns)
@@ -116,8 +114,10 @@ cdef class States:
         self._refer(&slot.claimant, NONE)
         store_i64(&slot.alive_ns, now_ns)
         store_i64(&slot.epoch, epoch)
-        store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
-        self._set_lease_timer(number, self._refresh_due(number, sent_ns))
+        store_i64(&slot.deadline_ns, deadline_ns)
+        self.cohorts.hurry(number // self.batch_keys,
+                           min(self.cohorts.join(number, sent_ns), deadline_ns))
+        self._set_lease_timer(number, NEVER)
         return 0
 
     cdef int _become_releasing(self, uint32_t number, int64_t lease_end_ns,
@@ -148,6 +148,8 @@ cdef class States:
 
     cdef int _stand(self, uint32_t number) except -1 nogil:
         """Stand for election again, if this node is to."""
+        if not self.running:
+            return self._become_idle(number)
         if self.slots.at(number).standing == CAMPAIGNS:
             return self._become_candidate(number)
         return self._become_waiting(number, 0)
@@ -156,7 +158,7 @@ cdef class States:
         cdef Slot *slot = self.slots.at(number)
         if slot.next_state == GONE:
             return self._become_gone(number)
-        if slot.next_state == IDLE:
+        if slot.next_state == IDLE or not self.running:
             return self._become_idle(number)
         if slot.next_state == WAITING:
             return self._stand(number)
@@ -183,19 +185,30 @@ cdef class States:
         return self._become_releasing(number, deadline_ns + self.margin_ns,
                                       GONE if reason == REMOVED else IDLE)
 
-    cdef void _set_lease_timer(self, uint32_t number, int64_t due_ns) noexcept nogil:
-        # A refresh that the watchdog or a drain brings forward does no harm, and needs no timer
-        # more.
+    cdef void _set_lease_timer(self, uint32_t number, int64_t again_ns) noexcept nogil:
+        """Let the slot's own timer ring when there is something that its cohort does not do.
+
+        That is: ask the server again at `again_ns` (NEVER: not out of turn), see whether the
+        worker goes on, end a drain.
+        """
         cdef Slot *slot = self.slots.at(number)
-        cdef int64_t stalled_ns
+        cdef int64_t due_ns = again_ns
+        slot.again = again_ns != NEVER
         if slot.max_stall_ns != 0:
-            stalled_ns = load_i64(&slot.alive_ns) + slot.max_stall_ns
-            if stalled_ns < due_ns:
-                due_ns = stalled_ns
-        if slot.drain_ns != 0 and slot.drain_ns < due_ns:
-            due_ns = slot.drain_ns
-        if slot.due_ns != due_ns or not self.schedule.is_timed(number):
+            due_ns = min(due_ns, load_i64(&slot.alive_ns) + slot.max_stall_ns)
+        if slot.drain_ns != 0:
+            due_ns = min(due_ns, slot.drain_ns)
+        if due_ns == NEVER:
+            self.schedule.cancel_timer(number)
+        elif slot.due_ns != due_ns or not self.schedule.is_timed(number):
             self.schedule.set_timer(number, due_ns)
+
+    cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil:
+        """The term drains, or is to for less long: set its timer accordingly."""
+        # One that was set for something else may ring for nothing.
+        cdef Slot *slot = self.slots.at(number)
+        if not self.schedule.is_timed(number) or slot.drain_ns < slot.due_ns:
+            self.schedule.set_timer(number, slot.drain_ns)
 
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
         return self._demote(number, EXPIRED, now_ns)
@@ -221,21 +234,6 @@ cdef class States:
             self.holders.keep(holder)
         self.holders.drop(place[0])
         place[0] = holder
-
-    cdef void _find_cohort(self, uint32_t number, int64_t sent_ns) noexcept nogil:
-        # The times at which a lease is refreshed form a grid of one third of the TTL, the
-        # same grid for as many leases as fill a batch: batches are full. The grids of batches
-        # lie where the sequence of van der Corput (1935) has them: evenly, however many there
-        # are. There are 128 of them, so that a node with a million leases wakes no more often.
-        cdef uint32_t cohort = number // self.batch_keys
-        cdef uint32_t phase = 0, bit
-        cdef int64_t latest = sent_ns + self.refresh_ns
-        for bit in range(PHASE_BITS):
-            phase = phase << 1 | (cohort >> bit & 1)
-        self.cohort_start = cohort * self.batch_keys
-        self.cohort_sent_ns = sent_ns
-        self.cohort_due_ns = latest - (
-            latest - phase * (self.refresh_ns >> PHASE_BITS)) % self.refresh_ns
 
     cdef int64_t random_below(self, int64_t bound) noexcept nogil:
         # xorshift64* (Vigna, 2016), from the seed that the caller gave.

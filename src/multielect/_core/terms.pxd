@@ -3,47 +3,92 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .drains cimport Drains
 from .lateness cimport Lateness
-from .slots cimport Slot
+from .slots cimport NEVER, NONE, Slot, store_i64
+from .states cimport STALLED
+
+
+cdef struct Asked:          # for whom something was asked of the server
+    uint32_t number
+    uint32_t serial
 
 
 @cython.final
 cdef class Terms(Drains):
-    cdef bint running
+    cdef uint32_t given_up          # which terms are, once this node stops: those of slots before
     cdef Lateness lateness
     cdef uint8_t first_standing     # of an election that nobody has assigned yet
 
     cdef int start(self) except -1 nogil
-    cdef int stop(self, int64_t now_ns) except -1 nogil
+    cdef int stop(self) except -1 nogil
+    cdef int give_up(self, uint32_t most, int64_t now_ns) except -1 nogil
     cdef int add(self, uint32_t number) except -1 nogil
     cdef int remove(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int resign(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int campaign(self, uint32_t number) except -1 nogil
     cdef int on_timers(self, int64_t now_ns) except -1 nogil
+    cdef int _on_cohort_timer(self, uint32_t cohort, int64_t now_ns) except -1 nogil
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
     cdef int watch(self, uint32_t number) except -1 nogil
-    cdef void _refresh_now(self, uint32_t number, int64_t next_ns,
-                           int64_t due_ns) noexcept nogil
-    cdef void _queue_refresh(self, uint32_t number, int64_t due_ns) noexcept nogil
+    cdef void _refresh_now(self, uint32_t number) noexcept nogil
     cdef bint _ask_now(self, uint32_t number) noexcept nogil
     cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil
     cdef int ask_again(self) except -1 nogil
     cdef int refresh_all(self) except -1 nogil
     cdef void reap(self) noexcept nogil
 
-    cdef int next_refresh(self, int64_t now_ns, uint32_t *number) except -1 nogil
+    cdef uint32_t next_refreshes(self, Asked *asked, uint32_t most,
+                                 int64_t now_ns) except? NONE nogil
+    cdef uint32_t _next_of_cohort(self, Asked *asked, uint32_t count, uint32_t most,
+                                  int64_t now_ns) except? NONE nogil
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil
     cdef int next_acquire(self, uint32_t *number) except -1 nogil
     cdef uint32_t peek_acquire(self) noexcept nogil
+    cdef bint is_giving_up(self) noexcept nogil
+    cdef int64_t next_due_ns(self) noexcept nogil
     cdef bint has_work(self) noexcept nogil
 
     cdef int won(self, uint32_t number, int64_t epoch, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil
-    cdef int refreshed(self, uint32_t number, int64_t sent_ns, int64_t now_ns) except -1 nogil
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int not_refreshed(self, uint32_t number, int64_t now_ns,
                            int64_t again_ns) except -1 nogil
     cdef int released(self, uint32_t number) except -1 nogil
     cdef int not_released(self, uint32_t number) except -1 nogil
+
+    # Here, and not beside the others, so that they cost no call: they are for each refresh.
+
+    cdef inline int _goes_on(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """Tell whether a term is to be refreshed; one that is not to be is ended."""
+        cdef Slot *slot = self.slots.at(number)
+        if now_ns >= slot.deadline_ns:
+            self._expire(number, now_ns)
+            return 0
+        if self._is_stalled(slot, now_ns):
+            self._demote(number, STALLED, now_ns)
+            return 0
+        return 1
+
+    cdef inline void _ask_refresh(self, uint32_t number, Asked *asked) noexcept nogil:
+        cdef Slot *slot = self.slots.at(number)
+        slot.refreshing = 1
+        asked.number = number
+        asked.serial = slot.serial
+
+    cdef inline int refreshed(self, uint32_t number, int64_t sent_ns,
+                              int64_t now_ns) except -1 nogil:
+        """The server extended the lease; it counts if the term is not over by now."""
+        cdef Slot *slot = self.slots.at(number)
+        cdef bint was_due
+        if now_ns >= slot.deadline_ns:
+            return self._expire(number, now_ns)
+        store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
+        was_due = slot.refreshing == 2
+        slot.refreshing = 0
+        if was_due:
+            self._refresh_now(number)
+        if self.schedule.is_timed(number) and slot.again:
+            self._set_lease_timer(number, NEVER)
+        return 0

@@ -5,13 +5,17 @@ Rules of this file:
     * It decides; how a state changes, and which changes there are, is in `states`.
     * A reply that comes when the term's deadline has passed changes nothing but that the term
       is over: a later reply cannot bring it back.
+    * A lease is refreshed with its cohort, in turn. Only where a refresh failed it is asked again
+      alone; and only then, for a drain or for a watchdog, has a term a timer of its own.
+    * A node that stops gives its terms up as their releases go out, and leads the rest until
+      then: without a connection, all at once.
     * Elections that another node is to lead are not asked for, except when somebody says that
       they are free or `watch` is called for them.
 """
 
 from .lateness cimport Lateness
 from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
-from .slots cimport NONE, store_i64
+from .slots cimport NEVER, NONE, store_i64
 from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING, LOST, RELEASING,
                       REMOVED, RESIGNED, STALLED, STOPPED, WAITING, WATCHES)
 
@@ -33,19 +37,17 @@ cdef class Terms(Drains):
                 self._stand(number)
         return 0
 
-    cdef int stop(self, int64_t now_ns) except -1 nogil:
-        """End all terms and stand for none any more."""
+    cdef int stop(self) except -1 nogil:
+        """Stand for nothing any more; the terms are given up by `give_up`."""
         cdef uint32_t number
         cdef Slot *slot
         self.running = False
-        store_i64(&self.slots.open, 0)
+        self.given_up = 0
         for number in range(self.slots.used):
             slot = self.slots.at(number)
             if slot.key == NULL:
                 continue
-            if slot.state == LEADING:
-                self._demote(number, STOPPED, now_ns)
-            elif slot.state == ASKING:
+            if slot.state == ASKING:
                 slot.unwanted = 1
                 if slot.next_state != GONE:
                     slot.next_state = IDLE
@@ -56,8 +58,20 @@ cdef class Terms(Drains):
                 self._become_idle(number)
         return 0
 
+    cdef int give_up(self, uint32_t most, int64_t now_ns) except -1 nogil:
+        """End so many terms, once this node stops."""
+        cdef uint32_t number
+        while most and self.given_up < self.slots.used:
+            number = self.given_up
+            self.given_up += 1
+            if self.slots.at(number).state == LEADING:
+                self._demote(number, STOPPED, now_ns)
+                most -= 1
+        return 0
+
     cdef int add(self, uint32_t number) except -1 nogil:
         """Take up an election that has just been given a slot."""
+        self.cohorts.reserve(number)
         self.slots.at(number).state = IDLE
         self.slots.at(number).serial += 1
         self.slots.at(number).standing = BARRED if self.retiring else self.first_standing
@@ -105,8 +119,13 @@ cdef class Terms(Drains):
 
     cdef int on_timers(self, int64_t now_ns) except -1 nogil:
         """Do what is due at `now_ns`."""
-        cdef uint32_t number
+        cdef uint32_t number, cohort
         cdef Slot *slot
+        while True:
+            cohort = self.cohorts.pop_due(now_ns)
+            if cohort == NONE:
+                break
+            self._on_cohort_timer(cohort, now_ns)
         while True:
             number = self.schedule.pop_due(now_ns)
             if number == NONE:
@@ -122,40 +141,42 @@ cdef class Terms(Drains):
                 # The lease has ended by itself.
                 self._leave_release(number)
 
+    cdef int _on_cohort_timer(self, uint32_t cohort, int64_t now_ns) except -1 nogil:
+        """Refresh its leases if it is time, and end those terms whose time is up."""
+        cdef int64_t ends_ns = NEVER
+        cdef uint32_t number = cohort * self.batch_keys
+        cdef uint32_t beyond = min(number + self.batch_keys, self.slots.used)
+        cdef Slot *slot
+        while number < beyond:
+            slot = self.slots.at(number)
+            if slot.state == LEADING:
+                if now_ns >= slot.deadline_ns:
+                    self._expire(number, now_ns)
+                else:
+                    ends_ns = min(ends_ns, slot.deadline_ns)
+                    if self.balanced and (slot.heir != NONE or slot.drain_ns != 0):
+                        self.consider_drain(number, now_ns)
+            number += 1
+        self.cohorts.advance(cohort, now_ns, ends_ns)
+        return 0
+
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
-        cdef int64_t due_ns = slot.due_ns
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         if self._is_stalled(slot, now_ns):
             return self._demote(number, STALLED, now_ns)
         if slot.drain_ns != 0 and now_ns >= slot.drain_ns:
             return self.hand_over(number, now_ns)
-        if slot.drain_ns != 0 or slot.heir != NONE:
-            self.consider_drain(number, now_ns)
-            if slot.state != LEADING:
-                return 0
-        # If it goes well the timer has then been set for the next one already.
-        self._refresh_now(number, self._refresh_due(number, now_ns), due_ns)
+        if slot.again:
+            self._refresh_now(number)
+        self._set_lease_timer(number, NEVER)
         return 0
 
-    cdef void _refresh_now(self, uint32_t number, int64_t next_ns,
-                           int64_t due_ns) noexcept nogil:
-        """Have the lease refreshed; its timer rings at `next_ns`, or when the term ends.
-
-        `due_ns` is when it was due; 0 if it was not.
-        """
-        cdef Slot *slot = self.slots.at(number)
-        if slot.refreshing or self.schedule.is_queued(number):
-            # Another would only burden a server that is slow.
-            self._set_lease_timer(number, slot.deadline_ns)
-            return
-        self._set_lease_timer(number, min(next_ns, slot.deadline_ns))
-        self._queue_refresh(number, due_ns)
-
-    cdef void _queue_refresh(self, uint32_t number, int64_t due_ns) noexcept nogil:
-        self.lateness.queued(number, due_ns)
-        self.schedule.enqueue(REFRESHES, number)
+    cdef void _refresh_now(self, uint32_t number) noexcept nogil:
+        """Have the lease refreshed out of turn, unless that is under way."""
+        if not self.slots.at(number).refreshing and not self.schedule.is_queued(number):
+            self.schedule.enqueue(REFRESHES, number)
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
         """Stand for it without waiting any longer. Returns whether it waited."""
@@ -199,7 +220,8 @@ cdef class Terms(Drains):
                 continue
             if slot.deadline_ns - by_ns > now_ns:
                 store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                self._refresh_now(number, slot.deadline_ns, 0)
+                self.cohorts.hurry(number // self.batch_keys, slot.deadline_ns)
+                self.cohorts.enqueue(number // self.batch_keys, 0)
                 continue
             # Until now it was believed.
             store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
@@ -230,7 +252,7 @@ cdef class Terms(Drains):
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self._refresh_now(number, slot.deadline_ns, 0)
+                self.cohorts.enqueue(number // self.batch_keys, 0)
             elif slot.standing == CAMPAIGNS:
                 self._ask_now(number)
         return 0
@@ -246,24 +268,49 @@ cdef class Terms(Drains):
 
     # ---- what is to be sent
 
-    cdef int next_refresh(self, int64_t now_ns, uint32_t *number) except -1 nogil:
-        """Take the next lease to refresh; 0 if there is none. An overdue term ends instead."""
+    cdef uint32_t next_refreshes(self, Asked *asked, uint32_t most,
+                                 int64_t now_ns) except? NONE nogil:
+        """Take leases to refresh, no more than `most`; returns how many.
+
+        Those out of turn come first, then the cohorts. An overdue term ends instead.
+        """
+        cdef uint32_t count = 0, number
+        while count < most:
+            number = self.schedule.peek(REFRESHES)
+            if number == NONE:
+                break
+            self.schedule.dequeue(number)
+            if self._goes_on(number, now_ns):
+                self._ask_refresh(number, &asked[count])
+                count += 1
+        while count < most and self.cohorts.first != NONE:
+            count = self._next_of_cohort(asked, count, most, now_ns)
+        return count
+
+    cdef uint32_t _next_of_cohort(self, Asked *asked, uint32_t count, uint32_t most,
+                                  int64_t now_ns) except? NONE nogil:
+        """Go on to take leases of the first cohort in the queue; returns how many there are."""
+        cdef uint32_t cohort = self.cohorts.first
+        cdef uint32_t number = self.cohorts.cursor
+        cdef uint32_t beyond = min((cohort + 1) * self.batch_keys, self.slots.used)
+        cdef uint32_t before = count
         cdef Slot *slot
-        while True:
-            number[0] = self.schedule.peek(REFRESHES)
-            if number[0] == NONE:
-                return 0
-            slot = self.slots.at(number[0])
-            if now_ns >= slot.deadline_ns:
-                self._expire(number[0], now_ns)
+        while number < beyond and count < most:
+            slot = self.slots.at(number)
+            number += 1
+            if slot.state != LEADING or self.schedule.is_queued(number - 1):
                 continue
-            if self._is_stalled(slot, now_ns):
-                self._demote(number[0], STALLED, now_ns)
-                continue
-            self.schedule.dequeue(number[0])
-            slot.refreshing = 1
-            self.lateness.sent(number[0], now_ns)
-            return 1
+            if slot.refreshing:
+                # Another would only burden a server that is slow: it follows on the answer.
+                slot.refreshing = 2
+            elif self._goes_on(number - 1, now_ns):
+                self._ask_refresh(number - 1, &asked[count])
+                count += 1
+        self.lateness.sent(self.cohorts.items[cohort].owed_ns, now_ns, count - before)
+        self.cohorts.cursor = number
+        if number >= beyond:
+            self.cohorts.dequeue()
+        return count
 
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil:
         """Take the next term to release or to grant, as the queue says; 0 if there is none."""
@@ -287,9 +334,18 @@ cdef class Terms(Drains):
             return NONE
         return self.schedule.peek(ACQUIRES)
 
+    cdef bint is_giving_up(self) noexcept nogil:
+        """Tell whether this node stops, and leads something still."""
+        return not self.running and self.population[<int>LEADING] != 0
+
+    cdef int64_t next_due_ns(self) noexcept nogil:
+        """Return when `on_timers` should be called next."""
+        return min(self.schedule.next_due_ns(), self.cohorts.next_due_ns())
+
     cdef bint has_work(self) noexcept nogil:
-        """Tell whether one of the three above would give something."""
+        """Tell whether something may be there to be sent."""
         return (self.schedule.queues[<int>REFRESHES] != NONE
+                or self.cohorts.first != NONE
                 or self.schedule.queues[<int>RELEASES] != NONE
                 or self.schedule.queues[<int>GRANTS] != NONE
                 or self.peek_acquire() != NONE)
@@ -331,18 +387,6 @@ cdef class Terms(Drains):
             return self._stand(number)
         return self._become_waiting(number, again_ns)
 
-    cdef int refreshed(self, uint32_t number, int64_t sent_ns, int64_t now_ns) except -1 nogil:
-        """The server extended the lease; it counts if the term is not over by now."""
-        cdef Slot *slot = self.slots.at(number)
-        if now_ns >= slot.deadline_ns:
-            return self._expire(number, now_ns)
-        store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)
-        slot.refreshing = 0
-        if self.schedule.is_queued(number):
-            self.schedule.dequeue(number)
-        self._set_lease_timer(number, self._refresh_due(number, sent_ns))
-        return 0
-
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The server says that the lease is not ours: the term is over."""
         if now_ns >= self.slots.at(number).deadline_ns:
@@ -358,8 +402,7 @@ cdef class Terms(Drains):
         if now_ns >= slot.deadline_ns:
             return self._expire(number, now_ns)
         if again_ns <= now_ns:
-            if not self.schedule.is_queued(number):
-                self._queue_refresh(number, 0)
+            self._refresh_now(number)
         elif again_ns < slot.deadline_ns:
             self._set_lease_timer(number, again_ns)
         return 0

@@ -86,9 +86,9 @@ class SimulatedEngine:
             self._turn_at(self._node.world.now_ns)
 
     def stop(self, timeout_s: float) -> None:
-        """End all terms now, release them, and return at the latest after `timeout_s`."""
+        """End all terms as they are released, and return at the latest after `timeout_s`."""
         now_ns = self._node.clock.now_ns()
-        self.core.stop(now_ns)
+        self.core.stop()
         self._stop_by_ns = now_ns + int(timeout_s * _NS)
         self.wake()
         self._node.world.run_until(lambda: not self._is_running, timeout_s + _GRACE_S)
@@ -143,6 +143,7 @@ class SimulatedEngine:
         if self._broken is not None:
             self._lose(self._broken)
         if self._stop_by_ns is not None and (self.core.is_quiet or now_ns >= self._stop_by_ns):
+            self.core.give_up(now_ns)
             self._finish()
             return
         self._send()
