@@ -86,7 +86,7 @@ class Server:
             if self.is_private:
                 # Not behind our back, as Valkey does unless told otherwise: what frees it then
                 # would take CPU from what comes next.
-                client.execute_command("FLUSHALL", "SYNC")
+                client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
             else:
                 # Some of the others put words before the name that they are given.
                 remove_keys(client, f"*{self.run}*")
