@@ -26,7 +26,7 @@ from multielect.embedded import EmbeddedServer
 from ..ending import INTERRUPTED, interruptible
 from ..server import check_server
 from .findings import Findings
-from .machine import described_machine
+from .machine import Stolen, described_machine
 from .peers import DEFAULT_FOLDER
 from .plot import check_plot, write_plot
 from .progress import Progress
@@ -192,10 +192,13 @@ class Run:
                 given = Bench(server, self.scale, progress, self.peers)
                 self.found.append((suite, given.findings))
                 progress.enter_suite(suite.name, suite.question)
+                stolen = Stolen()
                 try:
                     suite.run(given)
                 except FAILURES as error:
                     self.failed[suite.name] = str(error)
+                finally:
+                    given.findings.notes.extend(stolen.words())
                 server.clear()
 
 

@@ -16,6 +16,10 @@ from multielect import __version__
 
 from .servers import Server
 
+# Places in the first line of /proc/stat: see proc(5).
+_IDLE, _STEAL = (3, 4), 7
+_LEAST_TOLD = 0.01
+
 
 def cores() -> int:
     """Return how many cores this process may use."""
@@ -52,6 +56,34 @@ def _load() -> dict[str, str]:
     with contextlib.suppress(OSError, AttributeError):
         return {"load": f"{os.getloadavg()[0]:.2f} in the minute before"}
     return {}
+
+
+class Stolen:
+    """What a virtual machine wants of its processors, and does not get, from when this is made."""
+
+    def __init__(self) -> None:
+        """Begin to count."""
+        self._before = _processor_ticks()
+
+    def words(self) -> list[str]:
+        """Say how much that was, if the system knows and it was a hundredth or more."""
+        ticks = [
+            now - before for now, before in zip(_processor_ticks(), self._before, strict=False)
+        ]
+        if len(ticks) <= _STEAL:
+            return []
+        wanted = sum(ticks[: _STEAL + 1]) - sum(ticks[place] for place in _IDLE)
+        share = ticks[_STEAL] / wanted if wanted > 0 else 0.0
+        if share < _LEAST_TOLD:
+            return []
+        told = f"of this virtual machine gave {share:.0%} to others."
+        return [f"Of the processor time that was wanted meanwhile, the host {told}"]
+
+
+def _processor_ticks() -> list[int]:
+    with contextlib.suppress(OSError, ValueError):
+        return [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return []
 
 
 def version_of(distribution: str) -> str:
