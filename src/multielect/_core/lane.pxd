@@ -42,6 +42,7 @@ cdef class Lane(Batches):
     cdef bint is_open(self) noexcept nogil
     cdef bint has_room(self) noexcept nogil
     cdef bint has_work(self) noexcept nogil
+    cdef int _collect_ended(self, Batch *batch, int64_t now_ns) except -1 nogil
     cdef bint _may_give_up(self) noexcept nogil
     cdef void _end(self, Batch *batch) noexcept nogil
     cdef int64_t owed_since_ns(self) noexcept nogil

@@ -94,12 +94,9 @@ cdef class Lane(Batches):
             self.terms.give_up(NONE, now_ns)
         while self.has_room():
             batch = self._batch(self.in_flight)
-            if self._may_give_up():
-                self.terms.give_up(min(self.terms.batch_keys, <uint32_t>MOST_KEYS // 2), now_ns)
             if (self._collect(batch, REFRESH, now_ns) == 0
                     and self._collect(batch, ROLL, now_ns) == 0
-                    and self._collect(batch, GRANT, now_ns) == 0
-                    and self._collect(batch, RELEASE, now_ns) == 0
+                    and self._collect_ended(batch, now_ns) == 0
                     and self._collect(batch, ACQUIRE, now_ns) == 0):
                 return 0
             batch.sent_ns = now_ns
@@ -108,6 +105,13 @@ cdef class Lane(Batches):
             self.terms.events.tally.batches += 1
             self._write(batch)
         return 0
+
+    cdef int _collect_ended(self, Batch *batch, int64_t now_ns) except -1 nogil:
+        """Fill the batch with terms that have ended; of a node that stops, with some that do."""
+        if self._may_give_up():
+            self.terms.give_up(min(self.terms.batch_keys, <uint32_t>MOST_KEYS // 2), now_ns)
+        return (self._collect(batch, GRANT, now_ns)
+                or self._collect(batch, RELEASE, now_ns))
 
     cdef int take(self, int64_t now_ns) except -1 nogil:
         """Act on every reply that has arrived whole. Returns 1 if one makes no sense."""
