@@ -190,7 +190,7 @@ cdef class Play:
             elif how == 14:
                 core.terms.retire(True, self.now_ns, self.now_ns)
             elif how == 13:
-                core.terms.stop(self.now_ns)
+                core.terms.stop()
                 self.stopped = True
             elif number != NONE:
                 core.terms.watch(number)
@@ -360,7 +360,7 @@ cdef class Play:
     cdef int end(self) except -1:
         cdef Facts facts
         cdef int _i
-        self.whole.terms.stop(self.now_ns)
+        self.whole.terms.stop()
         for _i in range(MOST_ROUNDS):
             self.serve()
             self.whole.tell(&facts, self.now_ns)

@@ -3,6 +3,7 @@
 
     * No deadline lies further ahead than a lease that begins now would allow.
     * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
+    * A leader's cohort is looked at no later than its term ends, and the heap of cohorts is one.
     * Terms are told in pairs, and what was told last is how it stands.
     * Elections and the names of holders are counted right; buffers and queues are bounded.
 """
@@ -11,13 +12,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from faults cimport fail
+from multielect._core.cohorts cimport Cohort
 from multielect._core.core cimport Core
 from multielect._core.events cimport DRAINING
 from multielect._core.lane cimport Batch
 from multielect._core.schedule cimport REFRESHES
 from multielect._core.slots cimport NONE, QUEUE, TIMER, Slot
 from multielect._core.states cimport (ABSTAINING, ACQUIRE, ASKING, CAMPAIGNS, LEADING, RELEASING,
-                                      WAITING)
+                                      REFRESH, WAITING)
 
 cdef enum:
     MOST_BUFFER = 1 << 20
@@ -42,6 +44,7 @@ cdef int look_at(Core core, int64_t latest_ns) except -1:
     for i in range(7):
         if found[i] != core.terms.population[i]:
             fail(b"elections are counted wrong")
+    _look_at_cohorts(core)
     _look_at_holders(core)
     _look_at_events(core)
     if core.lane.in_flight > 32 or core.terms.events.note_count > 16:
@@ -57,22 +60,44 @@ cdef int _look_after(Core core, uint32_t number) except -1:
     cdef Slot *slot = core.terms.slots.at(number)
     cdef bint timed = slot.links[TIMER].list != NONE
     cdef bint queued = slot.links[QUEUE].list != NONE
-    cdef uint32_t i, j
-    cdef Batch *batch
-    if slot.state in (LEADING, RELEASING, ABSTAINING) and not timed:
+    cdef uint32_t cohort = number // core.terms.batch_keys
+    if slot.state in (RELEASING, ABSTAINING) and not timed:
         fail(b"an election has been forgotten")
+    if slot.state == LEADING and core.terms.cohorts.items[cohort].timer_ns > slot.deadline_ns:
+        fail(b"a term may outlast its deadline")
+    if slot.state == LEADING and slot.refreshing and not _is_asked(core, number, REFRESH):
+        fail(b"a lease waits for a refresh that nobody was asked for")
     if slot.state == WAITING and slot.standing == CAMPAIGNS and not timed and not queued:
         fail(b"an election that is to be led has been forgotten")
     if slot.state == LEADING and queued and slot.links[QUEUE].list != REFRESHES:
         fail(b"a leader waits for something else than a refresh")
-    if slot.state == ASKING:
-        for i in range(core.lane.in_flight):
-            batch = core.lane._batch(i)
-            for j in range(batch.count):
-                if (batch.request == ACQUIRE and batch.entries[j].number == number
-                        and batch.entries[j].serial == slot.serial):
-                    return 0
+    if slot.state == ASKING and not _is_asked(core, number, ACQUIRE):
         fail(b"an election waits for an answer that nobody was asked for")
+    return 0
+
+
+cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
+    cdef Slot *slot = core.terms.slots.at(number)
+    cdef Batch *batch
+    cdef uint32_t i, j
+    for i in range(core.lane.in_flight):
+        batch = core.lane._batch(i)
+        for j in range(batch.count):
+            if (batch.request == request and batch.entries[j].number == number
+                    and batch.entries[j].serial == slot.serial):
+                return True
+    return False
+
+
+cdef int _look_at_cohorts(Core core) except -1:
+    cdef Cohort *items = core.terms.cohorts.items
+    cdef uint32_t *heap = core.terms.cohorts.heap
+    cdef uint32_t place
+    for place in range(core.terms.cohorts.timed):
+        if items[heap[place]].place != place:
+            fail(b"a cohort does not know its place")
+        if place and items[heap[place]].timer_ns < items[heap[(place - 1) // 2]].timer_ns:
+            fail(b"a cohort rings before those above it")
     return 0
 
 
@@ -130,8 +155,12 @@ cdef uint64_t digest(Core core) except? 0:
         mixed = mix(mixed, <uint64_t>slot.serial << 32 | slot.generation)
         mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.heir)
         mixed = mix(mixed, <uint64_t>slot.claimant << 32 | slot.state << 8 | slot.next_state)
+        mixed = mix(mixed, slot.refreshing << 8 | slot.again)
         mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.drained << 8
                     | slot.standing)
+    for number in range(core.terms.cohorts.count):
+        mixed = mix(mixed, <uint64_t>core.terms.cohorts.items[number].timer_ns)
+        mixed = mix(mixed, <uint64_t>core.terms.cohorts.items[number].refresh_ns)
     for i in range(sizeof(core.terms.events.tally) // sizeof(uint64_t)):
         mixed = mix(mixed, tally[i])
     for i in range(core.terms.events.start, core.terms.events.count):

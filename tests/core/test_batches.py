@@ -193,3 +193,20 @@ def test_leader_and_epoch_keys_lie_where_the_layout_says(rig: Rig) -> None:
         for key in (node.layout.leader_key(raw), node.layout.epoch_key(raw))
     ]
     assert words[9:] == [node.holder, b"1000", b"time", b""]
+
+
+def test_keys_of_every_length_are_sent_as_they_are(rig: Rig) -> None:
+    # They are copied in words of 8 bytes, and their lengths are written by two ways.
+    raws = ["".join(chr(97 + (n + i) % 26) for i in range(n)) for n in [*range(1, 101), 511, 512]]
+    node = rig.node(*raws, ttl_ms=1000)
+    leader_keys = [node.layout.leader_key(raw.encode()) for raw in raws]
+    epoch_keys = [node.layout.epoch_key(raw.encode()) for raw in raws]
+    node.tick()
+    (acquire,) = node.requests
+    assert acquire[3 : 3 + 2 * len(raws) : 2] == leader_keys
+    assert acquire[4 : 4 + 2 * len(raws) : 2] == epoch_keys
+    rig.settle()
+    node.core.refresh_all()
+    node.tick()
+    (refresh,) = node.requests
+    assert refresh[3 : 3 + len(raws)] == leader_keys
