@@ -78,7 +78,7 @@ def test_who_was_to_ask_while_another_waited_has_waited_too() -> None:
     assert slow.count == len(took_ns) == 50, "one each millisecond, however late"
     # The first waits for a tenth of a second, and the one that was due after 49 ms for the rest.
     assert min(took_ns) >= 50_000_000
-    assert max(took_ns) == took_ns[0]
+    assert took_ns[0] >= 100_000_000
 
 
 def test_a_neighbour_asks_when_it_is_told_to(redis_url: str, redis_client: redis.Redis) -> None:
