@@ -196,9 +196,11 @@ class Proxy:
         server.close()
         self._late_passes.set()
         self._requests_pass.set()
-        self._cut()
-        await asyncio.gather(*self._links, return_exceptions=True)
-        await asyncio.gather(*self._late, return_exceptions=True)
+        # Whoever is being let in this very moment is no link yet, and must not become one.
+        self.refuses = True
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            self._cut()
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _accept(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
