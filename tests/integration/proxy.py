@@ -193,14 +193,17 @@ class Proxy:
         self.url = f"redis://127.0.0.1:{port}"
         self._listening.set()
         await self._closing.wait()
-        server.close()
         self._late_passes.set()
         self._requests_pass.set()
-        # Whoever is being let in this very moment is no link yet, and must not become one.
+        # Whoever is being let in this very moment is no link yet, and must not become one; and
+        # asyncio leaves a connection open that it was still letting in when its server was closed.
         self.refuses = True
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             self._cut()
             await asyncio.gather(*others, return_exceptions=True)
+        server.close()
+        # What was aborted is closed in the next turn of the loop.
+        await asyncio.sleep(0)
 
     async def _accept(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
