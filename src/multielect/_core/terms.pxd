@@ -61,7 +61,7 @@ cdef class Terms(Drains):
     # Here, and not beside the others, so that they cost no call: they are for each refresh.
 
     cdef inline int _goes_on(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Tell whether a term is to be refreshed; one that is not to be is ended."""
+        """Tell whether a term is to go on; one that is not to is ended."""
         cdef Slot *slot = self.slots.at(number)
         if now_ns >= slot.deadline_ns:
             self._expire(number, now_ns)

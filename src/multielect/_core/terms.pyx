@@ -17,7 +17,7 @@ from .lateness cimport Lateness
 from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
 from .slots cimport NEVER, NONE, store_i64
 from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING, LOST, RELEASING,
-                      REMOVED, RESIGNED, STALLED, STOPPED, WAITING, WATCHES)
+                      REMOVED, RESIGNED, STOPPED, WAITING, WATCHES)
 
 
 cdef class Terms(Drains):
@@ -162,10 +162,8 @@ cdef class Terms(Drains):
 
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
-        if now_ns >= slot.deadline_ns:
-            return self._expire(number, now_ns)
-        if self._is_stalled(slot, now_ns):
-            return self._demote(number, STALLED, now_ns)
+        if not self._goes_on(number, now_ns):
+            return 0
         if slot.drain_ns != 0 and now_ns >= slot.drain_ns:
             return self.hand_over(number, now_ns)
         if slot.again:
