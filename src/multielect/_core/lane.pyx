@@ -268,7 +268,7 @@ cdef class Lane(Batches):
             elif self._is_void(entry):
                 continue
             elif value.number > 0:
-                self.terms.won(entry.number, value.number, batch.floors != 0, batch.sent_ns, now_ns)
+                self.terms.won(entry.number, value.number, batch.floors, batch.sent_ns, now_ns)
             else:
                 rival = (-value.number) % 256 - 1
                 remaining_ms = (-value.number) // 256

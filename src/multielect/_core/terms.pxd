@@ -50,8 +50,10 @@ cdef class Terms(Drains):
     cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil
     cdef bint has_work(self) noexcept nogil
 
-    cdef int won(self, uint32_t number, int64_t epoch, bint floored, int64_t sent_ns,
+    cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil
+    cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
+                        int64_t now_ns) except -1 nogil
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil

@@ -371,15 +371,22 @@ cdef class Terms(Drains):
 
     # ---- what became of it
 
-    cdef int won(self, uint32_t number, int64_t epoch, bint floored, int64_t sent_ns,
+    cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil:
-        """The server gave this node the lease, under `epoch`; `floored`: it was told of floors."""
+        """The server gave this node the lease, under `epoch`; it was told of so many floors."""
         cdef Slot *slot = self.slots.at(number)
-        cdef bint is_stale = epoch <= slot.phase.floor
+        if (epoch > slot.epoch and epoch > slot.phase.floor and not slot.unwanted
+                and not self.retiring and now_ns < sent_ns + self.ttl_ns - self.margin_ns):
+            return self._become_leader(number, epoch, sent_ns, now_ns)
+        return self._won_oddly(number, epoch, floors, sent_ns, now_ns)
+
+    cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
+                        int64_t now_ns) except -1 nogil:
+        """A lease was given that is not wanted any more, comes too late, or has a stale epoch."""
+        cdef Slot *slot = self.slots.at(number)
         if self.by_time and epoch <= slot.epoch:
             # The counter was lost, and the server's clock is behind what it had been.
             self._raise_floor(number, slot.epoch)
-            is_stale = True
         # The lease began at the server by now at the latest.
         if slot.unwanted or self.retiring:
             store_i64(&slot.epoch, epoch)
@@ -388,9 +395,9 @@ cdef class Terms(Drains):
             # Too late to lead by it: let the next try go to whoever is quicker.
             store_i64(&slot.epoch, epoch)
             self._become_releasing(number, now_ns + self.ttl_ns, WAITING)
-        elif not is_stale:
+        elif epoch > slot.phase.floor:
             self._become_leader(number, epoch, sent_ns, now_ns)
-        elif floored:
+        elif floors:
             # The server does not heed them, or it was asked before the latest was known.
             self._become_waiting(number, self.retry_ns(now_ns))
         else:
