@@ -24,11 +24,12 @@ from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening, Kind
 from ._engine import CoreEvent, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
+from ._scripts import LARGEST_EPOCH
 from ._settings import Settings, checked_stall_ns, checked_timeout
 from ._surroundings import Surroundings
 from .balance import Member
 from .election import DemotionReason, Standing, Term
-from .errors import ClosedError, MultielectError, ProtocolError
+from .errors import ClosedError, ConfigError, MultielectError, ProtocolError
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
 _EXIT_TIMEOUT_S = 2.0
@@ -338,6 +339,36 @@ class Node:
         self.check_open()
         self._core.campaign(election.number, election.generation)
         self._after_change()
+
+    def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
+        """Take note that a newer epoch than `term_epoch` is known for an election. Any thread.
+
+        A term whose epoch is not above `newest_epoch` ends, with reason ``SUPERSEDED``, and this
+        node stands again at once; whenever its next term begins, its epoch is above.
+
+        Args:
+            number: the number of the election's slot.
+            generation: the slot's generation: nothing is done for an election that was removed.
+            term_epoch: the epoch of the term that found out.
+            newest_epoch: the newest epoch that is known, elected or written.
+
+        Returns:
+            Whether a term ended.
+
+        Raises:
+            ConfigError: if `newest_epoch` is no epoch.
+        """
+        if type(newest_epoch) is not int or not 1 <= newest_epoch <= LARGEST_EPOCH:
+            raise ConfigError(
+                f"an epoch is a whole number from 1 to {LARGEST_EPOCH}, not {newest_epoch!r}"
+            )
+        if os.getpid() != self._pid or self.surroundings.has_died:
+            return False
+        ended = self._core.learn_epoch(
+            number, generation, term_epoch, newest_epoch, self.clock.now_ns()
+        )
+        self._after_change()
+        return ended
 
     def drained(self, election: Standing) -> bool:
         """Hand a draining term over: its worker is done."""

@@ -26,6 +26,9 @@ _SHEBANG = {
 _COMPARING = {"acquire", "refresh", "release", "grant"}
 """Those that `values.lua` stands before."""
 
+LARGEST_EPOCH = 2**53 - 1
+"""Up to here Lua counts exactly; no election mints a larger one."""
+
 PROBE = "#!lua flags=no-writes\nreturn 1"
 """A script that only a server which knows the first line will run."""
 

@@ -17,12 +17,9 @@ from typing import Any
 import redis
 
 from ._keys import KeyLayout, decode_key, encode_key
-from ._scripts import Script, fenced
+from ._scripts import LARGEST_EPOCH, Script, fenced
 from .election import Standing
 from .errors import ConfigError, NotLeaderError, StaleEpochError
-
-LARGEST_EPOCH = 2**53 - 1
-"""Up to here Lua counts exactly; no election mints a larger one."""
 
 MOST_WRITES = 250
 MOST_KEYS = 750

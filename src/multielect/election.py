@@ -37,6 +37,9 @@ class DemotionReason(enum.Enum):
     """The election was handed to the node that it is assigned to."""
     DRAINED = 8
     """`drain` gave up what the group led."""
+    SUPERSEDED = 9
+    """A newer epoch than the term's is known: another node was elected meanwhile, or wrote under
+    it. This node stands again at once, under an epoch above it."""
 
 
 class Standing(Seat):
@@ -111,6 +114,24 @@ class Standing(Seat):
             ClosedError: if the group has stopped.
         """
         return self._node.drained(self)
+
+    def learn_epoch(self, newest_epoch: int) -> bool:
+        """Say that a newer epoch is known, as a store of yours that is fenced found out.
+
+        A term that is not above it ends at once, with reason ``SUPERSEDED``: nothing would be
+        written under it any more. This node stands again, and leads under an epoch above
+        `newest_epoch`. A `Fence` calls this itself. Any thread.
+
+        Args:
+            newest_epoch: the newest epoch that the store has seen for this election.
+
+        Returns:
+            Whether a term ended.
+
+        Raises:
+            ConfigError: if that is no epoch.
+        """
+        return self._node.learn_epoch(self.number, self.generation, self.term_epoch, newest_epoch)
 
     def campaign(self) -> None:
         """Stand for election again at once after `resign`; else there is nothing to do.

@@ -124,6 +124,10 @@ class Node:
     def resign(self, key: str, epoch: int = 0) -> bool:
         return self.core.resign(*self.place(key), epoch, self.clock.now_ns())
 
+    def learn(self, key: str, newest_epoch: int, term_epoch: int = 0) -> bool:
+        now_ns = self.clock.now_ns()
+        return self.core.learn_epoch(*self.place(key), term_epoch, newest_epoch, now_ns)
+
     def campaign(self, key: str) -> None:
         self.core.campaign(*self.place(key))
 

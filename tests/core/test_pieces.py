@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from multielect._scripts import LARGEST_EPOCH
 from multielect.testing._resp import Push, encode, parse_commands
-from multielect.testing._scripts_model import LARGEST_COUNTER
 
 from .rig import DUE_MS, Happening, Node, Rig
 
@@ -19,7 +19,7 @@ def scene(cut: Cut) -> tuple[list[Happening], list[tuple[str, int, str]], bytes,
     rig = Rig()
     other = rig.leader("theirs", "free", ttl_ms=60_000)
     rig.server.put(rig.leader_key("bad"), [b"a", b"list"])
-    rig.server.put(rig.epoch_key("full"), b"%d" % LARGEST_COUNTER)
+    rig.server.put(rig.epoch_key("full"), b"%d" % LARGEST_EPOCH)
     node = rig.node("mine", "theirs", "lost", "free", "bad", "full")
     sent = b""
 

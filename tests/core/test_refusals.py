@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from multielect._scripts import LARGEST_EPOCH
 from multielect.election import DemotionReason
 from multielect.testing._resp import Refusal
-from multielect.testing._scripts_model import LARGEST_COUNTER
 
 from .rig import DUE_MS, MS, Rig
 
@@ -148,7 +148,7 @@ def test_one_bad_key_fails_alone(rig: Rig, bad: str) -> None:
     elif bad == "counter":
         rig.server.put(rig.epoch_key("bad"), b"no number")
     else:
-        rig.server.put(rig.epoch_key("bad"), b"%d" % LARGEST_COUNTER)
+        rig.server.put(rig.epoch_key("bad"), b"%d" % LARGEST_EPOCH)
     node = rig.node("before", "bad", "after")
     rig.settle()
 

@@ -18,12 +18,12 @@ import pytest
 import redis
 
 from multielect._keys import KeyLayout, group_layout
-from multielect._scripts import WITH_FLAGS, WITHOUT_FLAGS, Script, ScriptSet
+from multielect._scripts import LARGEST_EPOCH, WITH_FLAGS, WITHOUT_FLAGS, Script, ScriptSet
 from multielect._writes import Write, Writer, packed
 from multielect.embedded import EmbeddedServer
 from multielect.testing import ManualClock, RedisModel, Refusal
 from multielect.testing._resp import Push, Reply
-from multielect.testing._scripts_model import LARGEST_COUNTER, ONE_DAY_MS
+from multielect.testing._scripts_model import ONE_DAY_MS
 
 LAYOUT: KeyLayout = group_layout("m", 2)
 ELECTIONS = [b"%d" % number for number in range(6)]
@@ -38,8 +38,8 @@ ODD_VALUES: list[bytes | list[bytes]] = [
     b"7",
     b"-5",
     b"no number",
-    b"%d" % LARGEST_COUNTER,
-    b"%d" % (LARGEST_COUNTER + 1),
+    b"%d" % LARGEST_EPOCH,
+    b"%d" % (LARGEST_EPOCH + 1),
     [b"a", b"list"],
 ]
 MARGIN_MS = 30_000  # how long a slow machine may take between two calls
@@ -181,12 +181,18 @@ def acquire(both: Both, elections: list[bytes], holder: bytes) -> None:
     epochs = b"time" if both.by_time else b"counter"
     words = [holder, b"%d" % TTL_MS, epochs, both.chance.choice([b"", CHANNEL])]
     before = both.counters(elections)
+    floors = {}
+    for place, last in enumerate(before, 1):
+        if both.chance.random() < 0.2:
+            floors[place] = both.chance.choice([last + 90_000_000, 3, LARGEST_EPOCH, last])
+    words += [b"%d" % word for floor in floors.items() for word in floor]
     found = lists(*both.call(both.scripts.acquire, pairs(elections), words, words))
     if found is None:
         return
     real, model = found
     assert real[1] == model[1], "the same holders, in the same order"
-    for election, last, here, there in zip(elections, before, real[2:], model[2:], strict=True):
+    for place, election in enumerate(elections):
+        last, here, there = before[place], real[2 + place], model[2 + place]
         if isinstance(there, Refusal) or isinstance(here, Refusal):
             assert here == there
             continue
@@ -194,6 +200,7 @@ def acquire(both: Both, elections: list[bytes], holder: bytes) -> None:
         assert isinstance(there, int)
         if there > 0:
             assert here > last, "an epoch did not rise"
+            assert here > floors.get(place + 1, 0), "an epoch is not above its floor"
             assert is_about(here, there) if both.by_time else here == there
             both.epochs[election] = here, there
         else:

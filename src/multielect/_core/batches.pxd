@@ -20,6 +20,7 @@ cdef struct Batch:
     uint8_t request
     bint claims             # an acquire that tells leaders whom they are in the way of
     bint by_digest          # it named its script, and did not bring it
+    uint32_t floors         # how many of its elections have one
     Asked entries[250]
 
 
@@ -44,7 +45,9 @@ cdef class Batches:
     cdef void forget_loaded(self) noexcept nogil
     cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
     cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil
+    cdef uint32_t _count_floors(self, Batch *batch) noexcept nogil
     cdef int _write(self, Batch *batch) except -1 nogil
+    cdef int _write_floors(self, Batch *batch) except -1 nogil
     cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
     cdef int _write_roll(self, Batch *batch) except -1 nogil
     cdef int _write_heir(self, uint32_t number) except -1 nogil

@@ -139,6 +139,7 @@ cdef class Batches:
             batch.count += 1
         if request == ACQUIRE:
             self.terms.events.tally.checks += batch.count
+            batch.floors = self._count_floors(batch) if self.terms.has_floors else 0
         return batch.count
 
     cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil:
@@ -153,6 +154,12 @@ cdef class Batches:
         elif batch.claims != claims:
             return 0
         return self.terms.next_acquire(number)
+
+    cdef uint32_t _count_floors(self, Batch *batch) noexcept nogil:
+        cdef uint32_t i, count = 0
+        for i in range(batch.count):
+            count += self.terms.slots.at(batch.entries[i].number).phase.floor != 0
+        return count
 
     cdef int _write(self, Batch *batch) except -1 nogil:
         cdef uint32_t i, number
@@ -176,8 +183,10 @@ cdef class Batches:
             self._write_text(&self.ttl_ms)
             self._write_text(&self.epochs)
             if batch.claims:
-                return self._write_text(&self.channel)
-            return self.outgoing.put_bulk(b"", 0)
+                self._write_text(&self.channel)
+            else:
+                self.outgoing.put_bulk(b"", 0)
+            return self._write_floors(batch) if batch.floors else 0
         self._write_text(&self.channel)
         if batch.request == GRANT:
             self._write_text(&self.grant_ms)
@@ -188,9 +197,19 @@ cdef class Batches:
                 self._write_heir(number)
         return 0
 
+    cdef int _write_floors(self, Batch *batch) except -1 nogil:
+        cdef uint32_t i
+        cdef Slot *slot
+        for i in range(batch.count):
+            slot = self.terms.slots.at(batch.entries[i].number)
+            if slot.phase.floor != 0:
+                self.outgoing.put_integer(i + 1)
+                self.outgoing.put_integer(slot.phase.floor)
+        return 0
+
     cdef int64_t _argument_count(self, Batch *batch) noexcept nogil:
         if batch.request == ACQUIRE:
-            return 4
+            return 4 + 2 * <int64_t>batch.floors
         if batch.request == RELEASE:
             return 2 + batch.count
         if batch.request == GRANT:

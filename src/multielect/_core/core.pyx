@@ -43,7 +43,8 @@ cdef class Core(Elections):
         if not 1 <= batch_keys <= MOST_ENTRIES:
             raise ValueError(f"batch_keys must be from 1 to {MOST_ENTRIES}, not {batch_keys}")
         self.terms = Terms(now_ns=now_ns, ttl_ns=ttl_ns, margin_ns=margin_ns,
-                           batch_keys=batch_keys, max_leases=max_leases, seed=seed)
+                           by_time=epochs == b"time", batch_keys=batch_keys,
+                           max_leases=max_leases, seed=seed)
         self.roll = Roll()
         self.wakeups = Wakeups(self.terms, self.roll, holder=holder, separator=separator)
         self.lane = Lane(self.terms, self.roll, self.wakeups, heads=heads, holder=holder,

@@ -66,17 +66,17 @@ cdef class Drains(States):
             if slot.state == WAITING:
                 self.schedule.cancel_timer(number)
                 self.schedule.dequeue(number)
-            elif slot.state == LEADING and slot.drain_ns == 0:
+            elif slot.state == LEADING and slot.phase.drain_ns == 0:
                 self._begin_drain(number, until_ns, now_ns)
-            elif slot.state == LEADING and until_ns < slot.drain_ns:
-                slot.drain_ns = until_ns
+            elif slot.state == LEADING and until_ns < slot.phase.drain_ns:
+                slot.phase.drain_ns = until_ns
                 self._advance_lease_timer(number)
         return 0
 
     cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The worker is done. Returns whether the term was draining."""
         cdef Slot *slot = self.slots.at(number)
-        if slot.state != LEADING or slot.drain_ns == 0 or slot.drained:
+        if slot.state != LEADING or slot.phase.drain_ns == 0 or slot.drained:
             return 0
         if now_ns >= slot.deadline_ns:
             self._expire(number, now_ns)
@@ -88,7 +88,7 @@ cdef class Drains(States):
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """Begin to hand a term over, or end to, if another is to lead it and is there."""
         cdef Slot *slot = self.slots.at(number)
-        if slot.drain_ns != 0:
+        if slot.phase.drain_ns != 0:
             # Its worker may have been done before the heir was there, or was known as such.
             return self._end_drain(number, now_ns) if slot.drained else 0
         if (slot.standing != CAMPAIGNS and self._is_claimed(number)
@@ -102,7 +102,7 @@ cdef class Drains(States):
 
     cdef int _begin_drain(self, uint32_t number, int64_t until_ns, int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
-        slot.drain_ns = until_ns
+        slot.phase.drain_ns = until_ns
         if self.tells_drains:
             self.events.draining(number, slot.epoch, until_ns)
             self._advance_lease_timer(number)
@@ -115,8 +115,8 @@ cdef class Drains(States):
         cdef Slot *slot = self.slots.at(number)
         if self._may_end(number):
             return self.hand_over(number, now_ns)
-        if slot.heir != NONE and now_ns + self.grant_ns < slot.drain_ns:
-            slot.drain_ns = now_ns + self.grant_ns
+        if slot.heir != NONE and now_ns + self.grant_ns < slot.phase.drain_ns:
+            slot.phase.drain_ns = now_ns + self.grant_ns
         self._advance_lease_timer(number)
         return 0
 

@@ -118,6 +118,26 @@ cdef class Elections:
             finally:
                 pthread_mutex_unlock(&self.mutex)
 
+    def learn_epoch(self, uint32_t number, uint32_t generation, int64_t term_epoch,
+                    int64_t newest_epoch, int64_t now_ns) -> bool:
+        """A newer epoch than `term_epoch` is known: end the term, and stand again above it.
+
+        A term that came after `term_epoch` ends too, unless it is above `newest_epoch`.
+        Where there is no term, the next one is to be above it all the same.
+
+        Returns whether a term ended.
+        """
+        cdef Slot *slot = self.terms.slots.at(number)
+        cdef int ended = 0
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            try:
+                if slot.generation == generation and newest_epoch > term_epoch:
+                    ended = self.terms.learn_epoch(number, newest_epoch, now_ns)
+            finally:
+                pthread_mutex_unlock(&self.mutex)
+        return ended == 1
+
     def leader(self, uint32_t number, uint32_t generation) -> bytes | None:
         """Return who led the election when this node last asked and did not win."""
         cdef char[LONGEST_NAME] name

@@ -61,4 +61,3 @@ cdef class Lane(Batches):
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
     cdef int _nonsense(self, const char *what) noexcept nogil
     cdef bint _is_void(self, Asked *entry) noexcept nogil
-    cdef int64_t _retry_ns(self, int64_t now_ns) noexcept nogil

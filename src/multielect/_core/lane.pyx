@@ -262,13 +262,13 @@ cdef class Lane(Batches):
             if value.kind == c'-':
                 self.terms.events.note(ACQUIRE, 1, value.text, value.length)
                 if not self._is_void(entry):
-                    self.terms.not_acquired(entry.number, self._retry_ns(now_ns))
+                    self.terms.not_acquired(entry.number, self.terms.retry_ns(now_ns))
             elif value.kind != c':' or value.number == 0:
                 return self._nonsense(b"an outcome is no number")
             elif self._is_void(entry):
                 continue
             elif value.number > 0:
-                self.terms.won(entry.number, value.number, batch.sent_ns, now_ns)
+                self.terms.won(entry.number, value.number, batch.floors, batch.sent_ns, now_ns)
             else:
                 rival = (-value.number) % 256 - 1
                 remaining_ms = (-value.number) // 256
@@ -320,7 +320,7 @@ cdef class Lane(Batches):
             if marks[i] == NOT_OURS:
                 self.terms.mismatched(entry.number, now_ns)
             elif marks[i] == FAILED:
-                self.terms.not_refreshed(entry.number, now_ns, self._retry_ns(now_ns))
+                self.terms.not_refreshed(entry.number, now_ns, self.terms.retry_ns(now_ns))
             else:
                 self.terms.refreshed(entry.number, batch.sent_ns, now_ns)
         return 0
@@ -346,7 +346,7 @@ cdef class Lane(Batches):
         if (_starts(error, b"READONLY", 8) or _starts(error, b"NOAUTH", 6)
                 or _starts(error, b"MASTERDOWN", 10)):
             self.refused = True
-        return self._give_back(batch, now_ns, self._retry_ns(now_ns))
+        return self._give_back(batch, now_ns, self.terms.retry_ns(now_ns))
 
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil:
         """Nothing is known of the batch's outcome: ask again at `again_ns`, or at once if 0."""
@@ -378,9 +378,3 @@ cdef class Lane(Batches):
             return False
         self.terms.events.tally.stale_replies += 1
         return True
-
-    cdef int64_t _retry_ns(self, int64_t now_ns) noexcept nogil:
-        # Half the time between two refreshes: soon enough for a second and third try
-        # before the deadline, seldom enough for a server that refuses everything.
-        return now_ns + self.terms.refresh_ns // 2 + self.terms.random_below(
-            self.terms.refresh_ns // 4)

@@ -51,6 +51,12 @@ cdef enum:
     CHUNK_SLOTS = 1 << 10
 
 
+# What is of use only while this node leads shares its place with what is only while it does not.
+cdef union Phase:
+    int64_t drain_ns        # leading: when it ends at the latest, as it drains; 0: it does not
+    int64_t floor           # else: the next term's epoch must be above it; 0: any will do
+
+
 # 128 bytes, two lines of the cache that processors fetch together: what a refresh touches comes
 # first.
 cdef struct Slot:
@@ -70,7 +76,7 @@ cdef struct Slot:
     uint8_t refreshing      # a refresh is in flight; 2: and another was due meanwhile
     uint8_t events_waiting  # how many events of it have not been taken
     int64_t due_ns          # when its timer rings
-    int64_t drain_ns        # when the draining term ends at the latest; 0: it does not drain
+    Phase phase
     uint32_t heir           # who is to lead it in place of this node
     uint32_t claimant       # who asked for it in vain while this node led
     int64_t epoch           # shared with readers; of the current or the latest term

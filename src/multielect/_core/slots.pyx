@@ -107,7 +107,7 @@ cdef class Slots:
         slot.links[TIMER].list = NONE
         slot.links[QUEUE].list = NONE
         slot.due_ns = 0
-        slot.drain_ns = 0
+        slot.phase.floor = 0
         slot.drained = 0
         slot.heirless = 0
         slot.standing = 0

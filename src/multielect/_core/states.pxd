@@ -36,6 +36,7 @@ cdef enum Reason:
     STALLED = 6
     REBALANCED = 7
     DRAINED = 8
+    SUPERSEDED = 9
 
 cdef enum Standing:
     CAMPAIGNS = 0           # this node is to lead it, and stands for it
@@ -57,6 +58,8 @@ cdef class States:
     cdef uint32_t batch_keys
     cdef uint32_t max_leases
     cdef bint running
+    cdef bint by_time               # epochs rise with the server's time
+    cdef bint has_floors            # some election may have one
     cdef uint32_t population[7]
     cdef uint64_t random_state
 
@@ -75,6 +78,7 @@ cdef class States:
     cdef int _leave_release(self, uint32_t number) except -1 nogil
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil
+    cdef void _raise_floor(self, uint32_t number, int64_t epoch) noexcept nogil
     cdef void _set_lease_timer(self, uint32_t number, int64_t again_ns) noexcept nogil
     cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil
     cdef bint _is_claimed(self, uint32_t number) noexcept nogil

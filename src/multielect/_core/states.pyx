@@ -11,6 +11,8 @@ Rules of this file:
       still in flight: a later reply cannot bring it back.
     * A term begins with the epoch stored first and the deadline after it, so that a
       reader who sees the deadline sees its epoch.
+    * Once an epoch is known to be newer than a term's, the election has a floor. It stays until a
+      term begins above it.
 
         from \\ to      waiting  asking  leading  releasing  abstaining  idle  gone
         idle              x                                                     x
@@ -47,7 +49,7 @@ STATE_NAMES = ("idle", "waiting", "asking", "leading", "releasing", "abstaining"
 cdef class States:
     """The elections of a node, each in one state."""
 
-    def __cinit__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns,
+    def __cinit__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, bint by_time,
                   uint32_t batch_keys, uint32_t max_leases, uint64_t seed):
         self.slots = Slots(<uint32_t>seed)
         self.schedule = Schedule(self.slots, now_ns)
@@ -63,6 +65,7 @@ cdef class States:
         self.grant_ns = min(ttl_ns, max(ttl_ns // 3, <int64_t>1_000_000_000))
         self.batch_keys = batch_keys
         self.max_leases = max_leases
+        self.by_time = by_time
         self.random_state = seed | 1
 
     # ---- the only writers of a state
@@ -109,7 +112,7 @@ cdef class States:
         self._enter(number, LEADING)
         self._see_holder(number, NONE)
         self.events.elected(number, epoch, now_ns)
-        slot.drain_ns = 0
+        slot.phase.drain_ns = 0
         slot.drained = 0
         self._refer(&slot.claimant, NONE)
         store_i64(&slot.alive_ns, now_ns)
@@ -171,10 +174,15 @@ cdef class States:
         cdef int64_t deadline_ns = slot.deadline_ns
         cdef int64_t ended_ns = now_ns if now_ns < deadline_ns else deadline_ns
         store_i64(&slot.deadline_ns, 0)
+        slot.phase.floor = 0
         self.events.demoted(number, slot.epoch, reason, ended_ns)
         if reason == EXPIRED or reason == LOST:
             # The lease may still stand in our name: then acquire takes it over.
             return self._stand(number)
+        if reason == SUPERSEDED and self.running:
+            # The lease may be ours for long, and nobody else could take it. It cannot be released
+            # under the old epoch: so acquire takes it over, whoever is to lead it.
+            return self._become_candidate(number)
         if reason == RESIGNED or reason == STALLED:
             return self._become_releasing(number, now_ns + self.ttl_ns, ABSTAINING)
         if reason == REBALANCED and slot.standing == CAMPAIGNS:
@@ -196,8 +204,8 @@ cdef class States:
         slot.again = again_ns != NEVER
         if slot.max_stall_ns != 0:
             due_ns = min(due_ns, load_i64(&slot.alive_ns) + slot.max_stall_ns)
-        if slot.drain_ns != 0:
-            due_ns = min(due_ns, slot.drain_ns)
+        if slot.phase.drain_ns != 0:
+            due_ns = min(due_ns, slot.phase.drain_ns)
         if due_ns == NEVER:
             self.schedule.cancel_timer(number)
         elif slot.due_ns != due_ns or not self.schedule.is_timed(number):
@@ -207,11 +215,17 @@ cdef class States:
         """The term drains, or is to for less long: set its timer accordingly."""
         # One that was set for something else may ring for nothing.
         cdef Slot *slot = self.slots.at(number)
-        if not self.schedule.is_timed(number) or slot.drain_ns < slot.due_ns:
-            self.schedule.set_timer(number, slot.drain_ns)
+        if not self.schedule.is_timed(number) or slot.phase.drain_ns < slot.due_ns:
+            self.schedule.set_timer(number, slot.phase.drain_ns)
 
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
         return self._demote(number, EXPIRED, now_ns)
+
+    cdef void _raise_floor(self, uint32_t number, int64_t epoch) noexcept nogil:
+        """Have the next term begin above `epoch`; there is none now."""
+        cdef Slot *slot = self.slots.at(number)
+        slot.phase.floor = max(slot.phase.floor, epoch)
+        self.has_floors = True
 
     cdef void _enqueue_release(self, uint32_t number) noexcept nogil:
         # Without a claim nobody may be there to take a grant; at a stop it is tried all the same,

@@ -25,6 +25,7 @@ cdef class Terms(Drains):
     cdef int remove(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int resign(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int campaign(self, uint32_t number) except -1 nogil
+    cdef int learn_epoch(self, uint32_t number, int64_t epoch, int64_t now_ns) except -1 nogil
     cdef int on_timers(self, int64_t now_ns) except -1 nogil
     cdef int _on_cohort_timer(self, uint32_t cohort, int64_t now_ns) except -1 nogil
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
@@ -46,10 +47,13 @@ cdef class Terms(Drains):
     cdef uint32_t peek_acquire(self) noexcept nogil
     cdef bint is_giving_up(self) noexcept nogil
     cdef int64_t next_due_ns(self) noexcept nogil
+    cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil
     cdef bint has_work(self) noexcept nogil
 
-    cdef int won(self, uint32_t number, int64_t epoch, int64_t sent_ns,
+    cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil
+    cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
+                        int64_t now_ns) except -1 nogil
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil

@@ -17,7 +17,7 @@ from .lateness cimport Lateness
 from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
 from .slots cimport NEVER, NONE, store_i64
 from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING, LOST, RELEASING,
-                      REMOVED, RESIGNED, STOPPED, WAITING, WATCHES)
+                      REMOVED, RESIGNED, STOPPED, SUPERSEDED, WAITING, WATCHES)
 
 
 cdef class Terms(Drains):
@@ -115,6 +115,21 @@ cdef class Terms(Drains):
             slot.next_state = WAITING
         return 0
 
+    cdef int learn_epoch(self, uint32_t number, int64_t epoch, int64_t now_ns) except -1 nogil:
+        """Let the next term begin above `epoch`. Returns whether it ended a term for that."""
+        cdef Slot *slot = self.slots.at(number)
+        cdef int ended = 0
+        if slot.state == LEADING:
+            if epoch <= slot.epoch:
+                return 0
+            if now_ns >= slot.deadline_ns:
+                self._expire(number, now_ns)
+            else:
+                self._demote(number, SUPERSEDED, now_ns)
+                ended = 1
+        self._raise_floor(number, epoch)
+        return ended
+
     # ---- what time and the server bring
 
     cdef int on_timers(self, int64_t now_ns) except -1 nogil:
@@ -154,7 +169,7 @@ cdef class Terms(Drains):
                     self._expire(number, now_ns)
                 else:
                     ends_ns = min(ends_ns, slot.deadline_ns)
-                    if self.balanced and (slot.heir != NONE or slot.drain_ns != 0):
+                    if self.balanced and (slot.heir != NONE or slot.phase.drain_ns != 0):
                         self.consider_drain(number, now_ns)
             number += 1
         self.cohorts.advance(cohort, now_ns, ends_ns)
@@ -164,7 +179,7 @@ cdef class Terms(Drains):
         cdef Slot *slot = self.slots.at(number)
         if not self._goes_on(number, now_ns):
             return 0
-        if slot.drain_ns != 0 and now_ns >= slot.drain_ns:
+        if slot.phase.drain_ns != 0 and now_ns >= slot.phase.drain_ns:
             return self.hand_over(number, now_ns)
         if slot.again:
             self._refresh_now(number)
@@ -340,6 +355,12 @@ cdef class Terms(Drains):
         """Return when `on_timers` should be called next."""
         return min(self.schedule.next_due_ns(), self.cohorts.next_due_ns())
 
+    cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil:
+        """Return when to try again what the server refused."""
+        # Half the time between two refreshes: soon enough for a second and third try
+        # before the deadline, seldom enough for a server that refuses everything.
+        return now_ns + self.refresh_ns // 2 + self.random_below(self.refresh_ns // 4)
+
     cdef bint has_work(self) noexcept nogil:
         """Tell whether something may be there to be sent."""
         return (self.schedule.queues[<int>REFRESHES] != NONE
@@ -350,10 +371,22 @@ cdef class Terms(Drains):
 
     # ---- what became of it
 
-    cdef int won(self, uint32_t number, int64_t epoch, int64_t sent_ns,
+    cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil:
-        """The server gave this node the lease, under `epoch`."""
+        """The server gave this node the lease, under `epoch`; it was told of so many floors."""
         cdef Slot *slot = self.slots.at(number)
+        if (epoch > slot.epoch and epoch > slot.phase.floor and not slot.unwanted
+                and not self.retiring and now_ns < sent_ns + self.ttl_ns - self.margin_ns):
+            return self._become_leader(number, epoch, sent_ns, now_ns)
+        return self._won_oddly(number, epoch, floors, sent_ns, now_ns)
+
+    cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
+                        int64_t now_ns) except -1 nogil:
+        """A lease was given that is not wanted any more, comes too late, or has a stale epoch."""
+        cdef Slot *slot = self.slots.at(number)
+        if self.by_time and epoch <= slot.epoch:
+            # The counter was lost, and the server's clock is behind what it had been.
+            self._raise_floor(number, slot.epoch)
         # The lease began at the server by now at the latest.
         if slot.unwanted or self.retiring:
             store_i64(&slot.epoch, epoch)
@@ -362,8 +395,13 @@ cdef class Terms(Drains):
             # Too late to lead by it: let the next try go to whoever is quicker.
             store_i64(&slot.epoch, epoch)
             self._become_releasing(number, now_ns + self.ttl_ns, WAITING)
-        else:
+        elif epoch > slot.phase.floor:
             self._become_leader(number, epoch, sent_ns, now_ns)
+        elif floors:
+            # The server does not heed them, or it was asked before the latest was known.
+            self._become_waiting(number, self.retry_ns(now_ns))
+        else:
+            self._become_candidate(number)
         return 0
 
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil:

@@ -3,10 +3,14 @@
 -- KEYS  leader key and epoch key of each election, in pairs
 -- ARGV  1: this holder   2: TTL in ms   3: 'time' or 'counter'
 --       4: the channel on which to claim what others lead, or nothing to claim nothing
+--       5...: of each election that has a floor: its position, and the floor
 -- reply {server time in ms, {holders}, outcome...}, one outcome an election:
 --         > 0    won: the new epoch
 --         < 0    led by another: -(remaining ms * 256 + n), its holder being holders[n]
 --         error  this election failed, and this one alone
+--
+-- A floor is an epoch that somebody is known to have led or written under, though the counter
+-- here may not know it: the new epoch is above it too.
 --
 -- A claim tells a leader that this holder was assigned the election: one message a leader,
 -- netstrings (length ':' bytes), '/' and the leader's holder, 'claim', this holder, and the
@@ -59,6 +63,18 @@ local function counted(epoch_key)
   return refusal or try('INCR', epoch_key)
 end
 
+local function raise(epoch_key, floor)
+  local refusal = refused(floor)
+  if refusal then return refusal end
+  local last = try('GET', epoch_key)
+  if type(last) == 'table' then return last end
+  last = last or '0'
+  -- What is no integer is refused where the epoch is minted.
+  if not string.match(last, '^%-?%d+$') or tonumber(last) >= floor then return nil end
+  local set = try('SET', epoch_key, string.format('%.0f', floor))
+  return set.err and set
+end
+
 local function next_epoch(epoch_key)
   if not by_time then return counted(epoch_key) end
   -- Almost always the time is the greater: one call sets it and tells what was there.
@@ -74,9 +90,11 @@ local function next_epoch(epoch_key)
   return refusal or counter + 1
 end
 
-local function campaign(leader_key, epoch_key, leader)
+local function campaign(leader_key, epoch_key, leader, floor)
   if type(leader) == 'table' then return leader end
   if leader and leader ~= holder then return led_by(leader, leader_key) end
+  local refusal = floor and raise(epoch_key, floor)
+  if refusal then return refusal end
   local epoch = next_epoch(epoch_key)
   if type(epoch) == 'table' then return epoch end
   -- A lease found to be ours is taken over; one that looked free may be a key of another type.
@@ -90,9 +108,11 @@ end
 local leader_keys = {}
 for i = 1, #KEYS, 2 do leader_keys[#leader_keys + 1] = KEYS[i] end
 local leaders = values_of(leader_keys)
+local floors = {}
+for i = 5, #ARGV, 2 do floors[tonumber(ARGV[i])] = tonumber(ARGV[i + 1]) end
 local reply = {now_ms, holders}
 for i, leader_key in ipairs(leader_keys) do
-  reply[#reply + 1] = campaign(leader_key, KEYS[2 * i], leaders[i])
+  reply[#reply + 1] = campaign(leader_key, KEYS[2 * i], leaders[i], floors[i])
 end
 if claims then
   -- A server that forbids PUBLISH costs a wait, not the batch its outcome.

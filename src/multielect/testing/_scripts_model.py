@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from .._scripts import LARGEST_EPOCH
 from ._resp import Refusal, Reply
 from ._store import WRONGTYPE, Store
 
-LARGEST_COUNTER = 2**53 - 1
 ONE_DAY_MS = 86_400_000
 LONGEST_ENTRY_MS = 7 * ONE_DAY_MS
 LONGEST_PLAN = 1 << 20
@@ -59,12 +59,14 @@ class Scripts:
 
     def acquire(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """Take every free lease, each under a new epoch."""
-        holder, ttl_ms, epochs, claim_channel = words
+        holder, ttl_ms, epochs, claim_channel, *floors = words
+        floor_of = dict(zip(map(int, floors[::2]), map(int, floors[1::2]), strict=True))
         store = self._store
         holders: list[Reply] = []
         outcomes: list[Reply] = []
         claimed: dict[bytes, bytes] = {}
-        for leader_key, epoch_key in zip(keys[::2], keys[1::2], strict=True):
+        pairs = zip(keys[::2], keys[1::2], strict=True)
+        for place, (leader_key, epoch_key) in enumerate(pairs, 1):
             leader = store.get(leader_key)
             if isinstance(leader, bytes) and leader != holder:
                 leader = leader[:_LONGEST_HOLDER]
@@ -73,11 +75,13 @@ class Scripts:
                 remaining = store.remaining_ms(leader_key)
                 if remaining < 0:
                     remaining = int(ttl_ms)
-                place = holders.index(leader) + 1
-                outcomes.append(-(min(remaining, ONE_DAY_MS) * 256 + place))
+                rival = holders.index(leader) + 1
+                outcomes.append(-(min(remaining, ONE_DAY_MS) * 256 + rival))
                 claimed[leader] = claimed.get(leader, b"") + netstring(leader_key)
                 continue
-            epoch = self._mint(epoch_key, by_time=epochs == b"time")
+            epoch = self._raise(epoch_key, floor_of.get(place, 0)) or self._mint(
+                epoch_key, by_time=epochs == b"time"
+            )
             if isinstance(epoch, int) and isinstance(leader, Refusal):
                 epoch = leader
             if isinstance(epoch, int):
@@ -97,7 +101,7 @@ class Scripts:
             return last
         if last is not None and not _INTEGER.fullmatch(last):
             return NO_INTEGER
-        if last is not None and int(last) >= LARGEST_COUNTER:
+        if last is not None and int(last) >= LARGEST_EPOCH:
             return OVERFLOW
         if self._is_full:
             return OOM
@@ -106,6 +110,21 @@ class Scripts:
             epoch = max(epoch, self._store.now_ms())
         self._store.put(epoch_key, b"%d" % epoch)
         return epoch
+
+    def _raise(self, epoch_key: bytes, floor: int) -> Refusal | None:
+        if not floor:
+            return None
+        if floor >= LARGEST_EPOCH:
+            return OVERFLOW
+        last = self._store.get(epoch_key)
+        if isinstance(last, Refusal):
+            return last
+        if last is not None and (not _INTEGER.fullmatch(last) or int(last) >= floor):
+            return None
+        if self._is_full:
+            return OOM
+        self._store.put(epoch_key, b"%d" % floor)
+        return None
 
     def refresh(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """Extend every lease that is still this holder's."""
@@ -267,7 +286,7 @@ class Scripts:
             return value
         if not _INTEGER.fullmatch(value):
             return Refusal("ERR the epoch is not an integer")
-        if int(value) > LARGEST_COUNTER:
+        if int(value) > LARGEST_EPOCH:
             return Refusal("ERR the epoch is beyond 2^53")
         return int(value)
 
