@@ -35,6 +35,7 @@ LEVELS: dict[str, int] = {
     # A share of the fleet is a setting as well.
     "_settings": 1,
     # The engine connects, pumps and delivers; a node is one engine with its elections.
+    "_backoff": 2,
     "_balancer": 2,
     "_connect": 2,
     "_dispatch": 2,

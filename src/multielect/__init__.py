@@ -8,7 +8,8 @@ what stands below it::
     election, _node, _writes                  one node, put together; what it writes
     _surroundings                             a machine, or a simulated world
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
-    _engine, _connect, _handshake, _relay     the owner thread, connecting, TLS
+    _engine, _connect, _handshake, _relay,    the owner thread, connecting, TLS
+    _backoff
     _dispatch, _loop                          callbacks on threads, and in an event loop
     _pump (Cython)                            sockets and core, without the GIL
     _core, balance (Cython), _settings        schedule, pack, parse; who should lead what;

@@ -3,16 +3,13 @@
 Rules of this file:
     * Connecting (URL, AUTH, TLS, HELLO, SELECT) is redis-py's work, done on a thread of
       its own: whoever refreshes leases never waits for a name server or a handshake.
-    * Every wait has an end, and the pause between two attempts grows, with jitter. A connection
-      that was lost as soon as it was there is an attempt that failed.
+    * Every wait has an end, and the pause between two attempts grows: see `_backoff`.
     * A connection is handed over only when the node may use it: not to a replica, and not
       to a namespace that is divided into another number of buckets.
 """
 
 from __future__ import annotations
 
-import math
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -27,14 +24,13 @@ from redis.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import InvalidResponse, ResponseError
 from redis.retry import Retry
 
+from ._backoff import Backoff, longest_pause_s
 from ._handshake import guarded, plain_socket_of
 from ._keys import KeyLayout
 from ._relay import Relay
 from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
 from .errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError
 
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
 _LEAST_TIMEOUT_S = 0.5
 _LONGEST_TIMEOUT_S = 5.0
 _NS = 1_000_000_000
@@ -91,7 +87,7 @@ def connect_timeout_s(ttl_ns: int) -> float:
 def longest_reconnect_ns(ttl_ns: int) -> int:
     """Return how long a node may take to find a server that was restarted."""
     # A machine that has much to do at once may need twice the time.
-    return round(2 * (LONGEST_PAUSE_S + connect_timeout_s(ttl_ns)) * _NS)
+    return round(2 * (longest_pause_s(ttl_ns) + connect_timeout_s(ttl_ns)) * _NS)
 
 
 def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
@@ -229,6 +225,7 @@ class Connector(threading.Thread):
         self,
         connect: Callable[[], Connection],
         *,
+        backoff: Backoff,
         on_connected: Callable[[Connection], None],
         on_failure: Callable[[MultielectError], None],
         name: str,
@@ -236,16 +233,18 @@ class Connector(threading.Thread):
         """Keep what to do; `start` begins. Both callbacks run on this thread."""
         super().__init__(name=name, daemon=True)
         self._connect = connect
+        self._backoff = backoff
         self._on_connected = on_connected
         self._on_failure = on_failure
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._connecting = threading.Event()
-        self._pause_s = FIRST_PAUSE_S
-        self._proven_at = -math.inf
+        self._connected_at = 0.0
+        self._lost: MultielectError | None = None
 
-    def want(self) -> None:
-        """Ask for a connection. Any thread."""
+    def want(self, lost: MultielectError | None = None) -> None:
+        """Ask for a connection, the first, or another for one that was lost. Any thread."""
+        self._lost = lost
         self._wanted.set()
 
     def close(self) -> None:
@@ -271,28 +270,24 @@ class Connector(threading.Thread):
             self._connecting.clear()
 
     def _connect_until_done(self) -> None:
-        if time.monotonic() < self._proven_at:
-            self._pause()
-        else:
-            self._pause_s = FIRST_PAUSE_S
+        if self._lost is not None:
+            lasted_s = time.monotonic() - self._connected_at
+            self._closing.wait(self._backoff.after_loss(self._lost, lasted_s))
         while not self._closing.is_set():
             try:
                 connection = self._connect()
             # redis-py lets errors of its own and of the socket through, and an attempt
             # that fails in a way nobody foresaw must not end all further attempts.
-            except Exception as error:  # noqa: BLE001
-                self._on_failure(_as_ours(error))
-                self._pause()
+            except Exception as cause:  # noqa: BLE001
+                error = _as_ours(cause)
+                self._on_failure(error)
+                self._closing.wait(self._backoff.after_failure(error))
                 continue
-            self._proven_at = time.monotonic() + LONGEST_PAUSE_S
+            self._connected_at = time.monotonic()
             for warning in connection.warnings:
                 self._on_failure(warning)
             self._on_connected(connection)
             return
-
-    def _pause(self) -> None:
-        self._closing.wait(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
 
 def _as_ours(error: Exception) -> MultielectError:

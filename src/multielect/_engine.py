@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ._backoff import Backoff
 from ._clock import Clock
 from ._connect import Connection, Connector
 from ._core.fleet import FleetCore
@@ -54,6 +55,7 @@ class Engine:
         connect: Callable[[], Connection],
         *,
         clock: Clock,
+        backoff: Backoff,
         response_timeout_ns: int,
         outlets: Outlets,
         name: str,
@@ -74,6 +76,7 @@ class Engine:
         self._courier = threading.Thread(target=self._carry, name=f"{name}-courier", daemon=True)
         self._connector = Connector(
             connect,
+            backoff=backoff,
             on_connected=self._connected,
             on_failure=outlets.error,
             name=f"{name}-connect",
@@ -192,7 +195,7 @@ class Engine:
         connection.close()
         self.reconnects += 1
         self._outlets.error(error)
-        self._connector.want()
+        self._connector.want(error)
 
     def _error_of(self, outcome: str) -> MultielectError:
         assert self._pump is not None

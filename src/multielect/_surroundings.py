@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import redis
 
+from ._backoff import Backoff
 from ._balancer import Balancer
 from ._clock import Clock
 from ._connect import Server, connect_timeout_s
@@ -186,6 +187,7 @@ class Machine(Surroundings):
             core,
             Server(self._source, layout, connect_timeout_s(ttl_ns)).connect,
             clock=self.clock,
+            backoff=Backoff(ttl_ns, random.random),
             response_timeout_ns=response_timeout_ns,
             outlets=outlets,
             name=name,

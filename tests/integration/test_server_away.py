@@ -156,3 +156,22 @@ def test_a_server_that_becomes_a_replica_is_left(
         client.execute_command("REPLICAOF", "NO", "ONE")
     told.wait_elected("k", above=epoch)
     assert group["k"].is_leader
+
+
+def test_a_connection_that_is_cut_again_and_again_costs_no_term(
+    private_server: EmbeddedServer, stand: Stand
+) -> None:
+    group, told = stand(private_server.url, "k", ttl=2.0)
+    epoch = told.wait_elected("k").epoch
+    with redis.Redis.from_url(private_server.url) as client:
+        # Each time as soon as it is of use: no connection lasts for long.
+        for _ in range(10):
+            refreshed = group.counters.refreshes
+            until(lambda refreshed=refreshed: group.counters.refreshes > refreshed)  # type: ignore[misc]
+            lost = group.counters.reconnects
+            client.client_kill_filter(_type="pubsub")
+            until(lambda lost=lost: group.counters.reconnects > lost)  # type: ignore[misc]
+        refreshed = group.counters.refreshes
+        until(lambda: group.counters.refreshes > refreshed)
+    assert group["k"].require_leader() == epoch
+    assert [entry.reason for entry in told.of("k")] == [None]

@@ -5,7 +5,7 @@ Rules of this file:
       and then sends; what arrives is received at the time at which it is read.
     * Nothing runs while the node's process is stopped. What became due meanwhile is done when it
       goes on, what has arrived being read first, as by a pump that comes out of its sleep.
-    * The pauses between two attempts to connect grow as `_connect` has them grow.
+    * Between two attempts to connect it waits as `_backoff` says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .._connect import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from .._backoff import Backoff
 from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
 from .._engine import Outlets
@@ -46,6 +46,7 @@ class SimulatedEngine:
         core: FleetCore,
         *,
         layout: KeyLayout,
+        ttl_ns: int,
         response_timeout_ns: int,
         outlets: Outlets,
         name: str,
@@ -66,7 +67,8 @@ class SimulatedEngine:
         self._turn_number = 0
         self._turn_due_ns: int | None = None
         self._attempt_number = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff = Backoff(ttl_ns, node.chance.random)
+        self._connected_ns = 0
         self._arrived: list[tuple[bytes, bool]] = []
         self._broken: MultielectError | None = None
         _live.add(self)
@@ -237,9 +239,11 @@ class SimulatedEngine:
         except MultielectError as error:
             node.world.note(node, f"cannot connect: {error}")
             self._outlets.error(error)
-            wait_s = self._pause_s * (0.5 + node.chance.random() / 2)
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            self._connect_at(node.clock.world_ns(node.clock.now_ns() + int(wait_s * _NS)))
+            self._connect_after(self._backoff.after_failure(error))
+
+    def _connect_after(self, wait_s: float) -> None:
+        clock = self._node.clock
+        self._connect_at(clock.world_ns(clock.now_ns() + int(wait_s * _NS)))
 
     def _try_to_connect(self) -> None:
         node, world = self._node, self._node.world
@@ -252,7 +256,7 @@ class SimulatedEngine:
                 "this server is a replica: elections can only be held on a primary"
             )
         self._check_buckets()
-        self._pause_s = FIRST_PAUSE_S
+        self._connected_ns = node.clock.now_ns()
         self.links = [self._link("link", pushes=True, listens=False)]
         if not node.hears_pushes:
             self.links.append(self._link("listener", pushes=False, listens=True))
@@ -303,7 +307,8 @@ class SimulatedEngine:
         self._node.world.note(self._node, f"connection lost: {error}")
         self._outlets.error(error)
         self._tell()
-        self._connect_at(self._node.world.now_ns)
+        lasted_s = (self._node.clock.now_ns() - self._connected_ns) / _NS
+        self._connect_after(self._backoff.after_loss(error, lasted_s))
         self._turn_at(self._node.world.now_ns)
 
 

@@ -145,13 +145,13 @@ class SimulatedNode(Surroundings):
         Raises:
             ClosedError: if this process has died.
         """
-        del ttl_ns  # an attempt to connect takes no time here
         if not self.is_alive:
             raise ClosedError(f"the process {self.name!r} has died: make another node")
         made = SimulatedEngine(
             self,
             core,
             layout=layout,
+            ttl_ns=ttl_ns,
             response_timeout_ns=response_timeout_ns,
             outlets=outlets,
             name=name,
