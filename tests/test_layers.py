@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 LEVELS: dict[str, int] = {
     # Words that everything shares: names and scripts, input, the clock, errors.
     "_clock": 0,
+    "_foreign": 0,
     "_interpreter": 0,
     "_keys": 0,
     "_scripts": 0,
     "errors": 0,
     # The core, and what is as pure: no sockets, no clock, no threads.
     "_core": 1,
+    "_throttle": 1,
     "balance": 1,
     # A share of the fleet is a setting as well.
     "_settings": 1,
@@ -38,10 +40,13 @@ LEVELS: dict[str, int] = {
     "_backoff": 2,
     "_balancer": 2,
     "_connect": 2,
+    "_crew": 2,
     "_dispatch": 2,
     "_engine": 2,
     "_handshake": 2,
+    "_log": 2,
     "_loop": 2,
+    "_news": 2,
     "_node": 2,
     "_plan": 2,
     "_pump": 2,

@@ -10,12 +10,13 @@ what stands below it::
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
     _engine, _connect, _handshake, _relay,    the owner thread, connecting, TLS
     _backoff
-    _dispatch, _loop                          callbacks on threads, and in an event loop
+    _dispatch, _loop, _crew                   callbacks on threads, and in an event loop
+    _log, _news, _throttle                    what is logged, when, and on which thread
     _pump (Cython)                            sockets and core, without the GIL
     _core, balance (Cython), _settings        schedule, pack, parse; who should lead what;
                                               input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
-    _interpreter, errors
+    _interpreter, _foreign, errors
 
 Beside them stand `embedded`, a private server, and `testing`, a simulated world for the fronts.
 """

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from ._clock import Clock
 from ._core.fleet import FleetCore
+from ._foreign import repr_of
 from ._keys import KeyLayout, decode_key
 from ._plan import Plan, following, planned, read_plan, succeeding
 from ._roll import Entry, Roll, counted, describe, pack, parse
@@ -54,6 +55,7 @@ class Balancer:
         layout: KeyLayout,
         clock: Clock,
         on_error: Callable[[MultielectError], None],
+        on_shared_out: Callable[[int, int, int], None],
         wake: Callable[[], None],
         name: str,
     ) -> None:
@@ -70,6 +72,8 @@ class Balancer:
             layout: where the fleet is kept.
             clock: the time.
             on_error: takes what went wrong, on any thread.
+            on_shared_out: takes how many members the fleet has, how many elections are this node's
+                and of how many, where that has changed.
             wake: called when the core was changed.
             name: of the thread.
         """
@@ -89,6 +93,8 @@ class Balancer:
         self._layout = layout
         self._clock = clock
         self._on_error = on_error
+        self._on_shared_out = on_shared_out
+        self._shares: tuple[int, int, int] | None = None
         self._wake = wake
         self._changed = threading.Condition()
         self._entries: dict[str, Entry] = {}
@@ -113,12 +119,29 @@ class Balancer:
         self._news = False
         self._closed = False
         self._applying = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._name = name
+        self._thread = self._made_thread()
+
+    def _made_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name=self._name, daemon=True)
 
     def start(self) -> None:
-        """Become a member."""
-        self.call()
+        """Become a member.
+
+        Raises:
+            RuntimeError: if there is no thread to be had.
+        """
         self._thread.start()
+        self.call()
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._closed = False
+        self._thread = self._made_thread()
 
     def call(self) -> None:
         """Say that this node is there, and ask who else is, now and every so often."""
@@ -255,9 +278,10 @@ class Balancer:
 
     def _tell_failure(self, cause: BaseException) -> None:
         # It is tried again with each roll; the same failure is told once.
-        if repr(cause) != self._failure:
-            self._failure = repr(cause)
-            error = MultielectError(f"the elections cannot be shared out: {cause!r}")
+        failure = repr_of(cause)
+        if failure != self._failure:
+            self._failure = failure
+            error = MultielectError(f"the elections cannot be shared out: {failure}")
             error.__cause__ = cause
             self._on_error(error)
 
@@ -323,10 +347,20 @@ class Balancer:
                 self._apply(assignment)
             self._assigned = (keys, seats, plan)
             self._assignment = assignment
+            self._tell_shares(assignment)
         takers = {member.holder for member in seats if member.weight}
         eldest = sorted((e.since_ms, h) for h, e in entries.items() if h in takers)
         self._propose(self._assignment, plan, [holder for _, holder in eldest], now_ns)
         self._watch(server_ms, sorted(takers))
+
+    def _tell_shares(self, assignment: Assignment) -> None:
+        holders = [member.holder for member in assignment.members]
+        own = holders.index(self._me.holder) if self._me.holder in holders else -1
+        share = 0 if own < 0 else assignment.owners.count(own)
+        shares = (len(holders), share, len(assignment.owners))
+        if shares != self._shares:
+            self._shares = shares
+            self._on_shared_out(*shares)
 
     def _take_plan(self, roll: Roll) -> None:
         """Go by the newest plan from now on. With the lock held."""

@@ -6,7 +6,8 @@ Rules of this file:
     * What waits is bounded: behind others that wait, a term that ended before its begin was
       told is not told at all, nor is a drain that is over. So no more than four wait for one
       election. Errors that wait are kept to the newest.
-    * An exception in a callback is logged and reported, and nothing else suffers.
+    * An exception in a callback is logged and reported, and nothing else suffers. No logger is
+      called here: see `_log`.
     * The first thread is there from the start. More may be refused: an interpreter that is
       ending starts none in some versions of Python, and then the last terms are still to be
       told.
@@ -24,9 +25,14 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from ._foreign import repr_of
+from ._log import Log, ThreadLog
 from .errors import CallbackError, MultielectError
 
 MOST_ERRORS = 100
+
+_UNSTART_S = 1.0
+"""What a thread that has nothing to do is given to end."""
 
 _PATIENCE_S = 0.002
 """A callback that takes longer is slow, and has others help."""
@@ -61,8 +67,19 @@ class Dispatcher(Protocol[T]):
     is_told_of_drains: bool
     """Whether anybody wants to finish his work before a term is handed over."""
 
+    @property
+    def log(self) -> Log:
+        """Where else it is told what happened."""
+
     def start(self) -> None:
-        """Be ready to tell. Before the first `put`, on the thread that starts the node."""
+        """Be ready to tell. Before the first `put`, on the thread that starts the node.
+
+        Raises:
+            RuntimeError: where it cannot be; nothing is left of the attempt.
+        """
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
 
     def is_inside(self) -> bool:
         """Tell whether this is called by a callback, which must not wait for callbacks."""
@@ -146,13 +163,14 @@ class ThreadDispatcher(Generic[T]):
         threads: int,
         name: str,
         logger: logging.Logger,
+        who: str = "",
     ) -> None:
         """Keep what to call; there are no threads yet."""
         self.is_listening = tell is not None
         self.is_told_of_drains = tells_drains
         self._tell = tell or (lambda _: None)
         self._tell_error = tell_error
-        self._logger = logger
+        self.log = ThreadLog(logger, who, on_fault=self._report)
         self._most_threads = threads
         self._name = name
         self._mailbox: Mailbox[T] = Mailbox()
@@ -162,6 +180,7 @@ class ThreadDispatcher(Generic[T]):
         self._lock = threading.Lock()
         self._called = threading.Condition(self._lock)
         self._errors_told = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
         self._threads = 0
         self._idle = 0
         self._working = 0
@@ -178,9 +197,23 @@ class ThreadDispatcher(Generic[T]):
         Raises:
             RuntimeError: if the system or the interpreter has no thread for us.
         """
+        self.log.open()
+        try:
+            with self._lock:
+                if not self._threads and (self.is_listening or self._tell_error is not None):
+                    self._add_thread()
+        except BaseException:
+            self.log.close(0.0)
+            raise
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
         with self._lock:
-            if not self._threads and (self.is_listening or self._tell_error is not None):
-                self._add_thread()
+            self._closed = True
+            self._called.notify_all()
+            self._ended.wait_for(lambda: not self._threads, _UNSTART_S)
+            self._closed = False
+        self.log.close(0.0)
 
     def is_inside(self) -> bool:
         """Tell whether this is called by a callback, which must not wait for callbacks."""
@@ -197,7 +230,7 @@ class ThreadDispatcher(Generic[T]):
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
-        self._logger.warning("%s", error)
+        self.log.error(error)
         if not self._closed:
             self._report(error)
 
@@ -226,6 +259,8 @@ class ThreadDispatcher(Generic[T]):
         with self._lock:
             self._closed = True
             self._called.notify_all()
+        left_s = 0.0 if self.is_inside() else until - time.monotonic()
+        self.log.close(max(0.0, left_s))
         return told
 
     # ---- the threads, and what is done with the lock held
@@ -260,6 +295,7 @@ class ThreadDispatcher(Generic[T]):
                 else:
                     self._wait(None)
             self._threads -= 1
+            self._ended.notify_all()
 
     def _work(self) -> None:
         while self._ready and self._working <= self._wanted:
@@ -306,10 +342,11 @@ class ThreadDispatcher(Generic[T]):
             try:
                 self._tell(subject)
             # Also SystemExit and its like: there is nothing here for them to end.
-            except BaseException as cause:
-                self._logger.exception("a callback failed for election %r", key)
+            except BaseException as cause:  # noqa: BLE001
+                error = callback_error(key, cause)
+                self.log.failure(error, cause, "a callback")
                 # Also after the close, by a callback that closed from inside.
-                self._report(callback_error(key, cause))
+                self._report(error)
 
     def _work_on_errors(self) -> None:
         assert self._tell_error is not None
@@ -322,12 +359,17 @@ class ThreadDispatcher(Generic[T]):
                 error = self._errors.popleft()
             try:
                 self._tell_error(error)
-            except BaseException:
-                self._logger.exception("on_error failed")
+            except BaseException as cause:  # noqa: BLE001
+                self.log.failure(on_error_failure(cause), cause, "on_error")
 
 
 def callback_error(key: Hashable, cause: BaseException) -> CallbackError:
-    """Return the error that says that a callback raised `cause`."""
-    error = CallbackError(f"a callback failed for election {key!r}: {cause!r}")
+    """Return the error that says that a callback raised `cause`. On that callback's thread."""
+    error = CallbackError(f"a callback failed for election {key!r}: {repr_of(cause)}")
     error.__cause__ = cause
     return error
+
+
+def on_error_failure(cause: BaseException) -> MultielectError:
+    """Return the error that says that `on_error` raised `cause`. On the thread that it ran on."""
+    return MultielectError(f"on_error failed: {repr_of(cause)}")

@@ -5,7 +5,10 @@ Rules of this file:
       of it only when a connection was lost, has arrived, or the node has stopped.
     * The courier thread brings events from the core to the outlets. It may be late, for
       want of the GIL; the pump does not wait for it.
-    * The connector thread connects. No callback runs on any of the three.
+    * The connector thread connects. No callback runs on any of the three, and no logger.
+    * They begin together or not at all: where a thread or a descriptor is refused, nothing is left.
+    * None of them may fail. If one does all the same, the node ends, and its terms with it: what
+      nobody looks after is led by others.
     * A forked child abandons the engine: it closes its copies of the sockets without a
       byte to the server, and the parent does not notice.
 """
@@ -20,11 +23,14 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ._backoff import Backoff
 from ._clock import Clock
 from ._connect import Connection, Connector
 from ._core.fleet import FleetCore
+from ._crew import Crew
+from ._foreign import ordinary, repr_of
 from ._pump import Pump
 from .errors import ClockJumpError, ConnectionLostError, MultielectError, ProtocolError, ServerError
 
@@ -38,12 +44,39 @@ CoreEvent = tuple[bytes, int, int, int, int, int]
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A connection that is there.
+
+    Attributes:
+        server: which server it leads to, as far as that is known.
+        attempts: how many it took.
+        away_s: since when there was none: since the last was lost, or since the start.
+        is_first: whether there was none before.
+    """
+
+    server: str
+    attempts: int
+    away_s: float
+    is_first: bool
+
+
+@dataclass(frozen=True)
 class Outlets:
-    """Where the engine tells what happened. Called on its threads, these must not wait."""
+    """Where the engine tells what happened. Called on its threads, these must not wait.
+
+    Attributes:
+        events: takes terms begun and ended.
+        roll: takes an answer to the roll.
+        error: takes what went wrong.
+        connected: takes connections that are there.
+        fault: takes the fault of ours that ended the node.
+    """
 
     events: Callable[[list[CoreEvent]], None]
     roll: Callable[[bytes], None]
     error: Callable[[MultielectError], None]
+    connected: Callable[[Arrival], None]
+    fault: Callable[[MultielectError], None]
 
 
 class Engine:
@@ -69,43 +102,84 @@ class Engine:
         self._arrival = threading.Lock()
         self._accepts = False
         self._arrived: Connection | None = None
+        self._server = ""
         self._connection: Connection | None = None
         self._pump: Pump | None = None
         self._ends: list[socket.socket] = []
-        self._owner = threading.Thread(target=self._run, name=name, daemon=True)
-        self._courier = threading.Thread(target=self._carry, name=f"{name}-courier", daemon=True)
-        self._connector = Connector(
-            connect,
-            backoff=backoff,
-            on_connected=self._connected,
-            on_failure=outlets.error,
-            name=f"{name}-connect",
-        )
+        self._connect = connect
+        self._backoff = backoff
+        self._name = name
+        self._attempts = 0
+        self._away_since_s = 0.0
+        self._was_connected = False
+        self._crew = Crew()
+        self._connector: Connector | None = None
         _live.add(self)
 
     # ---- any thread
 
     def start(self) -> None:
-        """Stand for all elections of the core, from the moment a connection is there."""
-        alarm, alarm_end = socket.socketpair()
-        news, news_end = socket.socketpair()
-        self._ends = [alarm, alarm_end, news_end, news]
-        for end in self._ends[:3]:
-            end.settimeout(0.0)
-        self._pump = Pump(
-            self._core,
-            self._clock,
-            alarm=alarm.fileno(),
-            alarm_end=alarm_end.fileno(),
-            news=news_end.fileno(),
-            response_timeout_ns=self._response_timeout_ns,
+        """Stand for all elections of the core, from the moment a connection is there.
+
+        Raises:
+            OSError: if there are no descriptors left.
+            RuntimeError: if there are no threads to be had. Nothing is left of the attempt then.
+        """
+        crew = Crew()
+        crew.add(self._carry, f"{self._name}-courier")
+        crew.add(self._run, self._name)
+        connector = _GuardedConnector(
+            self._attempt,
+            backoff=self._backoff,
+            on_connected=self._connected,
+            on_failure=self._outlets.error,
+            name=f"{self._name}-connect",
         )
+        connector.on_fault = self._fail
+        ends = self._make_ends()
+        try:
+            self._pump = Pump(
+                self._core,
+                self._clock,
+                alarm=ends[0].fileno(),
+                alarm_end=ends[1].fileno(),
+                news=ends[2].fileno(),
+                response_timeout_ns=self._response_timeout_ns,
+            )
+            crew.muster()
+            try:
+                connector.start()
+            except BaseException:
+                crew.dismiss()
+                raise
+        except BaseException:
+            self._pump = None
+            for end in ends:
+                end.close()
+            raise
+        self._ends = ends
+        self._crew = crew
+        self._connector = connector
+        self._away_since_s = time.monotonic()
         self._accepts = True
         self._core.start()
-        self._courier.start()
-        self._owner.start()
-        self._connector.start()
-        self._connector.want()
+        crew.go()
+        connector.want()
+
+    @staticmethod
+    def _make_ends() -> list[socket.socket]:
+        """Return alarm, alarm's other end, news' writing end and its reading end."""
+        alarm, alarm_end = socket.socketpair()
+        try:
+            news, news_end = socket.socketpair()
+        except BaseException:
+            alarm.close()
+            alarm_end.close()
+            raise
+        ends = [alarm, alarm_end, news_end, news]
+        for end in ends[:3]:
+            end.settimeout(0.0)
+        return ends
 
     def wake(self) -> None:
         """Have the core's next turn happen now: it was changed."""
@@ -119,9 +193,10 @@ class Engine:
         self._core.stop()
         assert self._pump is not None
         self._pump.stop_by(now_ns + int(timeout_s * _NS))
-        for thread in (self._owner, self._courier):
+        for thread in self._crew.threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
+        assert self._connector is not None
         self._connector.close()
         self._connector.join_unless_connecting(max(0.0, until - time.monotonic()))
 
@@ -138,11 +213,28 @@ class Engine:
 
     # ---- the connector's thread
 
+    def _attempt(self) -> Connection:
+        """Connect. What the user gave for it may raise anything, and what it raised have no text.
+
+        Raises:
+            Exception: what it raised, or `ordinary` in its place.
+        """
+        self._attempts += 1
+        try:
+            return self._connect()
+        except BaseException as cause:
+            told = ordinary(cause)
+            if told is cause:
+                raise
+            raise MultielectError(f"cannot connect to Redis: {told}") from cause
+
     def _connected(self, connection: Connection) -> None:
+        server = server_of(connection)
         with self._arrival:
             accepted = self._accepts
             if accepted:
                 self._arrived = connection
+                self._server = server
                 assert self._pump is not None
                 self._pump.interrupt()
         if not accepted:
@@ -154,14 +246,25 @@ class Engine:
         try:
             while self._pump_once():
                 pass
-        except BaseException as error:
-            # A fault of ours. What this node leads is given up, and said so.
-            fault = MultielectError(f"the owner thread failed: {error!r}")
-            fault.__cause__ = error
-            self._outlets.error(fault)
-            raise
+        except BaseException as error:  # noqa: BLE001
+            self._fail("the owner thread", error)
         finally:
             self._finish()
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        """End the node for a fault of ours: what it leads is given up, and said so. Any thread."""
+        fault = MultielectError(
+            f"{what} failed, which is a fault of multielect: {repr_of(error)}. This node has given"
+            " up all that it led and stands for nothing any more: make a new one"
+        )
+        fault.__cause__ = error
+        self._core.stop()
+        self._core.give_up(self._clock.now_ns())
+        self._outlets.fault(fault)
+        if self._pump is not None:
+            self._pump.stop_by(self._clock.now_ns())
+        if self._connector is not None:
+            self._connector.close()
 
     def _pump_once(self) -> bool:
         assert self._pump is not None
@@ -185,17 +288,31 @@ class Engine:
     def _adopt(self) -> None:
         with self._arrival:
             connection, self._arrived = self._arrived, None
+            server = self._server
         if connection is not None:
             self._core.prepare(connection.scripts)
             self._connection = connection
+            self._outlets.connected(
+                Arrival(
+                    server,
+                    self._attempts,
+                    time.monotonic() - self._away_since_s,
+                    is_first=not self._was_connected,
+                )
+            )
+            self._was_connected = True
+            self._attempts = 0
 
     def _lose(self, error: MultielectError) -> None:
         connection, self._connection = self._connection, None
         assert connection is not None
         connection.close()
         self.reconnects += 1
-        self._outlets.error(error)
+        self._away_since_s = time.monotonic()
+        assert self._connector is not None
+        # First of all: whoever is told may take his time.
         self._connector.want(error)
+        self._outlets.error(error)
 
     def _error_of(self, outcome: str) -> MultielectError:
         assert self._pump is not None
@@ -214,6 +331,7 @@ class Engine:
     def _finish(self) -> None:
         _live.discard(self)
         self._core.abandon()
+        assert self._connector is not None
         self._connector.close()
         with self._arrival:
             self._accepts = False
@@ -238,7 +356,11 @@ class Engine:
             while going_on:
                 going_on = bool(news.recv(4096))
                 self._pump.heard()
-                self._tell()
+                try:
+                    self._tell()
+                except BaseException as error:  # noqa: BLE001
+                    # The ends of the terms are still to be told.
+                    self._fail("the courier thread", error)
 
     def _tell(self) -> None:
         while events := self._core.take_events():
@@ -251,6 +373,32 @@ class Engine:
                 self._outlets.error(ClockJumpError(int(text), terms=elections))
             else:
                 self._outlets.error(ServerError(text, request=request, elections=elections))
+
+
+class _GuardedConnector(Connector):
+    """A connector whose end, if it has a fault, is not silent."""
+
+    on_fault: Callable[[str, BaseException], None]
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except BaseException as error:  # noqa: BLE001
+            self.on_fault("the thread that connects", error)
+
+
+def server_of(connection: Connection) -> str:
+    """Return where a connection leads to, and what answers there, as far as that is known."""
+    # The kind of connection may be the user's own. On the connector's thread.
+    with contextlib.suppress(Exception):
+        owner: Any = connection.owners[0]
+        path = getattr(owner, "path", None)
+        place = str(path) if path else f"{owner.host}:{owner.port}"
+        told = getattr(owner, "handshake_metadata", None) or {}
+        names = [told.get(name, b"").decode() for name in (b"server", b"version")]
+        kind = " ".join(name for name in names if name)
+        return f"{place} ({kind})" if kind else place
+    return "Redis"
 
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()

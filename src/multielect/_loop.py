@@ -3,7 +3,10 @@
 Rules of this file:
     * `put`, `put_error` and `pulse` are called on other threads and never wait for the loop.
       What they hand over is bounded, however long the loop is blocked: see `Mailbox`.
-    * Each election that has something to tell has one task, which tells it in order.
+    * Each election that has something to tell has one task, which tells it in order. If it ends
+      before all is told, as what a callback awaited was cancelled, another goes on.
+    * A group belongs to the loop in which it was started. Once that has closed there is nobody to
+      be told; who waits in another hears so at once.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ import contextlib
 import contextvars
 import inspect
 import logging
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Hashable
 
-from ._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error
+from ._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error, on_error_failure
+from ._log import FLUSH_S, ThreadLog
 from .election import DemotionReason, Term
-from .errors import MultielectError
+from .errors import ClosedError, MultielectError
 
 _CANCEL_S = 1.0
 """What callbacks are given to end when they are cancelled."""
@@ -51,6 +56,7 @@ class LoopDispatcher:
         on_draining: Callable[[Term, float], object] | None = None,
         on_error: Callable[[MultielectError], object] | None,
         logger: logging.Logger | None,
+        who: str = "",
     ) -> None:
         """Keep the callbacks; none runs before `start`."""
         self._on_elected = on_elected
@@ -58,7 +64,9 @@ class LoopDispatcher:
         self._on_draining = on_draining
         self.is_told_of_drains = on_draining is not None
         self._on_error = on_error
-        self._logger = logger or logging.getLogger("multielect")
+        # Not by what it is worth as a truth, which is the logger's own.
+        logger = logging.getLogger("multielect") if logger is None else logger
+        self.log = ThreadLog(logger, who, on_fault=self._report)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mailbox: Mailbox[Term] = Mailbox()
         self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
@@ -69,12 +77,56 @@ class LoopDispatcher:
         self._telling_errors: asyncio.Task[None] | None = None
         self._pulsed = False
         self._closed = False
+        self._is_finishing = False
 
     # ---- the loop's thread
 
     def start(self) -> None:
-        """Run callbacks in this loop from now on."""
-        self._loop = asyncio.get_running_loop()
+        """Run callbacks in this loop from now on.
+
+        Raises:
+            ClosedError: where somebody waits for it in another loop.
+        """
+        if self._loop is not None and self._loop.is_closed():
+            self._loop = None  # whoever waited there waits no more
+        self.be_here()
+        self.log.open()
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+        self.log.close_behind(lambda: None)
+        if not self._watchers and not self._readers:
+            self._loop = None
+
+    def be_here(self) -> None:
+        """Wait in the loop that runs, from now on.
+
+        Raises:
+            ClosedError: if the group belongs to another loop.
+        """
+        here = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = here
+        if self._loop is here:
+            return
+        if self._loop.is_closed():
+            raise ClosedError(
+                "this was started in an event loop that has closed, and can be waited for no more:"
+                " stop it and make a new one in this loop"
+            )
+        raise ClosedError(
+            "this belongs to the event loop that it was started in, and cannot be waited for in"
+            " another: use asyncio.run_coroutine_threadsafe with that loop"
+        )
+
+    def be_here_to_stop(self) -> None:
+        """The same, but that what a closed loop has left behind may be stopped in any.
+
+        Raises:
+            ClosedError: if the group belongs to another loop, which is not closed.
+        """
+        if self._loop is None or not self._loop.is_closed():
+            self.be_here()
 
     async def finish(self, timeout_s: float) -> None:
         """After `close`: wait for the errors that wait, then cancel the callbacks that run.
@@ -82,11 +134,33 @@ class LoopDispatcher:
         On behalf of a callback it does neither: the others still have things to be told.
         """
         if self.is_inside():
+            self.log.close_behind(lambda: None)
+            return
+        until = time.monotonic() + timeout_s
+        await self._finish_callbacks(timeout_s)
+        await self._finish_log(max(0.0, until - time.monotonic()))
+
+    async def _finish_log(self, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        written = asyncio.Event()
+
+        def tell() -> None:
+            # A loop that was closed meanwhile has nobody left to be told.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(written.set)
+
+        if self.log.close_behind(tell):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(written.wait(), min(timeout_s, FLUSH_S))
+
+    async def _finish_callbacks(self, timeout_s: float) -> None:
+        if self._loop is not asyncio.get_running_loop():
             return
         if self._errors:
             self._begin_errors()
         if self._telling_errors is not None and not self._telling_errors.done():
             await asyncio.wait({self._telling_errors}, timeout=timeout_s)
+        self._is_finishing = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -98,7 +172,7 @@ class LoopDispatcher:
         What the condition raises is passed on.
         """
         changed = asyncio.Event()
-        self._wait_here()
+        self.be_here()
         self._watchers.add(changed)
 
         async def wait() -> None:
@@ -121,7 +195,7 @@ class LoopDispatcher:
         return self._read(reader)
 
     async def _read(self, reader: _Reader) -> AsyncGenerator[Term, None]:
-        self._wait_here()
+        self.be_here()
         while True:
             while reader.ready:
                 key = reader.ready.popleft()
@@ -133,11 +207,6 @@ class LoopDispatcher:
                 return
             await reader.arrived.wait()
             reader.arrived.clear()
-
-    def _wait_here(self) -> None:
-        # Who waits for a group that is never started hears at least of its end.
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
 
     # ---- any thread
 
@@ -163,7 +232,7 @@ class LoopDispatcher:
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user."""
-        self._logger.warning("%s", error)
+        self.log.error(error)
         if not self._closed:
             self._report(error)
 
@@ -230,10 +299,24 @@ class LoopDispatcher:
         while (term := self._mailbox.take(key)) is not None:
             try:
                 await self._tell(term)
-            except Exception as cause:
-                self._logger.exception("a callback failed for election %r", key)
-                # Also after the close, by a callback that closed from inside.
-                self._report(callback_error(key, cause))
+            except GeneratorExit:
+                raise
+            except Exception as cause:  # noqa: BLE001
+                self._fail(key, cause)
+            except BaseException as cause:
+                # This task ends, be it that it was cancelled itself or what the callback awaited.
+                # Another goes on with the election, if the loop does.
+                if not self._is_finishing:
+                    asyncio.get_running_loop().call_soon(self._begin, [key])
+                    if not _is_cancelled(cause):
+                        self._fail(key, cause)
+                raise
+
+    def _fail(self, key: Hashable, cause: BaseException) -> None:
+        error = callback_error(key, cause)
+        self.log.failure(error, cause, "a callback")
+        # Also after the close, by a callback that closed from inside.
+        self._report(error)
 
     async def _tell(self, term: Term) -> None:
         outcome: object = None
@@ -256,5 +339,21 @@ class LoopDispatcher:
                 outcome = self._on_error(self._errors.popleft())
                 if inspect.isawaitable(outcome):
                     await outcome
-            except Exception:
-                self._logger.exception("on_error failed")
+            except GeneratorExit:
+                raise
+            except Exception as cause:  # noqa: BLE001
+                self.log.failure(on_error_failure(cause), cause, "on_error")
+            except BaseException as cause:
+                if not self._is_finishing:
+                    asyncio.get_running_loop().call_soon(self._begin_errors)
+                    if not _is_cancelled(cause):
+                        self.log.failure(on_error_failure(cause), cause, "on_error")
+                raise
+
+
+def _is_cancelled(cause: BaseException) -> bool:
+    """Tell whether it was this task that was cancelled; Python 3.10 cannot say."""
+    if not isinstance(cause, asyncio.CancelledError):
+        return False
+    asked = getattr(asyncio.current_task(), "cancelling", None)
+    return asked is not None and bool(asked())

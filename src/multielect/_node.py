@@ -22,8 +22,9 @@ from ._core.elections import DRAINING_REASON
 from ._core.fleet import FleetCore
 from ._core.slots import Slots
 from ._dispatch import Dispatcher, Happening, Kind
-from ._engine import CoreEvent, Outlets
+from ._engine import Arrival, CoreEvent, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
+from ._news import News
 from ._scripts import LARGEST_EPOCH
 from ._settings import Settings, checked_stall_ns, checked_timeout
 from ._surroundings import Surroundings
@@ -117,6 +118,7 @@ class Node:
         self.slots: Slots = self._core.terms.slots
         name = f"multielect-{settings.node_id}"
         self._dispatcher = dispatcher
+        self._news = News(dispatcher.log, ttl_ns=settings.ttl_ns, margin_ns=settings.margin_ns)
         self._on_change = on_change
         self._engine = surroundings.engine(
             self._core,
@@ -124,7 +126,11 @@ class Node:
             ttl_ns=settings.ttl_ns,
             response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
             outlets=Outlets(
-                events=self._on_events, roll=self._on_roll, error=self._dispatcher.put_error
+                events=self._on_events,
+                roll=self._on_roll,
+                error=self._dispatcher.put_error,
+                connected=self._on_connected,
+                fault=self._on_fault,
             ),
             name=name,
         )
@@ -132,6 +138,8 @@ class Node:
         self._pid = os.getpid()
         self._started = False
         self._stopped = False
+        self._fault: MultielectError | None = None
+        self._drains_since_s: float | None = None
         self._changed = threading.Condition()
         if not surroundings.is_simulated:
             _live.add(self)
@@ -141,8 +149,12 @@ class Node:
     def start(self) -> None:
         """Stand for all elections, now and as they are added.
 
+        It is started whole or not at all: after an error there are no threads and no descriptors
+        left, and it may be started again.
+
         Raises:
             ClosedError: if the node was stopped or forked.
+            OSError: if there are no descriptors left.
             RuntimeError: if no thread can be started: there are too many, or the interpreter
                 is ending.
         """
@@ -152,11 +164,21 @@ class Node:
             self.check_open()
             if self._started:
                 return
-            self._dispatcher.start()
-            self._started = True
-            if self._balancer is not None:
-                self._balancer.start()
-            self._engine.start()
+            with contextlib.ExitStack() as undoing:
+                self._dispatcher.start()
+                undoing.callback(self._dispatcher.unstart)
+                if self._balancer is not None:
+                    self._balancer.start()
+                    undoing.callback(self._balancer.unstart)
+                # What is told the moment that the engine runs must find the node started.
+                self._started = True
+                undoing.callback(self._unstart)
+                self._news.started(len(self._core))
+                self._engine.start()
+                undoing.pop_all()
+
+    def _unstart(self) -> None:
+        self._started = False
 
     def stop(self, timeout: float) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
@@ -165,15 +187,18 @@ class Node:
             return
         until = self.surroundings.monotonic_s() + timeout_s
         with self._changed:
-            self._stopped = True
+            was_stopped, self._stopped = self._stopped, True
             started = self._started
         self._notify()
+        led, released = self._core.leading, self._core.counters["released"]
         if started:
             if self._balancer is not None:
                 self._balancer.leave()
             self._engine.stop(timeout_s)
             if self._balancer is not None:
                 self._balancer.join(max(0.0, until - self.surroundings.monotonic_s()))
+            if not was_stopped:
+                self._news.stopped(led, self._core.counters["released"] - released)
         self._dispatcher.close(max(0.0, until - self.surroundings.monotonic_s()))
         _live.discard(self)
 
@@ -193,6 +218,8 @@ class Node:
         self.check_process()
         if self.surroundings.has_died:
             raise ClosedError("this node's process has died: make a new one")
+        if self._fault is not None:
+            raise ClosedError(f"this node has failed, make a new one: {self._fault}")
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
 
@@ -202,8 +229,8 @@ class Node:
 
     @property
     def is_running(self) -> bool:
-        """Whether the node was started and not stopped, in this process."""
-        if self.surroundings.has_died:
+        """Whether the node was started, was not stopped and has not failed, in this process."""
+        if self.surroundings.has_died or self._fault is not None:
             return False
         return self._started and not self._stopped and os.getpid() == self._pid
 
@@ -389,6 +416,9 @@ class Node:
         self.check_open()
         alone = self._balancer is None or not self._balancer.retire()
         now_ns = self.clock.now_ns()
+        if self._started and self._drains_since_s is None:
+            self._drains_since_s = self.surroundings.monotonic_s()
+            self._news.drain_begun(self._core.leading, timeout_s)
         self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
         self._after_change()
         return timeout_s + _DRAIN_GRACE_S
@@ -453,6 +483,7 @@ class Node:
             layout=self.layout,
             clock=self.clock,
             on_error=self._dispatcher.put_error,
+            on_shared_out=self._news.shared_out,
             wake=self._engine.wake,
             name=name,
         )
@@ -489,6 +520,20 @@ class Node:
         # Callbacks first: whoever waited for a term finds them on their way.
         if self._dispatcher.is_listening:
             self._dispatcher.put(*map(self._happening, events))
+        self._notify()
+        self._news.events(events)
+        since_s = self._drains_since_s
+        if since_s is not None and since_s >= 0 and self.is_empty_handed:
+            self._drains_since_s = -1.0
+            self._news.drain_ended(self.surroundings.monotonic_s() - since_s)
+
+    def _on_connected(self, arrival: Arrival) -> None:
+        self._news.connected(arrival)
+
+    def _on_fault(self, fault: MultielectError) -> None:
+        if self._fault is None:
+            self._fault = fault
+            self._dispatcher.put_error(fault)
         self._notify()
 
     def _happening(self, event: CoreEvent) -> Happening[Term]:

@@ -90,6 +90,7 @@ class Surroundings(ABC):
         threads: int,
         name: str,
         logger: logging.Logger,
+        who: str,
     ) -> Dispatcher[T]:
         """Return what brings happenings to callbacks: see `ThreadDispatcher`."""
 
@@ -157,6 +158,7 @@ class Machine(Surroundings):
         threads: int,
         name: str,
         logger: logging.Logger,
+        who: str,
     ) -> Dispatcher[T]:
         """Return one with threads of its own."""
         return ThreadDispatcher(
@@ -166,6 +168,7 @@ class Machine(Surroundings):
             threads=threads,
             name=name,
             logger=logger,
+            who=who,
         )
 
     def engine(

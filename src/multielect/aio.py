@@ -54,9 +54,11 @@ class Election(Standing):
             True once it leads, False if it does not after `timeout`.
 
         Raises:
-            ClosedError: if the group stops, or the election is removed, while waiting.
+            ClosedError: if the group stops, or the election is removed, while waiting; or if the
+                group was started in another event loop.
         """
         timeout_s = None if timeout is None else checked_timeout(timeout)
+        self._changes.be_here()
         if self._node.leads_or_may(self):
             return True
         if await self._changes.wait_for(lambda: self._node.leads_or_may(self), timeout_s):
@@ -110,33 +112,35 @@ class ElectionGroup(GroupFront[Election]):
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
+        settings = Settings.checked(
+            node_id=node_id,
+            ttl=ttl,
+            margin=margin,
+            max_leases=max_leases,
+            epochs=epochs,
+            max_stall=max_stall,
+            drain_timeout=drain_timeout,
+            balance=checked_balance(
+                balance=balance,
+                weight=weight,
+                labels=labels,
+                only=only,
+                join_delay=join_delay,
+                moves_per_second=moves_per_second,
+            ),
+        )
         self._dispatcher = LoopDispatcher(
             on_elected=on_elected,
             on_demoted=on_demoted,
             on_draining=on_draining,
             on_error=on_error,
             logger=logger,
+            who=f"{prefix}/{settings.node_id}",
         )
         self._node = Node(
             machine_of(redis),
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
-            settings=Settings.checked(
-                node_id=node_id,
-                ttl=ttl,
-                margin=margin,
-                max_leases=max_leases,
-                epochs=epochs,
-                max_stall=max_stall,
-                drain_timeout=drain_timeout,
-                balance=checked_balance(
-                    balance=balance,
-                    weight=weight,
-                    labels=labels,
-                    only=only,
-                    join_delay=join_delay,
-                    moves_per_second=moves_per_second,
-                ),
-            ),
+            settings=settings,
             dispatcher=self._dispatcher,
             on_change=self._dispatcher.pulse,
         )
@@ -159,6 +163,7 @@ class ElectionGroup(GroupFront[Election]):
 
         Raises:
             ConfigError: for a bad timeout.
+            ClosedError: if it was started in another event loop, which has not closed.
         """
         await _stop(self._node, self._dispatcher, timeout)
 
@@ -177,9 +182,10 @@ class ElectionGroup(GroupFront[Election]):
             goes on behind.
 
         Raises:
-            ClosedError: if the group has stopped.
+            ClosedError: if the group has stopped, or was started in another event loop.
             ConfigError: for a bad timeout.
         """
+        self._dispatcher.be_here()
         wait_s = self._node.begin_drain(timeout)
         if self._node.is_inside_callback:
             return self._node.is_empty_handed
@@ -207,6 +213,9 @@ class ElectionGroup(GroupFront[Election]):
         For one election they come in order. A reader that falls behind is not told of terms
         that ended meanwhile, but of the end of the last that it was told of, and of the one
         that goes on. The iteration ends when the group stops.
+
+        Raises:
+            ClosedError: in the iteration, if the group was started in another event loop.
         """
         return self._dispatcher.subscribe()
 
@@ -244,16 +253,18 @@ class Elector(ElectorFront[Election]):
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
+        settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
         self._dispatcher = LoopDispatcher(
             on_elected=fitted("on_elected", on_elected, 1),
             on_demoted=fitted("on_demoted", on_demoted, 2),
             on_error=on_error,
             logger=logger,
+            who=f"{prefix}/{settings.node_id}",
         )
         self._node = Node(
             machine_of(redis),
             layout=elector_layout(prefix),
-            settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall),
+            settings=settings,
             dispatcher=self._dispatcher,
             on_change=self._dispatcher.pulse,
         )
@@ -275,6 +286,7 @@ class Elector(ElectorFront[Election]):
 
         Raises:
             ConfigError: for a bad timeout.
+            ClosedError: if it was started in another event loop, which has not closed.
         """
         await _stop(self._node, self._dispatcher, timeout)
 
@@ -303,12 +315,17 @@ class Elector(ElectorFront[Election]):
 
 async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: float) -> None:
     timeout_s = checked_timeout(timeout)
+    dispatcher.be_here_to_stop()
     # The node's threads are waited for on another thread; the loop stays free for callbacks,
     # which the node waits for as well.
     clock = asyncio.get_running_loop().time
     until = clock() + timeout_s
-    await _on_a_thread(lambda: node.stop(timeout_s))
-    await dispatcher.finish(max(0.0, until - clock()))
+    try:
+        await _on_a_thread(lambda: node.stop(timeout_s))
+        await dispatcher.finish(max(0.0, until - clock()))
+    finally:
+        # Whoever is cancelled leaves the rest to others.
+        dispatcher.log.close_behind(lambda: None)
 
 
 async def _on_a_thread(function: Callable[[], None]) -> None:

@@ -82,7 +82,9 @@ class Elector(ElectorFront[Election]):
                 tell_error=on_error,
                 threads=settings.callback_threads,
                 name=f"multielect-{settings.node_id}-callback",
-                logger=logger or logging.getLogger("multielect"),
+                # Not by what it is worth as a truth, which is the logger's own.
+                logger=logging.getLogger("multielect") if logger is None else logger,
+                who=f"{prefix}/{settings.node_id}",
             ),
         )
         self._election = Election(self._node, *self._node.add_sole())

@@ -151,7 +151,9 @@ class ElectionGroup(GroupFront[Election]):
                 tells_drains=on_draining is not None,
                 threads=settings.callback_threads,
                 name=f"multielect-{settings.node_id}-callback",
-                logger=logger or logging.getLogger("multielect"),
+                # Not by what it is worth as a truth, which is the logger's own.
+                logger=logging.getLogger("multielect") if logger is None else logger,
+                who=f"{prefix}/{settings.node_id}",
             ),
         )
 

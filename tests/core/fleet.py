@@ -70,6 +70,7 @@ class FleetNode(Node):
             layout=self.layout,
             clock=self.clock,
             on_error=self.errors.append,
+            on_shared_out=lambda *_: None,
             wake=lambda: None,
             name="unused",
         )

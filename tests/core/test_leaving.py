@@ -100,6 +100,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
         layout=LAYOUT,
         clock=rig.clock,
         on_error=lambda error: pytest.fail(str(error)),
+        on_shared_out=lambda *_: None,
         wake=lambda: None,
         name="balance",
     )

@@ -126,7 +126,7 @@ def dead_letter(work: Work, into: bytes) -> Step:
         "epoch": str(work.reading.term.epoch),
         "attempts": str(work.attempt),
         "error": f"{type(cause).__module__}.{type(cause).__qualname__}",
-        "message": _message(cause),
+        "message": message_of(cause) if work.message is None else work.message,
     }
     kept = entry.flat[: 2 * MOST_FIELDS_SET_ASIDE]
     if len(kept) < len(entry.flat):
@@ -170,11 +170,12 @@ def _writer(reading: Reading) -> Writer:
     return Writer(key=reading.term.key, epoch=reading.term.epoch)
 
 
-def _message(cause: BaseException) -> str:
+def message_of(cause: BaseException) -> str:
+    """Return the text of what was raised, as it is set aside."""
     try:
         return str(cause)[:MOST_MESSAGE]
     # It was a user's to write, and must not keep the entry from being set aside.
-    except Exception as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001
         return f"(no text: {type(error).__qualname__})"
 
 

@@ -29,7 +29,7 @@ from ..errors import ClosedError
 from ..fencing import AsyncFence
 from ._batch import Batch
 from ._clients import async_client_of
-from ._commits import LAG
+from ._commits import LAG, message_of
 from ._exchange import Pauses
 from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
@@ -91,20 +91,18 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
 
         Raises:
             ClosedError: if it was started before.
-            RuntimeError: if there are no threads to be had; nothing is led then.
+            OSError: if there are no descriptors left.
+            RuntimeError: if there are no threads to be had. Nothing is left of the attempt then,
+                and it may be started again.
         """
         if self._tasks or self._has_ended:
             raise ClosedError("a consumer is started once: make a new one")
+        await self._group.start()
         loops = {"keep time": self._keep_time(), "fetch": self._fetch(), "write": self._write()}
         if self._list is not None:
             loops["discover"] = self._discover()
         loops |= {f"watch-{n}": self._watch() for n in range(self._settings.readers)}
         self._tasks = {asyncio.ensure_future(self._run_loop(*item)) for item in loops.items()}
-        try:
-            await self._group.start()
-        except BaseException:
-            await self._stop(0.0)
-            raise
 
     async def stop(self, timeout: float | None = None) -> None:
         """Let handlers that run finish, commit what they did, and release all partitions.
@@ -264,6 +262,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
                 if error is None:
                     self._finished(work, batch)
                 else:
+                    work.message = message_of(error)
                     self._failed(work, batch, error)
 
         self._handling.add(task)

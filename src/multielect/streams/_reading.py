@@ -163,6 +163,8 @@ class Work:
         is_waiting: whether its commit stands back until a timer goes off.
         has_steps: whether anything is written beside the checkpoint.
         cause: why its one entry is set aside; None where it was handled.
+        message: the text of what its handler raised, made where the handler ran: it is the user's
+            to write, and may take its time.
     """
 
     reading: Reading
@@ -174,6 +176,7 @@ class Work:
     is_waiting: bool = False
     has_steps: bool = False
     cause: BaseException | None = None
+    message: str | None = None
 
     @property
     def through(self) -> str:

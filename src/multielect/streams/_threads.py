@@ -18,18 +18,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 import redis
 
+from .._crew import Crew
+from .._foreign import ordinary
 from .._settings import checked_timeout
 from ..errors import ClosedError, MultielectError
 from ..fencing import Fence
 from ..group import ElectionGroup
 from ._batch import Batch
 from ._clients import client_of
-from ._commits import LAG
+from ._commits import LAG, message_of
 from ._exchange import Pauses
 from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
@@ -142,19 +145,26 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
 
         Raises:
             ClosedError: if it was started before.
-            RuntimeError: if there are no threads to be had; nothing is led then.
+            OSError: if there are no descriptors left.
+            RuntimeError: if there are no threads to be had. Nothing is left of the attempt then,
+                and it may be started again.
         """
         with self._changing():
             if self._threads or self._ended.is_set():
                 raise ClosedError("a consumer is started once: make a new one")
-            self._threads = list(self._made_threads())
+            crew = self._made_crew()
+            self._threads = crew.threads
         try:
-            self._group.start()
-            for thread in self._threads:
-                thread.start()
+            crew.muster()
+            try:
+                self._group.start()
+            except BaseException:
+                crew.dismiss()
+                raise
         except BaseException:
-            self._stop(0.0)
+            self._threads = []
             raise
+        crew.go()
 
     def stop(self, timeout: float | None = None) -> None:
         """Let handlers that run finish, commit what they did, and release all partitions.
@@ -231,25 +241,23 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
 
     # ---- the threads
 
-    def _made_threads(self) -> Iterator[threading.Thread]:
+    def _made_crew(self) -> Crew:
+        crew = Crew()
         loops: list[tuple[str, Callable[[], None]]] = [("keep-time", self._keep_time)]
         loops += [("fetch", self._fetch), ("write", self._write)]
         loops += [("discover", self._discover)] if self._list is not None else []
         loops += [(f"watch-{n}", self._watch) for n in range(self._settings.readers)]
         loops += [(f"handle-{n}", self._handle) for n in range(self._handlers)]
+        node_id = self._group.node_id
         for name, loop in loops:
-            yield threading.Thread(
-                target=self._run_loop,
-                args=(name, loop),
-                name=f"multielect-{self._group.node_id}-{name}",
-                daemon=True,
-            )
+            crew.add(partial(self._run_loop, name, loop), f"multielect-{node_id}-{name}")
+        return crew
 
     def _run_loop(self, name: str, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except Exception as error:  # noqa: BLE001  # a mistake of ours
-            self._break(name, error)
+        except BaseException as error:  # noqa: BLE001  # a mistake of ours
+            self._break(name, ordinary(error))
             self._asked_to_stop.put(None)
             self._stop_behind(self._drain_timeout_s)
 
@@ -301,10 +309,11 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             reply: Any = self._client.execute_command(  # type: ignore[no-untyped-call]
                 *self._exchange.command(ask)
             )
-        # Connections fail in any way that redis-py has, and sometimes in others.
-        except Exception as error:  # noqa: BLE001
+        # Connections fail in any way that redis-py has, and sometimes in others: a credential
+        # provider is the user's.
+        except BaseException as error:  # noqa: BLE001
             with self._changing():
-                then = self._exchange.unanswered(ask, error, pauses)
+                then = self._exchange.unanswered(ask, ordinary(error), pauses)
         else:
             with self._changing():
                 then = self._exchange.answered(ask, reply, pauses)
@@ -319,8 +328,8 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             try:
                 outcomes = self._fence.write_many(self._exchange.written(due))
             # What the fence asks before its first write may fail in any way that redis-py has.
-            except Exception as error:  # noqa: BLE001
-                outcomes = self._exchange.unwritten(due, error)
+            except BaseException as error:  # noqa: BLE001
+                outcomes = self._exchange.unwritten(due, ordinary(error))
             with self._changing():
                 self._exchange.settled(due, outcomes)
 
@@ -335,6 +344,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
                 self._handler(batch)
         # Also SystemExit and its like: there is nothing here for them to end.
         except BaseException as error:  # noqa: BLE001
+            work.message = message_of(error)
             with self._changing():
                 self._failed(work, batch, error)
         else:
@@ -350,8 +360,8 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
                 self._know(found)
             except ClosedError:
                 return
-            except Exception as error:  # noqa: BLE001  # a user's function
-                self._report_listing(error)
+            except BaseException as error:  # noqa: BLE001  # a user's function
+                self._report_listing(ordinary(error))
             self._ended.wait(self._discover_s)
 
     @contextlib.contextmanager
@@ -365,7 +375,9 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
     # ---- the end
 
     def _stop_behind(self, timeout_s: float) -> None:
-        threading.Thread(target=self._stop, args=(timeout_s,), daemon=True).start()
+        stopping = threading.Thread(target=self._stop, args=(timeout_s,), daemon=True)
+        stopping.name = f"multielect-{self._group.node_id}-stop"
+        stopping.start()
 
     def _stop(self, timeout_s: float) -> None:
         until_s = time.monotonic() + timeout_s

@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error
+from .._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error, on_error_failure
 from ..errors import MultielectError
+from ._log import SimulatedLog
 
 if TYPE_CHECKING:
     from ._node import SimulatedNode
@@ -35,6 +36,7 @@ class SimulatedDispatcher(Generic[T]):
         tells_drains: bool,
         threads: int,
         logger: logging.Logger,
+        who: str,
     ) -> None:
         """Keep what to call."""
         self.is_listening = tell is not None
@@ -42,7 +44,7 @@ class SimulatedDispatcher(Generic[T]):
         self._node = node
         self._tell = tell or (lambda _: None)
         self._tell_error = tell_error
-        self._logger = logger
+        self.log = SimulatedLog(node, logger, who)
         self._most_inside = threads
         self._inside = 0
         self._mailbox: Mailbox[T] = Mailbox()
@@ -54,7 +56,11 @@ class SimulatedDispatcher(Generic[T]):
         self._closed = False
 
     def start(self) -> None:
-        """Be ready to tell: it is."""
+        """Be ready to tell."""
+        self.log.open()
+
+    def unstart(self) -> None:
+        """Be as before `start`: here nothing is refused."""
 
     def is_inside(self) -> bool:
         """Tell whether this is called by a callback, which must not wait for callbacks."""
@@ -72,7 +78,7 @@ class SimulatedDispatcher(Generic[T]):
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user."""
-        self._logger.warning("%s", error)
+        self.log.error(error)
         if not self._closed:
             self._report(error)
 
@@ -84,10 +90,12 @@ class SimulatedDispatcher(Generic[T]):
                 lambda: not self._busy and not self._errors, timeout_s
             )
         self._closed = True
+        self.log.close(0.0)
         return told
 
     def abandon(self) -> None:
         """Die: tell nothing more."""
+        self.log.abandon()
         self._closed = True
         self._busy = 0
         self._ready.clear()
@@ -138,9 +146,10 @@ class SimulatedDispatcher(Generic[T]):
         try:
             self._tell(subject)
         # What is no Exception is for the test, whose thread this is.
-        except Exception as cause:
-            self._logger.exception("a callback failed for election %r", key)
-            self._report(callback_error(key, cause))
+        except Exception as cause:  # noqa: BLE001
+            error = callback_error(key, cause)
+            self.log.failure(error, cause, "a callback")
+            self._report(error)
         # Others first: one election's news must not keep all the rest waiting.
         self._ready.append(key)
 
@@ -151,5 +160,5 @@ class SimulatedDispatcher(Generic[T]):
             self._ready.append(None)
         try:
             self._tell_error(error)
-        except Exception:
-            self._logger.exception("on_error failed")
+        except Exception as cause:  # noqa: BLE001
+            self.log.failure(on_error_failure(cause), cause, "on_error")

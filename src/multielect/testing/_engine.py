@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from .._backoff import Backoff
 from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
-from .._engine import Outlets
+from .._engine import Arrival, Outlets
 from .._keys import KeyLayout
 from ..election import DemotionReason
 from ..errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError, ServerError
@@ -69,6 +69,9 @@ class SimulatedEngine:
         self._attempt_number = 0
         self._backoff = Backoff(ttl_ns, node.chance.random)
         self._connected_ns = 0
+        self._attempts = 0
+        self._away_since_ns = 0
+        self._was_connected = False
         self._arrived: list[tuple[bytes, bool]] = []
         self._broken: MultielectError | None = None
         _live.add(self)
@@ -78,6 +81,7 @@ class SimulatedEngine:
     def start(self) -> None:
         """Stand for all elections of the core, from the moment a connection is there."""
         self._is_running = True
+        self._away_since_ns = self._node.world.now_ns
         self.core.start()
         self._turn_at(self._node.world.now_ns)
         self._connect_at(self._node.world.now_ns)
@@ -234,6 +238,7 @@ class SimulatedEngine:
             # The thread that connects is stopped as all others are.
             node.when_resumed(lambda: self._connect(number))
             return
+        self._attempts += 1
         try:
             self._try_to_connect()
         except MultielectError as error:
@@ -265,6 +270,11 @@ class SimulatedEngine:
         self._broken = None
         self._arrived.clear()
         world.note(node, "connected")
+        away_s = (world.now_ns - self._away_since_ns) / _NS
+        self._outlets.connected(
+            Arrival("a simulated server", self._attempts, away_s, not self._was_connected)
+        )
+        self._attempts, self._was_connected = 0, True
         self.links[-1].send(encode([b"SUBSCRIBE", self._layout.channel]))
         self._turn_at(world.now_ns)
 
@@ -297,6 +307,7 @@ class SimulatedEngine:
 
     def _lose(self, error: MultielectError) -> None:
         self._is_connected = False
+        self._away_since_ns = self._node.world.now_ns
         self._broken = None
         for link in self.links:
             link.close()

@@ -116,6 +116,7 @@ class SimulatedNode(Surroundings):
         threads: int,
         name: str,
         logger: logging.Logger,
+        who: str,
     ) -> Dispatcher[T]:
         """Return what brings happenings to callbacks, one at a time."""
         del name
@@ -126,6 +127,7 @@ class SimulatedNode(Surroundings):
             tells_drains=tells_drains,
             threads=threads,
             logger=logger,
+            who=who,
         )
         self.dispatchers.append(made)
         return made
@@ -236,6 +238,9 @@ class SteppedBalancer(Balancer):
     def start(self) -> None:
         """Become a member."""
         self.call()
+
+    def unstart(self) -> None:
+        """There is no thread to end."""
 
     def join(self, timeout_s: float) -> None:
         """There is no thread to wait for."""

@@ -1,0 +1,167 @@
+"""Which lines a log is given for what happens: one a kind, ever more seldom, with the count since.
+
+Rules of this file:
+    * No clock, no threads, no logger: the time is passed in, and lines come out.
+    * The first of a kind is a line at once, or after it has settled. Those that follow are counted,
+      and told in one line after 1, 2, 4, 8 ... seconds, up to `LONGEST_S`.
+    * All groups that log to one place share it: what befalls a hundred of them at once is one kind,
+      and the line says how many they are.
+    * No two lines of a kind are the same: each later one says how many there were in all.
+    * A kind that was quiet for long is forgotten. No more than `MOST_KINDS` are kept; what comes
+      beyond that is told together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+FIRST_S = 1.0
+LONGEST_S = 256.0
+QUIET_S = 60.0
+"""For how long a kind must be quiet at least before it is forgotten."""
+
+MOST_KINDS = 200
+_MOST_NAMES = 3
+_MOST_KEPT_NAMES = 1_000
+
+
+class Report(NamedTuple):
+    """Something that happened, for the log.
+
+    Attributes:
+        who: which group: its prefix and node id.
+        level: that of `logging`.
+        kind: what makes two reports one kind.
+        text: what happened; or a function that says it of an amount, which is then summed up.
+        amount: of how many elections, terms and so on it happened.
+        settle_s: how long more of it is waited for before the first line.
+        error: what the line is about, if it is an error of ours.
+        cause: what was raised, for a traceback in the first line.
+    """
+
+    who: str
+    level: int
+    kind: Hashable
+    text: str | Callable[[int], str]
+    amount: int = 1
+    settle_s: float = 0.0
+    error: BaseException | None = None
+    cause: BaseException | None = None
+
+
+class Line(NamedTuple):
+    """One line for the log: see `Report`."""
+
+    level: int
+    who: str
+    text: str
+    error: BaseException | None = None
+    cause: BaseException | None = None
+
+
+@dataclass
+class _Kind:
+    """What is known of one kind. Times are in seconds."""
+
+    latest: Report
+    due_s: float
+    since_s: float
+    last_s: float
+    interval_s: float = FIRST_S
+    lines: int = 0
+    waiting: int = 0
+    amount: int = 0
+    amount_in_all: int = 0
+    names: dict[str, None] = field(default_factory=dict)
+
+    def is_quiet(self, now_s: float) -> bool:
+        """Tell whether nothing of it was reported for long."""
+        return not self.waiting and now_s - self.last_s >= max(QUIET_S, 2 * self.interval_s)
+
+    def take(self, report: Report, now_s: float) -> None:
+        self.latest = report
+        self.last_s = now_s
+        self.waiting += 1
+        self.amount += report.amount
+        self.amount_in_all += report.amount
+        if len(self.names) < _MOST_KEPT_NAMES:
+            self.names[report.who] = None
+
+    def line(self, now_s: float) -> Line:
+        report = self.latest
+        passed = _seconds(now_s - self.since_s)
+        if not isinstance(report.text, str):
+            text = report.text(self.amount)
+            if self.lines:
+                text += f" (in {passed}; {self.amount_in_all:,} in all)"
+        elif self.lines or self.waiting > 1:
+            # With the first line the latest is told as well, and is none of those beside it.
+            more = self.amount if self.lines else self.amount - report.amount
+            text = f"{report.text} ({more:,} more in {passed}, {self.amount_in_all:,} in all)"
+        else:
+            text = report.text
+        cause = None if self.lines else report.cause
+        made = Line(report.level, _named(list(self.names)), text, report.error, cause)
+        if self.lines:
+            self.interval_s = min(2 * self.interval_s, LONGEST_S)
+        self.due_s = now_s + self.interval_s
+        self.since_s = now_s
+        self.lines += 1
+        self.waiting = self.amount = 0
+        self.names.clear()
+        return made
+
+
+class Throttle:
+    """Turns reports into lines."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[Hashable, _Kind] = {}
+
+    def knows(self, kind: Hashable, now_s: float) -> bool:
+        """Tell whether something of this kind was reported lately. Any thread."""
+        known = self._kinds.get(kind)
+        return known is not None and not known.is_quiet(now_s)
+
+    def add(self, report: Report, now_s: float) -> list[Line]:
+        """Take a report. Returns the lines that are to be written now."""
+        kind = report.kind
+        if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            kind = ("more kinds", report.level)
+        known = self._kinds.get(kind)
+        if known is None or known.is_quiet(now_s):
+            known = self._kinds[kind] = _Kind(report, now_s + report.settle_s, now_s, now_s)
+        known.take(report, now_s)
+        return self.due(now_s)
+
+    def due(self, now_s: float) -> list[Line]:
+        """Return the lines that are to be written now, and forget what was quiet for long."""
+        lines = []
+        for kind, known in list(self._kinds.items()):
+            if known.waiting:
+                if now_s >= known.due_s:
+                    lines.append(known.line(now_s))
+            elif known.is_quiet(now_s):
+                del self._kinds[kind]
+        return lines
+
+    def flush(self, now_s: float) -> list[Line]:
+        """Return the lines for all that waits."""
+        return [known.line(now_s) for known in self._kinds.values() if known.waiting]
+
+    def next_s(self) -> float | None:
+        """Return when `due` will have a line, if nothing is reported before; None for never."""
+        return min((known.due_s for known in self._kinds.values() if known.waiting), default=None)
+
+
+def _named(names: list[str]) -> str:
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    more = len(names) - _MOST_NAMES
+    return f"{len(names):,} groups ({', '.join(names[:_MOST_NAMES])} and {more:,} more)"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
