@@ -9,11 +9,11 @@ what stands below it::
     _surroundings                             a machine, or a simulated world
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
     _engine, _connect, _handshake, _relay,    the owner thread, connecting, TLS
-    _backoff
+    _backoff, _source
     _dispatch, _loop                          callbacks on threads, and in an event loop
     _pump (Cython)                            sockets and core, without the GIL
-    _core, balance (Cython), _settings        schedule, pack, parse; who should lead what;
-                                              input: no I/O, no clock
+    _core, balance (Cython), _settings,       schedule, pack, parse; who should lead what;
+    _callbacks                                input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
     _interpreter, errors
 

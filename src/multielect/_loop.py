@@ -151,7 +151,8 @@ class LoopDispatcher:
         """Have happenings told, each after all earlier ones of its key."""
         if self._closed:
             return
-        if self._on_elected or self._on_demoted or self._on_draining:
+        callbacks = (self._on_elected, self._on_demoted, self._on_draining)
+        if callbacks != (None, None, None):
             begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
             if begun:
                 self._call(self._begin, begun)

@@ -18,7 +18,11 @@ class ConfigError(MultielectError, ValueError):
 
 
 class ClosedError(MultielectError, RuntimeError):
-    """A group or elector was used after it stopped, or in a forked child."""
+    """A group or elector was used after it stopped, or in a forked child.
+
+    Also where it is waited for before it was started, and where something is added to it, or waited
+    for, once it drains: that would never lead.
+    """
 
 
 class NotLeaderError(MultielectError):

@@ -199,3 +199,29 @@ def test_that_hang_are_cancelled_when_the_stop_times_out(redis_url: str) -> None
         assert ended == ["cancelled"]
 
     run(scenario)
+
+
+def test_a_callback_is_given_as_many_arguments_as_it_takes(redis_url: str) -> None:
+    told: list[object] = []
+
+    async def on_demoted(term: Term) -> None:
+        told.append(term.reason)
+
+    async def on_error() -> None:
+        told.append("error")
+
+    async def scenario() -> None:
+        async with ElectionGroup(
+            redis_url,
+            prefix=PREFIX,
+            on_elected=lambda: told.append("elected"),
+            on_demoted=on_demoted,
+            on_error=on_error,
+        ) as group:
+            group.add("k")
+            await eventually(lambda: told == ["elected"])
+            group._node.report(MultielectError("planted"))
+            await eventually(lambda: told == ["elected", "error"])
+
+    run(scenario)
+    assert told[2:] == [DemotionReason.STOPPED]
