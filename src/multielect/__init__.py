@@ -23,6 +23,7 @@ Beside them stand `embedded`, a private server, and `testing`, a simulated world
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe
 from ._node import Counters
 from ._settings import generate_node_id
+from ._surroundings import Source
 from .election import DemotionReason, Election, Term
 from .elector import Elector
 from .errors import (
@@ -58,6 +59,7 @@ __all__ = [
     "NotLeaderError",
     "ProtocolError",
     "ServerError",
+    "Source",
     "StaleEpochError",
     "Term",
     "generate_node_id",

@@ -24,6 +24,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from ._keys import decode_key
 from .errors import CallbackError, MultielectError
 
 MOST_ERRORS = 100
@@ -40,6 +41,9 @@ class Kind(enum.Enum):
     BEGIN = 1
     DRAIN = 2
     END = 3
+
+
+_CALLBACKS = {Kind.BEGIN: "on_elected", Kind.DRAIN: "on_draining", Kind.END: "on_demoted"}
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,12 @@ class Mailbox(Generic[T]):
             queue.append(happening)
             return False
 
-    def take(self, key: Hashable) -> T | None:
+    def take(self, key: Hashable) -> Happening[T] | None:
         """Take the next happening of a key, for its reader; None ends the reader's duty."""
         with self._lock:
             queue = self._waiting[key]
             if queue:
-                return queue.popleft().subject
+                return queue.popleft()
             del self._waiting[key]
             if not self._waiting:
                 self._emptied.notify_all()
@@ -302,14 +306,15 @@ class ThreadDispatcher(Generic[T]):
         if key is None:
             self._work_on_errors()
             return
-        while (subject := self._mailbox.take(key)) is not None:
+        while (happening := self._mailbox.take(key)) is not None:
             try:
-                self._tell(subject)
+                self._tell(happening.subject)
             # Also SystemExit and its like: there is nothing here for them to end.
             except BaseException as cause:
-                self._logger.exception("a callback failed for election %r", key)
+                error = callback_error(happening, cause)
+                self._logger.exception("%s", error)
                 # Also after the close, by a callback that closed from inside.
-                self._report(callback_error(key, cause))
+                self._report(error)
 
     def _work_on_errors(self) -> None:
         assert self._tell_error is not None
@@ -326,8 +331,10 @@ class ThreadDispatcher(Generic[T]):
                 self._logger.exception("on_error failed")
 
 
-def callback_error(key: Hashable, cause: BaseException) -> CallbackError:
-    """Return the error that says that a callback raised `cause`."""
-    error = CallbackError(f"a callback failed for election {key!r}: {cause!r}")
+def callback_error(happening: Happening[T], cause: BaseException) -> CallbackError:
+    """Return the error that says that the callback for a happening raised `cause`."""
+    key = happening.key
+    text = decode_key(key) if isinstance(key, bytes) else str(key)
+    error = CallbackError(_CALLBACKS[happening.kind], text, happening.epoch)
     error.__cause__ = cause
     return error

@@ -169,6 +169,11 @@ class ElectorFront(Generic[E]):
         """This node's name."""
         return self._node.settings.node_id
 
+    @property
+    def counters(self) -> Counters:
+        """What this node has done since it was made."""
+        return self._node.counters
+
     def require_leader(self) -> int:
         """Return the epoch if this node leads now.
 

@@ -125,10 +125,10 @@ class LoopDispatcher:
         while True:
             while reader.ready:
                 key = reader.ready.popleft()
-                term = reader.mailbox.take(key)
-                if term is not None:
+                happening = reader.mailbox.take(key)
+                if happening is not None:
                     reader.ready.append(key)
-                    yield term
+                    yield happening.subject
             if self._closed:
                 return
             await reader.arrived.wait()
@@ -228,13 +228,14 @@ class LoopDispatcher:
 
     async def _work(self, key: Hashable) -> None:
         _callback.set(asyncio.current_task())
-        while (term := self._mailbox.take(key)) is not None:
+        while (happening := self._mailbox.take(key)) is not None:
             try:
-                await self._tell(term)
+                await self._tell(happening.subject)
             except Exception as cause:
-                self._logger.exception("a callback failed for election %r", key)
+                error = callback_error(happening, cause)
+                self._logger.exception("%s", error)
                 # Also after the close, by a callback that closed from inside.
-                self._report(callback_error(key, cause))
+                self._report(error)
 
     async def _tell(self, term: Term) -> None:
         outcome: object = None

@@ -108,14 +108,32 @@ class CallbackError(MultielectError):
     """A callback of the user raised; the cause is in ``__cause__``.
 
     Nothing else suffers: other callbacks run, and leases are refreshed as before.
+
+    Attributes:
+        callback: which, by the name of its argument: ``"on_elected"``.
+        key: the election's key; empty for an `Elector`.
+        epoch: of the term that it was told of.
     """
+
+    def __init__(self, callback: str, key: str, epoch: int) -> None:
+        """Keep which callback failed, and on what."""
+        super().__init__(callback, key, epoch)
+        self.callback = callback
+        self.key = key
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        of = f" for election {self.key!r}" if self.key else ""
+        return f"{self.callback} failed{of} at epoch {self.epoch}: {self.__cause__!r}"
 
 
 class HandlerError(CallbackError):
     """The handler of a stream consumer failed on a batch; the cause is in ``__cause__``.
 
     Attributes:
+        callback: ``"handler"``.
         key: the partition's key.
+        epoch: of the term under which it was read.
         ids: the ids of the batch's first and last entry.
         attempt: which attempt at its first entry it was.
         outcome: what becomes of the batch: ``"retry"``; ``"dead-letter"``: its one entry is set
@@ -123,10 +141,12 @@ class HandlerError(CallbackError):
             and the next leader will handle it.
     """
 
-    def __init__(self, key: str, ids: tuple[str, str], attempt: int, outcome: str) -> None:
+    def __init__(
+        self, key: str, epoch: int, ids: tuple[str, str], attempt: int, outcome: str
+    ) -> None:
         """Keep which batch it was, and what becomes of it."""
-        super().__init__(key, ids, attempt, outcome)
-        self.key = key
+        super().__init__("handler", key, epoch)
+        self.args = (key, epoch, ids, attempt, outcome)
         self.ids = ids
         self.attempt = attempt
         self.outcome = outcome

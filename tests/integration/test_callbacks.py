@@ -37,7 +37,10 @@ def test_an_exception_is_logged_and_reported_and_nothing_else_suffers(
     )
     for key in keys:
         told.wait_elected(key)
-    error = errors.wait_error(CallbackError, "bad")
+    error = errors.wait_error(CallbackError, "on_elected failed for election 'bad' at epoch ")
+    assert isinstance(error, CallbackError)
+    assert (error.callback, error.key, error.epoch) == ("on_elected", "bad", group["bad"].epoch)
+    assert str(error.epoch) in str(error)
     assert isinstance(error.__cause__, ZeroDivisionError)
     assert [type(each) for each in errors.errors] == [CallbackError]
     assert any(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import MagicMock
 
 import fakeredis
@@ -12,10 +12,11 @@ import redis
 import redis.asyncio
 from redis.sentinel import Sentinel
 
-from multielect import ElectionGroup, Elector, aio
+from multielect import ElectionGroup, Elector, Source, aio
 from multielect._source import address_of
 from multielect.errors import ConfigError
 from multielect.streams import AsyncStreamConsumer, StreamConsumer
+from multielect.testing import SimulatedNode
 
 FRONTS = [ElectionGroup, Elector, aio.ElectionGroup, aio.Elector]
 
@@ -87,6 +88,10 @@ TAKEN = {
     "unix:///run/redis.sock?db=3": (None, 3),
     "unix://:secret@/run/redis.sock": (None, None),
 }
+
+
+def test_what_is_taken_has_a_name_for_annotations() -> None:
+    assert get_args(Source) == (str, redis.Redis, SimulatedNode.__base__)
 
 
 @pytest.mark.parametrize("url", REFUSED)
