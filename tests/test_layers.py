@@ -34,6 +34,8 @@ LEVELS: dict[str, int] = {
     "_core": 1,
     "_throttle": 1,
     "balance": 1,
+    # What is called back, and where is logged.
+    "_callbacks": 1,
     # A share of the fleet is a setting as well.
     "_settings": 1,
     # The engine connects, pumps and delivers; a node is one engine with its elections.
@@ -52,6 +54,7 @@ LEVELS: dict[str, int] = {
     "_pump": 2,
     "_relay": 2,
     "_roll": 2,
+    "_source": 2,
     "_surroundings": 2,
     "election": 2,
     # Fenced writes as data: who writes, and what.

@@ -9,12 +9,12 @@ what stands below it::
     _surroundings                             a machine, or a simulated world
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
     _engine, _connect, _handshake, _relay,    the owner thread, connecting, TLS
-    _backoff
+    _backoff, _source
     _dispatch, _loop, _crew                   callbacks on threads, and in an event loop
     _log, _news, _throttle                    what is logged, when, and on which thread
     _pump (Cython)                            sockets and core, without the GIL
-    _core, balance (Cython), _settings        schedule, pack, parse; who should lead what;
-                                              input: no I/O, no clock
+    _core, balance (Cython), _settings,       schedule, pack, parse; who should lead what;
+    _callbacks                                input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
     _interpreter, _foreign, errors
 
@@ -24,6 +24,7 @@ Beside them stand `embedded`, a private server, and `testing`, a simulated world
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe
 from ._node import Counters
 from ._settings import generate_node_id
+from ._surroundings import Source
 from .election import DemotionReason, Election, Term
 from .elector import Elector
 from .errors import (
@@ -59,6 +60,7 @@ __all__ = [
     "NotLeaderError",
     "ProtocolError",
     "ServerError",
+    "Source",
     "StaleEpochError",
     "Term",
     "generate_node_id",

@@ -20,7 +20,7 @@ from typing import Any
 import redis
 from redis._parsers import _RESP2Parser  # which becomes that of RESP3 where it should
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, ConnectionPool
+from redis.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, ResponseError
 from redis.retry import Retry
 
@@ -29,20 +29,12 @@ from ._handshake import guarded, plain_socket_of
 from ._keys import KeyLayout
 from ._relay import Relay
 from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
+from ._source import address_of
 from .errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError
 
 _LEAST_TIMEOUT_S = 0.5
 _LONGEST_TIMEOUT_S = 5.0
 _NS = 1_000_000_000
-
-# What a pool sets up for its own clients and a connection of ours has no use for.
-_NOT_FOR_US = (
-    "maint_notifications_config",
-    "maint_notifications_pool_handler",
-    "oss_cluster_maint_notifications_handler",
-    "event_dispatcher",
-    "himport_registry",
-)
 
 
 @dataclass
@@ -88,30 +80,6 @@ def longest_reconnect_ns(ttl_ns: int) -> int:
     """Return how long a node may take to find a server that was restarted."""
     # A machine that has much to do at once may need twice the time.
     return round(2 * (longest_pause_s(ttl_ns) + connect_timeout_s(ttl_ns)) * _NS)
-
-
-def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """Return what kind of connection leads to a server, and its settings.
-
-    Raises:
-        ConfigError: for a URL that cannot be understood, or another kind of object.
-    """
-    if isinstance(source, str):
-        try:
-            pool = ConnectionPool.from_url(source)
-        except ValueError as error:
-            raise ConfigError(f"not a Redis URL: {error}") from error
-    elif isinstance(source, redis.Redis):
-        pool = source.connection_pool
-    else:
-        raise ConfigError(
-            f"redis must be a URL or a redis.Redis, not {type(source).__module__}."
-            f"{type(source).__qualname__}"
-        )
-    settings = pool.connection_kwargs
-    return pool.connection_class, {
-        name: value for name, value in settings.items() if name not in _NOT_FOR_US
-    }
 
 
 class Server:

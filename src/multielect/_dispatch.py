@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ._foreign import repr_of
+from ._keys import decode_key
 from ._log import Log, ThreadLog
 from .errors import CallbackError, MultielectError
 
@@ -46,6 +47,9 @@ class Kind(enum.Enum):
     BEGIN = 1
     DRAIN = 2
     END = 3
+
+
+_CALLBACKS = {Kind.BEGIN: "on_elected", Kind.DRAIN: "on_draining", Kind.END: "on_demoted"}
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,12 @@ class Mailbox(Generic[T]):
             queue.append(happening)
             return False
 
-    def take(self, key: Hashable) -> T | None:
+    def take(self, key: Hashable) -> Happening[T] | None:
         """Take the next happening of a key, for its reader; None ends the reader's duty."""
         with self._lock:
             queue = self._waiting[key]
             if queue:
-                return queue.popleft().subject
+                return queue.popleft()
             del self._waiting[key]
             if not self._waiting:
                 self._emptied.notify_all()
@@ -338,13 +342,13 @@ class ThreadDispatcher(Generic[T]):
         if key is None:
             self._work_on_errors()
             return
-        while (subject := self._mailbox.take(key)) is not None:
+        while (happening := self._mailbox.take(key)) is not None:
             try:
-                self._tell(subject)
+                self._tell(happening.subject)
             # Also SystemExit and its like: there is nothing here for them to end.
             except BaseException as cause:  # noqa: BLE001
-                error = callback_error(key, cause)
-                self.log.failure(error, cause, "a callback")
+                error = callback_error(happening, cause)
+                self.log.failure(error, cause, error.callback)
                 # Also after the close, by a callback that closed from inside.
                 self._report(error)
 
@@ -363,9 +367,11 @@ class ThreadDispatcher(Generic[T]):
                 self.log.failure(on_error_failure(cause), cause, "on_error")
 
 
-def callback_error(key: Hashable, cause: BaseException) -> CallbackError:
-    """Return the error that says that a callback raised `cause`. On that callback's thread."""
-    error = CallbackError(f"a callback failed for election {key!r}: {repr_of(cause)}")
+def callback_error(happening: Happening[T], cause: BaseException) -> CallbackError:
+    """Return the error that says that the callback for a happening raised `cause`."""
+    key = happening.key
+    text = decode_key(key) if isinstance(key, bytes) else str(key)
+    error = CallbackError(_CALLBACKS[happening.kind], text, happening.epoch)
     error.__cause__ = cause
     return error
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
 
 from ._node import Counters, Node
+from ._settings import Seconds
 from .balance import Member
 from .election import Standing
 
@@ -31,7 +32,7 @@ class GroupFront(Generic[E]):
 
     # ---- elections
 
-    def add(self, key: str | bytes, *, max_stall: float | None = None) -> E:
+    def add(self, key: str | bytes, *, max_stall: Seconds | None = None) -> E:
         """Stand for the election `key`, or return it if the group does already.
 
         Args:
@@ -41,16 +42,20 @@ class GroupFront(Generic[E]):
 
         Raises:
             ConfigError: for a key that is not allowed.
-            ClosedError: if the group has stopped.
+            ClosedError: if the group has stopped, or drains: it would never lead.
         """
         return self._make(*self._node.add(key, max_stall))
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
         """Stand for many elections, the first ones first. Returns how many were new.
 
+        Args:
+            keys: text or bytes, as a list, a generator, or whatever else can be iterated over.
+
         Raises:
-            ConfigError: for a key that is not allowed; those before it have been added.
-            ClosedError: if the group has stopped.
+            ConfigError: for what is no such thing, one text among them; or for a key that is not
+                allowed: those before it have been added.
+            ClosedError: if the group has stopped, or drains.
         """
         return self._node.add_many(keys)
 
@@ -163,6 +168,11 @@ class ElectorFront(Generic[E]):
     def node_id(self) -> str:
         """This node's name."""
         return self._node.settings.node_id
+
+    @property
+    def counters(self) -> Counters:
+        """What this node has done since it was made."""
+        return self._node.counters
 
     def require_leader(self) -> int:
         """Return the epoch if this node leads now.

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.connection import AbstractConnection
 
-from .errors import ProtocolError
+from .errors import ConfigError, ProtocolError
 
 MOST_BYTES = 1 << 20
 TIMEOUTS = 5
@@ -61,7 +61,13 @@ def guarded(kind: type[AbstractConnection], timeout_s: float) -> type[AbstractCo
 
     class Guarded(kind):  # type: ignore[misc, valid-type]
         def _connect(self) -> HandshakeSocket:
-            return HandshakeSocket(super()._connect(), timeout_s)
+            found = super()._connect()
+            if not isinstance(found, socket.socket):
+                raise ConfigError(
+                    f"{kind.__module__}.{kind.__qualname__} connects by a"
+                    f" {type(found).__qualname__}: elections need a real socket"
+                )
+            return HandshakeSocket(found, timeout_s)
 
     return Guarded
 

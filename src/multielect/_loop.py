@@ -199,10 +199,10 @@ class LoopDispatcher:
         while True:
             while reader.ready:
                 key = reader.ready.popleft()
-                term = reader.mailbox.take(key)
-                if term is not None:
+                happening = reader.mailbox.take(key)
+                if happening is not None:
                     reader.ready.append(key)
-                    yield term
+                    yield happening.subject
             if self._closed:
                 return
             await reader.arrived.wait()
@@ -220,7 +220,8 @@ class LoopDispatcher:
         """Have happenings told, each after all earlier ones of its key."""
         if self._closed:
             return
-        if self._on_elected or self._on_demoted or self._on_draining:
+        callbacks = (self._on_elected, self._on_demoted, self._on_draining)
+        if callbacks != (None, None, None):
             begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
             if begun:
                 self._call(self._begin, begun)
@@ -296,25 +297,25 @@ class LoopDispatcher:
 
     async def _work(self, key: Hashable) -> None:
         _callback.set(asyncio.current_task())
-        while (term := self._mailbox.take(key)) is not None:
+        while (happening := self._mailbox.take(key)) is not None:
             try:
-                await self._tell(term)
+                await self._tell(happening.subject)
             except GeneratorExit:
                 raise
             except Exception as cause:  # noqa: BLE001
-                self._fail(key, cause)
+                self._fail(happening, cause)
             except BaseException as cause:
                 # This task ends, be it that it was cancelled itself or what the callback awaited.
                 # Another goes on with the election, if the loop does.
                 if not self._is_finishing:
                     asyncio.get_running_loop().call_soon(self._begin, [key])
                     if not _is_cancelled(cause):
-                        self._fail(key, cause)
+                        self._fail(happening, cause)
                 raise
 
-    def _fail(self, key: Hashable, cause: BaseException) -> None:
-        error = callback_error(key, cause)
-        self.log.failure(error, cause, "a callback")
+    def _fail(self, happening: Happening[Term], cause: BaseException) -> None:
+        error = callback_error(happening, cause)
+        self.log.failure(error, cause, error.callback)
         # Also after the close, by a callback that closed from inside.
         self._report(error)
 

@@ -26,7 +26,7 @@ from ._engine import Arrival, CoreEvent, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
 from ._news import News
 from ._scripts import LARGEST_EPOCH
-from ._settings import Settings, checked_stall_ns, checked_timeout
+from ._settings import Seconds, Settings, checked_stall_ns, checked_timeout
 from ._surroundings import Surroundings
 from .balance import Member
 from .election import DemotionReason, Standing, Term
@@ -137,6 +137,7 @@ class Node:
         self._balancer = self._make_balancer(f"{name}-balance")
         self._pid = os.getpid()
         self._started = False
+        self._drains = False
         self._stopped = False
         self._fault: MultielectError | None = None
         self._drains_since_s: float | None = None
@@ -164,6 +165,7 @@ class Node:
             self.check_open()
             if self._started:
                 return
+            self._check_campaigning()
             with contextlib.ExitStack() as undoing:
                 self._dispatcher.start()
                 undoing.callback(self._dispatcher.unstart)
@@ -180,7 +182,7 @@ class Node:
     def _unstart(self) -> None:
         self._started = False
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: Seconds) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
         timeout_s = checked_timeout(timeout)
         if os.getpid() != self._pid or self.surroundings.has_died:
@@ -223,6 +225,15 @@ class Node:
         if self._stopped:
             raise ClosedError("this node was stopped: make a new one to stand for election again")
 
+    def _check_campaigning(self) -> None:
+        """Raise `ClosedError` if the node is over, or has begun to drain."""
+        self.check_open()
+        if self._drains:
+            raise ClosedError(
+                "this node drains, or has drained: it stands for nothing any more. Make a new one"
+                " to stand for election again"
+            )
+
     def report(self, error: MultielectError) -> None:
         """Log an error and have it told through `on_error`. Any thread."""
         self._dispatcher.put_error(error)
@@ -239,7 +250,7 @@ class Node:
     def __len__(self) -> int:
         return len(self._core)
 
-    def add(self, key: str | bytes, max_stall: float | None = None) -> Place:
+    def add(self, key: str | bytes, max_stall: Seconds | None = None) -> Place:
         """Stand for an election, unless the node does already."""
         return self._add_raw(encode_key(key), checked_stall_ns(max_stall))
 
@@ -248,7 +259,7 @@ class Node:
         return self._add_raw(b"", 0)
 
     def _add_raw(self, raw: bytes, max_stall_ns: int) -> Place:
-        self.check_open()
+        self._check_campaigning()
         number, generation, is_new = self._core.add(
             raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
         )
@@ -258,7 +269,12 @@ class Node:
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
         """Stand for many elections; returns how many of them are new."""
-        self.check_open()
+        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+            raise ConfigError(
+                f"add_many takes many keys, as a list of them or the like, not {keys!r}: for one"
+                " key there is add"
+            )
+        self._check_campaigning()
         count = 0
         try:
             for key in keys:
@@ -363,7 +379,7 @@ class Node:
 
     def campaign(self, election: Standing) -> None:
         """Cut short what is left of an abstention."""
-        self.check_open()
+        self._check_campaigning()
         self._core.campaign(election.number, election.generation)
         self._after_change()
 
@@ -406,7 +422,7 @@ class Node:
         self._after_change()
         return found
 
-    def begin_drain(self, timeout: float | None) -> float:
+    def begin_drain(self, timeout: Seconds | None) -> float:
         """Stand for nothing any more, and hand over what is led within `timeout` seconds.
 
         Returns:
@@ -414,6 +430,7 @@ class Node:
         """
         timeout_s = self.settings.drain_ns / _NS if timeout is None else checked_timeout(timeout)
         self.check_open()
+        self._drains = True
         alone = self._balancer is None or not self._balancer.retire()
         now_ns = self.clock.now_ns()
         if self._started and self._drains_since_s is None:
@@ -433,7 +450,7 @@ class Node:
         """Whether this node leads nothing."""
         return self._core.leading == 0
 
-    def drain(self, timeout: float | None) -> bool:
+    def drain(self, timeout: Seconds | None) -> bool:
         """Hand over all that is led. Returns whether nothing is led any more.
 
         Called by a callback it does not wait: what is to be handed over may wait for it.
@@ -449,7 +466,7 @@ class Node:
         """The members of the fleet, as last heard."""
         return [] if self._balancer is None else self._balancer.members
 
-    def wait(self, election: Standing, timeout: float | None) -> bool:
+    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
         """Wait until this node leads the election."""
         timeout_s = None if timeout is None else checked_timeout(timeout)
         # Before the lock, which a forked child may have inherited locked.
@@ -463,9 +480,13 @@ class Node:
         """Return whether this node leads; raise `ClosedError` if it never will any more."""
         if election.is_leader:
             return True
-        self.check_open()
+        self._check_campaigning()
         if election.is_removed:
             raise ClosedError(f"the election {election.key!r} was removed")
+        if not self._started:
+            raise ClosedError(
+                "this node was not started: call start() before you wait, or enter its with block"
+            )
         return False
 
     # ---- inside

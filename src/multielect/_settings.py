@@ -13,10 +13,12 @@ import math
 import re
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
 
+from ._callbacks import check_function
 from ._keys import check_node_id
 from .balance import KeySet, Member, Only
 from .errors import ConfigError
@@ -36,6 +38,9 @@ _LEAST_MARGIN_NS = 20 * _MS_IN_NS
 
 Epochs = Literal["time", "counter"]
 """How epochs are minted: see `ElectionGroup`."""
+
+Seconds: TypeAlias = float | timedelta
+"""A span of time: a number of seconds, or a `timedelta`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class BalanceSettings:
         weight: float,
         labels: Iterable[str],
         only: Only | None,
-        join_delay: float,
+        join_delay: Seconds,
         moves_per_second: float | None,
     ) -> BalanceSettings:
         """Return the settings that a user asked for.
@@ -72,7 +77,7 @@ class BalanceSettings:
             ConfigError: for any value that is not allowed.
         """
         member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
-        KeySet((), only)  # refuses what is neither, and with no keys asks nothing else
+        _check_only(only)
         delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
         return cls(
             weight=member.weight,
@@ -114,13 +119,14 @@ class Settings:
         cls,
         *,
         node_id: str | None,
-        ttl: float,
-        margin: float | None,
+        ttl: Seconds,
+        margin: Seconds | None,
         max_leases: int | None = None,
         epochs: Epochs = "time",
         callback_threads: int = 1,
-        max_stall: float | None = None,
-        drain_timeout: float = 0.0,
+        max_stall: Seconds | None = None,
+        drain_timeout: Seconds = 0.0,
+        tells_drains: bool = False,
         balance: BalanceSettings | None = None,
     ) -> Settings:
         """Return the settings that a user asked for.
@@ -132,6 +138,9 @@ class Settings:
         ttl_ns = round(ttl_s * 1000) * _MS_IN_NS
         if epochs not in ("time", "counter"):
             raise ConfigError(f"epochs must be 'time' or 'counter', not {epochs!r}")
+        drain_s = _seconds_between("drain_timeout", drain_timeout, 0, LONGEST_TTL_S)
+        if tells_drains and not drain_s:
+            raise ConfigError("on_draining is of no use with drain_timeout=0: give it time")
         return cls(
             node_id=generate_node_id() if node_id is None else check_node_id(node_id),
             ttl_ns=ttl_ns,
@@ -144,9 +153,7 @@ class Settings:
                 "callback_threads", callback_threads, MOST_CALLBACK_THREADS
             ),
             max_stall_ns=checked_stall_ns(max_stall),
-            drain_ns=round(
-                _seconds_between("drain_timeout", drain_timeout, 0, LONGEST_TTL_S) * _NS
-            ),
+            drain_ns=round(drain_s * _NS),
             balance=balance,
         )
 
@@ -157,7 +164,7 @@ def generate_node_id() -> str:
     return f"{hostname}-{secrets.token_hex(4)}"
 
 
-def checked_stall_ns(max_stall: float | None) -> int:
+def checked_stall_ns(max_stall: Seconds | None) -> int:
     """Return `max_stall` in nanoseconds, 0 for None.
 
     Raises:
@@ -168,7 +175,7 @@ def checked_stall_ns(max_stall: float | None) -> int:
     return round(_seconds_between("max_stall", max_stall, SHORTEST_STALL_S, LONGEST_TTL_S) * _NS)
 
 
-def checked_timeout(timeout: float) -> float:
+def checked_timeout(timeout: Seconds) -> float:
     """Return `timeout` in seconds.
 
     Raises:
@@ -202,6 +209,18 @@ def checked_balance(*, balance: bool, **settings: Any) -> BalanceSettings | None
     return None
 
 
+def _check_only(only: object) -> None:
+    if not isinstance(only, Mapping):
+        KeySet((), only)  # type: ignore[arg-type]  # refuses what is no function either
+        if only is not None:
+            check_function("only", only)
+        return
+    for key in only:
+        if not isinstance(key, str):
+            raise ConfigError(f"only must name keys as texts, not {key!r}")
+    KeySet(only, only)  # refuses a bad key, and labels that are none
+
+
 def _move_ns(moves_per_second: float | None) -> int:
     if moves_per_second is None:
         return 0
@@ -214,7 +233,7 @@ def _move_ns(moves_per_second: float | None) -> int:
     return round(_NS / rate)
 
 
-def _margin_ns(margin: float | None, ttl_ns: int) -> int:
+def _margin_ns(margin: Seconds | None, ttl_ns: int) -> int:
     if margin is None:
         return max(ttl_ns // 10, _LEAST_MARGIN_NS)
     seconds = checked_seconds("margin", margin)
@@ -234,17 +253,19 @@ def _seconds_between(what: str, value: object, least: float, most: float) -> flo
 
 
 def checked_seconds(what: str, value: object) -> float:
-    """Return a number of seconds.
+    """Return a number of seconds, given as one or as a `timedelta`.
 
     Raises:
         ConfigError: for what is no number, or no finite one.
     """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):
             seconds = float(value)
             if math.isfinite(seconds):
                 return seconds
-    raise ConfigError(f"{what} must be a number of seconds, not {value!r}")
+    raise ConfigError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
 
 
 def checked_count(what: str, value: int, most: int) -> int:

@@ -206,8 +206,8 @@ class Machine(Surroundings):
         return Balancer(core, settings, **named)
 
 
-Source: TypeAlias = "str | redis.Redis | Surroundings"
-"""What users may give as `redis`: a URL, a client, or a node of a simulated world."""
+Source: TypeAlias = str | redis.Redis | Surroundings
+"""What groups and electors take as `redis`: a URL, a client, or a node of a simulated world."""
 
 
 def surroundings_of(source: Source) -> Surroundings:

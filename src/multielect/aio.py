@@ -20,16 +20,15 @@ from types import TracebackType
 
 import redis
 
+from ._callbacks import checked_logger, fitted
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
 from ._node import Node
-from ._settings import Epochs, Settings, checked_balance, checked_timeout
+from ._settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
 from ._surroundings import machine_of
 from .balance import Only
-from .election import DemotionReason, Standing, Term
-from .elector import fitted
-from .errors import MultielectError
+from .election import Standing, Term
 
 
 class Election(Standing):
@@ -44,7 +43,7 @@ class Election(Standing):
         super().__init__(node, key, number, generation)
         self._changes = changes
 
-    async def wait(self, timeout: float | None = None) -> bool:
+    async def wait(self, timeout: Seconds | None = None) -> bool:
         """Wait until this node leads.
 
         Args:
@@ -54,8 +53,8 @@ class Election(Standing):
             True once it leads, False if it does not after `timeout`.
 
         Raises:
-            ClosedError: if the group stops, or the election is removed, while waiting; or if the
-                group was started in another event loop.
+            ClosedError: if the group was not started, or was started in another event loop; if it
+                stops or drains, or the election is removed, while waiting.
         """
         timeout_s = None if timeout is None else checked_timeout(timeout)
         self._changes.be_here()
@@ -91,23 +90,23 @@ class ElectionGroup(GroupFront[Election]):
         redis: str | redis.Redis,
         *,
         prefix: str,
-        ttl: float = 10.0,
+        ttl: Seconds = 10.0,
         node_id: str | None = None,
-        margin: float | None = None,
+        margin: Seconds | None = None,
         max_leases: int | None = None,
         buckets: int | None = None,
         epochs: Epochs = "time",
-        on_elected: Callable[[Term], object] | None = None,
-        on_demoted: Callable[[Term, DemotionReason], object] | None = None,
-        on_draining: Callable[[Term, float], object] | None = None,
-        on_error: Callable[[MultielectError], object] | None = None,
-        max_stall: float | None = None,
-        drain_timeout: float = 10.0,
+        on_elected: Callable[..., object] | None = None,
+        on_demoted: Callable[..., object] | None = None,
+        on_draining: Callable[..., object] | None = None,
+        on_error: Callable[..., object] | None = None,
+        max_stall: Seconds | None = None,
+        drain_timeout: Seconds = 10.0,
         balance: bool = False,
         weight: float = 1.0,
         labels: Iterable[str] = (),
         only: Only | None = None,
-        join_delay: float = 0.0,
+        join_delay: Seconds = 0.0,
         moves_per_second: float | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
@@ -120,6 +119,7 @@ class ElectionGroup(GroupFront[Election]):
             epochs=epochs,
             max_stall=max_stall,
             drain_timeout=drain_timeout,
+            tells_drains=on_draining is not None,
             balance=checked_balance(
                 balance=balance,
                 weight=weight,
@@ -130,11 +130,11 @@ class ElectionGroup(GroupFront[Election]):
             ),
         )
         self._dispatcher = LoopDispatcher(
-            on_elected=on_elected,
-            on_demoted=on_demoted,
-            on_draining=on_draining,
-            on_error=on_error,
-            logger=logger,
+            on_elected=fitted("on_elected", on_elected, 1, may_await=True),
+            on_demoted=fitted("on_demoted", on_demoted, 2, may_await=True),
+            on_draining=fitted("on_draining", on_draining, 2, may_await=True),
+            on_error=fitted("on_error", on_error, 1, may_await=True),
+            logger=checked_logger(logger),
             who=f"{prefix}/{settings.node_id}",
         )
         self._node = Node(
@@ -153,7 +153,7 @@ class ElectionGroup(GroupFront[Election]):
         """
         self._node.start()
 
-    async def stop(self, timeout: float = 5.0) -> None:
+    async def stop(self, timeout: Seconds = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.
 
         See `multielect.ElectionGroup.stop`.
@@ -167,7 +167,7 @@ class ElectionGroup(GroupFront[Election]):
         """
         await _stop(self._node, self._dispatcher, timeout)
 
-    async def drain(self, timeout: float | None = None) -> bool:
+    async def drain(self, timeout: Seconds | None = None) -> bool:
         """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
 
         See `multielect.ElectionGroup.drain`. The loop stays free meanwhile. Awaited by a callback,
@@ -244,21 +244,21 @@ class Elector(ElectorFront[Election]):
         *,
         prefix: str,
         node_id: str | None = None,
-        ttl: float = 10.0,
-        margin: float | None = None,
-        max_stall: float | None = None,
+        ttl: Seconds = 10.0,
+        margin: Seconds | None = None,
+        max_stall: Seconds | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
-        on_error: Callable[[MultielectError], object] | None = None,
+        on_error: Callable[..., object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
         settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
         self._dispatcher = LoopDispatcher(
-            on_elected=fitted("on_elected", on_elected, 1),
-            on_demoted=fitted("on_demoted", on_demoted, 2),
-            on_error=on_error,
-            logger=logger,
+            on_elected=fitted("on_elected", on_elected, 1, may_await=True),
+            on_demoted=fitted("on_demoted", on_demoted, 2, may_await=True),
+            on_error=fitted("on_error", on_error, 1, may_await=True),
+            logger=checked_logger(logger),
             who=f"{prefix}/{settings.node_id}",
         )
         self._node = Node(
@@ -278,7 +278,7 @@ class Elector(ElectorFront[Election]):
         """
         self._node.start()
 
-    async def stop(self, timeout: float = 5.0) -> None:
+    async def stop(self, timeout: Seconds = 5.0) -> None:
         """End the term if there is one, release the lease, and wait for callbacks.
 
         Args:
@@ -290,11 +290,11 @@ class Elector(ElectorFront[Election]):
         """
         await _stop(self._node, self._dispatcher, timeout)
 
-    async def wait(self, timeout: float | None = None) -> bool:
+    async def wait(self, timeout: Seconds | None = None) -> bool:
         """Wait until this node leads; False if it does not after `timeout` seconds.
 
         Raises:
-            ClosedError: if the elector stops while waiting.
+            ClosedError: if the elector was not started, or stops while waiting.
         """
         return await self._election.wait(timeout)
 
@@ -313,7 +313,7 @@ class Elector(ElectorFront[Election]):
         await asyncio.shield(asyncio.ensure_future(self.stop()))
 
 
-async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: float) -> None:
+async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: Seconds) -> None:
     timeout_s = checked_timeout(timeout)
     dispatcher.be_here_to_stop()
     # The node's threads are waited for on another thread; the loop stays free for callbacks,

@@ -12,6 +12,7 @@ import enum
 from typing import TYPE_CHECKING, NoReturn
 
 from ._core.seat import Seat
+from ._settings import Seconds
 from .errors import NotLeaderError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Standing(Seat):
         """Stand for election again at once after `resign`; else there is nothing to do.
 
         Raises:
-            ClosedError: if the group has stopped.
+            ClosedError: if the group has stopped, or drains.
         """
         self._node.campaign(self)
 
@@ -170,7 +171,7 @@ class Election(Standing):
 
     __slots__ = ()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Seconds | None = None) -> bool:
         """Wait until this node leads. Blocks the calling thread.
 
         Args:
@@ -180,7 +181,8 @@ class Election(Standing):
             True once it leads, False if it does not after `timeout`.
 
         Raises:
-            ClosedError: if the group stops, or the election is removed, while waiting.
+            ClosedError: if the group was not started; if it stops or drains, or the election is
+                removed, while waiting.
         """
         return self._node.wait(self, timeout)
 

@@ -7,18 +7,17 @@ Rules of this file:
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 from types import TracebackType
 
+from ._callbacks import checked_logger, fitted
 from ._front import ElectorFront
 from ._keys import elector_layout
 from ._node import Node
-from ._settings import Settings
+from ._settings import Seconds, Settings
 from ._surroundings import Source, surroundings_of
 from .election import Election, Term
-from .errors import ConfigError, MultielectError
 
 
 class Elector(ElectorFront[Election]):
@@ -46,8 +45,8 @@ class Elector(ElectorFront[Election]):
         on_elected: called when this node is elected, with the `Term` or with nothing,
             whichever it takes.
         on_demoted: called when a term ends, with as many of `Term` and `DemotionReason` as it
-            takes, or with nothing.
-        on_error: called with what went wrong. It is logged in any case.
+            takes, or with nothing. Coroutine functions are for `multielect.aio`.
+        on_error: called with what went wrong, or with nothing. It is logged in any case.
         logger: where errors are logged; ``logging.getLogger("multielect")`` by default.
 
     Raises:
@@ -60,16 +59,17 @@ class Elector(ElectorFront[Election]):
         *,
         prefix: str,
         node_id: str | None = None,
-        ttl: float = 10.0,
-        margin: float | None = None,
-        max_stall: float | None = None,
+        ttl: Seconds = 10.0,
+        margin: Seconds | None = None,
+        max_stall: Seconds | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
-        on_error: Callable[[MultielectError], object] | None = None,
+        on_error: Callable[..., object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._elected = fitted("on_elected", on_elected, 1)
-        self._demoted = fitted("on_demoted", on_demoted, 2)
+        self._on_elected = fitted("on_elected", on_elected, 1)
+        self._on_demoted = fitted("on_demoted", on_demoted, 2)
+        callbacks = (self._on_elected, self._on_demoted)
         self._prefix = prefix
         settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
         surroundings = surroundings_of(redis)
@@ -78,12 +78,11 @@ class Elector(ElectorFront[Election]):
             layout=elector_layout(prefix),
             settings=settings,
             dispatcher=surroundings.dispatcher(
-                tell=self._tell if on_elected or on_demoted else None,
-                tell_error=on_error,
+                tell=None if callbacks == (None, None) else self._tell,
+                tell_error=fitted("on_error", on_error, 1),
                 threads=settings.callback_threads,
                 name=f"multielect-{settings.node_id}-callback",
-                # Not by what it is worth as a truth, which is the logger's own.
-                logger=logging.getLogger("multielect") if logger is None else logger,
+                logger=checked_logger(logger),
                 who=f"{prefix}/{settings.node_id}",
             ),
         )
@@ -97,7 +96,7 @@ class Elector(ElectorFront[Election]):
         """
         self._node.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
+    def stop(self, timeout: Seconds = 5.0) -> None:
         """End the term if there is one, release the lease, and wait for callbacks.
 
         A stopped elector cannot be started again. Stopping twice does nothing.
@@ -124,49 +123,17 @@ class Elector(ElectorFront[Election]):
         """Stop the elector."""
         self.stop()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Seconds | None = None) -> bool:
         """Wait until this node leads; False if it does not after `timeout` seconds.
 
         Raises:
-            ClosedError: if the elector stops while waiting.
+            ClosedError: if the elector was not started, or stops while waiting.
         """
         return self._election.wait(timeout)
 
     def _tell(self, term: Term) -> None:
         if term.reason is None:
-            self._elected(term)
-        else:
-            self._demoted(term, term.reason)
-
-
-def fitted(what: str, callback: Callable[..., object] | None, most: int) -> Callable[..., object]:
-    """Return a function that calls `callback` with as many arguments as it takes."""
-    if callback is None:
-        return lambda *_: None
-    try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):
-        # Some built-in callables do not tell; they take what they are given.
-        return callback
-    places = 0
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            places = most
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            places += 1
-        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            raise ConfigError(f"{what} must take at most {most} arguments, by position")
-    required = [
-        parameter
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(required) > most:
-        raise ConfigError(f"{what} must take at most {most} arguments, not {len(required)}")
-    count = min(places, most)
-
-    def call(*arguments: object) -> object:
-        return callback(*arguments[:count])
-
-    return call
+            if self._on_elected is not None:
+                self._on_elected(term)
+        elif self._on_demoted is not None:
+            self._on_demoted(term, term.reason)

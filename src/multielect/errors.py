@@ -8,6 +8,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+from ._foreign import repr_of
+
 
 class MultielectError(Exception):
     """Any error raised or reported by multielect."""
@@ -18,7 +20,11 @@ class ConfigError(MultielectError, ValueError):
 
 
 class ClosedError(MultielectError, RuntimeError):
-    """A group or elector was used after it stopped, or in a forked child."""
+    """A group or elector was used after it stopped, or in a forked child.
+
+    Also where it is waited for before it was started, and where something is added to it, or waited
+    for, once it drains: that would never lead.
+    """
 
 
 class NotLeaderError(MultielectError):
@@ -104,14 +110,32 @@ class CallbackError(MultielectError):
     """A callback of the user raised; the cause is in ``__cause__``.
 
     Nothing else suffers: other callbacks run, and leases are refreshed as before.
+
+    Attributes:
+        callback: which, by the name of its argument: ``"on_elected"``.
+        key: the election's key; empty for an `Elector`.
+        epoch: of the term that it was told of.
     """
+
+    def __init__(self, callback: str, key: str, epoch: int) -> None:
+        """Keep which callback failed, and on what."""
+        super().__init__(callback, key, epoch)
+        self.callback = callback
+        self.key = key
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        of = f" for election {self.key!r}" if self.key else ""
+        return f"{self.callback} failed{of} at epoch {self.epoch}: {repr_of(self.__cause__)}"
 
 
 class HandlerError(CallbackError):
     """The handler of a stream consumer failed on a batch; the cause is in ``__cause__``.
 
     Attributes:
+        callback: ``"handler"``.
         key: the partition's key.
+        epoch: of the term under which it was read.
         ids: the ids of the batch's first and last entry.
         attempt: which attempt at its first entry it was.
         outcome: what becomes of the batch: ``"retry"``; ``"dead-letter"``: its one entry is set
@@ -119,10 +143,12 @@ class HandlerError(CallbackError):
             and the next leader will handle it.
     """
 
-    def __init__(self, key: str, ids: tuple[str, str], attempt: int, outcome: str) -> None:
+    def __init__(
+        self, key: str, epoch: int, ids: tuple[str, str], attempt: int, outcome: str
+    ) -> None:
         """Keep which batch it was, and what becomes of it."""
-        super().__init__(key, ids, attempt, outcome)
-        self.key = key
+        super().__init__("handler", key, epoch)
+        self.args = (key, epoch, ids, attempt, outcome)
         self.ids = ids
         self.attempt = attempt
         self.outcome = outcome
@@ -131,5 +157,5 @@ class HandlerError(CallbackError):
         what = self.ids[0] if self.ids[0] == self.ids[1] else f"{self.ids[0]} to {self.ids[1]}"
         return (
             f"the handler failed on {what} of {self.key!r} at attempt {self.attempt}"
-            f" ({self.outcome}): {self.__cause__!r}"
+            f" ({self.outcome}): {repr_of(self.__cause__)}"
         )

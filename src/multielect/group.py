@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
+from ._callbacks import checked_logger, fitted
 from ._front import GroupFront
 from ._keys import DEFAULT_BUCKETS, group_layout
 from ._node import Node
-from ._settings import Epochs, Settings, checked_balance
+from ._settings import Epochs, Seconds, Settings, checked_balance
 from ._surroundings import Source, surroundings_of
 from .balance import Only
-from .election import DemotionReason, Election, Term
-from .errors import MultielectError
+from .election import Election, Term
 
 
 class ElectionGroup(GroupFront[Election]):
@@ -39,11 +39,13 @@ class ElectionGroup(GroupFront[Election]):
     Args:
         redis: a URL (``redis://``, ``rediss://``, ``unix://``), or a `redis.Redis` whose
             connection settings are taken over. The group opens a connection of its own. In tests,
-            a node of `multielect.testing.SimulatedWorld`.
+            a node of `multielect.testing.SimulatedWorld`. A URL must be understood to its last
+            option: what redis-py would drop or trip over is refused.
         prefix: the namespace in Redis, without braces, at most 512 bytes. Nodes of one prefix
             contest the same elections.
         ttl: seconds that a lease lasts without a refresh, at least 0.1: how long an election
-            stays without a leader after a crash. Leases are refreshed every third of it.
+            stays without a leader after a crash. Leases are refreshed every third of it. Wherever
+            seconds are taken, so is a `datetime.timedelta`.
         node_id: this node's name, as others see it; made from the hostname by default.
         margin: seconds before a lease's end at which this node stops calling itself leader,
             against clocks that run at different speeds: by default the larger of 10 % of
@@ -59,13 +61,15 @@ class ElectionGroup(GroupFront[Election]):
             worker has not called `Election.alive` in between; then the other nodes go first
             for one TTL. So a wedged worker does not lead for ever because its refreshes are
             good. Never by default.
-        on_elected: called with the `Term` that began.
+        on_elected: called with the `Term` that began. It, and the callbacks below, are given as
+            many of their arguments as they take; coroutine functions are for `multielect.aio`.
         on_demoted: called with the `Term` that ended, and why. Behind a callback that
             blocks, a term that ended before its `on_elected` was called is not told at all.
         on_draining: called with a `Term` that is to be handed to another node, and the time of
             `time.monotonic` at which it ends at the latest. The term goes on until
             `Term.drained` is called, which may be after the callback has returned. Without this
             callback a term is handed over at once. Terms that are lost otherwise end without it.
+            Terms drain where the group balances, and everywhere while it is drained by `drain`.
         on_error: called with what went wrong: the connection, the server, a callback. It is
             logged in any case.
         callback_threads: how many callbacks may run at once. As many that block hold up the
@@ -86,7 +90,8 @@ class ElectionGroup(GroupFront[Election]):
             that come one after another are taken in together.
         moves_per_second: how many terms this node begins to hand over in a second at most. No
             limit by default.
-        logger: where errors are logged; ``logging.getLogger("multielect")`` by default.
+        logger: where errors are logged, a `logging.Logger` or what has its methods;
+            ``logging.getLogger("multielect")`` by default.
 
     Raises:
         ConfigError: for any argument that is not allowed.
@@ -97,30 +102,31 @@ class ElectionGroup(GroupFront[Election]):
         redis: Source,
         *,
         prefix: str,
-        ttl: float = 10.0,
+        ttl: Seconds = 10.0,
         node_id: str | None = None,
-        margin: float | None = None,
+        margin: Seconds | None = None,
         max_leases: int | None = None,
         buckets: int | None = None,
         epochs: Epochs = "time",
-        on_elected: Callable[[Term], object] | None = None,
-        on_demoted: Callable[[Term, DemotionReason], object] | None = None,
-        on_draining: Callable[[Term, float], object] | None = None,
-        on_error: Callable[[MultielectError], object] | None = None,
+        on_elected: Callable[..., object] | None = None,
+        on_demoted: Callable[..., object] | None = None,
+        on_draining: Callable[..., object] | None = None,
+        on_error: Callable[..., object] | None = None,
         callback_threads: int = 8,
-        max_stall: float | None = None,
-        drain_timeout: float = 10.0,
+        max_stall: Seconds | None = None,
+        drain_timeout: Seconds = 10.0,
         balance: bool = False,
         weight: float = 1.0,
         labels: Iterable[str] = (),
         only: Only | None = None,
-        join_delay: float = 0.0,
+        join_delay: Seconds = 0.0,
         moves_per_second: float | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._on_elected = on_elected
-        self._on_demoted = on_demoted
-        self._on_draining = on_draining
+        self._on_elected = fitted("on_elected", on_elected, 1)
+        self._on_demoted = fitted("on_demoted", on_demoted, 2)
+        self._on_draining = fitted("on_draining", on_draining, 2)
+        callbacks = (self._on_elected, self._on_demoted, self._on_draining)
         self._prefix = prefix
         settings = Settings.checked(
             node_id=node_id,
@@ -131,6 +137,7 @@ class ElectionGroup(GroupFront[Election]):
             callback_threads=callback_threads,
             max_stall=max_stall,
             drain_timeout=drain_timeout,
+            tells_drains=on_draining is not None,
             balance=checked_balance(
                 balance=balance,
                 weight=weight,
@@ -146,13 +153,12 @@ class ElectionGroup(GroupFront[Election]):
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=settings,
             dispatcher=surroundings.dispatcher(
-                tell=self._tell if on_elected or on_demoted or on_draining else None,
-                tell_error=on_error,
-                tells_drains=on_draining is not None,
+                tell=None if callbacks == (None, None, None) else self._tell,
+                tell_error=fitted("on_error", on_error, 1),
+                tells_drains=self._on_draining is not None,
                 threads=settings.callback_threads,
                 name=f"multielect-{settings.node_id}-callback",
-                # Not by what it is worth as a truth, which is the logger's own.
-                logger=logging.getLogger("multielect") if logger is None else logger,
+                logger=checked_logger(logger),
                 who=f"{prefix}/{settings.node_id}",
             ),
         )
@@ -165,11 +171,12 @@ class ElectionGroup(GroupFront[Election]):
         Where Redis cannot be reached, that is reported through `on_error` and tried again.
 
         Raises:
-            ClosedError: if the group was stopped, or made by the parent of a forked process.
+            ClosedError: if the group was stopped or drained, or made by the parent of a forked
+                process.
         """
         self._node.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
+    def stop(self, timeout: Seconds = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.
 
         Nothing new is led from the first moment on. Each term ends as its release goes out, a
@@ -187,7 +194,7 @@ class ElectionGroup(GroupFront[Election]):
         """
         self._node.stop(timeout)
 
-    def drain(self, timeout: float | None = None) -> bool:
+    def drain(self, timeout: Seconds | None = None) -> bool:
         """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
 
         Each leading term drains: `on_draining` is called, and the term goes on until `drained` is

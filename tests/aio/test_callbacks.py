@@ -127,6 +127,8 @@ def test_that_raise_are_reported_and_harm_nobody(
         await asyncio.sleep(0)
         fail(term)
 
+    epochs: dict[str, int] = {}
+
     async def scenario() -> None:
         group = ElectionGroup(
             redis_url,
@@ -140,7 +142,7 @@ def test_that_raise_are_reported_and_harm_nobody(
             await eventually(lambda: len(diary.errors) == 1)
             assert await group["bad"].wait(5)
             assert await group["good"].wait(5)
-            epochs = [election.epoch for election in group.owned]
+            epochs.update({election.key: election.epoch for election in group.owned})
             assert group.counters.demoted == 0
         assert len(epochs) == 2
 
@@ -150,8 +152,12 @@ def test_that_raise_are_reported_and_harm_nobody(
         assert isinstance(error, CallbackError)
         assert isinstance(error.__cause__, LookupError)
         assert str(error.__cause__) == f"planted: {reason}"
-        assert "bad" in str(error)
-    assert "a callback failed for election" in caplog.text
+        assert (error.key, error.epoch) == ("bad", epochs["bad"])
+        which = "on_elected" if reason == "None" else "on_demoted"
+        assert error.callback == which
+        words = f"{which} failed for election 'bad' at epoch {error.epoch}: LookupError("
+        assert str(error).startswith(words)
+        assert str(error) in caplog.text
 
 
 def test_on_error_that_raises_is_logged(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,3 +205,29 @@ def test_that_hang_are_cancelled_when_the_stop_times_out(redis_url: str) -> None
         assert ended == ["cancelled"]
 
     run(scenario)
+
+
+def test_a_callback_is_given_as_many_arguments_as_it_takes(redis_url: str) -> None:
+    told: list[object] = []
+
+    async def on_demoted(term: Term) -> None:
+        told.append(term.reason)
+
+    async def on_error() -> None:
+        told.append("error")
+
+    async def scenario() -> None:
+        async with ElectionGroup(
+            redis_url,
+            prefix=PREFIX,
+            on_elected=lambda: told.append("elected"),
+            on_demoted=on_demoted,
+            on_error=on_error,
+        ) as group:
+            group.add("k")
+            await eventually(lambda: told == ["elected"])
+            group._node.report(MultielectError("planted"))
+            await eventually(lambda: told == ["elected", "error"])
+
+    run(scenario)
+    assert told[2:] == [DemotionReason.STOPPED]

@@ -47,6 +47,7 @@ def test_leads_and_hands_over(redis_url: str) -> None:
             with pytest.raises(NotLeaderError):
                 two.require_leader()
             assert await two.wait(0.05) is False
+            assert one.counters.elected == 1
             first = one.epoch
             assert one.resign()
             assert await two.wait(10)

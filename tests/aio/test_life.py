@@ -19,6 +19,7 @@ from tests.aio.running import eventually, run
 from tests.diary import Diary
 
 from multielect import ClosedError, ConfigError, DemotionReason
+from multielect._settings import Seconds
 from multielect.aio import ElectionGroup
 
 PREFIX = "aio-life"
@@ -206,7 +207,7 @@ def test_cancelling_the_stop_as_well_releases_all(
 class Hasty(ElectionGroup):
     """A group that gives callbacks little time when its block is left."""
 
-    async def stop(self, timeout: float = 0.2) -> None:
+    async def stop(self, timeout: Seconds = 0.2) -> None:
         await super().stop(timeout)
 
 
@@ -289,14 +290,15 @@ def test_starting_twice_is_starting_once(redis_url: str) -> None:
     run(scenario)
 
 
-def test_stopping_what_never_started(redis_url: str) -> None:
+def test_waiting_for_and_stopping_what_never_started(redis_url: str) -> None:
     async def scenario() -> None:
         group = a_group(redis_url, Diary())
-        wait = asyncio.create_task(group["a"].wait())
-        await asyncio.sleep(0)
+        for timeout in (None, 0):
+            with pytest.raises(ClosedError, match=r"not started: call start\(\) before you wait"):
+                await group["a"].wait(timeout)
         await group.stop()
         with pytest.raises(ClosedError, match="stopped"):
-            await asyncio.wait_for(wait, 10)
+            await group["a"].wait()
 
     run(scenario)
 

@@ -37,7 +37,10 @@ def test_an_exception_is_logged_and_reported_and_nothing_else_suffers(
     )
     for key in keys:
         told.wait_elected(key)
-    error = errors.wait_error(CallbackError, "bad")
+    error = errors.wait_error(CallbackError, "on_elected failed for election 'bad' at epoch ")
+    assert isinstance(error, CallbackError)
+    assert (error.callback, error.key, error.epoch) == ("on_elected", "bad", group["bad"].epoch)
+    assert str(error.epoch) in str(error)
     assert isinstance(error.__cause__, ZeroDivisionError)
     assert [type(each) for each in errors.errors] == [CallbackError]
     until(
@@ -199,3 +202,38 @@ def test_errors_that_wait_for_a_slow_on_error_are_bounded(redis_url: str, stand:
     group.stop()
     # The one being told and a hundred more, of which the newest are kept.
     assert 100 <= len(errors) <= 110
+
+
+def test_a_callback_is_given_as_many_arguments_as_it_takes(redis_url: str, stand: Stand) -> None:
+    told: list[object] = []
+
+    def on_draining(term: Term) -> None:
+        told.append(term.key)
+        term.drained()
+
+    group, _ = stand(
+        redis_url,
+        "k",
+        on_elected=lambda: told.append("elected"),
+        on_draining=on_draining,
+        on_demoted=lambda term: told.append(term.reason),
+        on_error=lambda: told.append("error"),
+    )
+    until(lambda: told == ["elected"])
+    group._node.report(MultielectError("planted"))
+    until(lambda: told == ["elected", "error"])
+    assert group.drain(WITHIN_S)
+    until(lambda: told[2:] == ["k", DemotionReason.DRAINED])
+
+
+def test_a_coroutine_that_is_returned_is_told_of_as_never_awaited(
+    redis_url: str, stand: Stand
+) -> None:
+    async def work(_: Term) -> None: ...
+
+    def on_elected(term: Term) -> object:
+        return work(term)
+
+    _, told = stand(redis_url, "k", on_elected=on_elected)
+    error = told.wait_error(CallbackError, "on_elected returned a coroutine, which nobody awaits")
+    assert "multielect.aio" in str(error)

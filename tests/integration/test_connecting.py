@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 from tests.diary import until
 
-from multielect import ConnectionLostError, MultielectError
+from multielect import ConfigError, ConnectionLostError, MultielectError
 from multielect.embedded import EmbeddedServer
 
 from .conftest import Stand
@@ -158,3 +159,16 @@ def test_a_server_that_evicts_nothing_is_not(
         _, told = stand(private_server.url, "k")
         told.wait_elected("k")
         assert told.errors == []
+
+
+class InMemory(redis.Connection):
+    """A connection of somebody's tests: what it calls its socket is none."""
+
+    def _connect(self) -> Any:
+        return object()
+
+
+def test_a_connection_without_a_real_socket_is_told_of(stand: Stand) -> None:
+    client = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=InMemory))
+    _, told = stand(client, "k")
+    told.wait_error(ConfigError, "InMemory connects by a object: elections need a real socket")

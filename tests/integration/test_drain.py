@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.diary import WITHIN_S, until
 
-from multielect import DemotionReason, ElectionGroup, MultielectError, Term
+from multielect import ClosedError, DemotionReason, ElectionGroup, MultielectError, Term
 
 from .conftest import Stand
 
@@ -83,9 +83,9 @@ def test_a_callback_begins_a_drain_and_does_not_wait(
     left = {"on_demoted": 2, "on_elected": 4}.get(where, 3)
     until(lambda: [reason for _, reason in demoted].count(DRAINED) == left)
     # And it stands for nothing any more.
-    group.add("late")
+    with pytest.raises(ClosedError, match="drains, or has drained"):
+        group.add("late")
     assert group.drain()
-    assert not group["late"].is_leader
 
 
 @pytest.mark.parametrize("balance", [True, False])
@@ -142,8 +142,39 @@ def test_a_drain_before_the_start_is_one_of_nothing(redis_url: str) -> None:
     group = ElectionGroup(redis_url, prefix="drain", balance=True)
     group.add("a")
     assert group.drain()
-    group.start()
-    until(lambda: len(group.members) == 1)
-    assert group.members[0].weight == 0
-    assert not group["a"].is_leader
+    with pytest.raises(ClosedError, match="drains, or has drained"):
+        group.start()
     group.stop()
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_what_would_never_lead_any_more_is_refused(
+    redis_url: str, stand: Stand, balance: bool
+) -> None:
+    group, told = stand(redis_url, "a", balance=balance)
+    told.wait_elected("a")
+    assert group.drain(LONG_S)
+    never: list[Callable[[], object]] = [
+        lambda: group.add("late"),
+        lambda: group.add("a"),
+        lambda: group.add_many(["late"]),
+        group["a"].campaign,
+        group["a"].wait,
+        lambda: group["a"].wait(0),
+    ]
+    for call in never:
+        with pytest.raises(ClosedError, match="drains, or has drained"):
+            call()
+    assert list(group) == ["a"]
+    group.remove("a")
+
+
+def test_who_waits_hears_of_a_drain(redis_url: str, stand: Stand) -> None:
+    first, _ = stand(redis_url, "a")
+    assert first["a"].wait(WITHIN_S)
+    second, _ = stand(redis_url, "a")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second["a"].wait)
+        second.drain()
+        with pytest.raises(ClosedError, match="drains"):
+            waiting.result(WITHIN_S)

@@ -7,6 +7,7 @@ deletes the key and tells nobody.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import redis
 from tests.diary import WITHIN_S, until
 
-from multielect import ClosedError, DemotionReason, Elector, NotLeaderError, Term
+from multielect import ClosedError, Counters, DemotionReason, Elector, NotLeaderError, Term
 from multielect._clock import Clock
 from multielect._keys import elector_layout
 
@@ -83,6 +84,16 @@ def elector(redis_url: str) -> Iterator[Elector]:
     elector = Elector(redis_url, prefix=PREFIX, node_id="python-node", ttl=1.2)
     yield elector
     elector.stop()
+
+
+def test_it_counts_what_it_has_done_as_a_group_does(elector: Elector) -> None:
+    assert elector.counters == Counters(*[0] * len(dataclasses.fields(Counters)))
+    elector.start()
+    assert elector.wait(WITHIN_S)
+    until(lambda: elector.counters.refreshes > 0)
+    assert elector.resign()
+    until(lambda: elector.counters.released == 1)
+    assert (elector.counters.elected, elector.counters.demoted) == (1, 1)
 
 
 def test_both_use_the_same_two_keys(lease: Lease) -> None:

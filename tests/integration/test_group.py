@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from multielect import (
     DemotionReason,
     Election,
     ElectionGroup,
+    Elector,
     NotLeaderError,
+    aio,
 )
 
 from .conftest import Stand
@@ -53,12 +57,16 @@ def test_nobody_leads_before_the_start(redis_url: str) -> None:
     election = group.add("k")
     assert not election.is_leader
     assert election.leader_id is None
-    assert not election.wait(timeout=0.0)
+    for timeout in (None, 0.0):
+        with pytest.raises(ClosedError, match=r"not started: call start\(\) before you wait"):
+            election.wait(timeout)
     assert not election.resign()
     election.campaign()
     assert group.owned == []
     group.remove("k")
     assert len(group) == 0
+    with pytest.raises(ClosedError, match="removed"):
+        election.wait()
 
 
 def test_a_group_is_a_collection_of_its_elections(redis_url: str, stand: Stand) -> None:
@@ -273,34 +281,95 @@ def test_terms_tell_when_they_began_and_ended(redis_url: str, stand: Stand) -> N
     assert began.term.epoch == ended.term.epoch
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"ttl": 0.09}, "ttl must be from 0.1 to"),
-        ({"ttl": "10"}, "ttl must be a number of seconds, not '10'"),
-        ({"ttl": float("nan")}, "ttl must be a number of seconds"),
-        ({"margin": -0.1}, "margin must be from 0 to half of the ttl"),
-        ({"ttl": 1.0, "margin": 0.6}, r"half of the ttl \(0.5 seconds\), not 0.6"),
-        ({"max_leases": 0}, "max_leases must be a whole number from 1"),
-        ({"max_leases": 1.5}, "max_leases must be a whole number from 1"),
-        ({"buckets": 0}, "buckets must be a whole number from 1 to 16384"),
-        ({"buckets": 20_000}, "buckets must be a whole number from 1 to 16384"),
-        ({"epochs": "random"}, "epochs must be 'time' or 'counter', not 'random'"),
-        ({"callback_threads": 0}, "callback_threads must be a whole number from 1"),
-        ({"prefix": ""}, "prefix must be 1 to 512 bytes long, not 0"),
-        ({"prefix": "x" * 513}, "prefix must be 1 to 512 bytes long, not 513"),
-        ({"prefix": "a{b}"}, "prefix must hold no braces"),
-        ({"prefix": b"bytes"}, "prefix must be str, not bytes"),
-        ({"node_id": ""}, "node_id must be 1 to 512 bytes long"),
-        ({"node_id": "a/b"}, "node_id must hold no '/'"),
-        ({"node_id": "a\nb"}, "no control characters"),
-        ({"redis": "http://localhost"}, "not a Redis URL"),
-        ({"redis": 6379}, "redis must be a URL or a redis.Redis, not builtins.int"),
-    ],
-)
-def test_bad_input_is_refused_where_it_enters(arguments: dict[str, Any], words: str) -> None:
+NUMBERS_OF_SECONDS = ("ttl", "margin", "max_stall", "drain_timeout")
+NO_NUMBERS: list[Any] = ["10", True, float("nan"), float("inf"), 10**400, b"1", [1]]
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({name: value}, f"{name} must be a number of seconds or a timedelta, not ")
+        for name in NUMBERS_OF_SECONDS
+        for value in NO_NUMBERS
+    ),
+    ({"ttl": 0.09}, "ttl must be from 0.1 to"),
+    ({"ttl": timedelta(milliseconds=90)}, "ttl must be from 0.1 to"),
+    ({"margin": -0.1}, "margin must be from 0 to half of the ttl"),
+    ({"ttl": 1.0, "margin": 0.6}, r"half of the ttl \(0.5 seconds\), not 0.6"),
+    ({"max_stall": 0}, "max_stall must be from 0.01 to"),
+    ({"drain_timeout": -1}, "drain_timeout must be from 0 to"),
+    *(
+        ({name: value}, f"{name} must be a whole number from 1 to {most}, not ")
+        for name, most in (
+            ("max_leases", 4294967295),
+            ("buckets", 16384),
+            ("callback_threads", 1000),
+        )
+        for value in (0, -1, 1.0, 1.5, True, "3", most + 1)
+    ),
+    ({"on_draining": print, "drain_timeout": 0}, "on_draining is of no use with drain_timeout=0"),
+    ({"epochs": "random"}, "epochs must be 'time' or 'counter', not 'random'"),
+    ({"prefix": ""}, "prefix must be 1 to 512 bytes long, not 0"),
+    ({"prefix": "x" * 513}, "prefix must be 1 to 512 bytes long, not 513"),
+    ({"prefix": "a{b}"}, "prefix must hold no braces"),
+    ({"prefix": b"bytes"}, "prefix must be str, not bytes"),
+    ({"prefix": None}, "prefix must be str, not NoneType"),
+    ({"node_id": ""}, "node_id must be 1 to 512 bytes long"),
+    ({"node_id": b"n"}, "node_id must be str, not bytes"),
+    ({"node_id": "a/b"}, "node_id must hold no '/'"),
+    ({"node_id": "a\nb"}, "no control characters"),
+    ({"balance": "yes"}, "balance must be True or False, not 'yes'"),
+    ({"balance": True, "labels": "gpu"}, "labels must be a set of texts, not 'gpu'"),
+    ({"balance": True, "labels": b"gpu"}, "labels must be a set of texts, not b'gpu'"),
+    ({"balance": True, "labels": [1]}, "labels must hold texts that are not empty, not 1"),
+    ({"balance": True, "labels": 3}, "labels must be a set of texts, not 3"),
+    *(
+        ({"balance": True, "weight": value}, "weight must be 0 or a number from 0.001")
+        for value in (-1, True, "2", float("nan"), float("inf"), None)
+    ),
+    ({"balance": True, "only": {"k": "gpu"}}, "must be a set of texts, not 'gpu'"),
+    ({"balance": True, "only": {"k": []}}, "names no label: no node could lead that key"),
+    ({"balance": True, "only": {b"k": {"gpu"}}}, "only must name keys as texts, not b'k'"),
+    ({"balance": True, "only": {"": {"gpu"}}}, "a key must be 1 to 512 bytes long"),
+    ({"balance": True, "only": "gpu"}, "only must map keys to sets of labels"),
+    ({"balance": True, "moves_per_second": True}, "moves_per_second must be a number"),
+    ({"redis": "http://localhost"}, "a Redis URL must begin with redis://"),
+    ({"redis": 6379}, "redis must be a URL .*, not int"),
+]
+
+
+def refusals() -> list[Any]:
+    """Each bad input for each front that takes it."""
+    return [
+        pytest.param(front, given, words, id=f"{front.__module__}.{front.__name__}-{number}")
+        for front in (ElectionGroup, Elector, aio.ElectionGroup, aio.Elector)
+        for number, (given, words) in enumerate(BAD)
+        if given.keys() <= inspect.signature(front).parameters.keys()
+    ]
+
+
+@pytest.mark.parametrize(("front", "given", "words"), refusals())
+def test_bad_input_is_refused_where_it_enters(front: Any, given: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        ElectionGroup(**{"redis": "redis://localhost:1", "prefix": PREFIX, **arguments})
+        front(**{"redis": "redis://localhost:1", "prefix": PREFIX, **given})
+
+
+@pytest.mark.parametrize("group", [ElectionGroup, aio.ElectionGroup])
+@pytest.mark.parametrize("keys", ["abc", b"abc", "", 3, None])
+def test_what_is_not_many_keys_is_refused(group: Any, keys: Any) -> None:
+    made = group("redis://localhost:1", prefix=PREFIX)
+    with pytest.raises(ConfigError, match=r"add_many takes many keys.*: for one key there is add"):
+        made.add_many(keys)
+    assert len(made) == 0
+
+
+@pytest.mark.parametrize("group", [ElectionGroup, aio.ElectionGroup])
+@pytest.mark.parametrize(
+    "keys", [["a", b"b"], {"a", "b"}, {"a": 1, "b": 2}, (key for key in "ab"), range(0)]
+)
+def test_whatever_gives_keys_is_taken(group: Any, keys: Any) -> None:
+    made = group("redis://localhost:1", prefix=PREFIX)
+    added = made.add_many(keys)
+    assert added == len(made)
+    assert set(made) in ({"a", "b"}, set())
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,11 @@ def test_an_exception_is_reported_and_nothing_else_suffers(
     for error in stage.errors:
         assert isinstance(error, CallbackError)
         assert error.__cause__ is raised
-    assert "'bad'" in caplog.text
+    assert [str(error) for error in stage.errors] == [
+        f"on_elected failed for election 'bad' at epoch 1: {raised!r}",
+        f"on_demoted failed for election 'bad' at epoch 1: {raised!r}",
+    ]
+    assert [record.getMessage() for record in caplog.records] == list(map(str, stage.errors))
 
 
 def test_an_exception_while_an_error_is_told_is_logged(caplog: pytest.LogCaptureFixture) -> None:

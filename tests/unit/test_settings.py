@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ def test_who_does_not_balance_has_no_share() -> None:
         ("only", 3, "only must map keys to sets of labels, or be a function of key and member,"),
         ("join_delay", -1, "join_delay must be from 0 to 3600 seconds, not -1"),
         ("join_delay", 3600.5, "join_delay must be from 0 to 3600 seconds, not 3600.5"),
-        ("join_delay", "1", "join_delay must be a number of seconds, not '1'"),
+        ("join_delay", "1", "join_delay must be a number of seconds or a timedelta, not '1'"),
         ("moves_per_second", 0, "moves_per_second must be from 0.01 to 1,000,000 or None, not 0"),
         ("moves_per_second", 2e6, "moves_per_second must be from 0.01 to 1,000,000 or None"),
     ],
@@ -189,6 +190,29 @@ def test_a_bad_share_is_refused(name: str, value: object, words: str) -> None:
 def test_what_is_of_use_to_a_fleet_alone_needs_one(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"{name} is of no use without balance=True"):
         balanced(balance=False, **{name: value})
+
+
+def test_a_timedelta_is_as_good_as_seconds() -> None:
+    given = {
+        "ttl": timedelta(seconds=2),
+        "margin": timedelta(milliseconds=300),
+        "max_stall": timedelta(minutes=1),
+        "drain_timeout": timedelta(seconds=2.5),
+        "balance": balanced(join_delay=timedelta(seconds=1.5)),
+    }
+    settings = checked(**given)
+    assert (settings.ttl_ns, settings.margin_ns) == (2000 * MS, 300 * MS)
+    assert (settings.max_stall_ns, settings.drain_ns) == (60_000 * MS, 2500 * MS)
+    assert settings.balance is not None
+    assert settings.balance.join_delay_ms == 1500
+    assert checked_timeout(timedelta(seconds=0.25)) == 0.25
+
+
+@pytest.mark.parametrize("name", ["ttl", "margin", "max_stall", "drain_timeout"])
+def test_a_timedelta_is_held_to_the_same_bounds(name: str) -> None:
+    for bad in (timedelta(seconds=-1), timedelta(days=8)):
+        with pytest.raises(ConfigError, match=f"{name} must be from "):
+            checked(**{name: bad})
 
 
 def test_a_drain_is_kept_in_nanoseconds() -> None:

@@ -139,7 +139,7 @@ class Exchange:
         reading = work.reading
         outcome = self._flow.failed(work, error, time.monotonic())
         ids = work.entries[0].id, work.through
-        report = HandlerError(reading.partition.key, ids, work.attempt, outcome)
+        report = HandlerError(reading.partition.key, reading.term.epoch, ids, work.attempt, outcome)
         report.__cause__ = error
         self._report(report)
 

@@ -139,16 +139,16 @@ class SimulatedDispatcher(Generic[T]):
         self._call(goes_on=True)
 
     def _work_on(self, key: Hashable) -> None:
-        subject = self._mailbox.take(key)
-        if subject is None:
+        happening = self._mailbox.take(key)
+        if happening is None:
             self._busy -= 1
             return
         try:
-            self._tell(subject)
+            self._tell(happening.subject)
         # What is no Exception is for the test, whose thread this is.
         except Exception as cause:  # noqa: BLE001
-            error = callback_error(key, cause)
-            self.log.failure(error, cause, "a callback")
+            error = callback_error(happening, cause)
+            self.log.failure(error, cause, error.callback)
             self._report(error)
         # Others first: one election's news must not keep all the rest waiting.
         self._ready.append(key)
