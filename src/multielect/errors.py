@@ -131,5 +131,16 @@ class HandlerError(CallbackError):
         what = self.ids[0] if self.ids[0] == self.ids[1] else f"{self.ids[0]} to {self.ids[1]}"
         return (
             f"the handler failed on {what} of {self.key!r} at attempt {self.attempt}"
-            f" ({self.outcome}): {self.__cause__!r}"
+            f" ({self.outcome}): {in_words(self.__cause__)}"
         )
+
+
+def in_words(error: BaseException | None) -> str:
+    """Return the type and text of any error: redis-py's leave the text out of their `repr`."""
+    name = type(error).__qualname__
+    try:
+        text = str(error)
+    # It was a user's to write, and must cost nothing but itself.
+    except Exception as wordless:  # noqa: BLE001
+        text = f"no text: {type(wordless).__qualname__}"
+    return f"{name}: {text}" if text else name

@@ -26,7 +26,7 @@ from .._front import GroupFront
 from .._keys import decode_key, encode_key
 from .._settings import checked_count, checked_timeout
 from ..election import DemotionReason, Term
-from ..errors import ClosedError, ConfigError, MultielectError
+from ..errors import ClosedError, ConfigError, MultielectError, in_words
 from ..fencing import AsyncFence, Fence
 from ._batch import Batch
 from ._commits import commit
@@ -130,6 +130,7 @@ class ConsumerFront(Generic[G, F]):
         self._to_report: list[MultielectError] = []
         self._exchange = Exchange(
             self._flow,
+            prefix=prefix,
             start=self._settings.start,
             dead_letters=self._dead_letters,
             checkpoint_key=self.checkpoint_key,
@@ -361,14 +362,16 @@ class ConsumerFront(Generic[G, F]):
         self._group._node.report(error)
 
     def _report_listing(self, error: Exception) -> None:
-        ours = MultielectError(f"cannot list the partitions: {error!r}")
+        ours = MultielectError(f"cannot list the partitions: {in_words(error)}")
         ours.__cause__ = error
         self._report(ours)
 
     def _break(self, what: str, error: Exception) -> None:
         """Tell that a part of the consumer has ended, which must not; the rest is to stop."""
         self._broken = error
-        ours = MultielectError(f"the part of the consumer that is to {what} failed: {error!r}")
+        ours = MultielectError(
+            f"the part of the consumer that is to {what} failed: {in_words(error)}"
+        )
         ours.__cause__ = error
         self._report(ours)
 
