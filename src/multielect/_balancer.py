@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from ._clock import Clock
 from ._core.fleet import FleetCore
-from ._foreign import repr_of
+from ._foreign import in_words
 from ._keys import KeyLayout, decode_key
 from ._plan import Plan, following, planned, read_plan, succeeding
 from ._roll import Entry, Roll, counted, describe, pack, parse
@@ -278,7 +278,7 @@ class Balancer:
 
     def _tell_failure(self, cause: BaseException) -> None:
         # It is tried again with each roll; the same failure is told once.
-        failure = repr_of(cause)
+        failure = in_words(cause)
         if failure != self._failure:
             self._failure = failure
             error = MultielectError(f"the elections cannot be shared out: {failure}")

@@ -25,7 +25,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from ._foreign import repr_of
+from ._foreign import in_words
 from ._keys import decode_key
 from ._log import Log, ThreadLog
 from .errors import CallbackError, MultielectError
@@ -378,4 +378,4 @@ def callback_error(happening: Happening[T], cause: BaseException) -> CallbackErr
 
 def on_error_failure(cause: BaseException) -> MultielectError:
     """Return the error that says that `on_error` raised `cause`. On the thread that it ran on."""
-    return MultielectError(f"on_error failed: {repr_of(cause)}")
+    return MultielectError(f"on_error failed: {in_words(cause)}")

@@ -30,7 +30,7 @@ from ._clock import Clock
 from ._connect import Connection, Connector
 from ._core.fleet import FleetCore
 from ._crew import Crew
-from ._foreign import ordinary, repr_of
+from ._foreign import in_words, ordinary
 from ._pump import Pump
 from .errors import ClockJumpError, ConnectionLostError, MultielectError, ProtocolError, ServerError
 
@@ -254,7 +254,7 @@ class Engine:
     def _fail(self, what: str, error: BaseException) -> None:
         """End the node for a fault of ours: what it leads is given up, and said so. Any thread."""
         fault = MultielectError(
-            f"{what} failed, which is a fault of multielect: {repr_of(error)}. This node has given"
+            f"{what} failed, which is a fault of multielect: {in_words(error)}. This node has given"
             " up all that it led and stands for nothing any more: make a new one"
         )
         fault.__cause__ = error

@@ -29,6 +29,12 @@ def text_of(thing: object) -> str:
         return f"<{type(thing).__qualname__} whose text fails>"
 
 
+def in_words(error: BaseException | None) -> str:
+    """Return the type and text of any error: redis-py's leave the text out of their `repr`."""
+    name, text = type(error).__qualname__, text_of(error)
+    return f"{name}: {text}" if text else name
+
+
 def ordinary(error: BaseException) -> Exception:
     """Return an error that can be told of: itself, if it is an `Exception` whose text can be had.
 
@@ -38,7 +44,7 @@ def ordinary(error: BaseException) -> Exception:
         f"{error!r}{error!s}"
         if isinstance(error, Exception):
             return error
-    told = RuntimeError(f"{type(error).__qualname__} was raised: {repr_of(error)}")
+    told = RuntimeError(f"{in_words(error)} was raised")
     told.__cause__ = error
     return told
 

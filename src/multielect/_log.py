@@ -47,7 +47,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from functools import partial
 
-from ._foreign import place_of, repr_of, text_of
+from ._foreign import in_words, place_of, repr_of, text_of
 from ._throttle import Line, Report, Throttle
 from .errors import CallbackError, MultielectError, ServerError
 
@@ -252,7 +252,7 @@ class Book:
             # Also SystemExit and its like: there is nothing here for them to end.
             except BaseException as error:  # noqa: BLE001
                 self._lost += 1
-                self._fault = repr_of(error)
+                self._fault = in_words(error)
                 self._tell_fault(error)
 
     def _write(self, line: Line) -> None:
@@ -277,7 +277,7 @@ class Book:
             log.was_told = True
             error = MultielectError(
                 f"a line could not be logged, as the logger {repr_of(self.logger)} raised"
-                f" {repr_of(cause)}: lines are lost until its filters and handlers are mended"
+                f" {in_words(cause)}. Lines are lost until its filters and handlers are mended"
             )
             error.__cause__ = cause
             if log.on_fault is not None:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from ._keys import KeyLayout, decode_key, encode_key
+from ._refusals import naming, refusal_in
 from ._scripts import LARGEST_EPOCH, Script, fenced
 from .election import Standing
 from .errors import ConfigError, NotLeaderError, StaleEpochError
@@ -114,11 +116,21 @@ class Write:
     * `NotLeaderError` for a writer that has never led.
     """
 
-    __slots__ = ("arguments", "epoch", "is_command", "key", "keys", "layout", "script")
+    __slots__ = (
+        "arguments",
+        "epoch",
+        "is_command",
+        "key",
+        "keys",
+        "layout",
+        "script",
+        "standing",
+    )
 
     key: bytes
     epoch: int
     layout: KeyLayout | None
+    standing: Standing | None
     script: FencedScript
     keys: tuple[bytes, ...]
     arguments: tuple[bytes, ...]
@@ -134,11 +146,13 @@ class Write:
         """Use `set`, `hset`, `xadd` and `run`."""
         if isinstance(writer, Standing):
             self.layout = writer._node.layout
+            self.standing = writer
             self.epoch = writer.epoch
             if self.epoch == 0:
                 raise NotLeaderError(f"this node has not led {writer.key!r}: there is no epoch yet")
         elif isinstance(writer, Writer):
             self.layout = None
+            self.standing = None
             self.epoch = writer.epoch
         else:
             raise ConfigError(f"a writer must be a Term, an Election or a Writer, not {writer!r}")
@@ -293,7 +307,29 @@ class Batch:
                 yield place, Outcome(error=stale)
             else:
                 text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-                yield place, Outcome(error=redis.ResponseError(text))
+                yield place, Outcome(error=_refused(write, text))
+
+    def halves(self, layout: KeyLayout) -> tuple[Batch, Batch]:
+        """Return the same as two scripts."""
+        middle = len(self.writes) // 2
+        parts = Batch(self.script), Batch(self.script)
+        for number, (place, write) in enumerate(self.writes):
+            parts[number >= middle].add(place, write, layout)
+        return parts
+
+    def tell_superseded(self, outcomes: Sequence[Outcome]) -> None:
+        """Have the nodes of this process know by which epochs their writes were refused.
+
+        Args:
+            outcomes: those of all writes, in the order that was given.
+        """
+        for place, write in self.writes:
+            error, standing = outcomes[place].error, write.standing
+            if standing is not None and isinstance(error, StaleEpochError):
+                # Of the write's epoch: the election may have been won again since.
+                standing._node.learn_epoch(
+                    standing.number, standing.generation, write.epoch, error.newest_epoch
+                )
 
     def failed(self, error: Exception) -> Iterable[tuple[int, Outcome]]:
         """Give all its writes the same end."""
@@ -325,6 +361,15 @@ def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -
         batches[number].add(place, write, layout)
         latest_of_election[write.key] = number
     return batches
+
+
+def _refused(write: Write, text: str) -> redis.ResponseError:
+    if refusal_in(text) is None:
+        return redis.ResponseError(text)
+    if write.is_command:
+        # Whatever the fence itself calls it has named.
+        text = naming(text, write.arguments[0].decode())
+    return NoPermissionError(text)
 
 
 def _size_bytes(write: Write) -> int:

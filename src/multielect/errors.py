@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from ._foreign import repr_of
+from ._foreign import in_words
 
 
 class MultielectError(Exception):
@@ -126,7 +126,7 @@ class CallbackError(MultielectError):
 
     def __str__(self) -> str:
         of = f" for election {self.key!r}" if self.key else ""
-        return f"{self.callback} failed{of} at epoch {self.epoch}: {repr_of(self.__cause__)}"
+        return f"{self.callback} failed{of} at epoch {self.epoch}: {in_words(self.__cause__)}"
 
 
 class HandlerError(CallbackError):
@@ -157,5 +157,5 @@ class HandlerError(CallbackError):
         what = self.ids[0] if self.ids[0] == self.ids[1] else f"{self.ids[0]} to {self.ids[1]}"
         return (
             f"the handler failed on {what} of {self.key!r} at attempt {self.attempt}"
-            f" ({self.outcome}): {repr_of(self.__cause__)}"
+            f" ({self.outcome}): {in_words(self.__cause__)}"
         )

@@ -18,6 +18,8 @@ Rules of this file:
     * A write is refused if and only if its epoch is lower than the newest known: the larger of
       the election's counter and the newest that wrote through a fence.
     * Where one of the two was lost, the next write puts it back before it does anything else.
+    * Whoever is refused as a `Term` or `Election` of this process has its node told: it gives the
+      term up, and stands again under an epoch above the newest. A `Writer` leads to no node.
     * What fails at Redis is raised as redis-py raises it; only what is stale is an error of ours.
     * It uses the user's client and no other connection, so that client's timeouts and retries
       hold, and a fence is as safe for threads, or tasks, as its client.
@@ -25,7 +27,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import redis
@@ -35,6 +38,7 @@ from redis.exceptions import NoScriptError, RedisClusterException
 
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, encode_key, group_layout
+from ._refusals import refusal_in
 from ._scripts import PROBE, Script, is_about_flags
 from ._writes import Batch, FencedScript, Outcome, Value, Write, Writer, packed
 from .election import Standing
@@ -128,13 +132,13 @@ class _Fencing(Generic[C]):
             return b""
         return encode_key(key)
 
-    def _planned(self, writes: Iterable[Write]) -> tuple[list[Batch], list[Outcome]]:
+    def _planned(self, writes: Iterable[Write]) -> tuple[deque[Batch], list[Outcome]]:
         """Return what to send, and a place for each outcome."""
         listed = list(writes)
         for write in listed:
             self._check(write)
         batches = packed(listed, self._layout, spans_buckets=not self._is_clustered)
-        return batches, [Outcome()] * len(listed)
+        return deque(batches), [Outcome()] * len(listed)
 
     def _check(self, write: Write) -> None:
         if not isinstance(write, Write):
@@ -169,6 +173,16 @@ class _Fencing(Generic[C]):
     def _script(self, batch: Batch) -> Script:
         return batch.script.with_flags if self._knows_flags else batch.script.without_flags
 
+    def _parted(self, batch: Batch, error: Exception) -> Sequence[Batch]:
+        """Return what to send in place of a batch that was refused; nothing where it has failed.
+
+        One key that this user may not use costs a script all that it serves; nothing was done.
+        """
+        refusal = refusal_in(error)
+        if refusal is None or not refusal.is_of_keys or len(batch.writes) == 1:
+            return ()
+        return batch.halves(self._layout)
+
     def _given(self, outcome: Outcome) -> Any:  # noqa: ANN401
         if outcome.error is None:
             return outcome.reply
@@ -182,7 +196,7 @@ def _keep(outcomes: list[Outcome], these: Iterable[tuple[int, Outcome]]) -> None
         outcomes[place] = outcome
 
 
-def _give_up(outcomes: list[Outcome], unsent: list[Batch], error: Exception) -> None:
+def _give_up(outcomes: list[Outcome], unsent: Iterable[Batch], error: Exception) -> None:
     for batch in unsent:
         lost = redis.ConnectionError("not sent, as what was sent before it was not answered")
         lost.__cause__ = error
@@ -191,6 +205,10 @@ def _give_up(outcomes: list[Outcome], unsent: list[Batch], error: Exception) -> 
 
 class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
     """Makes writes that are refused once a newer epoch was elected.
+
+    A term whose write is refused ends, with the reason ``SUPERSEDED``, and its node stands again
+    under an epoch above the newest: nothing more would be written under the old one. That needs a
+    `Term` or an `Election` as the writer; a `Writer` leads to no node.
 
     Its methods may be called from any thread. Each write takes one round trip, `write_many`
     one for each 250. Whatever redis-py raises for the client (connection, timeout, a full
@@ -312,6 +330,8 @@ class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
         Raises:
             StaleEpochError: if a newer epoch is known; nothing was done.
             redis.ResponseError: if the body failed; what it had done until then stays.
+            redis.exceptions.NoPermissionError: if the server refused it to the client's user; it
+                says which command, or key.
             NotLeaderError: if the writer has never led.
             ConfigError: for an argument that is not allowed.
         """
@@ -335,15 +355,20 @@ class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
         """
         batches, outcomes = self._planned(writes)
         self._prepare()
-        for number, batch in enumerate(batches):
+        while batches:
+            batch = batches.popleft()
             try:
                 _keep(outcomes, batch.outcomes(self._send(batch)))
+                batch.tell_superseded(outcomes)
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
-                _give_up(outcomes, batches[number + 1 :], error)
+                _give_up(outcomes, batches, error)
                 break
             except _AT_REDIS as error:
-                _keep(outcomes, batch.failed(error))
+                parts = self._parted(batch, error)
+                batches.extendleft(reversed(parts))
+                if not parts:
+                    _keep(outcomes, batch.failed(error))
         return outcomes
 
     def _one(self, write: Write) -> Any:  # noqa: ANN401
@@ -451,15 +476,20 @@ class AsyncFence(_Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
         """Make many writes in as few scripts as possible: see `Fence.write_many`."""
         batches, outcomes = self._planned(writes)
         await self._prepare()
-        for number, batch in enumerate(batches):
+        while batches:
+            batch = batches.popleft()
             try:
                 _keep(outcomes, batch.outcomes(await self._send(batch)))
+                batch.tell_superseded(outcomes)
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
-                _give_up(outcomes, batches[number + 1 :], error)
+                _give_up(outcomes, batches, error)
                 break
             except _AT_REDIS as error:
-                _keep(outcomes, batch.failed(error))
+                parts = self._parted(batch, error)
+                batches.extendleft(reversed(parts))
+                if not parts:
+                    _keep(outcomes, batch.failed(error))
         return outcomes
 
     async def _one(self, write: Write) -> Any:  # noqa: ANN401

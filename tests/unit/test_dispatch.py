@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from multielect._dispatch import MOST_ERRORS, Happening, Kind, ThreadDispatcher
+from multielect._foreign import in_words
 from multielect.errors import CallbackError, MultielectError
 
 LONG_S = 20.0
@@ -267,8 +268,8 @@ def test_an_exception_is_reported_and_nothing_else_suffers(
         assert isinstance(error, CallbackError)
         assert error.__cause__ is raised
     assert [str(error) for error in stage.errors] == [
-        f"on_elected failed for election 'bad' at epoch 1: {raised!r}",
-        f"on_demoted failed for election 'bad' at epoch 1: {raised!r}",
+        f"on_elected failed for election 'bad' at epoch 1: {in_words(raised)}",
+        f"on_demoted failed for election 'bad' at epoch 1: {in_words(raised)}",
     ]
     assert [record.getMessage() for record in caplog.records] == list(map(str, stage.errors))
 
