@@ -35,7 +35,7 @@ demo: $(BUILT)  ## watch elections on real flight events, while nodes join, fail
 bench: $(BUILT) $(VENV)/.group-peers  ## measure what it costs, beside the server's limit and others (ARGS=--quick)
 	@$(BIN)/multielect bench $(ARGS)
 
-test: $(BUILT) $(VENV)/.group-test  ## run the tests, on real servers
+test: $(BUILT) $(VENV)/.group-test $(VENV)/.servers  ## run the tests, on real servers (ARGS="--servers all")
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 sanitize: $(BUILT) $(VENV)/.group-test  ## run tests under gcc's sanitizers (KIND=memory or threads; both if not given)
@@ -96,6 +96,12 @@ $(VENV)/.created:
 $(VENV)/.group-%: $(VENV)/.created pyproject.toml
 	@echo "installing what '$*' needs"
 	@$(PIP) install --group $*
+	@touch $@
+
+# Programs of other releases than the installed ones. What cannot be had here is told, and tests skip.
+$(VENV)/.servers: tests/servers.py $(BUILT)
+	@echo "bringing the servers that the tests run on"
+	@$(BIN)/python -m tests.servers
 	@touch $@
 
 $(LISTED): FORCE | $(VENV)/.created

@@ -1,39 +1,120 @@
 """Real servers for the tests that need one.
 
 Rules of this file:
-    * A test that takes `server` runs once on every kind of server that is installed, and is
-      skipped, with the reason, for a kind that is not.
+    * A test that takes `server` runs once on each of the two servers that users have, and is
+      skipped, with the reason, for one that is not there. `every_server` marks what runs on the
+      other releases too: what their answers could break, or their absence hide.
+    * `--servers all` runs everything on every server, `--servers redis-6.2` on that one alone.
     * The shared servers are flushed before each test that uses them. A test that stops, kills
       or configures its server takes `private_server`.
+    * A run ends with the number of tests that each server bore.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 from tests.rights import Clerk
 
-from multielect.embedded import EmbeddedServer, bundled_binary
+from multielect.embedded import EmbeddedServer
+
+from .servers import TOO_OLD, Server, from_wheel, from_wheels, of_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BINARIES = {
-    "valkey": bundled_binary() or shutil.which("valkey-server"),
-    "redis": shutil.which("redis-server"),
-}
+OF_USERS = of_users()
+OTHERS = [
+    server for server in from_wheels() if server.name not in {known.name for known in OF_USERS}
+]
+SERVERS = {server.name: server for server in [*OF_USERS, *OTHERS]}
 
 
-@pytest.fixture(scope="session", params=sorted(BINARIES))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--servers",
+        default=os.environ.get("MULTIELECT_SERVERS", "marked"),
+        metavar="NAMES",
+        help="which servers the tests run on: all, names with commas between"
+        f" ({', '.join(SERVERS)}), or marked (the default): two, and every one for the tests"
+        " that are marked so; MULTIELECT_SERVERS in the environment says the same",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    asked = config.getoption("servers")
+    unknown = set(asked.split(",")) - set(SERVERS) if asked not in {"all", "marked"} else set()
+    if unknown:
+        raise pytest.UsageError(
+            f"--servers {asked}: there is no {', '.join(sorted(unknown))};"
+            f" there are all, marked, {', '.join(SERVERS)}"
+        )
+
+
+def pytest_report_header() -> list[str]:
+    return ["servers: " + ", ".join(server.missing or server.name for server in SERVERS.values())]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "binary" not in metafunc.fixturenames:
+        return
+    asked = metafunc.config.getoption("servers")
+    if asked == "all" or (
+        asked == "marked" and metafunc.definition.get_closest_marker("every_server")
+    ):
+        chosen = list(SERVERS.values())
+    elif asked == "marked":
+        chosen = OF_USERS
+    else:
+        chosen = [SERVERS[name] for name in asked.split(",")]
+    ids = [server.name for server in chosen]
+    metafunc.parametrize("binary", chosen, ids=ids, indirect=True, scope="session")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    callspec = getattr(item, "callspec", None)
+    chosen = callspec.params.get("binary") if callspec else None
+    if isinstance(chosen, Server):
+        item.user_properties.append(("server", chosen.name))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many tests each server bore."""
+    passed = Counter(
+        str(value)
+        for report in terminalreporter.stats.get("passed", [])
+        for name, value in report.user_properties
+        if name == "server"
+    )
+    told = [
+        server.missing or f"{server.name} ({passed[server.name]} passed)"
+        for server in SERVERS.values()
+        if server.missing or passed[server.name]
+    ]
+    if passed:
+        terminalreporter.write_line("servers: " + ", ".join(told))
+
+
+@pytest.fixture(scope="session")
 def binary(request: pytest.FixtureRequest) -> str:
     """The server program of this kind."""
-    path = BINARIES[request.param]
-    if path is None:
-        pytest.skip(f"no {request.param}-server is installed")
-    return path
+    return _path(request.param)
+
+
+@pytest.fixture(scope="session")
+def old_binary() -> str:
+    """The program of a server that is too old for multielect."""
+    return _path(from_wheel(TOO_OLD))
+
+
+def _path(server: Server) -> str:
+    if server.path is None:
+        pytest.skip(server.missing)
+    return server.path
 
 
 @pytest.fixture(scope="session")

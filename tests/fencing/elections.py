@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from multielect._keys import KeyLayout, group_layout
-from multielect._scripts import WITH_FLAGS
+from multielect._scripts import WITHOUT_FLAGS
 
 PREFIX = "orders"
 LAYOUT = group_layout(PREFIX)
@@ -20,7 +20,7 @@ def elect(
     raw = key.encode()
     client.delete(layout.leader_key(raw))
     keys = (layout.leader_key(raw), layout.epoch_key(raw))
-    script = WITH_FLAGS.acquire.body.decode()
+    script = WITHOUT_FLAGS.acquire.body.decode()
     _, _, epoch = client.eval(script, 2, *keys, "node/1", 60_000, epochs)
     assert isinstance(epoch, int)
     assert epoch > 0

@@ -11,6 +11,19 @@ from multielect._keys import KeyLayout, group_layout
 PREFIX = "it"
 LAYOUT = group_layout(PREFIX)
 
+# PEXPIRETIME is younger than the oldest server. Asked within one millisecond, these two say the same.
+ENDS_MS = """
+local function now_ms()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+local before_ms, remaining_ms
+repeat
+  before_ms, remaining_ms = now_ms(), redis.call('PTTL', KEYS[1])
+until now_ms() == before_ms
+return remaining_ms < 0 and remaining_ms or before_ms + remaining_ms
+"""
+
 
 class Lease:
     """The leader key and the epoch key of one election."""
@@ -34,8 +47,11 @@ class Lease:
 
     @property
     def ends_ms(self) -> int:
-        """When the lease ends, by the server's clock: it changes with each refresh."""
-        return int(self._client.pexpiretime(self.leader_key))
+        """When the lease ends, by the server's clock: it changes with each refresh.
+
+        Negative without an end (-1) or a lease (-2).
+        """
+        return int(self._client.eval(ENDS_MS, 1, self.leader_key))
 
     @property
     def epoch(self) -> int:

@@ -53,7 +53,8 @@ def test_a_user_with_just_the_rights_that_it_takes(
     with redis.Redis.from_url(private_server.url) as client:
         # fmt: off
         client.execute_command(
-            "ACL", "SETUSER", "node", "on", ">secret", f"~{PREFIX}:*", f"&{PREFIX}:*", "-@all",
+            "ACL", "SETUSER", "node", "on", ">secret", f"~{PREFIX}:*", "resetchannels",
+            f"&{PREFIX}:*", "-@all",
             "+hello", "+eval", "+evalsha", "+get", mget, "+set", "+incr", "+del", "+pttl",
             "+pexpireat",
             "+time", "+subscribe", "+unsubscribe", "+publish", "+role", "+client",

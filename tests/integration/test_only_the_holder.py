@@ -7,7 +7,7 @@ from typing import Any
 import redis
 from tests.diary import until
 
-from multielect._scripts import WITH_FLAGS
+from multielect._scripts import WITHOUT_FLAGS
 
 from .conftest import Stand
 from .lease import LAYOUT, Lease
@@ -102,7 +102,7 @@ def test_the_same_release_in_time_does_end_the_term(
     group, told = stand(redis_url, "k", ttl=10.0)
     epoch = told.wait_elected("k").epoch
     keys = [lease.leader_key, lease.epoch_key]
-    reply = client.eval(WITH_FLAGS.release.body, 2, *keys, group.holder, LAYOUT.channel, epoch)
+    reply = client.eval(WITHOUT_FLAGS.release.body, 2, *keys, group.holder, LAYOUT.channel, epoch)
     assert reply[1:] == [1]
     assert not lease.is_held
 
@@ -115,7 +115,7 @@ def test_a_grant_ends_the_term_that_it_means_and_no_newer_one(
     group, told = stand(redis_url, "k", ttl=10.0)
     epoch = told.wait_elected("k").epoch
     keys = [lease.leader_key, lease.epoch_key]
-    script, words = WITH_FLAGS.grant.body, (group.holder, LAYOUT.channel, LONG_MS)
+    script, words = WITHOUT_FLAGS.grant.body, (group.holder, LAYOUT.channel, LONG_MS)
     late = client.eval(script, 2, *keys, *words, epoch - 1, OTHER)
     assert late[1:] == []
     assert lease.holder == group.holder.encode()

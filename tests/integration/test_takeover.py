@@ -58,7 +58,9 @@ def test_a_release_is_taken_up_at_once_over_resp2(
         epoch = told_first.wait_elected("k").epoch
         second, told_second = stand(resp2_server.url, "k", ttl=LONG_TTL_S)
         until(lambda: second["k"].leader_id == first.node_id)
-        assert [each["resp"] for each in client.client_list(_type="pubsub")] == ["2", "2"]
+        # Servers before 7.0 do not tell which protocol it is.
+        listening = client.client_list(_type="pubsub")
+        assert [each.get("resp", "2") for each in listening] == ["2", "2"]
     first.stop()
     began = told_second.wait_elected("k")
     ended = told_first.wait_demoted("k")

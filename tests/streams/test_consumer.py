@@ -208,7 +208,9 @@ def test_lag_is_what_was_not_handled(begin: Begin, redis_client: redis.Redis) ->
     consumer.stop()
     append(redis_client, 7, first=10, keys=["s1"])
     later = begin(Work(), weight=0)
-    assert later.lag()["s1"].entries == 7
+    # Before 7.0 a server does not count what was added: then all that it holds is behind.
+    major = int(redis_client.info("server")["redis_version"].split(".")[0])
+    assert later.lag()["s1"].entries == (7 if major >= 7 else 17)
     assert later.lag()["s2"].entries == 0
 
 
