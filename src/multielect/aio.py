@@ -353,5 +353,9 @@ async def _on_a_thread(function: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, failure)
 
-    threading.Thread(target=run, name="multielect-stop", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="multielect-stop", daemon=True).start()
+    except RuntimeError:
+        # There are no threads left. Leases that are not released are worse than a loop that waits.
+        run()
     await done

@@ -76,11 +76,12 @@ def checked_labels(what: str, labels: object) -> frozenset[str]:
     """
     if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
         raise ConfigError(f"{what} must be a set of texts, not {labels!r}")
-    found = frozenset(labels)
+    found = list(labels)
     for label in found:
         if not isinstance(label, str) or not label:
             raise ConfigError(f"{what} must hold texts that are not empty, not {label!r}")
-    return found
+    # Plain text of what derives from it: nothing of the user's is to run where they are compared.
+    return frozenset(map(str.__str__, found))
 
 
 def _check_incarnation(incarnation: object) -> None:
