@@ -43,7 +43,7 @@ class PythonPump:
         )
         for key in keys:
             self._core.add(key.encode(), layout.bucket(key.encode()))
-        self._connection = Server(url, layout, 5.0).connect()
+        self._connection = Server(url, layout, 5.0, node_id="pump").connect()
         self._core.connection_made(self._connection.scripts)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="python-pump")

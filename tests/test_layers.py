@@ -39,11 +39,14 @@ LEVELS: dict[str, int] = {
     # A share of the fleet is a setting as well.
     "_settings": 1,
     # The engine connects, pumps and delivers; a node is one engine with its elections.
+    "_admission": 2,
     "_backoff": 2,
     "_balancer": 2,
     "_connect": 2,
     "_crew": 2,
+    "_connection_errors": 2,
     "_dispatch": 2,
+    "_endpoint": 2,
     "_engine": 2,
     "_handshake": 2,
     "_log": 2,
@@ -56,6 +59,7 @@ LEVELS: dict[str, int] = {
     "_roll": 2,
     "_source": 2,
     "_surroundings": 2,
+    "_tls": 2,
     "election": 2,
     # Fenced writes as data: who writes, and what. What servers refuse, and what to grant.
     "_refusals": 2,

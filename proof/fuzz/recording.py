@@ -37,6 +37,7 @@ ME, OTHER, BARE = b"me/1", b"you/1", b"go"
 TTL_MS = 1000
 MS = 1_000_000
 LAYOUT = KeyLayout(
+    prefix="fuzz",
     heads=(b"fuzz:{0}:", b"fuzz:{1}:"),
     separator=b":",
     channel=b"fuzz:released",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .errors import ConfigError, MultielectError
+from .errors import ConfigError, MultielectError, ServerUnusableError
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -33,6 +33,9 @@ def longest_pause_s(ttl_ns: int) -> float:
 
 def is_permanent(error: MultielectError | None) -> bool:
     """Tell whether somebody has to mend something before another attempt can work."""
+    if isinstance(error, ServerUnusableError):
+        # Which server is the primary changes by itself.
+        return error.reason != "replica"
     return isinstance(error, ConfigError)
 
 
@@ -52,20 +55,22 @@ class Backoff:
         """
         self._chance = chance
         self._longest_s = longest_pause_s(ttl_ns)
+        self._first_s = min(FIRST_PAUSE_S, self._longest_s)
         self._lasting_s = min(_LASTED_S, self._longest_s)
-        self._begin()
+        self.failures = 0
+        self._passing_s = self._first_s
+        self._permanent_s = FIRST_PERMANENT_PAUSE_S
 
     def after_failure(self, error: MultielectError) -> float:
         """Return how many seconds to wait after an attempt that failed."""
         self.failures += 1
         if is_permanent(error):
-            wait_s, self._permanent_s = (
-                self._permanent_s,
-                min(2 * self._permanent_s, LONGEST_PERMANENT_PAUSE_S),
-            )
+            wait_s = self._permanent_s
+            self._permanent_s = min(2 * wait_s, LONGEST_PERMANENT_PAUSE_S)
             self._passing_s = self._first_s
         else:
-            wait_s, self._passing_s = self._passing_s, min(2 * self._passing_s, self._longest_s)
+            wait_s = self._passing_s
+            self._passing_s = min(2 * wait_s, self._longest_s)
             self._permanent_s = FIRST_PERMANENT_PAUSE_S
         return wait_s * (1.0 + self._chance()) / 2
 
@@ -73,11 +78,7 @@ class Backoff:
         """Return how many seconds to wait after a connection that lasted so long was lost."""
         if lasted_s < self._lasting_s:
             return self.after_failure(error)
-        self._begin()
-        return 0.0
-
-    def _begin(self) -> None:
         self.failures = 0
-        self._first_s = min(FIRST_PAUSE_S, self._longest_s)
         self._passing_s = self._first_s
         self._permanent_s = FIRST_PERMANENT_PAUSE_S
+        return 0.0

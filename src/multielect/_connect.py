@@ -14,26 +14,35 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from socket import socket
+from socket import gaierror, socket
 from typing import Any
 
 import redis
 from redis._parsers import _RESP2Parser  # which becomes that of RESP3 where it should
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.connection import AbstractConnection, SSLConnection
+from redis.connection import Connection as TCPConnection
+from redis.credentials import CredentialProvider
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
+from ._admission import Admission
 from ._backoff import Backoff, longest_pause_s
-from ._handshake import guarded, plain_socket_of
+from ._connection_errors import explained, speaks_no_tls_error, speaks_tls_error
+from ._endpoint import Endpoint, address_text, host_and_port
+from ._foreign import repr_of
+from ._handshake import guarded, last_words, plain_socket_of, wait_for_tls
 from ._keys import KeyLayout
 from ._relay import Relay
-from ._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
+from ._scripts import ScriptSet
 from ._source import address_of
+from ._tls import check_files, speaks_plainly, speaks_tls
 from .errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError
 
 _LEAST_TIMEOUT_S = 0.5
 _LONGEST_TIMEOUT_S = 5.0
+_FIRST_TLS_WAIT_S = 0.3
+_LONGEST_PROBE_S = 0.5
 _NS = 1_000_000_000
 
 
@@ -45,12 +54,14 @@ class Connection:
         batches: carries the batches, and the announcements where the server speaks RESP3.
         listener: carries the announcements where it does not.
         scripts: the scripts that suit the server.
+        version: what the server calls itself, such as ``Redis 7.0.15``; empty if it does not say.
         warnings: what is amiss but does not keep the node from leading.
     """
 
     batches: socket
     listener: socket | None
     scripts: ScriptSet
+    version: str = ""
     warnings: list[MultielectError] = field(default_factory=list)
     owners: list[AbstractConnection] = field(default_factory=list)
     relays: list[Relay] = field(default_factory=list)
@@ -83,17 +94,38 @@ def longest_reconnect_ns(ttl_ns: int) -> int:
 
 
 class Server:
-    """Where the elections are, and how to reach it."""
+    """Where the elections are, and how to reach it.
 
-    def __init__(self, source: str | redis.Redis, layout: KeyLayout, timeout_s: float) -> None:
+    Attributes:
+        endpoint: who connects, and where.
+    """
+
+    def __init__(
+        self, source: str | redis.Redis, layout: KeyLayout, timeout_s: float, *, node_id: str
+    ) -> None:
         """Take the address from a URL or from a client that the user has set up.
 
         Raises:
-            ConfigError: for a URL that cannot be understood, or another kind of object.
+            ConfigError: for a URL that cannot be understood, another kind of object, or a file
+                for TLS that cannot be read.
         """
-        kind, self._settings = address_of(source)
+        kind, settings = address_of(source)
+        self._has_tls = issubclass(kind, SSLConnection)
+        self._is_direct = issubclass(kind, TCPConnection) and "connection_pool" not in settings
+        if self._has_tls:
+            check_files(settings)
+        provider = settings.get("credential_provider")
+        self.endpoint = Endpoint(
+            layout.prefix,
+            node_id,
+            address_text(settings),
+            user=settings.get("username") or "default",
+            has_password=provider is not None or bool(settings.get("password")),
+        )
+        if provider is not None:
+            settings["credential_provider"] = _GuardedProvider(provider, self.endpoint)
         self._class = guarded(kind, timeout_s)
-        self._settings |= {
+        self._settings = settings | {
             "decode_responses": False,
             "health_check_interval": 0,
             # hiredis makes room at once for as many elements as a server says that there are.
@@ -104,24 +136,33 @@ class Server:
             "socket_timeout": timeout_s,
         }
         self._layout = layout
+        self._timeout_s = timeout_s
+        self._tls_wait_s = min(timeout_s, _FIRST_TLS_WAIT_S)
+        self._has_spoken = False
+        self._has_no_plain_redis = False
 
     def connect(self) -> Connection:
         """Connect and see that this node may stand for election there.
 
         Raises:
-            MultielectError: where it may not.
-            redis.RedisError, OSError: where the server cannot be reached or refuses us.
+            MultielectError: where it may not, or the server cannot be reached or refuses us.
         """
         owners: list[AbstractConnection] = []
         try:
             return self._connect(owners)
+        except Exception as cause:
+            for owner in owners:
+                _disconnect(owner)
+            error = self._explained(cause, owners)
+            if error is cause:
+                raise
+            raise error from cause
         except BaseException:
             for owner in owners:
                 _disconnect(owner)
             raise
 
     def _connect(self, owners: list[AbstractConnection]) -> Connection:
-        warnings: list[MultielectError] = []
         try:
             batches = self._open(owners, protocol=3)
             pushes = True
@@ -130,17 +171,15 @@ class Server:
                 raise
             batches = self._open(owners, protocol=2)
             pushes = False
-        _refuse_replica(batches)
-        _warn_of_eviction(batches, warnings)
-        self._check_buckets(batches, warnings)
-        scripts = WITH_FLAGS if _knows_script_flags(batches) else WITHOUT_FLAGS
+        admission = Admission(batches, self.endpoint)
+        facts, scripts = admission.admit(self._layout)
+        warnings = admission.warnings
         listener = batches if pushes else self._open(owners, protocol=2)
         try:
             _try_to_listen(listener, self._layout.channel)
         except ResponseError as error:
-            warnings.append(
-                MultielectError(f"elections set free are noticed late, as SUBSCRIBE fails: {error}")
-            )
+            what = f"lets elections set free be noticed late, as SUBSCRIBE fails: {error}"
+            warnings.append(self.endpoint.warning(what))
         else:
             # The last that redis-py sends; the answer, and the announcements that may follow
             # on its heels, are for the core to read.
@@ -150,6 +189,7 @@ class Server:
             batches=_plain_socket_of(batches, relays),
             listener=None if pushes else _plain_socket_of(listener, relays),
             scripts=scripts,
+            version=str(facts),
             warnings=warnings,
             owners=owners,
             relays=relays,
@@ -158,32 +198,66 @@ class Server:
     def _open(self, owners: list[AbstractConnection], *, protocol: int) -> AbstractConnection:
         connection = self._class(**{**self._settings, "protocol": protocol})
         owners.append(connection)
-        connection.connect()  # type: ignore[no-untyped-call]
+        if self._has_tls:
+            wait_for_tls(connection, self._tls_wait_s)
+        try:
+            connection.connect()  # type: ignore[no-untyped-call]
+        except redis.TimeoutError:
+            if not self._has_tls or self._tls_wait_s == self._timeout_s or self._speaks_plainly():
+                raise
+            # It speaks no plain Redis either, so it may be slow: not so short a wait again.
+            self._tls_wait_s = self._timeout_s
+            return self._open(owners, protocol=protocol)
+        self._has_spoken = True
+        self._tls_wait_s = self._timeout_s
         return connection
 
-    def _check_buckets(
-        self, connection: AbstractConnection, warnings: list[MultielectError]
-    ) -> None:
-        key = self._layout.buckets_key
-        if not key:
-            return
-        wanted = len(self._layout.heads)
-        found = _ask(connection, "GET", key)
-        if found is None:
+    def _explained(self, cause: Exception, owners: list[AbstractConnection]) -> MultielectError:
+        if self._has_tls and not isinstance(cause, MultielectError):
             try:
-                _ask(connection, "SET", key, wanted, "NX")
-            except ResponseError as error:
-                # A full server still refreshes leases, so it must not be turned away here.
-                warnings.append(MultielectError(f"cannot record the number of buckets: {error}"))
-                return
-            found = _ask(connection, "GET", key)
-        if not isinstance(found, bytes):
-            raise _nonsense("GET", found)
-        if found != b"%d" % wanted:
-            raise ConfigError(
-                f"this namespace is divided into {found[:20].decode(errors='replace')} buckets,"
-                f" not {wanted}: use the same number on all nodes, or another prefix"
-            )
+                check_files(self._settings)
+            except ConfigError as fault:
+                what = f"a file for TLS will not do any more: {fault}"
+                return self.endpoint.unusable("tls", what, "Put it back, or make a new one")
+        heard, failure = last_words(owners[-1]) if owners else (b"", None)
+        error = explained(failure or cause, self.endpoint, heard, self._timeout_s)
+        if type(error) is ConnectionLostError and not heard and not self._has_spoken:
+            # It never said a word: perhaps because it did not understand any.
+            if self._has_tls and self._speaks_plainly():
+                return speaks_no_tls_error(self.endpoint)
+            if not self._has_tls and _has_hung_up(cause) and self._speaks_tls():
+                return speaks_tls_error(self.endpoint)
+        return error
+
+    def _speaks_plainly(self) -> bool:
+        if not self._is_direct or self._has_no_plain_redis:
+            return False
+        found = speaks_plainly(*host_and_port(self._settings), self._probe_s)
+        self._has_no_plain_redis = not found
+        return found
+
+    def _speaks_tls(self) -> bool:
+        return self._is_direct and speaks_tls(*host_and_port(self._settings), self._probe_s)
+
+    @property
+    def _probe_s(self) -> float:
+        return min(self._timeout_s, _LONGEST_PROBE_S)
+
+
+class _GuardedProvider(CredentialProvider):
+    """A provider of the user's, whose failure is told as such."""
+
+    def __init__(self, provider: CredentialProvider, endpoint: Endpoint) -> None:
+        self._provider = provider
+        self._endpoint = endpoint
+
+    def get_credentials(self) -> Any:  # noqa: ANN401  # as the provider's own
+        try:
+            return self._provider.get_credentials()
+        except BaseException as error:
+            raise self._endpoint.unreachable(
+                f"the credential provider failed: {repr_of(error)}", "It is asked again"
+            ) from error
 
 
 class Connector(threading.Thread):
@@ -247,7 +321,7 @@ class Connector(threading.Thread):
             # redis-py lets errors of its own and of the socket through, and an attempt
             # that fails in a way nobody foresaw must not end all further attempts.
             except Exception as cause:  # noqa: BLE001
-                error = _as_ours(cause)
+                error = cause if isinstance(cause, MultielectError) else _unforeseen(cause)
                 self._on_failure(error)
                 self._closing.wait(self._backoff.after_failure(error))
                 continue
@@ -258,31 +332,23 @@ class Connector(threading.Thread):
             return
 
 
-def _as_ours(error: Exception) -> MultielectError:
-    if isinstance(error, MultielectError):
-        return error
-    ours: MultielectError = ConnectionLostError(f"cannot connect to Redis: {error}")
-    if isinstance(error, InvalidResponse) or not isinstance(error, (redis.RedisError, OSError)):
-        # What redis-py trips over is what the server said: it is asked nothing out of the way.
-        ours = ProtocolError(f"the server's answers to connecting make no sense: {error!r}")
-    ours.__cause__ = error
-    return ours
+def _unforeseen(cause: Exception) -> MultielectError:
+    error = MultielectError(f"cannot connect, by a fault of multielect: {repr_of(cause)}")
+    error.__cause__ = cause
+    return error
 
 
-def _nonsense(command: str, answer: object) -> ProtocolError:
-    return ProtocolError(f"the server's answer to {command} makes no sense: {answer!r:.100}")
+def _has_hung_up(cause: Exception) -> bool:
+    return isinstance(cause, (redis.ConnectionError, OSError)) and not isinstance(
+        cause.__context__, (ConnectionRefusedError, FileNotFoundError, gaierror)
+    )
 
 
-# redis-py does not type its connections; these three are where that ends.
+# redis-py does not type its connections; these are where that ends.
 
 
 def _send(connection: AbstractConnection, *command: object) -> None:
     connection.send_command(*command)  # type: ignore[no-untyped-call]
-
-
-def _ask(connection: AbstractConnection, *command: object) -> Any:  # noqa: ANN401
-    _send(connection, *command)
-    return connection.read_response()
 
 
 def _disconnect(connection: AbstractConnection) -> None:
@@ -297,7 +363,7 @@ def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
         while True:
             answer = connection.read_response(push_request=True)
             if not isinstance(answer, list) or not answer:
-                raise _nonsense(command, answer)
+                raise ProtocolError(f"the answer to {command} makes no sense: {answer!r:.100}")
             if answer[0] == command.lower().encode():
                 break
 
@@ -306,50 +372,6 @@ def _speaks_only_resp2(error: Exception) -> bool:
     # Servers before 6 know no HELLO; some that do refuse protocol 3.
     text = str(error)
     return "unknown command" in text.lower() or "NOPROTO" in text or "Invalid RESP version" in text
-
-
-def _knows_script_flags(connection: AbstractConnection) -> bool:
-    try:
-        _ask(connection, "EVAL", PROBE, 0)
-    except ResponseError as error:
-        if not is_about_flags(error):
-            raise
-        return False
-    return True
-
-
-def _refuse_replica(connection: AbstractConnection) -> None:
-    try:
-        role = _ask(connection, "ROLE")
-    except ResponseError:
-        # Forbidden, or not known there. A replica will refuse the first batch.
-        return
-    if not isinstance(role, list) or not role or not isinstance(role[0], bytes):
-        raise _nonsense("ROLE", role)
-    if role[0] != b"master":
-        name = role[0][:20].decode(errors="replace")
-        raise ConnectionLostError(
-            f"this server is a {name}: elections can only be held on a primary"
-        )
-
-
-def _warn_of_eviction(connection: AbstractConnection, warnings: list[MultielectError]) -> None:
-    try:
-        told = _ask(connection, "INFO", "memory")
-    except ResponseError:
-        return  # Forbidden: it is a warning, not a condition.
-    text = told.decode(errors="replace") if isinstance(told, bytes) else ""
-    facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction" or facts.get("maxmemory", "0") == "0":
-        return
-    what = "leases" if policy.startswith("volatile") else "leases and epochs"
-    warnings.append(
-        MultielectError(
-            f"this server may evict {what} when its memory is full (maxmemory-policy {policy}):"
-            " use noeviction, or a server of its own for elections"
-        )
-    )
 
 
 def _plain_socket_of(connection: AbstractConnection, relays: list[Relay]) -> socket:

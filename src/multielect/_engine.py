@@ -23,16 +23,17 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ._backoff import Backoff
 from ._clock import Clock
 from ._connect import Connection, Connector
+from ._connection_errors import refusal, refused_right
 from ._core.fleet import FleetCore
 from ._crew import Crew
+from ._endpoint import Endpoint
 from ._foreign import in_words, ordinary
 from ._pump import Pump
-from .errors import ClockJumpError, ConnectionLostError, MultielectError, ProtocolError, ServerError
+from .errors import ClockJumpError, MultielectError, ServerError
 
 _NS = 1_000_000_000
 
@@ -87,6 +88,7 @@ class Engine:
         core: FleetCore,
         connect: Callable[[], Connection],
         *,
+        endpoint: Endpoint,
         clock: Clock,
         backoff: Backoff,
         response_timeout_ns: int,
@@ -96,14 +98,15 @@ class Engine:
         """Prepare; `start` begins."""
         self.reconnects = 0
         self._core = core
+        self._endpoint = endpoint
         self._clock = clock
         self._response_timeout_ns = response_timeout_ns
         self._outlets = outlets
         self._arrival = threading.Lock()
         self._accepts = False
         self._arrived: Connection | None = None
-        self._server = ""
         self._connection: Connection | None = None
+        self._has_told_right = False
         self._pump: Pump | None = None
         self._ends: list[socket.socket] = []
         self._connect = connect
@@ -229,12 +232,10 @@ class Engine:
             raise MultielectError(f"cannot connect to Redis: {told}") from cause
 
     def _connected(self, connection: Connection) -> None:
-        server = server_of(connection)
         with self._arrival:
             accepted = self._accepts
             if accepted:
                 self._arrived = connection
-                self._server = server
                 assert self._pump is not None
                 self._pump.interrupt()
         if not accepted:
@@ -288,13 +289,13 @@ class Engine:
     def _adopt(self) -> None:
         with self._arrival:
             connection, self._arrived = self._arrived, None
-            server = self._server
         if connection is not None:
             self._core.prepare(connection.scripts)
+            self._has_told_right = False
             self._connection = connection
             self._outlets.connected(
                 Arrival(
-                    server,
+                    self._endpoint.server(connection.version),
                     self._attempts,
                     time.monotonic() - self._away_since_s,
                     is_first=not self._was_connected,
@@ -317,16 +318,14 @@ class Engine:
     def _error_of(self, outcome: str) -> MultielectError:
         assert self._pump is not None
         if outcome == "nonsense":
-            return ProtocolError(self._core.complaint)
-        if outcome == "broken":
-            reason = os.strerror(self._pump.error_number)
-            return ConnectionLostError(f"the connection to Redis broke: {reason}")
-        if outcome == "silent":
-            waited_s = self._pump.waited_ns / _NS
-            return ConnectionLostError(f"Redis did not answer for {waited_s:.3f} seconds")
+            return self._endpoint.nonsense(self._core.complaint)
         if outcome == "refused":
-            return ConnectionLostError("this server does not serve elections any more")
-        return ConnectionLostError("Redis closed the connection")
+            return refusal(self._endpoint, self._core.refusal)
+        if outcome == "broken":
+            return self._endpoint.lost(os.strerror(self._pump.error_number))
+        if outcome == "silent":
+            return self._endpoint.lost(f"it did not answer for {self._pump.waited_ns / _NS:.3f} s")
+        return self._endpoint.lost("the server closed it")
 
     def _finish(self) -> None:
         _live.discard(self)
@@ -372,7 +371,16 @@ class Engine:
             if request == "clock":
                 self._outlets.error(ClockJumpError(int(text), terms=elections))
             else:
-                self._outlets.error(ServerError(text, request=request, elections=elections))
+                error = ServerError(text, request=request, elections=elections)
+                self._outlets.error(error)
+                self._tell_right(error)
+
+    def _tell_right(self, error: ServerError) -> None:
+        """Say once a connection what it means that the user may not do what a batch takes."""
+        if error.code == "NOPERM" and not self._has_told_right:
+            self._has_told_right = True
+            meaning = refused_right(self._endpoint, error)
+            self._outlets.error(meaning)
 
 
 class _GuardedConnector(Connector):
@@ -385,20 +393,6 @@ class _GuardedConnector(Connector):
             super().run()
         except BaseException as error:  # noqa: BLE001
             self.on_fault("the thread that connects", error)
-
-
-def server_of(connection: Connection) -> str:
-    """Return where a connection leads to, and what answers there, as far as that is known."""
-    # The kind of connection may be the user's own. On the connector's thread.
-    with contextlib.suppress(Exception):
-        owner: Any = connection.owners[0]
-        path = getattr(owner, "path", None)
-        place = str(path) if path else f"{owner.host}:{owner.port}"
-        told = getattr(owner, "handshake_metadata", None) or {}
-        names = [told.get(name, b"").decode() for name in (b"server", b"version")]
-        kind = " ".join(name for name in names if name)
-        return f"{place} ({kind})" if kind else place
-    return "Redis"
 
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -31,6 +31,7 @@ class KeyLayout:
     """Where the keys of a namespace lie.
 
     Attributes:
+        prefix: the namespace, as the user named it.
         heads: what precedes an election's key, one for each bucket.
         separator: what stands between the closing brace and the election's key.
         channel: where releases are announced.
@@ -39,6 +40,7 @@ class KeyLayout:
         plan_key: where it is kept what they were given last.
     """
 
+    prefix: str
     heads: tuple[bytes, ...]
     separator: bytes
     channel: bytes
@@ -79,6 +81,7 @@ def group_layout(prefix: str, buckets: int = DEFAULT_BUCKETS) -> KeyLayout:
             f"buckets must be a whole number from 1 to {MOST_BUCKETS}, not {buckets!r}"
         )
     return KeyLayout(
+        prefix=prefix,
         heads=tuple(b"%s:{%d}:" % (head, number) for number in range(buckets)),
         separator=b":",
         channel=head + b":released",
@@ -98,6 +101,7 @@ def elector_layout(prefix: str) -> KeyLayout:
     """
     head = check_prefix(prefix)
     return KeyLayout(
+        prefix=prefix,
         heads=(head + b":{election}",),
         separator=b"",
         channel=head + b":{election}:released",

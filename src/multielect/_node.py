@@ -123,6 +123,7 @@ class Node:
         self._engine = surroundings.engine(
             self._core,
             layout=layout,
+            node_id=settings.node_id,
             ttl_ns=settings.ttl_ns,
             response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
             outlets=Outlets(

@@ -100,6 +100,7 @@ class Surroundings(ABC):
         core: FleetCore,
         *,
         layout: KeyLayout,
+        node_id: str,
         ttl_ns: int,
         response_timeout_ns: int,
         outlets: Outlets,
@@ -176,6 +177,7 @@ class Machine(Surroundings):
         core: FleetCore,
         *,
         layout: KeyLayout,
+        node_id: str,
         ttl_ns: int,
         response_timeout_ns: int,
         outlets: Outlets,
@@ -186,9 +188,11 @@ class Machine(Surroundings):
         Raises:
             ConfigError: for a URL that cannot be understood, or another kind of object.
         """
+        server = Server(self._source, layout, connect_timeout_s(ttl_ns), node_id=node_id)
         return Engine(
             core,
-            Server(self._source, layout, connect_timeout_s(ttl_ns)).connect,
+            server.connect,
+            endpoint=server.endpoint,
             clock=self.clock,
             backoff=Backoff(ttl_ns, random.random),
             response_timeout_ns=response_timeout_ns,

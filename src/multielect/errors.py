@@ -59,8 +59,39 @@ class StaleEpochError(MultielectError):
 class ConnectionLostError(MultielectError, ConnectionError):
     """The connection to Redis ended, or could not be made. It is being made anew.
 
+    It is for what passes by itself: a network, a restart, a server that is busy or loading.
     What was in flight has an unknown outcome: terms keep their old deadline.
     """
+
+
+class ServerUnusableError(MultielectError):
+    """The server is there but cannot serve elections, and that does not pass by itself.
+
+    Somebody must mend the server, or what this node was told of it. It is tried again all the
+    same, ever more seldom, up to twice a minute; a replica as often as a server that is away, as
+    it may become the primary at any moment.
+
+    Attributes:
+        reason: what is wrong:
+
+            * ``"auth"``: no password, a wrong one, or an unknown user;
+            * ``"acl"``: the user may not do what elections need;
+            * ``"tls"``: the two ends do not agree on TLS, a certificate is not trusted, or a
+              file is missing;
+            * ``"replica"``: it is not a primary;
+            * ``"cluster"``, ``"sentinel"``: it is a node of Redis Cluster, or a sentinel;
+            * ``"version"``: it is older than what elections need;
+            * ``"unsupported"``: it lacks a command, or scripts;
+            * ``"database"``: it has no database of this number;
+            * ``"protected"``: its protected mode keeps other machines out;
+            * ``"permission"``: this process may not open its socket;
+            * ``"protocol"``: what answers is not Redis.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        """Keep what is wrong, for people and for programs."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class ProtocolError(MultielectError):

@@ -152,7 +152,7 @@ def test_a_server_that_never_makes_sense_is_asked_ever_more_seldom(
     liar: Liar, stand: Stand
 ) -> None:
     liar.lies["acquire"] = always(b"nonsense\r\n")
-    group, told = stand(liar.url, *KEYS)
+    group, told = stand(liar.url, *KEYS, ttl=10.0)
     until(lambda: len(liar.links) >= 6)
     # 25 ms at the least, and twice as long each time.
     assert liar.links[5] - liar.links[0] >= 0.025 * (2**5 - 1)

@@ -10,7 +10,7 @@ import threading
 import redis
 from tests.diary import until
 
-from multielect import ConnectionLostError, DemotionReason, ServerError
+from multielect import ConnectionLostError, DemotionReason, ServerError, ServerUnusableError
 from multielect.embedded import EmbeddedServer
 
 from .conftest import Stand
@@ -149,8 +149,11 @@ def test_a_server_that_becomes_a_replica_is_left(
         error = told.wait_error(ServerError, "READONLY")
         assert isinstance(error, ServerError)
         assert error.code == "READONLY"
-        told.wait_error(ConnectionLostError, "does not serve elections any more")
-        told.wait_error(ConnectionLostError, "only be held on a primary")
+        left = told.wait_error(ServerUnusableError, "does not serve elections: READONLY")
+        refused = told.wait_error(ServerUnusableError, "a replica of 127.0.0.1:1: elections can")
+        assert isinstance(left, ServerUnusableError)
+        assert isinstance(refused, ServerUnusableError)
+        assert left.reason == refused.reason == "replica"
         ended = told.wait_demoted("k")
         assert (ended.reason, ended.epoch) == (DemotionReason.EXPIRED, epoch)
         client.execute_command("REPLICAOF", "NO", "ONE")

@@ -184,6 +184,17 @@ cdef class Core(Elections):
         return self._facts().is_refused
 
     @property
+    def refusal(self) -> str:
+        """In which words the server refused to serve us any more; empty if none did."""
+        cdef bytes words
+        pthread_mutex_lock(&self.mutex)
+        try:
+            words = self.lane.refusal[:self.lane.refusal_bytes]
+        finally:
+            pthread_mutex_unlock(&self.mutex)
+        return words.decode(errors="replace")
+
+    @property
     def owed_since_ns(self) -> int | None:
         """Since when the server owes an answer.
 

@@ -11,6 +11,7 @@ from .wakeups cimport Wakeups
 cdef enum:
     MOST_IN_FLIGHT = 32     # batches sent and not answered
     MOST_GIVING_UP = 8      # of them, those that end the terms of a node that stops
+    MOST_REFUSAL_BYTES = 256
 
 
 cdef struct Rivals:             # who leads what an acquire did not win
@@ -32,6 +33,8 @@ cdef class Lane(Batches):
     cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
     cdef bint refused           # the server cannot serve us any more: connect anew
+    cdef size_t refusal_bytes   # what it said, on this connection or the last
+    cdef char refusal[256]
 
     cdef int prepare(self, scripts) except -1
     cdef int connection_made(self) except -1 nogil

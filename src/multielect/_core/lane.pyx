@@ -19,7 +19,7 @@ Rules of this file:
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memcpy
 
 from .batches cimport MOST_KEYS
 from .holders cimport LONGEST_NAME
@@ -42,6 +42,14 @@ cdef enum:
 
 cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept nogil:
     return error.length >= length and memcmp(error.text, word, length) == 0
+
+
+cdef inline bint _is_for_all(Value *error) noexcept nogil:
+    """Tell whether the server would refuse everything else as well."""
+    return (_starts(error, b"READONLY", 8) or _starts(error, b"MASTERDOWN", 10)  # a replica
+            or _starts(error, b"NOAUTH", 6)
+            or _starts(error, b"MOVED", 5) or _starts(error, b"CROSSSLOT", 9)    # of a cluster
+            or _starts(error, b"ASK ", 4) or _starts(error, b"CLUSTERDOWN", 11))
 
 
 cdef class Lane(Batches):
@@ -343,9 +351,10 @@ cdef class Lane(Batches):
                 return self._give_back(batch, now_ns, 0)
         if batch.request != ROLL or self.roll.is_news(error.text, error.length):
             self.terms.events.note(batch.request, batch.count, error.text, error.length)
-        if (_starts(error, b"READONLY", 8) or _starts(error, b"NOAUTH", 6)
-                or _starts(error, b"MASTERDOWN", 10)):
+        if _is_for_all(error) and not self.refused:
             self.refused = True
+            self.refusal_bytes = min(error.length, <size_t>MOST_REFUSAL_BYTES)
+            memcpy(self.refusal, error.text, self.refusal_bytes)
         return self._give_back(batch, now_ns, self.terms.retry_ns(now_ns))
 
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil:

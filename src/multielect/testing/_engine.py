@@ -16,12 +16,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._backoff import Backoff
+from .._connection_errors import refusal
 from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
+from .._endpoint import Endpoint
 from .._engine import Arrival, Outlets
 from .._keys import KeyLayout
 from ..election import DemotionReason
-from ..errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError, ServerError
+from ..errors import ConfigError, MultielectError, ProtocolError, ServerError
 from ._link import Link
 from ._resp import encode
 
@@ -46,6 +48,7 @@ class SimulatedEngine:
         core: FleetCore,
         *,
         layout: KeyLayout,
+        endpoint: Endpoint,
         ttl_ns: int,
         response_timeout_ns: int,
         outlets: Outlets,
@@ -59,6 +62,7 @@ class SimulatedEngine:
         self.balance: Callable[[], int | None] = lambda: None
         self._node = node
         self._layout = layout
+        self._endpoint = endpoint
         self._response_timeout_ns = response_timeout_ns
         self._outlets = outlets
         self._stop_by_ns: int | None = None
@@ -166,14 +170,14 @@ class SimulatedEngine:
 
     def _watch(self, next_ns: int, now_ns: int) -> int:
         if self.core.is_refused:
-            self._lose(ConnectionLostError("this server does not serve elections any more"))
+            self._lose(refusal(self._endpoint, self.core.refusal))
             return now_ns
         since_ns = self.core.owed_since_ns
         if since_ns is None:
             return next_ns
         if now_ns - since_ns >= self._response_timeout_ns:
             waited_s = (now_ns - since_ns) / _NS
-            self._lose(ConnectionLostError(f"Redis did not answer for {waited_s:.3f} seconds"))
+            self._lose(self._endpoint.lost(f"it did not answer for {waited_s:.3f} s"))
             return now_ns
         return min(next_ns, since_ns + self._response_timeout_ns)
 
@@ -254,11 +258,13 @@ class SimulatedEngine:
         node, world = self._node, self._node.world
         weather = node.weather
         if not world.is_reachable or weather.holds_requests or weather.holds_replies:
-            raise ConnectionLostError("cannot connect to Redis: it cannot be reached")
+            raise self._endpoint.unreachable("nobody listens there")
         server = world.server
         if server.is_replica:
-            raise ConnectionLostError(
-                "this server is a replica: elections can only be held on a primary"
+            raise self._endpoint.unusable(
+                "replica",
+                "it is a replica: elections can only be held on a primary",
+                "Give the address of the primary",
             )
         self._check_buckets()
         self._connected_ns = node.clock.now_ns()
@@ -272,7 +278,7 @@ class SimulatedEngine:
         world.note(node, "connected")
         away_s = (world.now_ns - self._away_since_ns) / _NS
         self._outlets.connected(
-            Arrival("a simulated server", self._attempts, away_s, not self._was_connected)
+            Arrival(self._endpoint.address, self._attempts, away_s, not self._was_connected)
         )
         self._attempts, self._was_connected = 0, True
         self.links[-1].send(encode([b"SUBSCRIBE", self._layout.channel]))
@@ -288,7 +294,7 @@ class SimulatedEngine:
 
     def _link_closed(self) -> None:
         if self._is_connected and self._broken is None:
-            self._broken = ConnectionLostError("Redis closed the connection")
+            self._broken = self._endpoint.lost("the server closed it")
             self._turn_at(self._node.world.now_ns)
 
     def _check_buckets(self) -> None:
@@ -301,8 +307,9 @@ class SimulatedEngine:
             server.put(key, b"%d" % wanted)
         elif found != b"%d" % wanted:
             raise ConfigError(
-                f"this namespace is divided into {found.decode(errors='replace')} buckets,"
-                f" not {wanted}: use the same number on all nodes, or another prefix"
+                f"{self._endpoint.who}: at {self._endpoint.address} this namespace is divided into"
+                f" {found.decode(errors='replace')} buckets, not {wanted}: use the same number"
+                " on all nodes, or another prefix"
             )
 
     def _lose(self, error: MultielectError) -> None:

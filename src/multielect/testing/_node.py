@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._balancer import Balancer
 from .._core.fleet import FleetCore
 from .._dispatch import Dispatcher
+from .._endpoint import Endpoint
 from .._engine import Outlets
 from .._keys import KeyLayout
 from .._settings import BalanceSettings
@@ -137,6 +138,7 @@ class SimulatedNode(Surroundings):
         core: FleetCore,
         *,
         layout: KeyLayout,
+        node_id: str,
         ttl_ns: int,
         response_timeout_ns: int,
         outlets: Outlets,
@@ -153,6 +155,7 @@ class SimulatedNode(Surroundings):
             self,
             core,
             layout=layout,
+            endpoint=Endpoint(layout.prefix, node_id, "the simulated server"),
             ttl_ns=ttl_ns,
             response_timeout_ns=response_timeout_ns,
             outlets=outlets,
