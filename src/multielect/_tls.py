@@ -55,7 +55,7 @@ def check_files(settings: Mapping[str, Any]) -> None:
     except ssl.SSLError as error:
         where = f"{str(certificate)!r}" + (f" and ssl_keyfile {str(key)!r}" if key else "")
         raise ConfigError(
-            f"no certificate with its key in ssl_certfile {where}, or ssl_password is wrong: {error}"
+            f"no certificate with its key in ssl_certfile {where}, or a wrong ssl_password: {error}"
         ) from error
 
 

@@ -54,7 +54,7 @@ def checked(told: Record) -> None:
     """See that each error of a connection says who and what to do, and no secret."""
     for error in list(told.errors):
         if isinstance(error, (ConnectionLostError, ServerUnusableError)):
-            assert re.match(rf"'{PREFIX}' on \S+ (cannot (connect to|use)|lost) ", str(error))
+            assert re.match(rf"{PREFIX}/\S+ (cannot (connect to|use)|lost) ", str(error))
             assert re.search(r"\. [A-Z][^.]+", str(error)), f"no advice: {error}"
         assert SECRET not in str(error)
         assert SECRET not in repr(error)
