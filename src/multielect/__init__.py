@@ -9,9 +9,9 @@ what stands below it::
                                               what it may not
     _surroundings                             a machine, or a simulated world
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
-    _engine, _connect, _backoff               the owner thread, connecting, again and again
+    _engine, _connect, _backoff, _source      the owner thread, connecting, again and again
     _handshake, _admission, _relay, _tls      the socket, what the server must be, TLS
-    _connection_errors, _endpoint, _source    what goes wrong with it, in words
+    _connection_errors, _endpoint             what goes wrong with it, in words
     _dispatch, _loop, _crew                   callbacks on threads, and in an event loop
     _log, _news, _throttle                    what is logged, when, and on which thread
     _pump (Cython)                            sockets and core, without the GIL

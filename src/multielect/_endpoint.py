@@ -13,7 +13,6 @@ from typing import Any
 
 from .errors import ConnectionLostError, MultielectError, ProtocolError, ServerUnusableError
 
-_LONGEST_PREFIX = 80
 _DEFAULT_HOST = "localhost"
 _DEFAULT_PORT = 6379
 
@@ -38,8 +37,8 @@ class Endpoint:
 
     @property
     def who(self) -> str:
-        """The prefix and the node."""
-        return f"{self.prefix[:_LONGEST_PREFIX]!r} on {self.node_id}"
+        """The prefix and the node, as the log has them."""
+        return f"{self.prefix}/{self.node_id}"
 
     def server(self, version: str) -> str:
         """Return where the server is, and what it calls itself if it does."""

@@ -256,7 +256,8 @@ class Book:
                 self._tell_fault(error)
 
     def _write(self, line: Line) -> None:
-        who = f"{line.who}: " if line.who else ""
+        # Some errors say of themselves who it is.
+        who = f"{line.who}: " if line.who and not line.text.startswith(line.who) else ""
         self.logger.log(line.level, "%s%s", who, line.text, exc_info=line.cause)
 
     def _write_losses(self) -> None:

@@ -53,9 +53,9 @@ def check_files(settings: Mapping[str, Any]) -> None:
             password = settings.get("ssl_password") or ""
             context.load_cert_chain(certificate, key or None, password=password)
     except ssl.SSLError as error:
+        where = f"{str(certificate)!r}" + (f" and ssl_keyfile {str(key)!r}" if key else "")
         raise ConfigError(
-            f"ssl_certfile {str(certificate)!r} and ssl_keyfile {str(key)!r} are no certificate and"
-            f" its key, or ssl_password is wrong: {error}"
+            f"no certificate with its key in ssl_certfile {where}, or a wrong ssl_password: {error}"
         ) from error
 
 

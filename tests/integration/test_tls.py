@@ -11,10 +11,8 @@ import asyncio
 import ctypes
 import gc
 import random
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +22,10 @@ import pytest
 import redis
 from tests.diary import WITHIN_S, Diary, until
 
-from multielect import ConnectionLostError, DemotionReason, ElectionGroup, MultielectError, aio
+from multielect import ConnectionLostError, DemotionReason, ElectionGroup, aio
 from multielect._relay import Relay
-from multielect.embedded import EmbeddedServer, EmbeddedServerError
+
+from .certificates import free_port, make_certificate, start_tls_server
 
 PREFIX = "tls"
 
@@ -34,45 +33,14 @@ PREFIX = "tls"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate that is its own authority; its key lies beside it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl command to make a certificate with")
-    folder = tmp_path_factory.mktemp("certificate")
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "1", "-subj", "/CN=multielect test"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return folder / "certificate.pem"
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")
 def tls_url(binary: str, certificate: Path) -> Iterator[str]:
     """The address of a server that speaks TLS, with what is needed to trust it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {
-        "bind": "127.0.0.1",
-        "tls-port": port,
-        "tls-cert-file": str(certificate),
-        "tls-key-file": str(certificate.with_name("key.pem")),
-        "tls-ca-cert-file": str(certificate),
-        "tls-auth-clients": "no",
-    }
-    server = EmbeddedServer(binary=binary, settings=settings)
-    try:
-        server.start()
-    except EmbeddedServerError as error:
-        if "tls" not in str(error).lower():
-            raise
-        pytest.skip("this server was built without TLS")
+    port = free_port()
+    server = start_tls_server(binary, certificate, tls_port=port)
     try:
         yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
     finally:
@@ -169,22 +137,6 @@ def test_a_kept_gil_costs_the_leases_but_cleanly(tls_url: str, admin: redis.Redi
         assert len(epochs) == 2
         reasons = [None, DemotionReason.EXPIRED, None, DemotionReason.STOPPED]
         assert diary.told(key) == reasons
-
-
-def test_a_server_that_is_not_trusted_is_not_used(tls_url: str) -> None:
-    reported: list[MultielectError] = []
-    told = threading.Event()
-
-    def on_error(error: MultielectError) -> None:
-        reported.append(error)
-        told.set()
-
-    group = ElectionGroup(tls_url.partition("?")[0], prefix=PREFIX, on_error=on_error)
-    group.add("a")
-    with group:
-        assert told.wait(WITHIN_S)
-        assert not group["a"].is_leader
-    assert "certificate" in str(reported[0]).lower()
 
 
 def test_from_a_loop(tls_url: str, admin: redis.Redis) -> None:

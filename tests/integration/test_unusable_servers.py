@@ -30,6 +30,7 @@ from multielect import (
 )
 from multielect.embedded import EmbeddedServer
 
+from .certificates import free_port
 from .conftest import Stand
 from .lease import PREFIX
 from .liar import Liar, always
@@ -53,16 +54,10 @@ def checked(told: Record) -> None:
     """See that each error of a connection says who and what to do, and no secret."""
     for error in list(told.errors):
         if isinstance(error, (ConnectionLostError, ServerUnusableError)):
-            assert re.match(rf"'{PREFIX}' on \S+ (cannot (connect to|use)|lost) ", str(error))
+            assert re.match(rf"{PREFIX}/\S+ (cannot (connect to|use)|lost) ", str(error))
             assert re.search(r"\. [A-Z][^.]+", str(error)), f"no advice: {error}"
         assert SECRET not in str(error)
         assert SECRET not in repr(error)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

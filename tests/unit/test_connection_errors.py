@@ -48,7 +48,7 @@ def test_what_does_not_pass(cause: Exception, reason: str, words: str) -> None:
     assert isinstance(error, ServerUnusableError)
     assert error.reason == reason
     assert words in str(error)
-    assert str(error).startswith("'orders' on web-1 cannot use the server at db:6379: ")
+    assert str(error).startswith("orders/web-1 cannot use the server at db:6379: ")
     assert error.__cause__ is cause
 
 
@@ -69,13 +69,13 @@ def test_what_passes(cause: Exception, words: str) -> None:
     error = explained(cause, HERE, b"", 1.0)
     assert isinstance(error, ConnectionLostError)
     assert words in str(error)
-    assert str(error).startswith("'orders' on web-1 cannot connect to db:6379: ")
+    assert str(error).startswith("orders/web-1 cannot connect to db:6379: ")
 
 
 def test_what_is_no_answer() -> None:
     error = explained(AttributeError("'int' object has no attribute 'get'"), HERE, b":1\r\n", 1.0)
     assert type(error) is ProtocolError
-    assert "'orders' on web-1: the server at db:6379 makes no sense" in str(error)
+    assert "orders/web-1: the server at db:6379 makes no sense" in str(error)
 
 
 def test_what_is_ours_stays_as_it_is() -> None:
