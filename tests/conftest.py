@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from tests.rights import Clerk
 
 from multielect.embedded import EmbeddedServer, bundled_binary
 
@@ -55,6 +56,14 @@ def redis_client(server: EmbeddedServer) -> Iterator[redis.Redis]:
 def redis_url(server: EmbeddedServer, redis_client: redis.Redis) -> str:
     """The address of the shared server, which holds no keys and no scripts yet."""
     return server.url
+
+
+@pytest.fixture
+def clerk(server: EmbeddedServer, redis_client: redis.Redis) -> Iterator[Clerk]:
+    """A user of the shared server who may do nothing yet."""
+    user = Clerk(server, redis_client)
+    yield user
+    user.dismiss()
 
 
 @pytest.fixture

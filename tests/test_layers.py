@@ -57,7 +57,8 @@ LEVELS: dict[str, int] = {
     "_source": 2,
     "_surroundings": 2,
     "election": 2,
-    # Fenced writes as data: who writes, and what.
+    # Fenced writes as data: who writes, and what. What servers refuse, and what to grant.
+    "_refusals": 2,
     "_writes": 2,
     # The fronts.
     "__init__": 3,

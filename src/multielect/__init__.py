@@ -5,7 +5,8 @@ what stands below it::
 
     cli, fencing, streams                     what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
-    election, _node, _writes                  one node, put together; what it writes
+    election, _node, _writes, _refusals       one node, put together; what it writes, and
+                                              what it may not
     _surroundings                             a machine, or a simulated world
     _balancer, _roll, _plan                   who is in the fleet, and what follows from it
     _engine, _connect, _handshake, _relay,    the owner thread, connecting, TLS

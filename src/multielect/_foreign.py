@@ -29,6 +29,12 @@ def text_of(thing: object) -> str:
         return f"<{type(thing).__qualname__} whose text fails>"
 
 
+def in_words(error: BaseException | None) -> str:
+    """Return the type and text of any error: the repr of redis-py's leaves the text out."""
+    name, text = type(error).__qualname__, text_of(error)
+    return f"{name}: {text}" if text else name
+
+
 def ordinary(error: BaseException) -> Exception:
     """Return an error that can be told of: itself, if it is an `Exception` whose text can be had.
 

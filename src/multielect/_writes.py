@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from ._keys import KeyLayout, decode_key, encode_key
+from ._refusals import naming, refusal_in
 from ._scripts import LARGEST_EPOCH, Script, fenced
 from .election import Standing
 from .errors import ConfigError, NotLeaderError, StaleEpochError
@@ -293,7 +295,15 @@ class Batch:
                 yield place, Outcome(error=stale)
             else:
                 text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-                yield place, Outcome(error=redis.ResponseError(text))
+                yield place, Outcome(error=_refused(write, text))
+
+    def halves(self, layout: KeyLayout) -> tuple[Batch, Batch]:
+        """Return the same as two scripts."""
+        middle = len(self.writes) // 2
+        parts = Batch(self.script), Batch(self.script)
+        for number, (place, write) in enumerate(self.writes):
+            parts[number >= middle].add(place, write, layout)
+        return parts
 
     def failed(self, error: Exception) -> Iterable[tuple[int, Outcome]]:
         """Give all its writes the same end."""
@@ -325,6 +335,15 @@ def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -
         batches[number].add(place, write, layout)
         latest_of_election[write.key] = number
     return batches
+
+
+def _refused(write: Write, text: str) -> redis.ResponseError:
+    if refusal_in(text) is None:
+        return redis.ResponseError(text)
+    if write.is_command:
+        # Whatever the fence itself calls it has named.
+        text = naming(text, write.arguments[0].decode())
+    return NoPermissionError(text)
 
 
 def _size_bytes(write: Write) -> int:

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from ._foreign import repr_of
+from ._foreign import in_words, repr_of
 
 
 class MultielectError(Exception):
@@ -157,5 +157,5 @@ class HandlerError(CallbackError):
         what = self.ids[0] if self.ids[0] == self.ids[1] else f"{self.ids[0]} to {self.ids[1]}"
         return (
             f"the handler failed on {what} of {self.key!r} at attempt {self.attempt}"
-            f" ({self.outcome}): {repr_of(self.__cause__)}"
+            f" ({self.outcome}): {in_words(self.__cause__)}"
         )

@@ -25,7 +25,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import redis
@@ -35,6 +36,7 @@ from redis.exceptions import NoScriptError, RedisClusterException
 
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, encode_key, group_layout
+from ._refusals import refusal_in
 from ._scripts import PROBE, Script, is_about_flags
 from ._writes import Batch, FencedScript, Outcome, Value, Write, Writer, packed
 from .election import Standing
@@ -128,13 +130,13 @@ class _Fencing(Generic[C]):
             return b""
         return encode_key(key)
 
-    def _planned(self, writes: Iterable[Write]) -> tuple[list[Batch], list[Outcome]]:
+    def _planned(self, writes: Iterable[Write]) -> tuple[deque[Batch], list[Outcome]]:
         """Return what to send, and a place for each outcome."""
         listed = list(writes)
         for write in listed:
             self._check(write)
         batches = packed(listed, self._layout, spans_buckets=not self._is_clustered)
-        return batches, [Outcome()] * len(listed)
+        return deque(batches), [Outcome()] * len(listed)
 
     def _check(self, write: Write) -> None:
         if not isinstance(write, Write):
@@ -169,6 +171,16 @@ class _Fencing(Generic[C]):
     def _script(self, batch: Batch) -> Script:
         return batch.script.with_flags if self._knows_flags else batch.script.without_flags
 
+    def _parted(self, batch: Batch, error: Exception) -> Sequence[Batch]:
+        """Return what to send in place of a batch that was refused; nothing where it has failed.
+
+        One key that this user may not use costs a script all that it serves; nothing was done.
+        """
+        refusal = refusal_in(error)
+        if refusal is None or not refusal.is_of_keys or len(batch.writes) == 1:
+            return ()
+        return batch.halves(self._layout)
+
     def _given(self, outcome: Outcome) -> Any:  # noqa: ANN401
         if outcome.error is None:
             return outcome.reply
@@ -182,7 +194,7 @@ def _keep(outcomes: list[Outcome], these: Iterable[tuple[int, Outcome]]) -> None
         outcomes[place] = outcome
 
 
-def _give_up(outcomes: list[Outcome], unsent: list[Batch], error: Exception) -> None:
+def _give_up(outcomes: list[Outcome], unsent: Iterable[Batch], error: Exception) -> None:
     for batch in unsent:
         lost = redis.ConnectionError("not sent, as what was sent before it was not answered")
         lost.__cause__ = error
@@ -312,6 +324,8 @@ class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
         Raises:
             StaleEpochError: if a newer epoch is known; nothing was done.
             redis.ResponseError: if the body failed; what it had done until then stays.
+            redis.exceptions.NoPermissionError: if the server refused it to the client's user; it
+                says which command, or key.
             NotLeaderError: if the writer has never led.
             ConfigError: for an argument that is not allowed.
         """
@@ -335,15 +349,19 @@ class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
         """
         batches, outcomes = self._planned(writes)
         self._prepare()
-        for number, batch in enumerate(batches):
+        while batches:
+            batch = batches.popleft()
             try:
                 _keep(outcomes, batch.outcomes(self._send(batch)))
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
-                _give_up(outcomes, batches[number + 1 :], error)
+                _give_up(outcomes, batches, error)
                 break
             except _AT_REDIS as error:
-                _keep(outcomes, batch.failed(error))
+                parts = self._parted(batch, error)
+                batches.extendleft(reversed(parts))
+                if not parts:
+                    _keep(outcomes, batch.failed(error))
         return outcomes
 
     def _one(self, write: Write) -> Any:  # noqa: ANN401
@@ -451,15 +469,19 @@ class AsyncFence(_Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
         """Make many writes in as few scripts as possible: see `Fence.write_many`."""
         batches, outcomes = self._planned(writes)
         await self._prepare()
-        for number, batch in enumerate(batches):
+        while batches:
+            batch = batches.popleft()
             try:
                 _keep(outcomes, batch.outcomes(await self._send(batch)))
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
-                _give_up(outcomes, batches[number + 1 :], error)
+                _give_up(outcomes, batches, error)
                 break
             except _AT_REDIS as error:
-                _keep(outcomes, batch.failed(error))
+                parts = self._parted(batch, error)
+                batches.extendleft(reversed(parts))
+                if not parts:
+                    _keep(outcomes, batch.failed(error))
         return outcomes
 
     async def _one(self, write: Write) -> Any:  # noqa: ANN401

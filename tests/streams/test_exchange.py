@@ -10,6 +10,7 @@ import redis
 
 from multielect import MultielectError
 from multielect.fencing import Outcome
+from multielect.streams._commits import commit
 from multielect.streams._exchange import Exchange, Pauses
 from multielect.streams._flow import Flow
 from multielect.streams._reading import Ask
@@ -24,6 +25,7 @@ OF_THE_SERVER = [
     redis.ResponseError("BUSY Redis is busy running a script"),
     redis.exceptions.MasterDownError("Link with MASTER is down"),
     redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
+    redis.exceptions.NoPermissionError("User u has no permissions to run the 'xread' command"),
     redis.ConnectionError("gone"),
     RuntimeError("odd"),
 ]
@@ -41,11 +43,14 @@ class Rig:
         self.reports: list[MultielectError] = []
         self.exchange = Exchange(
             self.flow,
+            prefix="test",
             start="0-0",
             dead_letters=b"dead",
             checkpoint_key=str.encode,
             report=self.reports.append,
+            clock=lambda: self.now_s,
         )
+        self.now_s = 0.0
         self.pauses = Pauses()
         for key in STREAMS:
             self.flow.add(key, key.encode())
@@ -53,7 +58,6 @@ class Rig:
         due = self.flow.take_writes()
         assert due is not None
         self.claims = due
-        self.now_s = 0.0
 
     def begin(self) -> Ask:
         self.exchange.settled(self.claims, [Outcome(reply=b"0-0")] * len(STREAMS))
@@ -94,7 +98,7 @@ def test_an_error_of_one_stream_is_told_of_that_stream(error: redis.ResponseErro
             rig.exchange.answered(ask, [], rig.pauses)
     assert alone == 1
     (report,) = rig.reports
-    assert "b'p5'" in str(report)
+    assert "'p5'" in str(report)
 
 
 def test_a_reply_that_cannot_be_read_is_none() -> None:
@@ -109,11 +113,29 @@ def test_what_goes_wrong_again_and_again_is_told_ever_more_seldom() -> None:
     rig = Rig()
     lost = Outcome(error=redis.ConnectionError("gone"))
     told = []
-    for turn in range(1, 65):
+    for turn in range(640):
+        rig.now_s = turn / 10
         before = len(rig.reports)
         rig.exchange.settled(rig.claims, [lost] * len(STREAMS))
-        told += [turn] * (len(rig.reports) - before)
-    assert told == [1, 2, 4, 8, 16, 32, 64]
+        told += [rig.now_s] * (len(rig.reports) - before)
+    assert told == [0, 1, 3, 7, 15, 31, 63]
+
+
+def test_checkpoints_that_were_moved_are_told_of_all_at_once() -> None:
+    rig = Rig()
+    ask = rig.begin()
+    rig.exchange.answered(
+        ask, [[key.encode(), [[b"1-0", [b"n", b"1"]]]] for key in STREAMS], rig.pauses
+    )
+    for _ in STREAMS:
+        work = rig.flow.take_work()
+        assert work is not None
+        rig.flow.handled(work, commit(work, b"checkpoint", []))
+    due = rig.flow.take_writes()
+    assert due is not None
+    rig.exchange.settled(due, [Outcome(reply=[b"MOVED", b"5-0"])] * len(STREAMS))
+    (report,) = rig.reports
+    assert str(report).startswith("the checkpoint was moved by others, for 8 partitions")
 
 
 def test_what_is_wrong_with_one_partition_is_told_by_its_name() -> None:

@@ -16,9 +16,15 @@
 
 local LARGEST = 9007199254740991
 
+-- Before 7.2 the server does not say which command it refuses to its user.
+local function named(reason, command)
+  if not string.find(reason, "can't run this command", 1, true) then return reason end
+  return reason .. " (the '" .. command .. "' command)"
+end
+
 local function read(key)
   local value = redis.pcall('GET', key)
-  if type(value) == 'table' then return nil, value.err end
+  if type(value) == 'table' then return nil, named(value.err, 'get') end
   if not value then return -1 end
   if not string.match(value, '^%-?%d+$') then return nil, 'ERR the epoch is not an integer' end
   local epoch = tonumber(value)
@@ -29,12 +35,14 @@ end
 local function raise(key, from, epoch)
   if from >= epoch then return nil end
   local set = redis.pcall('SET', key, string.format('%.0f', epoch))
-  return set.err
+  return set.err and named(set.err, 'set')
 end
 
 local function failure(reason)
   if type(reason) == 'table' then reason = reason.err end
   reason = tostring(reason)
+  -- Before 7.0 the server puts the place in the script before what it says.
+  reason = string.gsub(reason, '^@%w+: %d+: %-?', '')
   -- What Lua says itself has no code; what the server says begins with one.
   if not string.match(reason, '^%u+ ') then reason = 'ERR ' .. reason end
   return {-1, reason}

@@ -6,12 +6,13 @@
 --
 -- Runs behind the fence: from here on no older epoch can move what was read. A checkpoint that
 -- begins at '$' is kept at once, so that whoever leads next does not begin at a later '$'.
+-- `try` stands before this text.
 
-local id = redis.call('HGET', KEYS[1], 'id')
+local id = try('HGET', KEYS[1], 'id')
 if id then return id end
 
 local info = {}
-local found = redis.pcall('XINFO', 'STREAM', KEYS[2])
+local found = try('XINFO', 'STREAM', KEYS[2])
 if found.err then
   if not string.find(found.err, 'no such key', 1, true) then return found end
 else
@@ -29,6 +30,8 @@ else
   id = ARGV[1]
   if id == '0-0' and added then read = added - (info['length'] or 0) end
 end
-redis.call('HSET', KEYS[1], 'id', id)
-if read then redis.call('HSET', KEYS[1], 'read', string.format('%.0f', read)) end
+local fields = {'id', id}
+if read then fields = {'id', id, 'read', string.format('%.0f', read)} end
+local made = try('HSET', KEYS[1], unpack(fields))
+if type(made) == 'table' then return made end
 return id

@@ -11,7 +11,7 @@ says what they promise and what not. Inside, each file imports only those below 
     _batch, _commits, _lag       what handlers are given, what is written and asked
     _reading                     a partition under one term
     _entries, _settings,         replies, input, connecting, who stands back
-    _clients, _timers
+    _clients, _timers, _troubles
 """
 
 from ._batch import Batch

@@ -19,6 +19,7 @@ from typing import Any
 
 import redis
 
+from .._refusals import refusal_in
 from .._scripts import Script
 from .._writes import FencedScript, Outcome, Value, Write, Writer
 from ._reading import Reading, Work
@@ -29,22 +30,25 @@ MOST_FIELDS_SET_ASIDE = 3_000
 MOST_MESSAGE = 4_096
 
 _LUA = resources.files("multielect").joinpath("lua")
-_COMMIT = _LUA.joinpath("stream_commit.lua").read_text("utf-8")
+_CALLED = _LUA.joinpath("called.lua").read_text("utf-8")
+_COMMIT = _CALLED + _LUA.joinpath("stream_commit.lua").read_text("utf-8")
 
-CLAIM = FencedScript(_LUA.joinpath("stream_claim.lua").read_text("utf-8"))
-LAG = Script.of(_LUA.joinpath("stream_lag.lua").read_text("utf-8"))
+CLAIM = FencedScript(_CALLED + _LUA.joinpath("stream_claim.lua").read_text("utf-8"))
+LAG = Script.of(_CALLED + _LUA.joinpath("stream_lag.lua").read_text("utf-8"))
 
 # What says something of the server, and nothing of the batch.
 _OF_THE_SERVER = (
-    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOPERM", "NOREPLICAS", "OOM",
-    "READONLY", "UNBLOCKED", "UNKILLABLE",
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY",
+    "UNBLOCKED", "UNKILLABLE",
 )  # fmt: skip
-_ERRORS_OF_THE_SERVER = (
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-)
+# From these redis-py takes the first word away.
+_CODES = {
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.NoPermissionError: "NOPERM",
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+}
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,19 @@ def answer_to_commit(outcome: Outcome, *, has_steps: bool) -> Answer:
 
 def is_of_the_server(error: redis.ResponseError) -> bool:
     """Whether an error says something of the server, and nothing of what was asked of it."""
-    # From the errors that it knows, redis-py takes the first word away.
-    return isinstance(error, _ERRORS_OF_THE_SERVER) or str(error).startswith(_OF_THE_SERVER)
+    refusal = refusal_in(error)
+    if refusal is not None:
+        return not refusal.is_of_keys
+    return isinstance(error, tuple(_CODES)) or str(error).startswith(_OF_THE_SERVER)
+
+
+def words_of(error: redis.ResponseError) -> str:
+    """Return what the server said, its code first."""
+    refusal = refusal_in(error)
+    if refusal is not None:
+        return f"NOPERM {refusal.words}"
+    code = _CODES.get(type(error))
+    return str(error) if code is None else f"{code} {error}"
 
 
 def _writer(reading: Reading) -> Writer:

@@ -4,18 +4,23 @@ Rules of this file:
     * Nothing here waits, or knows who does. What changes the flow is marked, and is called by one
       at a time.
     * Whatever comes back, or does not, the flow goes on: nobody else answers for what was asked.
-    * What goes wrong again and again is reported at the 1st, 2nd, 4th, 8th ... time.
+    * What goes wrong is told once for all partitions that it concerns, and ever more seldom while
+      it lasts: see `_troubles`.
+    * What the server refuses, for want of a right or of room, is no failure of a handler. It is
+      asked again until the server takes it.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import redis
 
+from .._foreign import in_words
+from .._refusals import refusal_in
 from .._writes import Outcome, Write
 from ..errors import ConnectionLostError, HandlerError, MultielectError, ServerError
 from ._clients import WATCH_MS
@@ -27,10 +32,12 @@ from ._commits import (
     commit,
     dead_letter,
     is_of_the_server,
+    words_of,
 )
 from ._entries import entries_of
 from ._flow import Flow, Writes
 from ._reading import Ask, Reading, Work
+from ._troubles import Troubles, partitions
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -41,16 +48,15 @@ PACE_S = 20e-6
 _NOT_REACHED = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
+class _MovedError(Exception):
+    """Somebody else set the checkpoint."""
+
+
 class Pauses:
     """How long one reader waits after each failure in a row."""
 
     def __init__(self) -> None:
         self._next_s = FIRST_PAUSE_S
-
-    @property
-    def is_first(self) -> bool:
-        """Whether nothing has failed since `reset`."""
-        return self._next_s == FIRST_PAUSE_S
 
     def reset(self) -> None:
         """Begin again: it worked."""
@@ -82,16 +88,21 @@ class Exchange:
         self,
         flow: Flow,
         *,
+        prefix: str,
         start: str,
         dead_letters: bytes,
         checkpoint_key: Callable[[str], bytes],
         report: Callable[[MultielectError], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._flow = flow
+        self._prefix = prefix
         self._start = start
         self._dead_letters = dead_letters
         self._checkpoint_key = checkpoint_key
         self._report = report
+        self._now_s = clock
+        self._troubles = Troubles()
         self.is_over = False
 
     # ---- reading
@@ -109,27 +120,23 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  # no reply that XREAD gives
             return self.unanswered(ask, error, pauses)
         pauses.reset()
-        self._flow.fetched(ask, found, time.monotonic())
+        self._flow.fetched(ask, found, self._now_s())
         return Next(len(ask.readings) * PACE_S if ask.is_watch and found else 0.0)
 
     def unanswered(self, ask: Ask, error: Exception, pauses: Pauses) -> Next:
         """Go on after a request that failed. Changes the flow."""
         if isinstance(error, redis.ResponseError) and not is_of_the_server(error):
             return self._find_unreadable(ask, error)
-        self._flow.unread(ask, time.monotonic())
-        if pauses.is_first and not self.is_over:
-            self._report(_as_ours(error, "read", 0))
+        self._flow.unread(ask, self._now_s())
+        self._tell("read", error, [reading.partition.key for reading in ask.readings])
         return Next(pauses.take())
 
     def _find_unreadable(self, ask: Ask, error: redis.ResponseError) -> Next:
         """Read the others: one stream that cannot be read keeps none of them back."""
         if len(ask.readings) > 1:
             return Next(asks=self._flow.split(ask))
-        self._flow.unreadable(ask, time.monotonic())
-        if _is_told(ask.readings[0]):
-            ours = MultielectError(f"cannot read the stream {ask.streams[0]!r}: {error}")
-            ours.__cause__ = error
-            self._report(ours)
+        self._flow.unreadable(ask, self._now_s())
+        self._tell("read", error, [ask.readings[0].partition.key])
         return Next()
 
     # ---- handlers
@@ -137,7 +144,7 @@ class Exchange:
     def failed(self, work: Work, error: BaseException) -> None:
         """Decide what becomes of a batch that failed. Changes the flow."""
         reading = work.reading
-        outcome = self._flow.failed(work, error, time.monotonic())
+        outcome = self._flow.failed(work, error, self._now_s())
         ids = work.entries[0].id, work.through
         report = HandlerError(reading.partition.key, reading.term.epoch, ids, work.attempt, outcome)
         report.__cause__ = error
@@ -167,8 +174,8 @@ class Exchange:
 
     def settled(self, due: Writes, outcomes: Sequence[Outcome]) -> None:
         """Go on after claims and commits were answered. Changes the flow."""
-        now_s = time.monotonic()
-        unknown: list[Exception] = []
+        now_s = self._now_s()
+        troubles: list[tuple[str, Reading, Exception]] = []
         for reading, outcome in zip(due.claims, outcomes, strict=False):
             answer, checkpoint = answer_to_claim(outcome)
             if answer is Answer.DONE:
@@ -177,13 +184,18 @@ class Exchange:
                 self._flow.stale(reading)
             else:
                 self._flow.not_claimed(reading, now_s)
-                unknown += self._in_common(reading, outcome)
+                troubles += _trouble("claim", reading, outcome)
         for work, outcome in zip(due.commits, outcomes[len(due.claims) :], strict=True):
-            self._settle(work, outcome, unknown, now_s)
-        if unknown and not self.is_over:
-            self._report(_as_ours(unknown[0], "commit", len(unknown)))
+            self._settle(work, outcome, troubles, now_s)
+        self._tell_all(troubles)
 
-    def _settle(self, work: Work, outcome: Outcome, unknown: list[Exception], now_s: float) -> None:
+    def _settle(
+        self,
+        work: Work,
+        outcome: Outcome,
+        troubles: list[tuple[str, Reading, Exception]],
+        now_s: float,
+    ) -> None:
         answer = answer_to_commit(outcome, has_steps=work.has_steps)
         if answer is Answer.DONE:
             self._flow.committed(work)
@@ -191,42 +203,75 @@ class Exchange:
             self._flow.refused(work)
         elif answer is Answer.MOVED:
             self._flow.moved(work)
-            key = work.reading.partition.key
-            self._report(
-                MultielectError(f"the checkpoint of {key!r} was moved by others: reading it again")
-            )
+            troubles.append(("commit", work.reading, _MovedError()))
         elif answer is Answer.BLAMED and work.cause is None:
             assert outcome.error is not None
             self.failed(work, outcome.error)
         else:
             self._flow.not_committed(work, now_s)
-            unknown += self._in_common(work.reading, outcome)
+            troubles += _trouble("commit", work.reading, outcome)
 
-    def _in_common(self, reading: Reading, outcome: Outcome) -> list[Exception]:
-        """Report what is wrong with one partition; return what is told of all at once."""
-        error = outcome.error
-        if error is None or not _is_told(reading):
-            return []
-        if type(error) is not redis.ResponseError or is_of_the_server(error):
-            return [error]
-        ours = MultielectError(f"cannot go on with partition {reading.partition.key!r}: {error}")
-        ours.__cause__ = error
+    # ---- what goes wrong
+
+    def _tell_all(self, troubles: Iterable[tuple[str, Reading, Exception]]) -> None:
+        """Tell each kind of trouble once."""
+        alike: dict[tuple[str, Hashable], tuple[Exception, list[str]]] = {}
+        for request, reading, error in troubles:
+            _, keys = alike.setdefault((request, _kind(error)), (error, []))
+            keys.append(reading.partition.key)
+        for (request, _), (error, keys) in alike.items():
+            self._tell(request, error, keys)
+
+    def _tell(self, request: str, error: Exception, keys: Sequence[str]) -> None:
+        """Tell what went wrong with these partitions, unless it was told a moment ago."""
+        if self.is_over:
+            return
+        told = self._troubles.note((request, _kind(error)), keys, self._now_s())
+        if told is None:
+            return
+        ours = self._as_ours(request, error, told)
+        ours.__cause__ = None if isinstance(error, _MovedError) else error
         self._report(ours)
-        return []
+
+    def _as_ours(self, request: str, error: Exception, keys: Sequence[str]) -> MultielectError:
+        if isinstance(error, _NOT_REACHED):
+            return ConnectionLostError(f"cannot {request}: {error}")
+        if isinstance(error, _MovedError):
+            return MultielectError(
+                f"the checkpoint was moved by others, for {partitions(keys)}: reading from there"
+            )
+        if not isinstance(error, redis.ResponseError):
+            return MultielectError(f"cannot {request} for {partitions(keys)}: {in_words(error)}")
+        refusal = refusal_in(error)
+        if refusal is None and not is_of_the_server(error):
+            what = "read" if request == "read" else "go on with"
+            return MultielectError(f"cannot {what} {partitions(keys)}: {error}")
+        text = f"{words_of(error)}; not done for {partitions(keys)}, and tried again"
+        if refusal is not None:
+            text += f": {self._keys_to_grant(request) if refusal.is_of_keys else refusal.remedy}"
+        return ServerError(text, request=request, elections=len(keys))
+
+    def _keys_to_grant(self, request: str) -> str:
+        keys = f"the streams, ~{self._prefix}:* for checkpoints"
+        if request == "commit":
+            aside = self._dead_letters.decode(errors="replace")
+            keys += f", what the handler writes to, {aside!r} for dead letters"
+        return f"grant this user its keys (ACL SETUSER): {keys}"
 
 
-def _is_told(reading: Reading) -> bool:
-    """Whether what has gone wrong so often in a row is reported this time."""
-    return reading.trouble.bit_count() == 1
+def _trouble(
+    request: str, reading: Reading, outcome: Outcome
+) -> list[tuple[str, Reading, Exception]]:
+    return [] if outcome.error is None else [(request, reading, outcome.error)]
 
 
-def _as_ours(error: Exception, request: str, elections: int) -> MultielectError:
-    ours: MultielectError
+def _kind(error: Exception) -> Hashable:
+    """Return what errors have in common that are told as one."""
     if isinstance(error, _NOT_REACHED):
-        ours = ConnectionLostError(f"cannot {request}: {error}")
-    elif isinstance(error, redis.ResponseError):
-        ours = ServerError(str(error), request=request, elections=elections)
-    else:
-        ours = MultielectError(f"cannot {request}: {error!r}")
-    ours.__cause__ = error
-    return ours
+        return ConnectionLostError.__name__
+    if not isinstance(error, redis.ResponseError):
+        return type(error).__name__
+    refusal = refusal_in(error)
+    if refusal is not None:
+        return refusal.command, refusal.is_of_keys
+    return words_of(error)

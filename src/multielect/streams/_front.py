@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import redis
 
+from .._foreign import in_words
 from .._front import GroupFront
 from .._keys import decode_key, encode_key
 from .._settings import checked_count, checked_timeout
@@ -130,6 +131,7 @@ class ConsumerFront(Generic[G, F]):
         self._to_report: list[MultielectError] = []
         self._exchange = Exchange(
             self._flow,
+            prefix=prefix,
             start=self._settings.start,
             dead_letters=self._dead_letters,
             checkpoint_key=self.checkpoint_key,
@@ -361,14 +363,16 @@ class ConsumerFront(Generic[G, F]):
         self._group._node.report(error)
 
     def _report_listing(self, error: Exception) -> None:
-        ours = MultielectError(f"cannot list the partitions: {error!r}")
+        ours = MultielectError(f"cannot list the partitions: {in_words(error)}")
         ours.__cause__ = error
         self._report(ours)
 
     def _break(self, what: str, error: Exception) -> None:
         """Tell that a part of the consumer has ended, which must not; the rest is to stop."""
         self._broken = error
-        ours = MultielectError(f"the part of the consumer that is to {what} failed: {error!r}")
+        ours = MultielectError(
+            f"the part of the consumer that is to {what} failed: {in_words(error)}"
+        )
         ours.__cause__ = error
         self._report(ours)
 
