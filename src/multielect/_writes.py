@@ -116,11 +116,21 @@ class Write:
     * `NotLeaderError` for a writer that has never led.
     """
 
-    __slots__ = ("arguments", "epoch", "is_command", "key", "keys", "layout", "script")
+    __slots__ = (
+        "arguments",
+        "epoch",
+        "is_command",
+        "key",
+        "keys",
+        "layout",
+        "script",
+        "standing",
+    )
 
     key: bytes
     epoch: int
     layout: KeyLayout | None
+    standing: Standing | None
     script: FencedScript
     keys: tuple[bytes, ...]
     arguments: tuple[bytes, ...]
@@ -136,11 +146,13 @@ class Write:
         """Use `set`, `hset`, `xadd` and `run`."""
         if isinstance(writer, Standing):
             self.layout = writer._node.layout
+            self.standing = writer
             self.epoch = writer.epoch
             if self.epoch == 0:
                 raise NotLeaderError(f"this node has not led {writer.key!r}: there is no epoch yet")
         elif isinstance(writer, Writer):
             self.layout = None
+            self.standing = None
             self.epoch = writer.epoch
         else:
             raise ConfigError(f"a writer must be a Term, an Election or a Writer, not {writer!r}")
@@ -304,6 +316,20 @@ class Batch:
         for number, (place, write) in enumerate(self.writes):
             parts[number >= middle].add(place, write, layout)
         return parts
+
+    def tell_superseded(self, outcomes: Sequence[Outcome]) -> None:
+        """Have the nodes of this process know by which epochs their writes were refused.
+
+        Args:
+            outcomes: those of all writes, in the order that was given.
+        """
+        for place, write in self.writes:
+            error, standing = outcomes[place].error, write.standing
+            if standing is not None and isinstance(error, StaleEpochError):
+                # Of the write's epoch: the election may have been won again since.
+                standing._node.learn_epoch(
+                    standing.number, standing.generation, write.epoch, error.newest_epoch
+                )
 
     def failed(self, error: Exception) -> Iterable[tuple[int, Outcome]]:
         """Give all its writes the same end."""

@@ -18,6 +18,8 @@ Rules of this file:
     * A write is refused if and only if its epoch is lower than the newest known: the larger of
       the election's counter and the newest that wrote through a fence.
     * Where one of the two was lost, the next write puts it back before it does anything else.
+    * Whoever is refused as a `Term` or `Election` of this process has its node told: it gives the
+      term up, and stands again under an epoch above the newest. A `Writer` leads to no node.
     * What fails at Redis is raised as redis-py raises it; only what is stale is an error of ours.
     * It uses the user's client and no other connection, so that client's timeouts and retries
       hold, and a fence is as safe for threads, or tasks, as its client.
@@ -204,6 +206,10 @@ def _give_up(outcomes: list[Outcome], unsent: Iterable[Batch], error: Exception)
 class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
     """Makes writes that are refused once a newer epoch was elected.
 
+    A term whose write is refused ends, with the reason ``SUPERSEDED``, and its node stands again
+    under an epoch above the newest: nothing more would be written under the old one. That needs a
+    `Term` or an `Election` as the writer; a `Writer` leads to no node.
+
     Its methods may be called from any thread. Each write takes one round trip, `write_many`
     one for each 250. Whatever redis-py raises for the client (connection, timeout, a full
     server) it raises here too.
@@ -353,6 +359,7 @@ class Fence(_Fencing["redis.Redis | redis.RedisCluster"]):
             batch = batches.popleft()
             try:
                 _keep(outcomes, batch.outcomes(self._send(batch)))
+                batch.tell_superseded(outcomes)
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
                 _give_up(outcomes, batches, error)
@@ -473,6 +480,7 @@ class AsyncFence(_Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
             batch = batches.popleft()
             try:
                 _keep(outcomes, batch.outcomes(await self._send(batch)))
+                batch.tell_superseded(outcomes)
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
                 _give_up(outcomes, batches, error)

@@ -35,6 +35,10 @@ class Term:
     def drained(self) -> bool:
         return True
 
+    def learn_epoch(self, newest_epoch: int) -> bool:
+        self.is_leader = False
+        return newest_epoch > self.epoch
+
 
 def entries(first: int, last: int) -> list[Entry]:
     return [Entry(f"{number}-0", [b"n", b"%d" % number]) for number in range(first, last + 1)]

@@ -20,6 +20,9 @@ class Term:
     def drained(self) -> bool:
         return False
 
+    def learn_epoch(self, newest_epoch: int) -> bool:
+        return False
+
 
 def reading(name: str) -> Reading:
     made = Reading(Partition(name, name.encode()), Term())

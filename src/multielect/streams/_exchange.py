@@ -8,6 +8,8 @@ Rules of this file:
       it lasts: see `_troubles`.
     * What the server refuses, for want of a right or of room, is no failure of a handler. It is
       asked again until the server takes it.
+    * A term that a newer epoch shuts out is given up: else its node would lead on, and nothing be
+      read. The next one begins at the checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ import redis
 from .._foreign import in_words
 from .._refusals import refusal_in
 from .._writes import Outcome, Write
-from ..errors import ConnectionLostError, HandlerError, MultielectError, ServerError
+from ..errors import (
+    ConnectionLostError,
+    HandlerError,
+    MultielectError,
+    ServerError,
+    StaleEpochError,
+)
 from ._clients import WATCH_MS
 from ._commits import (
     Answer,
@@ -144,6 +152,11 @@ class Exchange:
     def failed(self, work: Work, error: BaseException) -> None:
         """Decide what becomes of a batch that failed. Changes the flow."""
         reading = work.reading
+        if isinstance(error, StaleEpochError) and _is_of(error, reading):
+            # By a fence that the handler used: no attempt under this epoch will do better.
+            self._flow.refused(work)
+            self._supersede([(reading, error)])
+            return
         outcome = self._flow.failed(work, error, self._now_s())
         ids = work.entries[0].id, work.through
         report = HandlerError(reading.partition.key, reading.term.epoch, ids, work.attempt, outcome)
@@ -176,17 +189,21 @@ class Exchange:
         """Go on after claims and commits were answered. Changes the flow."""
         now_s = self._now_s()
         troubles: list[tuple[str, Reading, Exception]] = []
+        stale: list[tuple[Reading, StaleEpochError]] = []
         for reading, outcome in zip(due.claims, outcomes, strict=False):
             answer, checkpoint = answer_to_claim(outcome)
             if answer is Answer.DONE:
                 self._flow.claimed(reading, checkpoint)
             elif answer is Answer.STALE:
                 self._flow.stale(reading)
+                stale += _stale(reading, outcome)
             else:
                 self._flow.not_claimed(reading, now_s)
                 troubles += _trouble("claim", reading, outcome)
         for work, outcome in zip(due.commits, outcomes[len(due.claims) :], strict=True):
             self._settle(work, outcome, troubles, now_s)
+            stale += _stale(work.reading, outcome)
+        self._supersede(stale)
         self._tell_all(troubles)
 
     def _settle(
@@ -210,6 +227,17 @@ class Exchange:
         else:
             self._flow.not_committed(work, now_s)
             troubles += _trouble("commit", work.reading, outcome)
+
+    def _supersede(self, stale: Iterable[tuple[Reading, StaleEpochError]]) -> None:
+        """End the terms that a newer epoch shuts out, and tell which went on until now."""
+        ended = [
+            (reading.term.key, error)
+            for reading, error in stale
+            if reading.term.learn_epoch(error.newest_epoch)
+        ]
+        if ended:
+            keys, errors = zip(*ended, strict=True)
+            self._tell("commit", errors[0], keys)
 
     # ---- what goes wrong
 
@@ -240,6 +268,14 @@ class Exchange:
             return MultielectError(
                 f"the checkpoint was moved by others, for {partitions(keys)}: reading from there"
             )
+        if isinstance(error, StaleEpochError):
+            return MultielectError(
+                f"a newer epoch is known than this node led under, for {partitions(keys)}"
+                f" ({error.newest_epoch}, not {error.epoch}, for {error.key!r}): another node was"
+                " elected or wrote meanwhile. What was handled last is dropped and read again by"
+                " the next leader; this node has given the terms up, and stands again above that"
+                " epoch"
+            )
         if not isinstance(error, redis.ResponseError):
             return MultielectError(f"cannot {request} for {partitions(keys)}: {in_words(error)}")
         refusal = refusal_in(error)
@@ -257,6 +293,14 @@ class Exchange:
             aside = self._dead_letters.decode(errors="replace")
             keys += f", what the handler writes to, {aside!r} for dead letters"
         return f"grant this user its keys (ACL SETUSER): {keys}"
+
+
+def _stale(reading: Reading, outcome: Outcome) -> list[tuple[Reading, StaleEpochError]]:
+    return [(reading, outcome.error)] if isinstance(outcome.error, StaleEpochError) else []
+
+
+def _is_of(error: StaleEpochError, reading: Reading) -> bool:
+    return (error.key, error.epoch) == (reading.term.key, reading.term.epoch)
 
 
 def _trouble(

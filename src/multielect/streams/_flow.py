@@ -246,7 +246,7 @@ class Flow:
         self._stand_back(reading, now_s, TROUBLE_BASE_S, TROUBLE_MAX_S)
 
     def stale(self, reading: Reading) -> None:
-        """Read no more: another was elected, which the term is yet to be told."""
+        """Read no more: a newer epoch is known, which the term is yet to be told."""
         self._end(reading)
 
     # ---- reading
@@ -421,6 +421,7 @@ class Flow:
     def refused(self, work: Work) -> None:
         """Drop a batch that another leader's epoch shut out."""
         self.tally.dropped += 1
+        self._leave_handler(work)
         self._end(work.reading)
         self._forget(work)
 

@@ -38,6 +38,9 @@ class Leadership(Protocol):
     def drained(self) -> bool:
         """Hand over the term, if it drains. Returns whether it did."""
 
+    def learn_epoch(self, newest_epoch: int) -> bool:
+        """Give the term up, as a newer epoch is known. Returns whether it went on until now."""
+
 
 class State(enum.Enum):
     """What a reading is at."""
