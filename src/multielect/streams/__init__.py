@@ -8,7 +8,8 @@ says what they promise and what not. Inside, each file imports only those below 
     _exchange                    what is asked of Redis, and what follows from the answers
     _flow                        what to hand out and commit next: pure
     _intake, _known              what to read next, within bounds; which partitions there are
-    _batch, _commits, _lag       what handlers are given, what is written and asked
+    _batch, _fence_kind,         what handlers are given, what is written and asked
+    _commits, _lag
     _reading                     a partition under one term
     _entries, _settings,         replies, input, connecting, who stands back
     _clients, _timers, _troubles
@@ -18,7 +19,7 @@ from ._batch import Batch
 from ._entries import Entry
 from ._flow import Tally
 from ._lag import Lag
-from ._loop import AsyncStreamConsumer
+from ._loop import AsyncBatch, AsyncStreamConsumer
 from ._threads import StreamConsumer
 
-__all__ = ["AsyncStreamConsumer", "Batch", "Entry", "Lag", "StreamConsumer", "Tally"]
+__all__ = ["AsyncBatch", "AsyncStreamConsumer", "Batch", "Entry", "Lag", "StreamConsumer", "Tally"]

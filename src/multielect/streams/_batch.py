@@ -9,24 +9,20 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic
 
 from .._writes import FencedScript, Value, Write, Writer
 from ..errors import ClosedError, ConfigError
 from ._commits import Step
 from ._entries import Entry
+from ._fence_kind import F
 from ._reading import Leadership, Work
-
-if TYPE_CHECKING:
-    from ..fencing import AsyncFence, Fence
 
 MOST_STAGED = 3_000
 MOST_STAGED_KEYS = 200
 MOST_STAGED_ARGUMENTS = 500_000
 MOST_STAGED_BYTES = 64 * 1024 * 1024
 """What one batch may stage: one script makes it, and nobody else is served meanwhile."""
-
-F = TypeVar("F", bound="Fence | AsyncFence")
 
 
 class Batch(Generic[F]):
@@ -36,6 +32,9 @@ class Batch(Generic[F]):
     that was staged by `xadd`, `set`, `hset` and `run`. So those happen once for each entry,
     whatever fails: if another leader was elected meanwhile, neither they nor the checkpoint
     are written.
+
+    In annotations `Batch` is what a `StreamConsumer` gives, whose fence is a `Fence`, and
+    `AsyncBatch` what an `AsyncStreamConsumer` gives.
 
     It may be used by any thread, or task, while its handler runs. It stages at most 3,000 writes
     to 200 keys, of 64 MiB together.

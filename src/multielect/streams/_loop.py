@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import redis
 
@@ -36,6 +36,9 @@ from ._lag import Lag
 from ._reading import Ask, Work
 
 T = TypeVar("T")
+
+AsyncBatch: TypeAlias = Batch[AsyncFence]
+"""A `Batch` as an `AsyncStreamConsumer` gives it."""
 
 
 class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
@@ -268,7 +271,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
         self._handling.add(task)
         task.add_done_callback(end)
 
-    async def _handle(self, batch: Batch[AsyncFence]) -> None:
+    async def _handle(self, batch: AsyncBatch) -> None:
         outcome = self._handler(batch)
         if inspect.isawaitable(outcome):
             await outcome
