@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from ._foreign import in_words, repr_of
+from ._foreign import in_words
 
 
 class MultielectError(Exception):
@@ -126,7 +126,7 @@ class CallbackError(MultielectError):
 
     def __str__(self) -> str:
         of = f" for election {self.key!r}" if self.key else ""
-        return f"{self.callback} failed{of} at epoch {self.epoch}: {repr_of(self.__cause__)}"
+        return f"{self.callback} failed{of} at epoch {self.epoch}: {in_words(self.__cause__)}"
 
 
 class HandlerError(CallbackError):
