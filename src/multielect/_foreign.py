@@ -30,9 +30,12 @@ def text_of(thing: object) -> str:
 
 
 def in_words(error: BaseException | None) -> str:
-    """Return the type and text of any error: redis-py's leave the text out of their `repr`."""
-    name, text = type(error).__qualname__, text_of(error)
-    return f"{name}: {text}" if text else name
+    """Return an error as Python shows it; with its text also where its repr leaves that out.
+
+    The repr of redis-py's errors does.
+    """
+    words, text = repr_of(error), text_of(error)
+    return words if text in words else f"{type(error).__qualname__}({text!r})"
 
 
 def ordinary(error: BaseException) -> Exception:
@@ -44,7 +47,7 @@ def ordinary(error: BaseException) -> Exception:
         f"{error!r}{error!s}"
         if isinstance(error, Exception):
             return error
-    told = RuntimeError(f"{in_words(error)} was raised")
+    told = RuntimeError(f"{type(error).__qualname__} was raised: {repr_of(error)}")
     told.__cause__ = error
     return told
 

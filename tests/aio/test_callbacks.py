@@ -155,7 +155,7 @@ def test_that_raise_are_reported_and_harm_nobody(
         assert (error.key, error.epoch) == ("bad", epochs["bad"])
         which = "on_elected" if reason == "None" else "on_demoted"
         assert error.callback == which
-        words = f"{which} failed for election 'bad' at epoch {error.epoch}: LookupError: planted"
+        words = f"{which} failed for election 'bad' at epoch {error.epoch}: LookupError("
         assert str(error).startswith(words)
         assert str(error) in caplog.text
 
