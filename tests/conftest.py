@@ -2,8 +2,8 @@
 
 Rules of this file:
     * A test that takes `server` runs once on each of the two servers that users have, and is
-      skipped, with the reason, for one that is not there. `every_server` marks what runs on the
-      other releases too: what their answers could break, or their absence hide.
+      skipped, with the reason, for one that is not there. `ON_EVERY_SERVER` runs on the other
+      releases too.
     * `--servers all` runs everything on every server, `--servers redis-6.2` on that one alone.
     * The shared servers are flushed before each test that uses them. A test that stops, kills
       or configures its server takes `private_server`.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,31 +28,58 @@ from .servers import TOO_OLD, Server, from_wheel, from_wheels, of_users
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TESTS = Path(__file__).parent
 OF_USERS = of_users()
 OTHERS = [
     server for server in from_wheels() if server.name not in {known.name for known in OF_USERS}
 ]
 SERVERS = {server.name: server for server in [*OF_USERS, *OTHERS]}
 
+ON_EVERY_SERVER = (
+    "aio/test_life.py",
+    "demo/test_checkpoint.py",
+    "demo/test_worker.py",
+    "fencing",
+    "integration/test_balance.py",
+    "integration/test_batch_size.py",
+    "integration/test_connecting.py",
+    "integration/test_drain.py",
+    "integration/test_elector.py",
+    "integration/test_epochs.py",
+    "integration/test_group.py",
+    "integration/test_newer_epoch.py",
+    "integration/test_one_leader.py",
+    "integration/test_only_the_holder.py",
+    "integration/test_server_away.py",
+    "integration/test_server_refuses.py",
+    "integration/test_stop.py",
+    "integration/test_takeover.py",
+    "integration/test_unknown_means_no.py",
+    "simulation/test_model.py",
+    "streams",
+)
+"""What hangs on the words of the server, or on commands that not all have: scripts and their
+errors, epochs, fences, streams, how a connection begins and ends."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
-        default=os.environ.get("MULTIELECT_SERVERS", "marked"),
+        default=os.environ.get("MULTIELECT_SERVERS", "usual"),
         metavar="NAMES",
         help="which servers the tests run on: all, names with commas between"
-        f" ({', '.join(SERVERS)}), or marked (the default): two, and every one for the tests"
-        " that are marked so; MULTIELECT_SERVERS in the environment says the same",
+        f" ({', '.join(SERVERS)}), or usual (the default): two, and every one for"
+        " ON_EVERY_SERVER of tests/conftest.py. So does MULTIELECT_SERVERS in the environment",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     asked = config.getoption("servers")
-    unknown = set(asked.split(",")) - set(SERVERS) if asked not in {"all", "marked"} else set()
+    unknown = set(asked.split(",")) - set(SERVERS) if asked not in {"all", "usual"} else set()
     if unknown:
         raise pytest.UsageError(
             f"--servers {asked}: there is no {', '.join(sorted(unknown))};"
-            f" there are all, marked, {', '.join(SERVERS)}"
+            f" there are all, usual, {', '.join(SERVERS)}"
         )
 
 
@@ -63,16 +91,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "binary" not in metafunc.fixturenames:
         return
     asked = metafunc.config.getoption("servers")
-    if asked == "all" or (
-        asked == "marked" and metafunc.definition.get_closest_marker("every_server")
-    ):
+    if asked == "all" or (asked == "usual" and is_for_every_server(metafunc.definition.path)):
         chosen = list(SERVERS.values())
-    elif asked == "marked":
+    elif asked == "usual":
         chosen = OF_USERS
     else:
         chosen = [SERVERS[name] for name in asked.split(",")]
     ids = [server.name for server in chosen]
     metafunc.parametrize("binary", chosen, ids=ids, indirect=True, scope="session")
+
+
+def is_for_every_server(path: Path) -> bool:
+    return any(path.is_relative_to(TESTS / name) for name in ON_EVERY_SERVER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -96,12 +96,16 @@ def of_users() -> list[Server]:
         ("redis", shutil.which("redis-server")),
         ("valkey", bundled_binary() or shutil.which("valkey-server")),
     ]
-    return [
-        Server(release_of(path), path)
-        if path
-        else Server(program, None, f"no {program}-server is installed")
-        for program, path in found
-    ]
+    return [_of_user(program, path) for program, path in found]
+
+
+def _of_user(program: str, path: str | None) -> Server:
+    if path is None:
+        return Server(program, None, f"no {program}-server is installed")
+    try:
+        return Server(release_of(path), path)
+    except UnavailableError as error:
+        return Server(program, None, str(error))
 
 
 def from_wheels() -> list[Server]:

@@ -11,7 +11,7 @@ from multielect._keys import KeyLayout, group_layout
 PREFIX = "it"
 LAYOUT = group_layout(PREFIX)
 
-# PEXPIRETIME is younger than the oldest server. Within one millisecond these two say the same.
+# The oldest server has no PEXPIRETIME. Within one millisecond these two tell the same.
 ENDS_MS = """
 local function now_ms()
   local clock = redis.call('TIME')

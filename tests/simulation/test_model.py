@@ -390,7 +390,6 @@ def own_client(binary: str) -> Iterator[redis.Redis]:
         client.config_set("maxmemory", 0)
 
 
-@pytest.mark.every_server
 @pytest.mark.parametrize("by_time", [True, False], ids=["time", "counter"])
 @pytest.mark.parametrize("scripts", [WITH_FLAGS, WITHOUT_FLAGS], ids=["flags", "bare"])
 @pytest.mark.parametrize("seed", range(3))
