@@ -217,11 +217,9 @@ PLANTED = (
         "an acquire whose reply was lost is taken for won",
         Edit(
             "_core/lane.pyx",
-            "                self.terms.not_acquired(entry.number, again_ns)\n"
-            "            elif batch.request == REFRESH:",
+            "                self.terms.not_acquired(entry.number, 0)\n",
             "                self.terms.won(entry.number, "
-            "self.terms.slots.at(entry.number).epoch + 1, batch.sent_ns, now_ns)\n"
-            "            elif batch.request == REFRESH:",
+            "self.terms.slots.at(entry.number).epoch + 1, 0, batch.sent_ns, now_ns)\n",
         ),
     ),
     _fault(
@@ -329,6 +327,52 @@ PLANTED = (
             "_core/lane.pyx",
             "            self.loaded[batch.request] = False\n            # Of a batch",
             "            # Of a batch",
+        ),
+    ),
+    _fault(
+        "refused-script-is-loaded",
+        "a script whose text was refused is taken for known to the server",
+        Edit(
+            "_core/lane.pyx",
+            "            self.loaded[batch.request] = False\n"
+            "            self.rejected[batch.request] = True\n",
+            "            self.rejected[batch.request] = True\n",
+        ),
+    ),
+    _fault(
+        "newer-epoch-ignored",
+        "a leader that learns of a newer epoch leads on",
+        Edit(
+            "_core/elections.pyx",
+            "                    ended = self.terms.learn_epoch(number, newest_epoch, now_ns)\n",
+            "                    ended = 0\n",
+        ),
+    ),
+    _fault(
+        "floor-not-sent",
+        "the server is not told above which epoch the next one must be",
+        Edit(
+            "_core/batches.pyx",
+            "self._count_floors(batch) if self.terms.has_floors else 0",
+            "0",
+        ),
+    ),
+    _fault(
+        "stale-epoch-led",
+        "a term begins under an epoch that is not above the newest that is known",
+        Edit(
+            "_core/terms.pyx",
+            "        if (epoch > slot.epoch and epoch > slot.phase.floor and not slot.unwanted\n",
+            "        if (not slot.unwanted\n",
+        ),
+    ),
+    _fault(
+        "release-of-another",
+        "an election that was removed releases the lease of the one added in its place",
+        Edit(
+            "_core/terms.pyx",
+            "        if is_sole and epoch > slot.epoch",
+            "        if epoch > slot.epoch",
         ),
     ),
     _fault(

@@ -28,6 +28,7 @@ LEVELS: dict[str, int] = {
     "_foreign": 0,
     "_interpreter": 0,
     "_keys": 0,
+    "_notes": 0,
     "_scripts": 0,
     "errors": 0,
     # The core, and what is as pure: no sockets, no clock, no threads.

@@ -80,7 +80,7 @@ FAULTS = (
     Fault(
         "forgotten-after-an-error",
         "lane",
-        "                    self.terms.not_acquired(entry.number, self._retry_ns(now_ns))\n"
+        "                    self.terms.acquire_refused(entry.number, now_ns)\n"
         "            elif value.kind",
         "                    pass\n            elif value.kind",
         "exchanges",
@@ -88,8 +88,9 @@ FAULTS = (
     Fault(
         "answer-to-an-older-state",
         "lane",
-        "if not self._is_void(&batch.entries[i]):\n                self.terms.released(",
-        "if True:\n                self.terms.released(",
+        "            if self._is_void(entry):\n                continue\n"
+        "            if marks[i] == MOVED:",
+        "            if marks[i] == MOVED:",
         "exchanges",
     ),
     Fault(

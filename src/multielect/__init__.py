@@ -18,7 +18,7 @@ what stands below it::
     _core, balance (Cython), _settings,       schedule, pack, parse; who should lead what;
     _callbacks                                input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
-    _interpreter, _foreign, errors
+    _interpreter, _foreign, _notes, errors
 
 Beside them stand `embedded`, a private server, and `testing`, a simulated world for the fronts.
 """
@@ -35,6 +35,7 @@ from .errors import (
     ClosedError,
     ConfigError,
     ConnectionLostError,
+    EndlessLeaseError,
     HandlerError,
     MultielectError,
     NotLeaderError,
@@ -58,6 +59,7 @@ __all__ = [
     "Election",
     "ElectionGroup",
     "Elector",
+    "EndlessLeaseError",
     "HandlerError",
     "MultielectError",
     "NotLeaderError",

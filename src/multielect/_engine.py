@@ -32,8 +32,10 @@ from ._core.fleet import FleetCore
 from ._crew import Crew
 from ._endpoint import Endpoint
 from ._foreign import in_words, ordinary
+from ._keys import KeyLayout
+from ._notes import as_error
 from ._pump import Pump
-from .errors import ClockJumpError, MultielectError, ServerError
+from .errors import MultielectError, ServerError
 
 _NS = 1_000_000_000
 
@@ -88,6 +90,7 @@ class Engine:
         core: FleetCore,
         connect: Callable[[], Connection],
         *,
+        layout: KeyLayout,
         endpoint: Endpoint,
         clock: Clock,
         backoff: Backoff,
@@ -98,6 +101,7 @@ class Engine:
         """Prepare; `start` begins."""
         self.reconnects = 0
         self._core = core
+        self._layout = layout
         self._endpoint = endpoint
         self._clock = clock
         self._response_timeout_ns = response_timeout_ns
@@ -367,12 +371,10 @@ class Engine:
         answer = self._core.take_roll()
         if answer is not None:
             self._outlets.roll(answer)
-        for request, elections, text in self._core.take_notes():
-            if request == "clock":
-                self._outlets.error(ClockJumpError(int(text), terms=elections))
-            else:
-                error = ServerError(text, request=request, elections=elections)
-                self._outlets.error(error)
+        for note in self._core.take_notes():
+            error = as_error(note, self._layout)
+            self._outlets.error(error)
+            if isinstance(error, ServerError) and note[0] == error.request:
                 self._tell_right(error)
 
     def _tell_right(self, error: ServerError) -> None:

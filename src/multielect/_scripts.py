@@ -23,8 +23,34 @@ _SHEBANG = {
     "roll": "#!lua flags=allow-oom\n",
 }
 
-_COMPARING = {"acquire", "refresh", "release", "grant"}
-"""Those that `values.lua` stands before."""
+_BEFORE = {
+    "acquire": ("values", "telling"),
+    "refresh": ("values",),
+    "release": ("values", "telling"),
+    "grant": ("values", "telling"),
+    "roll": (),
+}
+"""What stands before each: `values.lua` and `telling.lua`."""
+
+COMMANDS = {
+    "acquire": ("get", "incr", "mget", "pttl", "publish", "set", "time"),
+    "refresh": ("get", "mget", "pexpireat", "time"),
+    "release": ("del", "get", "mget", "publish", "time"),
+    "grant": ("del", "get", "mget", "publish", "set", "time"),
+    "roll": (
+        "get",
+        "getrange",
+        "hdel",
+        "hgetall",
+        "hset",
+        "pexpireat",
+        "publish",
+        "set",
+        "strlen",
+        "time",
+    ),
+}
+"""What each script calls, and so what its user must be allowed; beside EVAL and EVALSHA."""
 
 LARGEST_EPOCH = 2**53 - 1
 """Up to here Lua counts exactly; no election mints a larger one."""
@@ -66,9 +92,7 @@ class ScriptSet:
 
 def _load(*, flags: bool) -> ScriptSet:
     scripts = {
-        name: Script.of(
-            (first if flags else "") + (_text("values") if name in _COMPARING else "") + _text(name)
-        )
+        name: Script.of((first if flags else "") + "".join(map(_text, (*_BEFORE[name], name))))
         for name, first in _SHEBANG.items()
     }
     return ScriptSet(**scripts)

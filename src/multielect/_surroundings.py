@@ -192,6 +192,7 @@ class Machine(Surroundings):
         return Engine(
             core,
             server.connect,
+            layout=layout,
             endpoint=server.endpoint,
             clock=self.clock,
             backoff=Backoff(ttl_ns, random.random),

@@ -103,16 +103,53 @@ class ServerError(MultielectError):
 
     Attributes:
         code: the first word of the server's error, such as ``OOM`` or ``WRONGTYPE``.
-        request: what was asked: ``"acquire"``, ``"refresh"`` or ``"release"``.
+        request: what was asked: ``"acquire"``, ``"refresh"``, ``"release"`` or ``"grant"``.
         elections: how many elections it concerns.
+        key: the key of one of them; None where that is not known.
     """
 
-    def __init__(self, message: str, *, request: str, elections: int) -> None:
+    def __init__(
+        self, message: str, *, request: str, elections: int, key: str | None = None
+    ) -> None:
         """Keep the server's own words and what they concern."""
-        super().__init__(f"{request} of {elections} election(s): {message}")
+        super().__init__(f"{request}{_of(elections, key)}: {message}")
         self.code = message.split(" ", 1)[0]
         self.request = request
         self.elections = elections
+        self.key = key
+
+
+class EndlessLeaseError(MultielectError):
+    """Somebody holds an election by a leader key that has no TTL: it never comes free.
+
+    No node of multielect leaves such a key. It is told once for each election and holder.
+
+    Attributes:
+        key: the key of one of the elections.
+        holder: who holds them.
+        leader_key: the Redis key that has no TTL.
+        elections: how many elections it concerns.
+    """
+
+    def __init__(self, key: str, *, holder: str, leader_key: str, elections: int) -> None:
+        """Keep which election it is, and who has it."""
+        super().__init__(
+            f"nobody can be elected{_of(elections, key, 'for')}: {holder!r} holds it by a key"
+            f" without a TTL. If that holder is gone, delete the key: DEL {leader_key}"
+        )
+        self.key = key
+        self.holder = holder
+        self.leader_key = leader_key
+        self.elections = elections
+
+
+def _of(elections: int, key: str | None, word: str = "of") -> str:
+    """Return which elections an error concerns, for its text."""
+    if elections == 0 or (elections == 1 and not key):
+        return ""
+    if elections == 1:
+        return f" {word} {key!r}"
+    return f" {word} {elections} elections" + ("" if key is None else f", e.g. {key!r}")
 
 
 class ClockJumpError(MultielectError):

@@ -240,6 +240,10 @@ class Node:
     def counted(self, what: str) -> int:
         return self.core.counters[what]
 
+    def notes(self) -> list[tuple[str, int, str]]:
+        """Take what was noted of the server: request, number of elections, its words."""
+        return [note[:3] for note in self.core.take_notes()]
+
     def _hear(self, push: Push) -> None:
         self.replies.append(encode(push))
 

@@ -118,7 +118,7 @@ def test_a_digest_that_the_server_has_forgotten_is_sent_again_as_text(rig: Rig) 
     assert node.leads("a")
     rig.run_ms(5000)
     assert node.told("a") == [None]
-    assert node.core.take_notes() == [], "it is no error that anyone must know"
+    assert node.notes() == [], "it is no error that anyone must know"
 
 
 def test_many_batches_that_meet_a_forgetful_server_all_come_through(rig: Rig) -> None:

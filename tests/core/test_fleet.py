@@ -372,7 +372,7 @@ def test_a_refused_roll_is_told_once(rig: Rig) -> None:
     notes = []
     for _ in range(5):
         rig.run_ms(TTL_MS)
-        notes += [note for note in node.core.take_notes() if note[0] == "roll"]
+        notes += [note for note in node.notes() if note[0] == "roll"]
     assert len(notes) == 1
     assert "WRONGTYPE" in notes[0][2]
     assert len(fleet.leaders()) == 4

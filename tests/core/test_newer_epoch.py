@@ -252,7 +252,7 @@ def test_a_floor_that_no_epoch_can_be_above_is_refused_and_told(rig: Rig) -> Non
     node.learn("a", LARGEST_EPOCH)
     rig.settle()
     assert not node.leads("a")
-    assert node.core.take_notes() == [("acquire", 1, "ERR epoch counter would overflow")]
+    assert node.notes() == [("acquire", 1, "ERR epoch counter would overflow")]
     assert rig.server.get(rig.epoch_key("a")) == b"%d" % epoch_of(node)
 
 

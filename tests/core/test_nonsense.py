@@ -57,6 +57,7 @@ NO_ACQUIRE = [
     b"*1\r\n:1\r\n",
     b"*4\r\n:1\r\n*0\r\n:1\r\n:2\r\n",
     b"*6\r\n:1\r\n*0\r\n:1\r\n:2\r\n:3\r\n:4\r\n",
+    b"*6\r\n:1\r\n*0\r\n:1\r\n:2\r\n:3\r\n-NOPERM claims\r\n",
     b"*5\r\n:1\r\n:0\r\n:1\r\n:2\r\n:3\r\n",
     b"*5\r\n:1\r\n*-1\r\n:1\r\n:2\r\n:3\r\n",
     b"*5\r\n:1\r\n*1\r\n:1\r\n:1\r\n:2\r\n:3\r\n",
@@ -68,7 +69,7 @@ NO_ACQUIRE = [
     b"*5\r\n:1\r\n*0\r\n:1\r\n:2\r\n:-256000\r\n",
     b"*5\r\n:1\r\n*0\r\n:1\r\n:2\r\n:-256001\r\n",
     b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-256002\r\n",
-    b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-%d\r\n" % (86_400_001 * 256 + 1),
+    b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-%d\r\n" % (86_400_002 * 256 + 1),
     b"*5\r\n:1\r\n*1\r\n$3\r\nx/1\r\n:1\r\n:2\r\n:-999999999999999745\r\n",
     b"*5\r\n:1\r\n*1\r\n$2049\r\n%02049d\r\n:1\r\n:2\r\n:-257\r\n" % 0,
 ]
@@ -90,6 +91,21 @@ NO_REFRESH = [
     b"*3\r\n:1\r\n*0\r\n*1\r\n:1\r\n",
     b"*3\r\n:1\r\n*0\r\n*2\r\n:1\r\n:2\r\n",
     b"*3\r\n:1\r\n*0\r\n*2\r\n:9\r\n-ERR\r\n",
+]
+
+NO_RELEASE = [
+    b"*1\r\n:1\r\n",
+    b"*2\r\n:1\r\n:1\r\n",
+    b"*3\r\n:1\r\n:0\r\n*0\r\n",
+    b"*3\r\n:1\r\n*0\r\n_\r\n",
+    b"*3\r\n:1\r\n*1\r\n:1\r\n*0\r\n",
+    b"*3\r\n:1\r\n*2\r\n:0\r\n:9\r\n*0\r\n",
+    b"*3\r\n:1\r\n*2\r\n:4\r\n:9\r\n*0\r\n",
+    b"*3\r\n:1\r\n*2\r\n:1\r\n-ERR\r\n*0\r\n",
+    b"*3\r\n:1\r\n*0\r\n*1\r\n:1\r\n",
+    b"*3\r\n:1\r\n*0\r\n*2\r\n:-1\r\n-ERR\r\n",
+    b"*3\r\n:1\r\n*0\r\n*2\r\n:4\r\n-ERR\r\n",
+    b"*3\r\n:1\r\n*0\r\n*2\r\n:0\r\n:1\r\n",
 ]
 
 NO_ROLL = [
@@ -136,7 +152,7 @@ def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
     assert node.told("a")[:1] == [None]
 
 
-@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER)
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_RELEASE)
 def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     node.core.stop()
@@ -150,7 +166,7 @@ def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     assert rig.holder_of("a") is None
 
 
-@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER)
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_RELEASE)
 def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
     node = rig.node("a", balanced=True)
     heir = rig.node("a", balanced=True)

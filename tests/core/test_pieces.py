@@ -45,7 +45,7 @@ def scene(cut: Cut) -> tuple[list[Happening], list[tuple[str, int, str]], bytes,
     turn()
     node.resign("mine")
     turn()
-    return node.happenings, node.core.take_notes(), sent, node.core.counters
+    return node.happenings, node.notes(), sent, node.core.counters
 
 
 def whole(data: bytes) -> list[bytes]:

@@ -20,7 +20,7 @@ EXPIRED, LOST = DemotionReason.EXPIRED, DemotionReason.LOST
 
 def jumps(node: Node) -> list[tuple[int, int]]:
     """Return the jumps told since: by how many ms, and how many terms were given up."""
-    notes = node.core.take_notes()
+    notes = node.notes()
     assert all(request == "clock" for request, _, _ in notes), notes
     return [(int(text), terms) for _, terms, text in notes]
 

@@ -70,7 +70,7 @@ def test_a_slot_is_kept_until_its_last_event_is_taken(rig: Rig) -> None:
     node.core.remove(b"old", rig.clock.now_ns())
     node.core.tick(rig.clock.now_ns())
     node.take_outgoing()
-    node.core.receive(b"*2\r\n:1\r\n:1\r\n", rig.clock.now_ns())
+    node.core.receive(b"*3\r\n:1\r\n*0\r\n*0\r\n", rig.clock.now_ns())
     node.add("new")
     assert node.number("new") != number
     node.take()

@@ -28,7 +28,8 @@ cdef class Batches:
     cdef Terms terms
     cdef Roll roll
     cdef Outgoing outgoing
-    cdef bint loaded[5]         # the server knows the script by its digest
+    cdef bint loaded[5]         # the server knows the script by its digest, or will by then
+    cdef bint rejected[5]       # the script's text came last with a batch that was refused
     cdef tuple kept             # the bytes objects that the texts below point into
     cdef tuple scripts
     cdef Text *heads            # each a multiple of 8 bytes long in memory

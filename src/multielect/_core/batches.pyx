@@ -3,7 +3,8 @@
 
 Rules of this file:
     * A script is given at most `MOST_KEYS` Redis keys.
-    * The first batch of a connection that needs a script brings its text, and the others name it.
+    * The first batch of a connection that needs a script brings its text, and the others name it,
+      without waiting for what becomes of the first. If that is refused, the next brings it again.
     * Nothing here needs the GIL: no exception but for memory.
 """
 
@@ -106,6 +107,7 @@ cdef class Batches:
         cdef int request
         for request in range(<int>REQUESTS):
             self.loaded[request] = False
+            self.rejected[request] = False
 
     cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil:
         """Fill the batch with what is due of one kind; returns how many."""
@@ -192,7 +194,8 @@ cdef class Batches:
             self._write_text(&self.grant_ms)
         for i in range(batch.count):
             number = batch.entries[i].number
-            self.outgoing.put_integer(self.terms.slots.at(number).epoch)
+            slot = self.terms.slots.at(number)
+            self.outgoing.put_integer(slot.phase.floor if slot.mark.moved else slot.epoch)
             if batch.request == GRANT:
                 self._write_heir(number)
         return 0

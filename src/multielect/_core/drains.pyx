@@ -76,12 +76,12 @@ cdef class Drains(States):
     cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The worker is done. Returns whether the term was draining."""
         cdef Slot *slot = self.slots.at(number)
-        if slot.state != LEADING or slot.phase.drain_ns == 0 or slot.drained:
+        if slot.state != LEADING or slot.phase.drain_ns == 0 or slot.mark.drained:
             return 0
         if now_ns >= slot.deadline_ns:
             self._expire(number, now_ns)
             return 0
-        slot.drained = 1
+        slot.mark.drained = 1
         self._end_drain(number, now_ns)
         return 1
 
@@ -90,7 +90,7 @@ cdef class Drains(States):
         cdef Slot *slot = self.slots.at(number)
         if slot.phase.drain_ns != 0:
             # Its worker may have been done before the heir was there, or was known as such.
-            return self._end_drain(number, now_ns) if slot.drained else 0
+            return self._end_drain(number, now_ns) if slot.mark.drained else 0
         if (slot.standing != CAMPAIGNS and self._is_claimed(number)
                 and now_ns < slot.deadline_ns and self._may_move(now_ns)):
             return self._begin_drain(number, now_ns + self.drain_ns, now_ns)
@@ -107,7 +107,7 @@ cdef class Drains(States):
             self.events.draining(number, slot.epoch, until_ns)
             self._advance_lease_timer(number)
             return 0
-        slot.drained = 1
+        slot.mark.drained = 1
         return self._end_drain(number, now_ns)
 
     cdef int _end_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:

@@ -19,7 +19,8 @@ from .slots cimport NONE, Slot, load_u32, store_i64
 from .states cimport LEADING
 
 DRAINING_REASON = DRAINING
-REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll", "clock")
+REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll",
+                 "clock", "endless", "claim", "wake-up", "unended")
 
 cdef enum:
     PART = 1024             # elections or events that are copied out at once
@@ -292,8 +293,13 @@ cdef class Elections:
             self.terms.reap()
         return count
 
-    def take_notes(self) -> list[tuple[str, int, str]]:
-        """Take the server's refusals since: request, number of elections, its words."""
+    def take_notes(self) -> list[tuple[str, int, str, bytes | None]]:
+        """Take the server's refusals since.
+
+        Returns:
+            For each: request, number of elections, the server's words, and the key of one of the
+            elections.
+        """
         cdef Note[MOST_NOTES] notes
         cdef int count, i
         with nogil:
@@ -304,7 +310,8 @@ cdef class Elections:
             pthread_mutex_unlock(&self.mutex)
         return [
             (REQUEST_NAMES[notes[i].request], notes[i].elections,
-             notes[i].text[:notes[i].length].decode("utf-8", "replace"))
+             notes[i].text[:notes[i].length].decode("utf-8", "replace"),
+             notes[i].key[:notes[i].key_length] if notes[i].has_key else None)
             for i in range(count)
         ]
 

@@ -6,6 +6,7 @@ from .slots cimport Slot, Slots
 cdef enum:
     NOTE_BYTES = 200
     MOST_NOTES = 16
+    KEY_BYTES = 512
     DRAINING = 255          # in place of a reason: the term goes on, and drains
 
 
@@ -20,7 +21,10 @@ cdef struct Note:
     uint8_t request
     uint32_t elections
     uint32_t length
+    uint32_t key_length
+    bint has_key            # there is an election to be named
     char text[200]
+    char key[512]
 
 
 cdef struct Tally:
@@ -50,8 +54,9 @@ cdef class Events:
     cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
                      int64_t at_ns) except -1 nogil
     cdef int draining(self, uint32_t number, int64_t epoch, int64_t until_ns) except -1 nogil
-    cdef void note(self, uint8_t request, uint32_t elections,
+    cdef void note(self, uint8_t request, uint32_t elections, uint32_t number,
                    const char *text, size_t length) noexcept nogil
+    cdef void note_more(self, uint8_t request, uint32_t elections) noexcept nogil
     cdef void taken_to(self, uint32_t place) noexcept nogil
     cdef void _drop(self, Slot *slot, uint32_t place) noexcept nogil
     cdef Event *_next(self) except NULL nogil

@@ -8,9 +8,9 @@ Rules of this file:
       is not told at all. So no more than four events wait for one election, however long
       nobody comes to take them.
     * That a term drains is told while it does: not once it is over.
-    * Errors of one text are told once, with the number of elections they concern, and no
-      more than `MOST_NOTES` texts are kept: a server that refuses everything must not
-      fill our memory with its reasons.
+    * Errors of one text are told once, with the number of elections they concern and the key of
+      one of them, and no more than `MOST_NOTES` texts are kept: a server that refuses everything
+      must not fill our memory with its reasons.
 """
 
 from libc.stdlib cimport free, realloc
@@ -133,11 +133,15 @@ cdef class Events:
         self.count = kept
         self.dropped = 0
 
-    cdef void note(self, uint8_t request, uint32_t elections,
+    cdef void note(self, uint8_t request, uint32_t elections, uint32_t number,
                    const char *text, size_t length) noexcept nogil:
-        """Tell that the server refused `elections` of a batch, in its own words."""
+        """Tell that the server refused `elections` of a batch, in its own words.
+
+        `number` is one of them; NONE where there is none to be named.
+        """
         cdef int i
         cdef Note *kept
+        cdef Slot *slot
         if length > NOTE_BYTES:
             length = NOTE_BYTES
         for i in range(self.note_count):
@@ -153,4 +157,18 @@ cdef class Events:
         kept.elections = elections
         kept.length = <uint32_t>length
         memcpy(kept.text, text, length)
+        kept.has_key = number != NONE
+        kept.key_length = 0
+        if kept.has_key:
+            slot = self.slots.at(number)
+            kept.key_length = min(<uint32_t>slot.key_length, <uint32_t>KEY_BYTES)
+            memcpy(kept.key, slot.key, kept.key_length)
         self.note_count += 1
+
+    cdef void note_more(self, uint8_t request, uint32_t elections) noexcept nogil:
+        """What was told of a request last concerns so many elections more."""
+        cdef int i
+        for i in range(self.note_count - 1, -1, -1):
+            if self.notes[i].request == request:
+                self.notes[i].elections += elections
+                return

@@ -32,6 +32,8 @@ cdef class Lane(Batches):
     cdef int64_t answered_ns    # when a batch was last answered
     cdef const char *complaint  # what made no sense, after `take` returned 1
     cdef bint connected
+    cdef uint32_t claim_refused     # the hash of the words that were told; 0 since it was not
+    cdef uint32_t wake_up_refused   # likewise
     cdef bint refused           # the server cannot serve us any more: connect anew
     cdef size_t refusal_bytes   # what it said, on this connection or the last
     cdef char refusal[256]
@@ -54,7 +56,12 @@ cdef class Lane(Batches):
     cdef int _answer(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _see_clock(self, Batch *batch, int64_t server_ms, int64_t now_ns) except -1 nogil
     cdef int _answer_roll(self, Value *head) except -1 nogil
-    cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _answer_acquire(self, Batch *batch, Cursor *frame, bint has_error,
+                             int64_t now_ns) except -1 nogil
+    cdef void _tell_once(self, uint8_t what, uint32_t *told, uint32_t elections,
+                         Value *error) noexcept nogil
+    cdef void _see_endless(self, uint32_t number, uint32_t holder) noexcept nogil
+    cdef int _read_failures(self, Batch *batch, Cursor *frame, uint8_t *marks) except -1 nogil
     cdef int _read_rivals(self, Batch *batch, Cursor *frame, Rivals *rivals) except -1 nogil
     cdef int _read_outcomes(self, Batch *batch, Cursor *frame, Rivals *rivals,
                             int64_t now_ns) except -1 nogil

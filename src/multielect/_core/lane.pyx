@@ -25,12 +25,14 @@ from .batches cimport MOST_KEYS
 from .holders cimport LONGEST_NAME
 from .resp cimport read_value
 from .schedule cimport GRANTS, RELEASES
-from .slots cimport NONE
-from .states cimport ACQUIRE, CLOCK, GRANT, REFRESH, RELEASE, ROLL
+from .slots cimport NONE, hash_of
+from .states cimport (ACQUIRE, CLAIM, CLOCK, ENDLESS, GRANT, REFRESH, RELEASE, ROLL, UNENDED,
+                      WAKE_UP)
 
 cdef enum:
     WHOLE = 1
     LONGEST_WAIT_MS = 86_400_000        # what acquire.lua says of a lease at most
+    NO_END_MS = 86_400_001              # and of one that has no end
     LATEST_MS = 9_000_000_000_000       # the year 2255: as many ns fit into 63 bits
     MS = 1_000_000
     TEXT_BYTES = 24
@@ -38,6 +40,7 @@ cdef enum:
 cdef enum:
     NOT_OURS = 1
     FAILED = 2
+    MOVED = 3
 
 
 cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept nogil:
@@ -185,6 +188,8 @@ cdef class Lane(Batches):
             return self._nonsense(b"an empty frame")
         if head.kind == c'-':
             return self._refused(batch, &head, now_ns)
+        if not batch.by_digest:
+            self.rejected[batch.request] = False
         if batch.request == ROLL:
             return self._answer_roll(&head)
         if head.kind != c'*' or head.number < 1:
@@ -196,12 +201,14 @@ cdef class Lane(Batches):
         # Before the rest counts: what was extended before a jump must not outlast it.
         self._see_clock(batch, time.number, now_ns)
         if batch.request == ACQUIRE:
-            if head.number != 2 + <int64_t>batch.count:
+            # A claim that could not be made is told of after them.
+            if not 0 <= head.number - 2 - <int64_t>batch.count <= batch.claims:
                 return self._nonsense(b"an acquire answered for another number of elections")
-            return self._answer_acquire(batch, frame, now_ns)
+            return self._answer_acquire(batch, frame, head.number > 2 + <int64_t>batch.count,
+                                        now_ns)
+        if head.number != 3:
+            return self._nonsense(b"a script answered in another form")
         if batch.request == REFRESH:
-            if head.number != 3:
-                return self._nonsense(b"a refresh answered in another form")
             return self._answer_refresh(batch, frame, now_ns)
         return self._answer_release(batch, frame)
 
@@ -215,7 +222,7 @@ cdef class Lane(Batches):
             given_up = self.terms.leases_shortened(jump_ns, now_ns)
             # The leases of others end earlier too.
             self.terms.ask_again()
-        self.terms.events.note(CLOCK, given_up, text,
+        self.terms.events.note(CLOCK, given_up, NONE, text,
                                snprintf(text, TEXT_BYTES, "%lld", <long long>(jump_ns // MS)))
         return 0
 
@@ -225,8 +232,10 @@ cdef class Lane(Batches):
         self.roll.answered(head)
         return 0
 
-    cdef int _answer_acquire(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
+    cdef int _answer_acquire(self, Batch *batch, Cursor *frame, bint has_error,
+                             int64_t now_ns) except -1 nogil:
         cdef Rivals rivals
+        cdef Value error
         cdef uint32_t i
         cdef int outcome
         rivals.count = 0
@@ -236,7 +245,23 @@ cdef class Lane(Batches):
         # Those that elections keep in view have been counted for them meanwhile.
         for i in range(rivals.count):
             self.terms.holders.drop(rivals.places[i])
-        return outcome
+        if outcome or not batch.claims or rivals.count == 0:
+            return outcome
+        if not has_error:
+            self.claim_refused = 0
+        elif read_value(frame, &error) != WHOLE or error.kind != c'-':
+            return self._nonsense(b"claims failed for no reason")
+        else:
+            self._tell_once(CLAIM, &self.claim_refused, rivals.count, &error)
+        return 0
+
+    cdef void _tell_once(self, uint8_t what, uint32_t *told, uint32_t elections,
+                         Value *error) noexcept nogil:
+        """Tell what is refused each time, until it is not: once. `told` says in which words."""
+        cdef uint32_t words = hash_of(error.text, error.length, 0) | 1
+        if words != told[0]:
+            told[0] = words
+            self.terms.events.note(what, elections, NONE, error.text, error.length)
 
     cdef int _read_rivals(self, Batch *batch, Cursor *frame, Rivals *rivals) except -1 nogil:
         cdef Value head
@@ -268,9 +293,9 @@ cdef class Lane(Batches):
             if read_value(frame, &value) != WHOLE:
                 return self._nonsense(b"an outcome is missing")
             if value.kind == c'-':
-                self.terms.events.note(ACQUIRE, 1, value.text, value.length)
+                self.terms.events.note(ACQUIRE, 1, entry.number, value.text, value.length)
                 if not self._is_void(entry):
-                    self.terms.not_acquired(entry.number, self.terms.retry_ns(now_ns))
+                    self.terms.acquire_refused(entry.number, now_ns)
             elif value.kind != c':' or value.number == 0:
                 return self._nonsense(b"an outcome is no number")
             elif self._is_void(entry):
@@ -282,8 +307,12 @@ cdef class Lane(Batches):
                 remaining_ms = (-value.number) // 256
                 if not 0 <= rival < rivals.count:
                     return self._nonsense(b"an outcome names no holder")
-                if remaining_ms > LONGEST_WAIT_MS:
+                if remaining_ms == NO_END_MS:
+                    self._see_endless(entry.number, rivals.places[rival])
+                elif remaining_ms > LONGEST_WAIT_MS:
                     return self._nonsense(b"a lease lasts longer than the script says of any")
+                else:
+                    self.terms.slots.at(entry.number).endless = 0
                 # What seems to last for long may end sooner: where the server's clock was set
                 # back, the next refresh shortens it.
                 again_ns = now_ns + min(remaining_ms * 1_000_000, self.terms.ttl_ns) + jitter_ns
@@ -293,6 +322,12 @@ cdef class Lane(Batches):
                     again_ns = now_ns + self.terms.refresh_ns
                 self.terms.contested(entry.number, rivals.places[rival], again_ns)
         return 0
+
+    cdef void _see_endless(self, uint32_t number, uint32_t holder) noexcept nogil:
+        cdef char[LONGEST_NAME] name
+        if self.terms.is_first_seen_endless(number, holder):
+            self.terms.events.note(ENDLESS, 1, number, name,
+                                   self.terms.holders.copy(holder, name, LONGEST_NAME))
 
     cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
         cdef uint8_t marks[MOST_ENTRIES]
@@ -310,17 +345,8 @@ cdef class Lane(Batches):
                     or not 1 <= place.number <= batch.count):
                 return self._nonsense(b"a refresh names a key that was not sent")
             marks[place.number - 1] = NOT_OURS
-        if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
-                or value.number % 2):
-            return self._nonsense(b"a refresh does not say which keys failed")
-        for _i in range(value.number // 2):
-            if (read_value(frame, &place) != WHOLE or place.kind != c':'
-                    or not 1 <= place.number <= batch.count):
-                return self._nonsense(b"a refresh names a key that was not sent")
-            marks[place.number - 1] = FAILED
-            if read_value(frame, &place) != WHOLE or place.kind != c'-':
-                return self._nonsense(b"a refresh failed for no reason")
-            self.terms.events.note(REFRESH, 1, place.text, place.length)
+        if self._read_failures(batch, frame, marks):
+            return 1
         for i in range(batch.count):
             entry = &batch.entries[i]
             if self._is_void(entry):
@@ -333,12 +359,68 @@ cdef class Lane(Batches):
                 self.terms.refreshed(entry.number, batch.sent_ns, now_ns)
         return 0
 
+    cdef int _read_failures(self, Batch *batch, Cursor *frame, uint8_t *marks) except -1 nogil:
+        """Mark what could not be done, and tell why."""
+        cdef Value value
+        cdef Value place
+        cdef int64_t _i
+        cdef bint is_refresh = batch.request == REFRESH
+        if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
+                or value.number % 2):
+            return self._nonsense(b"a script does not say which keys failed")
+        if not is_refresh and value.number == 0:
+            self.wake_up_refused = 0
+        for _i in range(value.number // 2):
+            # At place 0 it is others that could not be told.
+            if (read_value(frame, &place) != WHOLE or place.kind != c':'
+                    or not is_refresh <= place.number <= batch.count):
+                return self._nonsense(b"a script names a key that was not sent")
+            if read_value(frame, &value) != WHOLE or value.kind != c'-':
+                return self._nonsense(b"a script failed for no reason")
+            if place.number == 0:
+                self._tell_once(WAKE_UP, &self.wake_up_refused, batch.count, &value)
+                continue
+            marks[place.number - 1] = FAILED
+            self.terms.events.note(REFRESH if is_refresh else UNENDED, 1,
+                                   batch.entries[place.number - 1].number,
+                                   value.text, value.length)
+        return 0
+
     cdef int _answer_release(self, Batch *batch, Cursor *frame) except -1 nogil:
-        # Released, or held by another since: this node has nothing there either way.
+        cdef uint8_t marks[MOST_ENTRIES]
+        cdef int64_t epochs[MOST_ENTRIES]
+        cdef Value value
+        cdef Value place
+        cdef Asked *entry
+        cdef int64_t _i
         cdef uint32_t i
         for i in range(batch.count):
-            if not self._is_void(&batch.entries[i]):
-                self.terms.released(batch.entries[i].number)
+            marks[i] = 0
+        if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
+                or value.number % 2):
+            return self._nonsense(b"a release does not say which leases are under other epochs")
+        for _i in range(value.number // 2):
+            if (read_value(frame, &place) != WHOLE or place.kind != c':'
+                    or not 1 <= place.number <= batch.count):
+                return self._nonsense(b"a release names a key that was not sent")
+            if read_value(frame, &value) != WHOLE or value.kind != c':':
+                return self._nonsense(b"a release names no epoch")
+            marks[place.number - 1] = MOVED
+            epochs[place.number - 1] = value.number
+        if self._read_failures(batch, frame, marks):
+            return 1
+        for i in range(batch.count):
+            entry = &batch.entries[i]
+            if self._is_void(entry):
+                continue
+            if marks[i] == MOVED:
+                self.terms.moved_on(entry.number, epochs[i])
+            elif marks[i] == FAILED:
+                # It was told; the lease ends by itself.
+                self.terms.not_ended(entry.number)
+            else:
+                # Released, or held by another since: this node has nothing there either way.
+                self.terms.released(entry.number)
         return 0
 
     cdef int _refused(self, Batch *batch, Value *error, int64_t now_ns) except -1 nogil:
@@ -347,10 +429,20 @@ cdef class Lane(Batches):
             self.loaded[batch.request] = False
             # Of a batch that brought its script that makes no sense: to bring it again at once
             # would go on for as long as the server says so.
+            if batch.by_digest and self.rejected[batch.request]:
+                # It came behind one that was to bring the script, and is refused as that was.
+                self.terms.events.note_more(batch.request, batch.count)
+                return self._give_back(batch, now_ns, self.terms.retry_ns(now_ns))
             if batch.by_digest:
                 return self._give_back(batch, now_ns, 0)
+        if not batch.by_digest:
+            # Whether the server has kept its text depends on why it was refused.
+            self.loaded[batch.request] = False
+            self.rejected[batch.request] = True
         if batch.request != ROLL or self.roll.is_news(error.text, error.length):
-            self.terms.events.note(batch.request, batch.count, error.text, error.length)
+            self.terms.events.note(batch.request, batch.count,
+                                   batch.entries[0].number if batch.count else NONE,
+                                   error.text, error.length)
         if _is_for_all(error) and not self.refused:
             self.refused = True
             self.refusal_bytes = min(error.length, <size_t>MOST_REFUSAL_BYTES)
@@ -367,15 +459,17 @@ cdef class Lane(Batches):
             entry = &batch.entries[i]
             if self._is_void(entry):
                 continue
-            if batch.request == ACQUIRE:
-                self.terms.not_acquired(entry.number, again_ns)
+            if batch.request == ACQUIRE and again_ns == 0:
+                self.terms.not_acquired(entry.number, 0)
+            elif batch.request == ACQUIRE:
+                self.terms.acquire_refused(entry.number, now_ns)
             elif batch.request == REFRESH:
                 self.terms.not_refreshed(entry.number, now_ns, again_ns)
             elif again_ns == 0 or self.refused:
                 self.terms.not_released(entry.number)
             else:
                 # Refused, and reported: the lease ends by itself.
-                self.terms.released(entry.number)
+                self.terms.not_ended(entry.number)
         return 0
 
     cdef int _nonsense(self, const char *what) noexcept nogil:

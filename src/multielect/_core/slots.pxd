@@ -57,6 +57,12 @@ cdef union Phase:
     int64_t floor           # else: the next term's epoch must be above it; 0: any will do
 
 
+cdef union Mark:
+    uint8_t drained         # leading: the draining term's worker is done
+    uint8_t moved           # releasing: the counter is at `floor`, not at this term's epoch
+    uint8_t refusals        # else: how often an acquire was refused in a row
+
+
 # 128 bytes, two lines of the cache that processors fetch together: what a refresh touches comes
 # first.
 cdef struct Slot:
@@ -72,7 +78,7 @@ cdef struct Slot:
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
     uint8_t standing        # whether this node is to stand for it
-    uint8_t drained         # the draining term's worker is done
+    Mark mark
     uint8_t refreshing      # a refresh is in flight; 2: and another was due meanwhile
     uint8_t events_waiting  # how many events of it have not been taken
     int64_t due_ns          # when its timer rings
@@ -89,6 +95,7 @@ cdef struct Slot:
     uint8_t forgotten       # shared with readers; taken out of the index
     uint8_t heirless        # no node is to lead it, neither this one nor another
     uint8_t again           # its timer is to have it refreshed out of turn
+    uint8_t endless         # it was told that `holder`'s lease has no end
 
 
 cdef inline size_t padded(size_t length) noexcept nogil:

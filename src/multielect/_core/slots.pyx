@@ -108,7 +108,8 @@ cdef class Slots:
         slot.links[QUEUE].list = NONE
         slot.due_ns = 0
         slot.phase.floor = 0
-        slot.drained = 0
+        slot.mark.refusals = 0
+        slot.endless = 0
         slot.heirless = 0
         slot.standing = 0
         slot.woken = 0

@@ -24,7 +24,12 @@ cdef enum Request:
     GRANT = 3
     ROLL = 4
     REQUESTS = 5
-    CLOCK = 5               # no request: what is noted of the server's clock
+    # No requests, but of what is noted:
+    CLOCK = 5               # the server's clock jumped
+    ENDLESS = 6             # another's lease has no end
+    CLAIM = 7               # leaders cannot be told of claims
+    WAKE_UP = 8             # nobody can be told that leases were given up
+    UNENDED = 9             # a lease could not be given up
 
 cdef enum Reason:
     NO_REASON = 0
@@ -54,6 +59,8 @@ cdef class States:
     cdef int64_t margin_ns
     cdef int64_t refresh_ns
     cdef int64_t jitter_ns
+    cdef int64_t retry_step_ns      # what is refused is tried again together, so often
+    cdef int64_t retry_phase_ns     # and not when other nodes do
     cdef int64_t grant_ns           # how long a grant lasts, and a claim is waited for
     cdef uint32_t batch_keys
     cdef uint32_t max_leases

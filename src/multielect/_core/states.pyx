@@ -66,6 +66,8 @@ cdef class States:
         self.batch_keys = batch_keys
         self.max_leases = max_leases
         self.by_time = by_time
+        self.retry_step_ns = max(self.refresh_ns // 8, <int64_t>1)
+        self.retry_phase_ns = <int64_t>(seed % <uint64_t>self.retry_step_ns)
         self.random_state = seed | 1
 
     # ---- the only writers of a state
@@ -113,7 +115,7 @@ cdef class States:
         self._see_holder(number, NONE)
         self.events.elected(number, epoch, now_ns)
         slot.phase.drain_ns = 0
-        slot.drained = 0
+        slot.mark.drained = 0
         self._refer(&slot.claimant, NONE)
         store_i64(&slot.alive_ns, now_ns)
         store_i64(&slot.epoch, epoch)
@@ -127,6 +129,7 @@ cdef class States:
                                uint8_t next_state) except -1 nogil:
         self._enter(number, RELEASING)
         self.slots.at(number).next_state = next_state
+        self.slots.at(number).mark.moved = 0
         self.schedule.set_timer(number, lease_end_ns)
         self._enqueue_release(number)
         return 0
@@ -159,6 +162,7 @@ cdef class States:
 
     cdef int _leave_release(self, uint32_t number) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
+        slot.mark.refusals = 0
         if slot.next_state == GONE:
             return self._become_gone(number)
         if slot.next_state == IDLE or not self.running:
@@ -175,6 +179,7 @@ cdef class States:
         cdef int64_t ended_ns = now_ns if now_ns < deadline_ns else deadline_ns
         store_i64(&slot.deadline_ns, 0)
         slot.phase.floor = 0
+        slot.mark.refusals = 0
         self.events.demoted(number, slot.epoch, reason, ended_ns)
         if reason == EXPIRED or reason == LOST:
             # The lease may still stand in our name: then acquire takes it over.

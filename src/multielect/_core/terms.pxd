@@ -48,6 +48,7 @@ cdef class Terms(Drains):
     cdef bint is_giving_up(self) noexcept nogil
     cdef int64_t next_due_ns(self) noexcept nogil
     cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil
+    cdef int64_t _together_ns(self, int64_t at_ns) noexcept nogil
     cdef bint has_work(self) noexcept nogil
 
     cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
@@ -55,12 +56,16 @@ cdef class Terms(Drains):
     cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                         int64_t now_ns) except -1 nogil
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil
+    cdef bint is_first_seen_endless(self, uint32_t number, uint32_t holder) noexcept nogil
+    cdef int acquire_refused(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int not_refreshed(self, uint32_t number, int64_t now_ns,
                            int64_t again_ns) except -1 nogil
     cdef int released(self, uint32_t number) except -1 nogil
+    cdef int not_ended(self, uint32_t number) except -1 nogil
     cdef int not_released(self, uint32_t number) except -1 nogil
+    cdef int moved_on(self, uint32_t number, int64_t epoch) except -1 nogil
 
     # Here, and not beside the others, so that they cost no call: they are for each refresh.
 

@@ -19,6 +19,9 @@ from .slots cimport NEVER, NONE, store_i64
 from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING, LOST, RELEASING,
                       REMOVED, RESIGNED, STOPPED, SUPERSEDED, WAITING, WATCHES)
 
+cdef enum:
+    MOST_DOUBLINGS = 2      # of the pause before what was refused is tried again
+
 
 cdef class Terms(Drains):
     """The elections of a node and what becomes of them."""
@@ -359,7 +362,12 @@ cdef class Terms(Drains):
         """Return when to try again what the server refused."""
         # Half the time between two refreshes: soon enough for a second and third try
         # before the deadline, seldom enough for a server that refuses everything.
-        return now_ns + self.refresh_ns // 2 + self.random_below(self.refresh_ns // 4)
+        return self._together_ns(now_ns + self.refresh_ns // 2)
+
+    cdef int64_t _together_ns(self, int64_t at_ns) noexcept nogil:
+        """Return the next time after `at_ns` at which this node tries again what was refused."""
+        # Each at a time of its own would be a script of its own.
+        return at_ns + self.retry_step_ns - (at_ns - self.retry_phase_ns) % self.retry_step_ns
 
     cdef bint has_work(self) noexcept nogil:
         """Tell whether something may be there to be sent."""
@@ -407,10 +415,26 @@ cdef class Terms(Drains):
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil:
         """Another holds the lease; it ends no later than `again_ns`."""
         cdef Slot *slot = self.slots.at(number)
+        slot.mark.refusals = 0
         self._see_holder(number, holder)
         if slot.woken and not slot.unwanted:
             return self._become_candidate(number)
         return self.not_acquired(number, again_ns)
+
+    cdef bint is_first_seen_endless(self, uint32_t number, uint32_t holder) noexcept nogil:
+        """Tell whether it is news that `holder`'s lease has no end; from now on it is none."""
+        cdef Slot *slot = self.slots.at(number)
+        cdef bint is_known = slot.endless and slot.holder == holder
+        slot.endless = 1
+        return not is_known
+
+    cdef int acquire_refused(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """The server refused the acquire: stand again, the later the more often it did."""
+        cdef Slot *slot = self.slots.at(number)
+        cdef int64_t pause_ns = self.refresh_ns // 2 << slot.mark.refusals
+        if slot.mark.refusals < MOST_DOUBLINGS:
+            slot.mark.refusals += 1
+        return self.not_acquired(number, self._together_ns(now_ns + pause_ns))
 
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil:
         """The acquire failed or was lost; stand again at `again_ns`, or at once if 0."""
@@ -439,7 +463,11 @@ cdef class Terms(Drains):
             return self._expire(number, now_ns)
         if again_ns <= now_ns:
             self._refresh_now(number)
-        elif again_ns < slot.deadline_ns:
+            return 0
+        if again_ns >= slot.deadline_ns:
+            # Once more while it may help.
+            again_ns = slot.deadline_ns - self.retry_step_ns
+        if again_ns > now_ns:
             self._set_lease_timer(number, again_ns)
         return 0
 
@@ -448,8 +476,26 @@ cdef class Terms(Drains):
         self.events.tally.released += 1
         return self._leave_release(number)
 
+    cdef int not_ended(self, uint32_t number) except -1 nogil:
+        """The server does not end it: go on as if it were, while the lease runs out."""
+        return self._leave_release(number)
+
     cdef int not_released(self, uint32_t number) except -1 nogil:
         """The release was lost: send it again, unless the lease ends first."""
         if not self.schedule.is_queued(number):
             self._enqueue_release(number)
         return 0
+
+    cdef int moved_on(self, uint32_t number, int64_t epoch) except -1 nogil:
+        """The lease to be released is this node's, but the counter is at another epoch."""
+        # Where this node has no newer term, somebody raised the counter, as a fence does. Nobody
+        # else could take the lease, so it is released under that epoch. An election that was
+        # removed may have been added again meanwhile: then the lease is that one's.
+        cdef Slot *slot = self.slots.at(number)
+        cdef bint is_sole = (not slot.forgotten
+                             or self.slots.find(slot.key, slot.key_length) == NONE)
+        if is_sole and epoch > slot.epoch and epoch > slot.phase.floor:
+            self._raise_floor(number, epoch)
+            slot.mark.moved = 1
+            return self.not_released(number)
+        return self.released(number)

@@ -6,8 +6,10 @@
 --       5...: of each election that has a floor: its position, and the floor
 -- reply {server time in ms, {holders}, outcome...}, one outcome an election:
 --         > 0    won: the new epoch
---         < 0    led by another: -(remaining ms * 256 + n), its holder being holders[n]
+--         < 0    led by another: -(remaining ms * 256 + n), its holder being holders[n]; for a
+--                lease without an end, one ms more than a day
 --         error  this election failed, and this one alone
+--       and after them, if the leaders could not be told of claims, the error
 --
 -- A floor is an epoch that somebody is known to have led or written under, though the counter
 -- here may not know it: the new epoch is above it too.
@@ -29,10 +31,6 @@ local now_text = string.format('%.0f', now_ms)
 local claims = ARGV[4] ~= ''
 local holders, place_of, claimed = {}, {}, {}
 
-local function netstring(text)
-  return #text .. ':' .. text
-end
-
 local function led_by(other, leader_key)
   -- No name of ours is as long: what else stands there is shown in part.
   other = string.sub(other, 1, 1100)
@@ -45,10 +43,8 @@ local function led_by(other, leader_key)
   end
   if claims then table.insert(claimed[place], netstring(leader_key)) end
   local remaining_ms = redis.call('PTTL', leader_key)
-  -- A lease without an end is not ours to wait for: look again after one TTL.
-  if remaining_ms < 0 then remaining_ms = tonumber(ttl_ms) end
-  remaining_ms = math.min(remaining_ms, ONE_DAY_MS)
-  return -(remaining_ms * 256 + place)
+  if remaining_ms < 0 then return -((ONE_DAY_MS + 1) * 256 + place) end
+  return -(math.min(remaining_ms, ONE_DAY_MS) * 256 + place)
 end
 
 local function refused(counter)
@@ -114,8 +110,10 @@ local reply = {now_ms, holders}
 for i, leader_key in ipairs(leader_keys) do
   reply[#reply + 1] = campaign(leader_key, KEYS[2 * i], leaders[i], floors[i])
 end
+local untold = {}
 if claims then
-  -- A server that forbids PUBLISH costs a wait, not the batch its outcome.
-  for _, message in ipairs(claimed) do try('PUBLISH', ARGV[4], table.concat(message)) end
+  for _, message in ipairs(claimed) do tell_others(ARGV[4], message, untold) end
 end
+-- One of them says it for all.
+reply[#reply + 1] = untold[2]
 return reply

@@ -3,7 +3,7 @@
 -- KEYS  leader key and epoch key of each election, in pairs
 -- ARGV  1: this holder   2: wake-up channel   3: how long a grant lasts, in ms
 --       4...: of each election: the epoch of the term, and the holder of its heir, or nothing
--- reply {server time in ms, n...}: the positions of the terms that were ended
+-- reply {server time in ms, {n, epoch, ...}, {n, error, ...}}, as of release.lua
 --
 -- A grant is a lease in the heir's name, which nobody else can take. It makes no leader: the heir
 -- takes it over by an acquire, as any lease found to hold its own incarnation, and so under a new
@@ -15,19 +15,16 @@
 
 local holder, channel, grant_ms = ARGV[1], ARGV[2], ARGV[3]
 local clock = redis.call('TIME')
-local reply = {clock[1] * 1000 + math.floor(clock[2] / 1000)}
+local reply = {clock[1] * 1000 + math.floor(clock[2] / 1000), {}, {}}
 local messages, order = {}, {}
 
-local function netstring(text)
-  return #text .. ':' .. text
-end
-
-local function end_term(leader_key, heir)
-  if heir == '' then return try('DEL', leader_key) == 1 end
-  local granted = try('SET', leader_key, heir, 'PX', grant_ms)
+-- Returns for whom it was ended; '' for all, nothing if it was not.
+local function end_term(place, leader_key, heir)
   -- A full server refuses SET: then the election is free for all.
-  if granted.err then return try('DEL', leader_key) == 1, '' end
-  return true
+  if heir ~= '' and not try('SET', leader_key, heir, 'PX', grant_ms).err then return heir end
+  local deleted = try('DEL', leader_key)
+  if type(deleted) ~= 'table' then return '' end
+  tell_failure(reply[3], place, deleted)
 end
 
 local function tell(heir, leader_key)
@@ -46,17 +43,13 @@ end
 
 local values = values_of(KEYS)
 for i = 1, #KEYS, 2 do
-  local epoch, heir = ARGV[i + 3], ARGV[i + 4]
+  local place, epoch = (i + 1) / 2, ARGV[i + 3]
   if values[i] == holder and values[i + 1] == epoch then
-    local ended, instead = end_term(KEYS[i], heir)
-    if ended then
-      reply[#reply + 1] = (i + 1) / 2
-      tell(instead or heir, KEYS[i])
-    end
+    local heir = end_term(place, KEYS[i], ARGV[i + 4])
+    if heir then tell(heir, KEYS[i]) end
+  elseif values[i] == holder then
+    tell_epoch(reply[2], place, values[i + 1])
   end
 end
--- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.
-for _, heir in ipairs(order) do
-  try('PUBLISH', channel, table.concat(messages[heir]))
-end
+for _, heir in ipairs(order) do tell_others(channel, messages[heir], reply[3]) end
 return reply

@@ -22,8 +22,9 @@ from .._core.fleet import FleetCore
 from .._endpoint import Endpoint
 from .._engine import Arrival, Outlets
 from .._keys import KeyLayout
+from .._notes import as_error
 from ..election import DemotionReason
-from ..errors import ConfigError, MultielectError, ProtocolError, ServerError
+from ..errors import ConfigError, MultielectError, ProtocolError
 from ._link import Link
 from ._resp import encode
 
@@ -197,8 +198,8 @@ class SimulatedEngine:
         answer = self.core.take_roll()
         if answer is not None:
             self._outlets.roll(answer)
-        for request, elections, text in self.core.take_notes():
-            self._outlets.error(ServerError(text, request=request, elections=elections))
+        for note in self.core.take_notes():
+            self._outlets.error(as_error(note, self._layout))
 
     def _finish(self) -> None:
         self.abandon()

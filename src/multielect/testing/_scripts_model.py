@@ -73,10 +73,9 @@ class Scripts:
                 if leader not in holders:
                     holders.append(leader)
                 remaining = store.remaining_ms(leader_key)
-                if remaining < 0:
-                    remaining = int(ttl_ms)
                 rival = holders.index(leader) + 1
-                outcomes.append(-(min(remaining, ONE_DAY_MS) * 256 + rival))
+                told_ms = ONE_DAY_MS + 1 if remaining < 0 else min(remaining, ONE_DAY_MS)
+                outcomes.append(-(told_ms * 256 + rival))
                 claimed[leader] = claimed.get(leader, b"") + netstring(leader_key)
                 continue
             epoch = self._raise(epoch_key, floor_of.get(place, 0)) or self._mint(
@@ -143,28 +142,30 @@ class Scripts:
     def release(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """End every term that is still this holder's."""
         holder, channel, *epochs = words
-        released: list[Reply] = []
-        message = netstring(holder)
+        moved: list[Reply] = []
+        released: list[bytes] = []
         pairs = zip(keys[::2], keys[1::2], epochs, strict=True)
         for place, (leader_key, epoch_key, epoch) in enumerate(pairs, 1):
             if self._is_term(leader_key, epoch_key, holder, epoch):
-                self._store.delete(leader_key)
-                released.append(place)
-                message += netstring(leader_key)
+                released.append(leader_key)
+            else:
+                moved += self._moved(place, leader_key, epoch_key, holder)
         if released:
-            self._publish(channel, message)
-        return [self._store.now_ms(), *released]
+            for leader_key in released:
+                self._store.delete(leader_key)
+            self._publish(channel, netstring(holder) + b"".join(map(netstring, released)))
+        return [self._store.now_ms(), moved, []]
 
     def grant(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """End every term that is still this holder's, each for the sake of its heir."""
         holder, channel, grant_ms, *terms = words
-        ended: list[Reply] = []
+        moved: list[Reply] = []
         messages: dict[bytes, bytes] = {}
         quads = zip(keys[::2], keys[1::2], terms[::2], terms[1::2], strict=True)
         for place, (leader_key, epoch_key, epoch, wanted) in enumerate(quads, 1):
             if not self._is_term(leader_key, epoch_key, holder, epoch):
+                moved += self._moved(place, leader_key, epoch_key, holder)
                 continue
-            ended.append(place)
             heir = b"" if self._is_full else wanted
             head = netstring(b"/" + heir) + netstring(b"grant") if heir else netstring(holder)
             messages[heir] = messages.get(heir, head) + netstring(leader_key)
@@ -175,10 +176,18 @@ class Scripts:
             self._is_full = False
         for message in messages.values():
             self._publish(channel, message)
-        return [self._store.now_ms(), *ended]
+        return [self._store.now_ms(), moved, []]
 
     def _is_term(self, leader_key: bytes, epoch_key: bytes, holder: bytes, epoch: bytes) -> bool:
         return self._store.get(leader_key) == holder and self._store.get(epoch_key) == epoch
+
+    def _moved(self, place: int, leader_key: bytes, epoch_key: bytes, holder: bytes) -> list[Reply]:
+        """Return the place of a lease that is the holder's under another epoch, and which."""
+        counter = self._store.get(epoch_key)
+        if self._store.get(leader_key) != holder or not isinstance(counter, bytes):
+            return []
+        is_epoch = counter.isdigit() and int(counter) <= LARGEST_EPOCH
+        return [place, int(counter)] if is_epoch else []
 
     def roll(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """Say that a member is there, and tell who else is."""

@@ -1,0 +1,180 @@
+"""What the server refuses is told with its code, the election, the missing right and the cost."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import pytest
+
+from multielect import ClockJumpError, EndlessLeaseError, ServerError
+from multielect._keys import elector_layout, group_layout
+from multielect._notes import Note, as_error, split
+from multielect._scripts import COMMANDS
+
+LAYOUT = group_layout("orders", 16)
+SHA = "9cc7343e684251662645f30969ebd18d0634550f"
+
+# As redis-server 6.2.5, 7.0.15 and 8.2.3 and Valkey 9.1 say it.
+SAID = {
+    "OOM command not allowed when used memory > 'maxmemory'.": (
+        "OOM",
+        "command not allowed when used memory > 'maxmemory'.",
+    ),
+    "@user_script: 22: -OOM command not allowed when used memory > 'maxmemory'.": (
+        "OOM",
+        "command not allowed when used memory > 'maxmemory'.",
+    ),
+    f"ERR Error running script (call to f_{SHA}): @user_script:1: @user_script: 1: -OOM command"
+    " not allowed when used memory > 'maxmemory'.": (
+        "OOM",
+        "command not allowed when used memory > 'maxmemory'.",
+    ),
+    f"ERR Error running script (call to f_{SHA}): @user_script:1: WRONGTYPE Operation against": (
+        "WRONGTYPE",
+        "Operation against",
+    ),
+    f"WRONGTYPE Operation against script: {SHA}, on @user_script:1.": (
+        "WRONGTYPE",
+        "Operation against",
+    ),
+    "WRONGTYPE Operation against script: on @user_script:1.": ("WRONGTYPE", "Operation against"),
+    "@user_script: 1: The user executing the script can't run this command or subcommand": (
+        "NOPERM",
+        "The user executing the script can't run this command or subcommand",
+    ),
+    f"ERR The user executing the script can't run this command or subcommand script: {SHA},"
+    " on @user_script:1.": (
+        "NOPERM",
+        "The user executing the script can't run this command or subcommand",
+    ),
+    "ERR ACL failure in script: User u has no permissions to run the 'incr' command": (
+        "NOPERM",
+        "ACL failure in script: User u has no permissions to run the 'incr' command",
+    ),
+    f"ERR Error running script (call to f_{SHA}): @enable_strict_lua:15: user_script:1: Script"
+    " attempted": ("ERR", "Script attempted"),
+    "ERR user_script:1: Script attempted script: on @user_script:1.": ("ERR", "Script attempted"),
+    "ERR epoch counter would overflow": ("ERR", "epoch counter would overflow"),
+    "NOPERM No permissions to access a key": ("NOPERM", "No permissions to access a key"),
+    "READONLY You can't write against a read only replica.": (
+        "READONLY",
+        "You can't write against a read only replica.",
+    ),
+    "LOADING": ("LOADING", ""),
+    "no code at all": ("ERR", "no code at all"),
+    "": ("ERR", ""),
+}
+
+
+@pytest.mark.parametrize(("said", "expected"), SAID.items())
+def test_the_code_is_the_servers_own(said: str, expected: tuple[str, str]) -> None:
+    assert split(said) == expected
+
+
+def told(*note: object) -> ServerError:
+    error = as_error(note, LAYOUT)  # type: ignore[arg-type]
+    assert isinstance(error, ServerError)
+    return error
+
+
+def test_an_error_names_an_election_as_text() -> None:
+    error = told("acquire", 3, "OOM no room", b"partition-7")
+    assert str(error) == "acquire of 3 elections, e.g. 'partition-7': OOM no room"
+    assert (error.code, error.request, error.elections, error.key) == (
+        "OOM",
+        "acquire",
+        3,
+        "partition-7",
+    )
+    assert str(told("refresh", 1, "OOM no room", b"k")) == "refresh of 'k': OOM no room"
+    assert str(told("acquire", 1, "OOM no room", b"")) == "acquire: OOM no room"
+    assert str(told("roll", 0, "OOM no room", None)) == "roll: OOM no room"
+    assert told("acquire", 1, "OOM", b"\xff").key == "\udcff"
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "right"),
+    [
+        ("refresh", "ERR ACL failure in script: ... to run the 'pexpireat' command", "+pexpireat"),
+        ("acquire", "NOPERM User u has no permissions to run the 'evalsha' command", "+evalsha"),
+        ("refresh", "ERR The user executing the script can't run this command or subcommand",
+         "+get +mget +pexpireat +time"),
+        ("claim", "@user_script: 9: The user executing the script can't run this command",
+         "+publish"),
+        ("unended", "@user_script: 9: The user executing the script can't run this command",
+         "+del"),
+        ("wake-up", "ERR ACL failure in script: No permissions to access a channel",
+         "&orders:released"),
+        ("claim", "ERR The user executing the script can't publish to the channel mentioned",
+         "&orders:released"),
+        ("acquire", "NOPERM No permissions to access a key", "~orders:*"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_right_that_is_missing(what: str, said: str, right: str) -> None:
+    error = told(what, 2, said, b"k")
+    assert error.code == "NOPERM"
+    assert f"(the user needs {right})" in str(error)
+
+
+def test_the_rights_of_an_elector_are_its_own() -> None:
+    note: Note = ("wake-up", 1, "ERR ACL failure in script: No permissions: channel", None)
+    error = as_error(note, elector_layout("app"))
+    assert "&app:{election}:released" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("what", "asked", "cost"),
+    [
+        ("claim", "acquire", "nothing is handed over to it"),
+        ("wake-up", "release", "only when the lease would have ended"),
+        ("unended", "release", "until its lease runs out"),
+    ],
+)
+def test_an_error_says_what_it_costs(what: str, asked: str, cost: str) -> None:
+    error = told(what, 2, "NOPERM no", b"k")
+    assert error.request == asked
+    assert cost in str(error)
+
+
+def test_a_lease_without_an_end_is_an_error_of_its_own() -> None:
+    error = as_error(("endless", 7, "go-node", b"k"), LAYOUT)
+    assert isinstance(error, EndlessLeaseError)
+    bucket = LAYOUT.bucket(b"k")
+    leader_key = f"orders:{{{bucket}}}:k:leader"
+    assert str(error) == (
+        "nobody can be elected for 7 elections, e.g. 'k': 'go-node' holds it by a key without a"
+        f" TTL. If that holder is gone, delete the key: DEL {leader_key}"
+    )
+    assert (error.key, error.holder, error.leader_key, error.elections) == (
+        "k",
+        "go-node",
+        leader_key,
+        7,
+    )
+
+
+def test_a_jump_of_the_clock_is_an_error_of_its_own() -> None:
+    error = as_error(("clock", 4, "1500", None), LAYOUT)
+    assert isinstance(error, ClockJumpError)
+    assert (error.jump_ms, error.terms) == (1500, 4)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_commands_of_a_script_are_those_that_it_calls(name: str) -> None:
+    texts = {
+        file: resources.files("multielect").joinpath("lua").joinpath(f"{file}.lua").read_text()
+        for file in ("values", "telling", name)
+    }
+    called = {
+        file: {word.lower() for word in re.findall(r"(?:try|redis\.p?call)\('([A-Z]+)'", text)}
+        for file, text in texts.items()
+    }
+    needed = called[name]
+    if "values_of(" in texts[name]:
+        needed |= called["values"]
+    if "deleted_alone(" in texts[name]:
+        needed |= {"del"}
+    if "tell_others(" in texts[name]:
+        needed |= {"publish"}
+    assert set(COMMANDS[name]) == needed
