@@ -37,7 +37,9 @@ class News:
     def started(self, elections: int) -> None:
         """The node stands for election."""
         self._log.say(
-            "started", f"started: it stands for {of(elections, 'election')}, ttl {self._ttl_s:g} s"
+            "started",
+            lambda n: f"started: stands for {of(n, 'election')}, ttl {self._ttl_s:g} s",
+            elections,
         )
 
     def connected(self, arrival: Arrival) -> None:
@@ -97,8 +99,16 @@ class News:
     def stopped(self, led: int, released: int) -> None:
         """The node has stopped."""
         left = led - released
-        rest = f"; {of(left, 'lease')} not confirmed as released may last a TTL" if left > 0 else ""
-        self._log.say("stopped", f"stopped: {of(min(led, released), 'lease')} released{rest}")
+        self._log.say("stopped", lambda n: f"stopped: {of(n, 'lease')} released", released)
+        if left > 0:
+            self._log.say(
+                "stopped too soon",
+                lambda n: (
+                    f"stopped without an answer to the release of {of(n, 'lease')}: what was not"
+                    f" released lasts {self._ttl_s:g} s at the most"
+                ),
+                left,
+            )
 
     def _sum(
         self, kind: str, text: Callable[[int], str], amount: int, *, level: int = logging.INFO
@@ -112,6 +122,7 @@ _WHY = {
     DemotionReason.EXPIRED: "expired: no refresh was confirmed",
     DemotionReason.LOST: "lost: Redis says that the leases are not this node's",
     DemotionReason.STALLED: "given up, as the workers did not call alive() for max_stall seconds",
+    DemotionReason.SUPERSEDED: "ended, as newer epochs are known: others were elected meanwhile",
     DemotionReason.REBALANCED: "handed to other nodes of the fleet",
 }
 _WORTH_A_LOOK = frozenset(DemotionReason) - {

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 FIRST_S = 1.0
 LONGEST_S = 256.0
-QUIET_S = 60.0
+QUIET_S = 300.0
 """For how long a kind must be quiet at least before it is forgotten."""
 
 MOST_KINDS = 200
@@ -81,6 +81,8 @@ class _Kind:
         return not self.waiting and now_s - self.last_s >= max(QUIET_S, 2 * self.interval_s)
 
     def take(self, report: Report, now_s: float) -> None:
+        if not self.waiting:
+            self.due_s = max(self.due_s, now_s + report.settle_s)
         self.latest = report
         self.last_s = now_s
         self.waiting += 1
