@@ -12,6 +12,7 @@ what stands below it::
     _engine, _connect, _backoff, _source      the owner thread, connecting, again and again
     _handshake, _admission, _relay, _tls      the socket, what the server must be, TLS
     _connection_errors, _endpoint             what goes wrong with it, in words
+    _readiness, _health                       whether it is ready, and how it is
     _dispatch, _loop, _crew                   callbacks on threads, and in an event loop
     _log, _news, _throttle                    what is logged, when, and on which thread
     _pump (Cython)                            sockets and core, without the GIL
@@ -24,6 +25,7 @@ Beside them stand `embedded`, a private server, and `testing`, a simulated world
 """
 
 from . import _interpreter  # noqa: F401  # before all else: it refuses where that is not safe
+from ._health import Health
 from ._node import Counters
 from ._settings import generate_node_id
 from ._surroundings import Source
@@ -61,6 +63,7 @@ __all__ = [
     "Elector",
     "EndlessLeaseError",
     "HandlerError",
+    "Health",
     "MultielectError",
     "NotLeaderError",
     "ProtocolError",

@@ -97,8 +97,7 @@ class Admission:
             raise self._endpoint.unusable(
                 "sentinel",
                 "it is a sentinel, which knows where the primary is but holds no elections",
-                "Give the address of the primary,"
-                " or the client of redis.sentinel.Sentinel.master_for",
+                "Give the address of the primary",
             )
         numbers = re.match(r"(\d{1,6})\.(\d{1,6})", facts.redis_version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST_VERSION:

@@ -56,6 +56,7 @@ class Balancer:
         clock: Clock,
         on_error: Callable[[MultielectError], None],
         on_shared_out: Callable[[int, int, int], None],
+        on_acted: Callable[[], None],
         wake: Callable[[], None],
         name: str,
     ) -> None:
@@ -74,6 +75,7 @@ class Balancer:
             on_error: takes what went wrong, on any thread.
             on_shared_out: takes how many members the fleet has, how many elections are this node's
                 and of how many, where that has changed.
+            on_acted: called each time that what was heard has been acted on.
             wake: called when the core was changed.
             name: of the thread.
         """
@@ -94,6 +96,10 @@ class Balancer:
         self._clock = clock
         self._on_error = on_error
         self._on_shared_out = on_shared_out
+        self._on_acted = on_acted
+        self._heard = 0
+        self._acted_on = 0
+        self._own: tuple[Assignment, frozenset[bytes]] | None = None
         self._shares: tuple[int, int, int] | None = None
         self._wake = wake
         self._changed = threading.Condition()
@@ -153,6 +159,33 @@ class Balancer:
         """All members, as last heard."""
         return [entry.member for entry in self.entries()]
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread.is_alive()
+
+    def share(self) -> frozenset[bytes] | None:
+        """Return the keys that this node is to lead.
+
+        None while that is not known: nothing was heard of the fleet, or what was heard last is
+        still to be acted on, or the node joins and is given nothing yet.
+        """
+        with self._changed:
+            assignment = self._assignment
+            is_known = bool(self._entries) and self._acted_on == self._heard
+        if assignment is None or not is_known:
+            return None
+        holders = [member.holder for member in assignment.members]
+        if self._me.holder not in holders:
+            return None
+        own = self._own
+        if own is None or own[0] is not assignment:
+            number = holders.index(self._me.holder)
+            pairs = zip(assignment.keys_given.encoded, assignment.owners, strict=True)
+            own = assignment, frozenset(raw for raw, owner in pairs if owner == number)
+            self._own = own
+        return own[1]
+
     def entries(self) -> list[Entry]:
         """Return what all members say of themselves, as last heard."""
         with self._changed:
@@ -194,6 +227,7 @@ class Balancer:
             self._take_plan(roll)
             self._server_ahead_ms = roll.server_ms - now_ns // _MS
             self._news = True
+            self._heard += 1
             self._changed.notify_all()
         others = [e.remaining_ms for h, e in found.items() if h != self._me.holder]
         if others:
@@ -205,6 +239,7 @@ class Balancer:
         """Elections were added or removed."""
         with self._changed:
             self._keys_changed = True
+            self._heard += 1
             self._changed.notify_all()
 
     def retire(self) -> bool:
@@ -316,12 +351,18 @@ class Balancer:
 
     def balance(self) -> None:
         """Do what follows from the roll. On the balancer's thread."""
+        with self._changed:
+            heard = self._heard
         try:
             self._balance()
             self._failure = ""
         # Also what a function given as `only` raises.
         except BaseException as cause:  # noqa: BLE001
             self._tell_failure(cause)
+            return
+        with self._changed:
+            self._acted_on = heard
+        self._on_acted()
 
     def _balance(self) -> None:
         now_ns = self._clock.now_ns()

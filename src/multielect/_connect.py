@@ -111,7 +111,7 @@ class Server:
         """
         kind, settings = address_of(source)
         self._has_tls = issubclass(kind, SSLConnection)
-        self._is_direct = issubclass(kind, TCPConnection) and "connection_pool" not in settings
+        self._has_port = issubclass(kind, TCPConnection)
         if self._has_tls:
             check_files(settings)
         provider = settings.get("credential_provider")
@@ -230,14 +230,14 @@ class Server:
         return error
 
     def _speaks_plainly(self) -> bool:
-        if not self._is_direct or self._has_no_plain_redis:
+        if not self._has_port or self._has_no_plain_redis:
             return False
         found = speaks_plainly(*host_and_port(self._settings), self._probe_s)
         self._has_no_plain_redis = not found
         return found
 
     def _speaks_tls(self) -> bool:
-        return self._is_direct and speaks_tls(*host_and_port(self._settings), self._probe_s)
+        return self._has_port and speaks_tls(*host_and_port(self._settings), self._probe_s)
 
     @property
     def _probe_s(self) -> float:
@@ -270,14 +270,16 @@ class Connector(threading.Thread):
         backoff: Backoff,
         on_connected: Callable[[Connection], None],
         on_failure: Callable[[MultielectError], None],
+        on_warning: Callable[[MultielectError], None],
         name: str,
     ) -> None:
-        """Keep what to do; `start` begins. Both callbacks run on this thread."""
+        """Keep what to do; `start` begins. The callbacks run on this thread."""
         super().__init__(name=name, daemon=True)
         self._connect = connect
         self._backoff = backoff
         self._on_connected = on_connected
         self._on_failure = on_failure
+        self._on_warning = on_warning
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._connecting = threading.Event()
@@ -327,7 +329,7 @@ class Connector(threading.Thread):
                 continue
             self._connected_at = time.monotonic()
             for warning in connection.warnings:
-                self._on_failure(warning)
+                self._on_warning(warning)
             self._on_connected(connection)
             return
 

@@ -70,9 +70,6 @@ class Endpoint:
 
 def address_text(settings: Mapping[str, Any]) -> str:
     """Return where a connection of these settings leads, for people."""
-    service = getattr(settings.get("connection_pool"), "service_name", None)
-    if service is not None:
-        return f"{service} (by Sentinel)"
     if settings.get("path"):
         return str(settings["path"])
     host, port = host_and_port(settings)

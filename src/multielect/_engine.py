@@ -23,6 +23,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from ._backoff import Backoff
 from ._clock import Clock
@@ -32,6 +33,7 @@ from ._core.fleet import FleetCore
 from ._crew import Crew
 from ._endpoint import Endpoint
 from ._foreign import in_words, ordinary
+from ._health import ConnectionRecord, Reading
 from ._keys import KeyLayout
 from ._notes import as_error
 from ._pump import Pump
@@ -72,6 +74,7 @@ class Outlets:
         roll: takes an answer to the roll.
         error: takes what went wrong.
         connected: takes connections that are there.
+        changed: told that `Engine.reading` has changed.
         fault: takes the fault of ours that ended the node.
     """
 
@@ -79,6 +82,7 @@ class Outlets:
     roll: Callable[[bytes], None]
     error: Callable[[MultielectError], None]
     connected: Callable[[Arrival], None]
+    changed: Callable[[], None]
     fault: Callable[[MultielectError], None]
 
 
@@ -93,6 +97,7 @@ class Engine:
         layout: KeyLayout,
         endpoint: Endpoint,
         clock: Clock,
+        time_of_day: Callable[[], datetime],
         backoff: Backoff,
         response_timeout_ns: int,
         outlets: Outlets,
@@ -100,9 +105,11 @@ class Engine:
     ) -> None:
         """Prepare; `start` begins."""
         self.reconnects = 0
+        self.endpoint = endpoint
         self._core = core
         self._layout = layout
-        self._endpoint = endpoint
+        self._record = ConnectionRecord(time_of_day, self._changed)
+        self._has_changed = False
         self._clock = clock
         self._response_timeout_ns = response_timeout_ns
         self._outlets = outlets
@@ -125,6 +132,17 @@ class Engine:
 
     # ---- any thread
 
+    @property
+    def is_running(self) -> bool:
+        """Whether all threads are at work: none before `start`, and none of them has ended."""
+        threads = [*self._crew.threads, self._connector]
+        return all(thread is not None and thread.is_alive() for thread in threads)
+
+    @property
+    def reading(self) -> Reading:
+        """How the connection is."""
+        return self._record.reading
+
     def start(self) -> None:
         """Stand for all elections of the core, from the moment a connection is there.
 
@@ -139,7 +157,8 @@ class Engine:
             self._attempt,
             backoff=self._backoff,
             on_connected=self._connected,
-            on_failure=self._outlets.error,
+            on_failure=self._failed,
+            on_warning=self._outlets.error,
             name=f"{self._name}-connect",
         )
         connector.on_fault = self._fail
@@ -235,6 +254,10 @@ class Engine:
                 raise
             raise MultielectError(f"cannot connect to Redis: {told}") from cause
 
+    def _failed(self, error: MultielectError) -> None:
+        self._record.failed(error)
+        self._outlets.error(error)
+
     def _connected(self, connection: Connection) -> None:
         with self._arrival:
             accepted = self._accepts
@@ -297,9 +320,10 @@ class Engine:
             self._core.prepare(connection.scripts)
             self._has_told_right = False
             self._connection = connection
+            self._record.made(connection.version)
             self._outlets.connected(
                 Arrival(
-                    self._endpoint.server(connection.version),
+                    self.endpoint.server(connection.version),
                     self._attempts,
                     time.monotonic() - self._away_since_s,
                     is_first=not self._was_connected,
@@ -317,19 +341,20 @@ class Engine:
         assert self._connector is not None
         # First of all: whoever is told may take his time.
         self._connector.want(error)
+        self._record.lost(error)
         self._outlets.error(error)
 
     def _error_of(self, outcome: str) -> MultielectError:
         assert self._pump is not None
         if outcome == "nonsense":
-            return self._endpoint.nonsense(self._core.complaint)
+            return self.endpoint.nonsense(self._core.complaint)
         if outcome == "refused":
-            return refusal(self._endpoint, self._core.refusal)
+            return refusal(self.endpoint, self._core.refusal)
         if outcome == "broken":
-            return self._endpoint.lost(os.strerror(self._pump.error_number))
+            return self.endpoint.lost(os.strerror(self._pump.error_number))
         if outcome == "silent":
-            return self._endpoint.lost(f"it did not answer for {self._pump.waited_ns / _NS:.3f} s")
-        return self._endpoint.lost("the server closed it")
+            return self.endpoint.lost(f"it did not answer for {self._pump.waited_ns / _NS:.3f} s")
+        return self.endpoint.lost("the server closed it")
 
     def _finish(self) -> None:
         _live.discard(self)
@@ -343,6 +368,7 @@ class Engine:
         for connection in leftover:
             if connection is not None:
                 connection.close()
+        self._record.ended()
         assert self._pump is not None
         self._pump.close()
         # The courier reads the news to its end, tells what is left, and closes the last.
@@ -360,6 +386,7 @@ class Engine:
                 going_on = bool(news.recv(4096))
                 self._pump.heard()
                 try:
+                    self._tell_change()
                     self._tell()
                 except BaseException as error:  # noqa: BLE001
                     # The ends of the terms are still to be told.
@@ -373,16 +400,34 @@ class Engine:
             self._outlets.roll(answer)
         for note in self._core.take_notes():
             error = as_error(note, self._layout)
-            self._outlets.error(error)
+            self._tell_error(error)
             if isinstance(error, ServerError) and note[0] == error.request:
                 self._tell_right(error)
+
+    def _tell_error(self, error: MultielectError) -> None:
+        self._record.troubled(error)
+        self._outlets.error(error)
 
     def _tell_right(self, error: ServerError) -> None:
         """Say once a connection what it means that the user may not do what a batch takes."""
         if error.code == "NOPERM" and not self._has_told_right:
             self._has_told_right = True
-            meaning = refused_right(self._endpoint, error)
-            self._outlets.error(meaning)
+            self._tell_error(refused_right(self.endpoint, error))
+
+    def _tell_change(self) -> None:
+        has_changed, self._has_changed = self._has_changed, False
+        if has_changed:
+            self._outlets.changed()
+
+    # ---- whichever thread learned of it
+
+    def _changed(self) -> None:
+        """Have the courier say that `reading` has changed: who waits for it may hold a lock."""
+        self._has_changed = True
+        # Before the start, and after the end, there is nobody to say it to; and a full buffer
+        # wakes as well as one more byte would.
+        with contextlib.suppress(OSError, IndexError):
+            self._ends[2].send(b"\0")
 
 
 class _GuardedConnector(Connector):

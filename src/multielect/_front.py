@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
 
+from ._health import Health
 from ._node import Counters, Node
 from ._settings import Seconds
 from .balance import Member
@@ -124,6 +125,24 @@ class GroupFront(Generic[E]):
         """What this node has done since it was made."""
         return self._node.counters
 
+    @property
+    def health(self) -> Health:
+        """How the group is: connected to whom and since when, and what went wrong last.
+
+        It may be read from any thread at any time, and waits neither for Redis nor for a thread.
+        """
+        return self._node.readiness.health
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the group was started and is at work.
+
+        False before the start and from the beginning of a stop on, in a forked child, and where a
+        thread of the group's has ended for a fault of multielect. It does not say that there is a
+        connection: `health` does.
+        """
+        return self._node.is_running
+
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied."""
         raise TypeError(
@@ -173,6 +192,16 @@ class ElectorFront(Generic[E]):
     def counters(self) -> Counters:
         """What this node has done since it was made."""
         return self._node.counters
+
+    @property
+    def health(self) -> Health:
+        """How the elector is: see `multielect.ElectionGroup.health`."""
+        return self._node.readiness.health
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the elector is at work: see `multielect.ElectionGroup.is_running`."""
+        return self._node.is_running
 
     def require_leader(self) -> int:
         """Return the epoch if this node leads now.

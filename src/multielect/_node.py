@@ -25,6 +25,7 @@ from ._dispatch import Dispatcher, Happening, Kind
 from ._engine import Arrival, CoreEvent, Outlets
 from ._keys import KeyLayout, decode_key, encode_key
 from ._news import News
+from ._readiness import Readiness
 from ._scripts import LARGEST_EPOCH
 from ._settings import Seconds, Settings, checked_stall_ns, checked_timeout
 from ._surroundings import Surroundings
@@ -131,11 +132,13 @@ class Node:
                 roll=self._on_roll,
                 error=self._dispatcher.put_error,
                 connected=self._on_connected,
+                changed=self.notify,
                 fault=self._on_fault,
             ),
             name=name,
         )
         self._balancer = self._make_balancer(f"{name}-balance")
+        self.readiness = Readiness(self, self._core, self._engine, self._balancer)
         self._pid = os.getpid()
         self._started = False
         self._drains = False
@@ -148,8 +151,8 @@ class Node:
 
     # ---- life
 
-    def start(self) -> None:
-        """Stand for all elections, now and as they are added.
+    def start(self) -> bool:
+        """Stand for all elections, now and as they are added. Returns False if it does already.
 
         It is started whole or not at all: after an error there are no threads and no descriptors
         left, and it may be started again.
@@ -165,7 +168,7 @@ class Node:
         with self._changed:
             self.check_open()
             if self._started:
-                return
+                return False
             self._check_campaigning()
             with contextlib.ExitStack() as undoing:
                 self._dispatcher.start()
@@ -179,6 +182,7 @@ class Node:
                 self._news.started(len(self._core))
                 self._engine.start()
                 undoing.pop_all()
+        return True
 
     def _unstart(self) -> None:
         self._started = False
@@ -192,7 +196,7 @@ class Node:
         with self._changed:
             was_stopped, self._stopped = self._stopped, True
             started = self._started
-        self._notify()
+        self.notify()
         led, released = self._core.leading, self._core.counters["released"]
         if started:
             if self._balancer is not None:
@@ -239,12 +243,46 @@ class Node:
         """Log an error and have it told through `on_error`. Any thread."""
         self._dispatcher.put_error(error)
 
+    def check_started(self) -> None:
+        """Raise `ClosedError` if the node is over, or has not begun."""
+        self.check_open()
+        if not self._started:
+            raise ClosedError(
+                "this node was not started: call start() before you wait, or enter its with block"
+            )
+
     @property
     def is_running(self) -> bool:
         """Whether the node was started, was not stopped and has not failed, in this process."""
-        if self.surroundings.has_died or self._fault is not None:
+        if self.surroundings.has_died or self._fault is not None or self.is_forked:
             return False
-        return self._started and not self._stopped and os.getpid() == self._pid
+        is_whole = self._balancer is None or self._balancer.is_running
+        return self._started and not self._stopped and is_whole and self._engine.is_running
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether it belongs to the parent of this process."""
+        return os.getpid() != self._pid
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started, whatever became of it."""
+        return self._started
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it stands for nothing any more."""
+        return self._drains
+
+    @property
+    def fault(self) -> MultielectError | None:
+        """The fault of ours that ended it."""
+        return self._fault
 
     # ---- elections
 
@@ -467,15 +505,17 @@ class Node:
         """The members of the fleet, as last heard."""
         return [] if self._balancer is None else self._balancer.members
 
-    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
-        """Wait until this node leads the election."""
+    def wait_for(self, is_so: Callable[[], bool], timeout: Seconds | None) -> bool:
+        """Wait until something is so, which is looked at when the node has changed."""
         timeout_s = None if timeout is None else checked_timeout(timeout)
         # Before the lock, which a forked child may have inherited locked.
         self.check_process()
         with self._changed:
-            return self.surroundings.wait_for(
-                self._changed, lambda: self.leads_or_may(election), timeout_s
-            )
+            return self.surroundings.wait_for(self._changed, is_so, timeout_s)
+
+    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
+        """Wait until this node leads the election."""
+        return self.wait_for(lambda: self.leads_or_may(election), timeout)
 
     def leads_or_may(self, election: Standing) -> bool:
         """Return whether this node leads; raise `ClosedError` if it never will any more."""
@@ -484,10 +524,7 @@ class Node:
         self._check_campaigning()
         if election.is_removed:
             raise ClosedError(f"the election {election.key!r} was removed")
-        if not self._started:
-            raise ClosedError(
-                "this node was not started: call start() before you wait, or enter its with block"
-            )
+        self.check_started()
         return False
 
     # ---- inside
@@ -506,6 +543,7 @@ class Node:
             clock=self.clock,
             on_error=self._dispatcher.put_error,
             on_shared_out=self._news.shared_out,
+            on_acted=self._on_acted,
             wake=self._engine.wake,
             name=name,
         )
@@ -525,7 +563,8 @@ class Node:
         if self._started:
             self._engine.wake()
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Have all who wait look again. Any thread."""
         with self._changed:
             self._changed.notify_all()
         if self._on_change is not None:
@@ -536,13 +575,13 @@ class Node:
             self._engine.wake()
         else:
             self._core.take_events()
-        self._notify()
+        self.notify()
 
     def _on_events(self, events: list[CoreEvent]) -> None:
         # Callbacks first: whoever waited for a term finds them on their way.
         if self._dispatcher.is_listening:
             self._dispatcher.put(*map(self._happening, events))
-        self._notify()
+        self.notify()
         self._news.events(events)
         since_s = self._drains_since_s
         if since_s is not None and since_s >= 0 and self.is_empty_handed:
@@ -552,11 +591,14 @@ class Node:
     def _on_connected(self, arrival: Arrival) -> None:
         self._news.connected(arrival)
 
+    def _on_acted(self) -> None:
+        self.readiness.shared_out()
+
     def _on_fault(self, fault: MultielectError) -> None:
         if self._fault is None:
             self._fault = fault
             self._dispatcher.put_error(fault)
-        self._notify()
+        self.notify()
 
     def _happening(self, event: CoreEvent) -> Happening[Term]:
         raw, number, generation, epoch, reason, at_ns = event

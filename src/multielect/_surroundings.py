@@ -16,6 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import redis
@@ -26,7 +27,9 @@ from ._clock import Clock
 from ._connect import Server, connect_timeout_s
 from ._core.fleet import FleetCore
 from ._dispatch import Dispatcher, ThreadDispatcher
+from ._endpoint import Endpoint
 from ._engine import Engine, Outlets
+from ._health import Reading
 from ._keys import KeyLayout
 from ._settings import BalanceSettings
 from .errors import ConfigError, MultielectError
@@ -35,9 +38,23 @@ T = TypeVar("T")
 
 
 class Running(Protocol):
-    """What keeps a core going, as `Engine` does."""
+    """What keeps a core going, as `Engine` does.
 
+    Attributes:
+        endpoint: who connects, and where.
+        reconnects: how many connections were lost.
+    """
+
+    endpoint: Endpoint
     reconnects: int
+
+    @property
+    def is_running(self) -> bool:
+        """Whether all of it is at work: it was started, and nothing of it has ended."""
+
+    @property
+    def reading(self) -> Reading:
+        """How its connection is."""
 
     def start(self) -> None:
         """Stand for all elections of the core."""
@@ -65,6 +82,10 @@ class Surroundings(ABC):
     @abstractmethod
     def monotonic_s(self) -> float:
         """Return the time that users are told deadlines by."""
+
+    @abstractmethod
+    def time_of_day(self) -> datetime:
+        """Return the time that people are told, in UTC."""
 
     @abstractmethod
     def incarnation(self) -> str:
@@ -136,6 +157,10 @@ class Machine(Surroundings):
         """Return `time.monotonic`."""
         return time.monotonic()
 
+    def time_of_day(self) -> datetime:
+        """Return the time of this machine's wall clock."""
+        return datetime.now(timezone.utc)
+
     def incarnation(self) -> str:
         """Return random text."""
         return secrets.token_hex(8)
@@ -195,6 +220,7 @@ class Machine(Surroundings):
             layout=layout,
             endpoint=server.endpoint,
             clock=self.clock,
+            time_of_day=self.time_of_day,
             backoff=Backoff(ttl_ns, random.random),
             response_timeout_ns=response_timeout_ns,
             outlets=outlets,

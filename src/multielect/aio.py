@@ -25,6 +25,7 @@ from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
 from ._node import Node
+from ._readiness import STOP_S
 from ._settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
 from ._surroundings import machine_of
 from .balance import Only
@@ -145,13 +146,44 @@ class ElectionGroup(GroupFront[Election]):
             on_change=self._dispatcher.pulse,
         )
 
-    async def start(self) -> None:
+    async def start(self, *, wait: Seconds | None = None) -> None:
         """Begin to stand for election; connecting goes on behind.
+
+        With `wait`, until there is a connection. If there is none after so many seconds, or the
+        task is cancelled, the group is stopped: see `multielect.ElectionGroup.start`.
+
+        Args:
+            wait: seconds; not at all by default.
 
         Raises:
             ClosedError: if the group was stopped, or made by the parent of a forked process.
+            ConnectionLostError: if there is no connection after `wait` seconds.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
         """
-        self._node.start()
+        await _start(self._node, self._dispatcher, wait)
+
+    async def wait_connected(self, timeout: Seconds | None = None) -> bool:
+        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+
+        Raises:
+            ClosedError: if the group was not started, was started in another event loop, or stops
+                while waiting.
+            ConfigError: for a bad timeout.
+        """
+        return await _wait_for(self._node.readiness.is_connected, self._dispatcher, timeout)
+
+    async def wait_balanced(self, timeout: Seconds | None = None) -> bool:
+        """Wait until this node leads its share: see `multielect.ElectionGroup.wait_balanced`.
+
+        Raises:
+            ClosedError: if the group was not started, was started in another event loop, or stops
+                while waiting.
+            ConfigError: for a bad timeout, or a group that does not balance.
+        """
+        readiness = self._node.readiness
+        with readiness.watching_balance():
+            return await _wait_for(readiness.is_balanced, self._dispatcher, timeout)
 
     async def stop(self, timeout: Seconds = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.
@@ -270,13 +302,31 @@ class Elector(ElectorFront[Election]):
         )
         self._election = Election(self._node, *self._node.add_sole(), self._dispatcher)
 
-    async def start(self) -> None:
+    async def start(self, *, wait: Seconds | None = None) -> None:
         """Begin to stand for election; connecting goes on behind.
+
+        With `wait`, until there is a connection: see `ElectionGroup.start`.
+
+        Args:
+            wait: seconds; not at all by default.
 
         Raises:
             ClosedError: if the elector was stopped, or made by the parent of a forked process.
+            ConnectionLostError: if there is no connection after `wait` seconds.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: for a bad `wait`.
         """
-        self._node.start()
+        await _start(self._node, self._dispatcher, wait)
+
+    async def wait_connected(self, timeout: Seconds | None = None) -> bool:
+        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+
+        Raises:
+            ClosedError: if the elector was not started, was started in another event loop, or stops
+                while waiting.
+            ConfigError: for a bad timeout.
+        """
+        return await _wait_for(self._node.readiness.is_connected, self._dispatcher, timeout)
 
     async def stop(self, timeout: Seconds = 5.0) -> None:
         """End the term if there is one, release the lease, and wait for callbacks.
@@ -311,6 +361,27 @@ class Elector(ElectorFront[Election]):
     ) -> None:
         """Stop the elector; to the end, also where the task is cancelled meanwhile."""
         await asyncio.shield(asyncio.ensure_future(self.stop()))
+
+
+async def _start(node: Node, dispatcher: LoopDispatcher, wait: Seconds | None) -> None:
+    wait_s = None if wait is None else checked_timeout(wait)
+    begun = node.start()
+    if wait_s is None:
+        return
+    try:
+        await dispatcher.wait_for(node.readiness.is_decided, wait_s)
+        node.readiness.check_connected(wait_s)
+    except BaseException:
+        if begun:
+            await asyncio.shield(asyncio.ensure_future(_stop(node, dispatcher, STOP_S)))
+        raise
+
+
+async def _wait_for(
+    is_so: Callable[[], bool], dispatcher: LoopDispatcher, timeout: Seconds | None
+) -> bool:
+    timeout_s = None if timeout is None else checked_timeout(timeout)
+    return is_so() or await dispatcher.wait_for(is_so, timeout_s)
 
 
 async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: Seconds) -> None:

@@ -88,13 +88,30 @@ class Elector(ElectorFront[Election]):
         )
         self._election = Election(self._node, *self._node.add_sole())
 
-    def start(self) -> None:
+    def start(self, *, wait: Seconds | None = None) -> None:
         """Begin to stand for election, and return at once: connecting goes on behind.
+
+        With `wait`, block until there is a connection: see `ElectionGroup.start`.
+
+        Args:
+            wait: seconds; not at all by default.
 
         Raises:
             ClosedError: if the elector was stopped, or made by the parent of a forked process.
+            ConnectionLostError: if there is no connection after `wait` seconds.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: for a bad `wait`.
         """
-        self._node.start()
+        self._node.readiness.start(wait)
+
+    def wait_connected(self, timeout: Seconds | None = None) -> bool:
+        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+
+        Raises:
+            ClosedError: if the elector was not started, or stops while waiting.
+            ConfigError: for a bad timeout.
+        """
+        return self._node.wait_for(self._node.readiness.is_connected, timeout)
 
     def stop(self, timeout: Seconds = 5.0) -> None:
         """End the term if there is one, release the lease, and wait for callbacks.

@@ -165,16 +165,54 @@ class ElectionGroup(GroupFront[Election]):
 
     # ---- life
 
-    def start(self) -> None:
+    def start(self, *, wait: Seconds | None = None) -> None:
         """Begin to stand for election, and return at once: connecting goes on behind.
 
         Where Redis cannot be reached, that is reported through `on_error` and tried again.
 
+        With `wait`, block until there is a connection. If there is none after so many seconds, or
+        if somebody must mend something first (`ServerUnusableError`), the group is stopped, and
+        the cause is raised: a program that cannot do without ends there and then, and one that can
+        does not give `wait`. A group that ran before goes on all the same.
+
+        Args:
+            wait: seconds; not at all by default.
+
         Raises:
             ClosedError: if the group was stopped or drained, or made by the parent of a forked
                 process.
+            ConnectionLostError: if there is no connection after `wait` seconds.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
         """
-        self._node.start()
+        self._node.readiness.start(wait)
+
+    def wait_connected(self, timeout: Seconds | None = None) -> bool:
+        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+
+        Raises:
+            ClosedError: if the group was not started, or stops while waiting.
+            ConfigError: for a bad timeout.
+        """
+        return self._node.wait_for(self._node.readiness.is_connected, timeout)
+
+    def wait_balanced(self, timeout: Seconds | None = None) -> bool:
+        """Wait until this node leads its share of the fleet's elections, and nothing else.
+
+        As far as it can know: it has heard who is in the fleet, has worked out the shares, and
+        leads all that is assigned to it. The others may not have come to that yet.
+
+        Args:
+            timeout: seconds, or None to wait for as long as it takes.
+
+        Returns:
+            True once it is so, False if it is not after `timeout`.
+
+        Raises:
+            ClosedError: if the group was not started, or stops while waiting.
+            ConfigError: for a bad timeout, or a group that does not balance.
+        """
+        return self._node.readiness.wait_balanced(timeout)
 
     def stop(self, timeout: Seconds = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.

@@ -71,6 +71,7 @@ class FleetNode(Node):
             clock=self.clock,
             on_error=self.errors.append,
             on_shared_out=lambda *_: None,
+            on_acted=lambda: None,
             wake=lambda: None,
             name="unused",
         )

@@ -101,6 +101,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
         clock=rig.clock,
         on_error=lambda error: pytest.fail(str(error)),
         on_shared_out=lambda *_: None,
+        on_acted=lambda: None,
         wake=lambda: None,
         name="balance",
     )

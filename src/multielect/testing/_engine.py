@@ -21,6 +21,7 @@ from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
 from .._endpoint import Endpoint
 from .._engine import Arrival, Outlets
+from .._health import ConnectionRecord, Reading
 from .._keys import KeyLayout
 from .._notes import as_error
 from ..election import DemotionReason
@@ -57,13 +58,15 @@ class SimulatedEngine:
     ) -> None:
         """Prepare; `start` begins."""
         self.reconnects = 0
+        self.endpoint = endpoint
         self.core = core
         self.links: list[Link] = []
         self.name = name
         self.balance: Callable[[], int | None] = lambda: None
         self._node = node
         self._layout = layout
-        self._endpoint = endpoint
+        # Whoever waits looks again after each thing that happens.
+        self._record = ConnectionRecord(node.time_of_day, lambda: None)
         self._response_timeout_ns = response_timeout_ns
         self._outlets = outlets
         self._stop_by_ns: int | None = None
@@ -82,6 +85,16 @@ class SimulatedEngine:
         _live.add(self)
 
     # ---- what a node asks for
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self._is_running
+
+    @property
+    def reading(self) -> Reading:
+        """How the connection is."""
+        return self._record.reading
 
     def start(self) -> None:
         """Stand for all elections of the core, from the moment a connection is there."""
@@ -107,6 +120,7 @@ class SimulatedEngine:
     def abandon(self) -> None:
         """Die, or be a forked child: lead nothing, send nothing."""
         self.core.abandon()
+        self._record.ended()
         self._is_running = self._is_connected = False
         for link in self.links:
             link.close()
@@ -171,14 +185,14 @@ class SimulatedEngine:
 
     def _watch(self, next_ns: int, now_ns: int) -> int:
         if self.core.is_refused:
-            self._lose(refusal(self._endpoint, self.core.refusal))
+            self._lose(refusal(self.endpoint, self.core.refusal))
             return now_ns
         since_ns = self.core.owed_since_ns
         if since_ns is None:
             return next_ns
         if now_ns - since_ns >= self._response_timeout_ns:
             waited_s = (now_ns - since_ns) / _NS
-            self._lose(self._endpoint.lost(f"it did not answer for {waited_s:.3f} s"))
+            self._lose(self.endpoint.lost(f"it did not answer for {waited_s:.3f} s"))
             return now_ns
         return min(next_ns, since_ns + self._response_timeout_ns)
 
@@ -199,7 +213,9 @@ class SimulatedEngine:
         if answer is not None:
             self._outlets.roll(answer)
         for note in self.core.take_notes():
-            self._outlets.error(as_error(note, self._layout))
+            error = as_error(note, self._layout)
+            self._record.troubled(error)
+            self._outlets.error(error)
 
     def _finish(self) -> None:
         self.abandon()
@@ -248,6 +264,7 @@ class SimulatedEngine:
             self._try_to_connect()
         except MultielectError as error:
             node.world.note(node, f"cannot connect: {error}")
+            self._record.failed(error)
             self._outlets.error(error)
             self._connect_after(self._backoff.after_failure(error))
 
@@ -259,10 +276,10 @@ class SimulatedEngine:
         node, world = self._node, self._node.world
         weather = node.weather
         if not world.is_reachable or weather.holds_requests or weather.holds_replies:
-            raise self._endpoint.unreachable("nobody listens there")
+            raise self.endpoint.unreachable("nobody listens there")
         server = world.server
         if server.is_replica:
-            raise self._endpoint.unusable(
+            raise self.endpoint.unusable(
                 "replica",
                 "it is a replica: elections can only be held on a primary",
                 "Give the address of the primary",
@@ -276,10 +293,11 @@ class SimulatedEngine:
         self._is_connected = True
         self._broken = None
         self._arrived.clear()
+        self._record.made("")
         world.note(node, "connected")
         away_s = (world.now_ns - self._away_since_ns) / _NS
         self._outlets.connected(
-            Arrival(self._endpoint.address, self._attempts, away_s, not self._was_connected)
+            Arrival(self.endpoint.address, self._attempts, away_s, not self._was_connected)
         )
         self._attempts, self._was_connected = 0, True
         self.links[-1].send(encode([b"SUBSCRIBE", self._layout.channel]))
@@ -295,7 +313,7 @@ class SimulatedEngine:
 
     def _link_closed(self) -> None:
         if self._is_connected and self._broken is None:
-            self._broken = self._endpoint.lost("the server closed it")
+            self._broken = self.endpoint.lost("the server closed it")
             self._turn_at(self._node.world.now_ns)
 
     def _check_buckets(self) -> None:
@@ -308,7 +326,7 @@ class SimulatedEngine:
             server.put(key, b"%d" % wanted)
         elif found != b"%d" % wanted:
             raise ConfigError(
-                f"{self._endpoint.who}: at {self._endpoint.address} this namespace is divided into"
+                f"{self.endpoint.who}: at {self.endpoint.address} this namespace is divided into"
                 f" {found.decode(errors='replace')} buckets, not {wanted}: use the same number"
                 " on all nodes, or another prefix"
             )
@@ -323,6 +341,7 @@ class SimulatedEngine:
         self._arrived.clear()
         self.core.connection_lost(self._node.clock.now_ns())
         self.reconnects += 1
+        self._record.lost(error)
         self._node.world.note(self._node, f"connection lost: {error}")
         self._outlets.error(error)
         self._tell()

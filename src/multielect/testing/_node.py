@@ -14,6 +14,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._balancer import Balancer
@@ -90,6 +91,10 @@ class SimulatedNode(Surroundings):
     def monotonic_s(self) -> float:
         """Return this machine's time."""
         return self.clock.now_ns() / _NS
+
+    def time_of_day(self) -> datetime:
+        """Return this machine's time: it has no other, and none that is set."""
+        return datetime.fromtimestamp(self.clock.now_ns() / _NS, timezone.utc)
 
     def incarnation(self) -> str:
         """Return what tells this start from all others, the same for the same seed."""
@@ -237,6 +242,11 @@ class SteppedBalancer(Balancer):
     """A balancer without a thread: it does what there is to do when it is given its turn."""
 
     _may_work = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is at work."""
+        return not self._closed
 
     def start(self) -> None:
         """Become a member."""
