@@ -11,6 +11,7 @@ what stands below it::
     _engine, _connect, _handshake, _relay,    the owner thread, connecting, TLS
     _backoff, _source
     _dispatch, _loop                          callbacks on threads, and in an event loop
+    _workers, _loop_workers, _roster          a worker a term, on threads and in an event loop
     _pump (Cython)                            sockets and core, without the GIL
     _core, balance (Cython), _settings,       schedule, pack, parse; who should lead what;
     _callbacks                                input: no I/O, no clock
@@ -24,6 +25,7 @@ from . import _interpreter  # noqa: F401  # before all else: it refuses where th
 from ._node import Counters
 from ._settings import generate_node_id
 from ._surroundings import Source
+from ._workers import WorkerTerm
 from .election import DemotionReason, Election, Term
 from .elector import Elector
 from .errors import (
@@ -62,5 +64,6 @@ __all__ = [
     "Source",
     "StaleEpochError",
     "Term",
+    "WorkerTerm",
     "generate_node_id",
 ]

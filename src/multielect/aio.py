@@ -20,15 +20,18 @@ from types import TracebackType
 
 import redis
 
-from ._callbacks import checked_logger, fitted
+from ._callbacks import check_beside_worker, checked_logger, fitted
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
+from ._loop_workers import WorkerTerm, with_workers
 from ._node import Node
 from ._settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
 from ._surroundings import machine_of
 from .balance import Only
 from .election import Standing, Term
+
+__all__ = ["Election", "ElectionGroup", "Elector", "WorkerTerm"]
 
 
 class Election(Standing):
@@ -77,8 +80,9 @@ class ElectionGroup(GroupFront[Election]):
 
     The arguments are those of `multielect.ElectionGroup`, but that callbacks may be coroutine
     functions, and all of them run in the loop in which the group was started, so there are
-    no threads to be counted. Methods that are not coroutines never wait, and may be called
-    from any thread.
+    no threads to be counted. A `worker` is a coroutine function, and runs in a task of its own,
+    which is cancelled when its term has ended. Methods that are not coroutines never wait, and may
+    be called from any thread.
 
     Raises:
         ConfigError: for any argument that is not allowed.
@@ -99,6 +103,7 @@ class ElectionGroup(GroupFront[Election]):
         on_demoted: Callable[..., object] | None = None,
         on_draining: Callable[..., object] | None = None,
         on_error: Callable[..., object] | None = None,
+        worker: Callable[..., object] | None = None,
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 10.0,
         balance: bool = False,
@@ -117,28 +122,31 @@ class ElectionGroup(GroupFront[Election]):
             on_error=fitted("on_error", on_error, 1, may_await=True),
             logger=checked_logger(logger),
         )
+        work = fitted("worker", worker, 1, may_await=True)
+        check_beside_worker(worker, on_draining)
+        settings = Settings.checked(
+            node_id=node_id,
+            ttl=ttl,
+            margin=margin,
+            max_leases=max_leases,
+            epochs=epochs,
+            max_stall=max_stall,
+            drain_timeout=drain_timeout,
+            tells_drains=on_draining is not None,
+            balance=checked_balance(
+                balance=balance,
+                weight=weight,
+                labels=labels,
+                only=only,
+                join_delay=join_delay,
+                moves_per_second=moves_per_second,
+            ),
+        )
         self._node = Node(
             machine_of(redis),
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
-            settings=Settings.checked(
-                node_id=node_id,
-                ttl=ttl,
-                margin=margin,
-                max_leases=max_leases,
-                epochs=epochs,
-                max_stall=max_stall,
-                drain_timeout=drain_timeout,
-                tells_drains=on_draining is not None,
-                balance=checked_balance(
-                    balance=balance,
-                    weight=weight,
-                    labels=labels,
-                    only=only,
-                    join_delay=join_delay,
-                    moves_per_second=moves_per_second,
-                ),
-            ),
-            dispatcher=self._dispatcher,
+            settings=settings,
+            dispatcher=with_workers(self._dispatcher, work, settings),
             on_change=self._dispatcher.pulse,
         )
 
@@ -242,6 +250,7 @@ class Elector(ElectorFront[Election]):
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
         on_error: Callable[..., object] | None = None,
+        worker: Callable[..., object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
@@ -251,11 +260,13 @@ class Elector(ElectorFront[Election]):
             on_error=fitted("on_error", on_error, 1, may_await=True),
             logger=checked_logger(logger),
         )
+        work = fitted("worker", worker, 1, may_await=True)
+        settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
         self._node = Node(
             machine_of(redis),
             layout=elector_layout(prefix),
-            settings=Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall),
-            dispatcher=self._dispatcher,
+            settings=settings,
+            dispatcher=with_workers(self._dispatcher, work, settings),
             on_change=self._dispatcher.pulse,
         )
         self._election = Election(self._node, *self._node.add_sole(), self._dispatcher)
