@@ -176,15 +176,15 @@ def return_nothing(_term: WorkerTerm) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("act", "cause"),
+    ("act", "cause", "words"),
     [
-        (fail, LookupError),
-        (await_what_is_cancelled, asyncio.CancelledError),
-        (return_nothing, TypeError),
+        (fail, LookupError, "LookupError('planted')"),
+        (await_what_is_cancelled, asyncio.CancelledError, "CancelledError()"),
+        (return_nothing, TypeError, "worker must be a coroutine function here; it returned None"),
     ],
 )
 def test_a_worker_that_fails_is_told_of_and_its_term_is_given_up(
-    redis_url: str, act: Any, cause: type[BaseException]
+    redis_url: str, act: Any, cause: type[BaseException], words: str
 ) -> None:
     def by_key(term: WorkerTerm) -> Any:
         return act(term) if term.key == "bad" else for_ever(term)
@@ -196,6 +196,7 @@ def test_a_worker_that_fails_is_told_of_and_its_term_is_given_up(
             (error,) = diary.errors
             assert isinstance(error, CallbackError)
             assert isinstance(error.__cause__, cause)
+            assert words in str(error)
             told = (error.callback, error.key, error.epoch)
             assert told == ("worker", "bad", group["bad"].epoch)
             (ended,) = diary.demotions()

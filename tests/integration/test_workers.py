@@ -266,6 +266,23 @@ def test_a_term_that_ends_while_it_waits_has_no_worker(redis_url: str, stand: St
     assert told.errors == []
 
 
+def test_a_term_that_ended_while_it_waited_is_not_given_up(redis_url: str, stand: Stand) -> None:
+    go_on = threading.Event()
+    work = Work(lambda term: go_on.wait(LONG_S))
+    group, told = stand(redis_url, "k", "other", ttl=TTL_S, worker=work)
+    work.wait_begun(2)
+    group["k"].resign()
+    group["k"].campaign()
+    second = told.wait_elected("k", above=told.wait_demoted("k").epoch)
+    group["k"].resign()
+    told.wait_demoted("k", above=second.epoch - 1)
+    # What the second would have been told of is due before this.
+    group["other"].resign()
+    told.wait_error(MultielectError, "election 'other' still runs")
+    assert not [error for error in told.errors if "given up" in str(error)]
+    go_on.set()
+
+
 @pytest.mark.parametrize("front", [ElectionGroup, Elector])
 def test_stop_waits_for_workers_and_no_longer_than_it_may(
     redis_url: str, front: Any, record_property: Callable[[str, object], None]
@@ -293,7 +310,11 @@ def test_stop_waits_for_workers_and_no_longer_than_it_may(
 
 
 def test_stop_returns_when_the_last_worker_has(redis_url: str, stand: Stand) -> None:
-    work = Work()
+    def act(term: WorkerTerm) -> None:
+        wait(term)
+        time.sleep(0.05)
+
+    work = Work(act)
     keys = [f"k{number}" for number in range(20)]
     group, told = stand(redis_url, *keys, ttl=60.0, worker=work)
     work.wait_begun(20)
