@@ -15,6 +15,7 @@ what stands below it::
     _readiness, _health                       whether it is ready, and how it is
     _dispatch, _loop, _crew                   callbacks on threads, and in an event loop
     _log, _news, _throttle                    what is logged, when, and on which thread
+    _workers, _loop_workers, _roster          a worker a term, on threads and in an event loop
     _pump (Cython)                            sockets and core, without the GIL
     _core, balance (Cython), _settings,       schedule, pack, parse; who should lead what;
     _callbacks                                input: no I/O, no clock
@@ -29,6 +30,7 @@ from ._health import Health
 from ._node import Counters
 from ._settings import generate_node_id
 from ._surroundings import Source
+from ._workers import WorkerTerm
 from .election import DemotionReason, Election, Term
 from .elector import Elector
 from .errors import (
@@ -72,5 +74,6 @@ __all__ = [
     "Source",
     "StaleEpochError",
     "Term",
+    "WorkerTerm",
     "generate_node_id",
 ]

@@ -64,6 +64,19 @@ def check_function(what: str, given: object, *, may_await: bool = False) -> None
             )
 
 
+def check_beside_worker(worker: object, on_draining: object) -> None:
+    """Refuse what would say twice when a term may be handed over.
+
+    Raises:
+        ConfigError: for both at once.
+    """
+    if worker is not None and on_draining is not None:
+        raise ConfigError(
+            "on_draining is of no use beside worker: a worker is told by term.stopping, and its"
+            " term is handed over when it returns"
+        )
+
+
 def refuse_unfinished(what: str, outcome: object, *, may_await: bool = False) -> None:
     """Refuse what a function returned if that has still to be run, and nobody will.
 

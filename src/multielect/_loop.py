@@ -34,6 +34,11 @@ _callback: contextvars.ContextVar[asyncio.Task[None] | None] = contextvars.Conte
 )
 
 
+def count_as_callback() -> None:
+    """Have the task that calls this, and what it begins, count as a callback's: see `is_inside`."""
+    _callback.set(asyncio.current_task())
+
+
 class _Reader:
     """One who iterates over events."""
 
@@ -296,7 +301,7 @@ class LoopDispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(self, key: Hashable) -> None:
-        _callback.set(asyncio.current_task())
+        count_as_callback()
         while (happening := self._mailbox.take(key)) is not None:
             try:
                 await self._tell(happening.subject)
@@ -334,7 +339,7 @@ class LoopDispatcher:
 
     async def _work_errors(self) -> None:
         assert self._on_error is not None
-        _callback.set(asyncio.current_task())
+        count_as_callback()
         while self._errors:
             try:
                 outcome = self._on_error(self._errors.popleft())

@@ -20,16 +20,19 @@ from types import TracebackType
 
 import redis
 
-from ._callbacks import checked_logger, fitted
+from ._callbacks import check_beside_worker, checked_logger, fitted
 from ._front import ElectorFront, GroupFront
 from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
 from ._loop import LoopDispatcher
+from ._loop_workers import WorkerTerm, with_workers
 from ._node import Node
 from ._readiness import STOP_S
 from ._settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
 from ._surroundings import machine_of
 from .balance import Only
 from .election import Standing, Term
+
+__all__ = ["Election", "ElectionGroup", "Elector", "WorkerTerm"]
 
 
 class Election(Standing):
@@ -79,8 +82,9 @@ class ElectionGroup(GroupFront[Election]):
 
     The arguments are those of `multielect.ElectionGroup`, but that callbacks may be coroutine
     functions, and all of them run in the loop in which the group was started, so there are
-    no threads to be counted. Methods that are not coroutines never wait, and may be called
-    from any thread.
+    no threads to be counted. A `worker` is a coroutine function, and runs in a task of its own,
+    which is cancelled when its term has ended. Methods that are not coroutines never wait, and may
+    be called from any thread.
 
     Raises:
         ConfigError: for any argument that is not allowed.
@@ -101,6 +105,7 @@ class ElectionGroup(GroupFront[Election]):
         on_demoted: Callable[..., object] | None = None,
         on_draining: Callable[..., object] | None = None,
         on_error: Callable[..., object] | None = None,
+        worker: Callable[..., object] | None = None,
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 10.0,
         balance: bool = False,
@@ -138,11 +143,13 @@ class ElectionGroup(GroupFront[Election]):
             logger=checked_logger(logger),
             who=f"{prefix}/{settings.node_id}",
         )
+        work = fitted("worker", worker, 1, may_await=True)
+        check_beside_worker(worker, on_draining)
         self._node = Node(
             machine_of(redis),
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=settings,
-            dispatcher=self._dispatcher,
+            dispatcher=with_workers(self._dispatcher, work, settings),
             on_change=self._dispatcher.pulse,
         )
 
@@ -282,6 +289,7 @@ class Elector(ElectorFront[Election]):
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
         on_error: Callable[..., object] | None = None,
+        worker: Callable[..., object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
@@ -293,11 +301,12 @@ class Elector(ElectorFront[Election]):
             logger=checked_logger(logger),
             who=f"{prefix}/{settings.node_id}",
         )
+        work = fitted("worker", worker, 1, may_await=True)
         self._node = Node(
             machine_of(redis),
             layout=elector_layout(prefix),
             settings=settings,
-            dispatcher=self._dispatcher,
+            dispatcher=with_workers(self._dispatcher, work, settings),
             on_change=self._dispatcher.pulse,
         )
         self._election = Election(self._node, *self._node.add_sole(), self._dispatcher)

@@ -17,6 +17,7 @@ from ._keys import elector_layout
 from ._node import Node
 from ._settings import Seconds, Settings
 from ._surroundings import Source, surroundings_of
+from ._workers import with_workers
 from .election import Election, Term
 
 
@@ -47,6 +48,8 @@ class Elector(ElectorFront[Election]):
         on_demoted: called when a term ends, with as many of `Term` and `DemotionReason` as it
             takes, or with nothing. Coroutine functions are for `multielect.aio`.
         on_error: called with what went wrong, or with nothing. It is logged in any case.
+        worker: called with a `WorkerTerm` for each term, on a thread of its own: see
+            `ElectionGroup`.
         logger: where errors are logged; ``logging.getLogger("multielect")`` by default.
 
     Raises:
@@ -65,26 +68,29 @@ class Elector(ElectorFront[Election]):
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
         on_error: Callable[..., object] | None = None,
+        worker: Callable[..., object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._on_elected = fitted("on_elected", on_elected, 1)
         self._on_demoted = fitted("on_demoted", on_demoted, 2)
         callbacks = (self._on_elected, self._on_demoted)
+        work = fitted("worker", worker, 1)
         self._prefix = prefix
         settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
         surroundings = surroundings_of(redis)
+        dispatcher = surroundings.dispatcher(
+            tell=None if callbacks == (None, None) else self._tell,
+            tell_error=fitted("on_error", on_error, 1),
+            threads=settings.callback_threads,
+            name=f"multielect-{settings.node_id}-callback",
+            logger=checked_logger(logger),
+            who=f"{prefix}/{settings.node_id}",
+        )
         self._node = Node(
             surroundings,
             layout=elector_layout(prefix),
             settings=settings,
-            dispatcher=surroundings.dispatcher(
-                tell=None if callbacks == (None, None) else self._tell,
-                tell_error=fitted("on_error", on_error, 1),
-                threads=settings.callback_threads,
-                name=f"multielect-{settings.node_id}-callback",
-                logger=checked_logger(logger),
-                who=f"{prefix}/{settings.node_id}",
-            ),
+            dispatcher=with_workers(dispatcher, work, surroundings=surroundings, settings=settings),
         )
         self._election = Election(self._node, *self._node.add_sole())
 

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from ._callbacks import checked_logger, fitted
+from ._callbacks import check_beside_worker, checked_logger, fitted
 from ._front import GroupFront
 from ._keys import DEFAULT_BUCKETS, group_layout
 from ._node import Node
 from ._settings import Epochs, Seconds, Settings, checked_balance
 from ._surroundings import Source, surroundings_of
+from ._workers import with_workers
 from .balance import Only
 from .election import Election, Term
 
@@ -72,6 +73,14 @@ class ElectionGroup(GroupFront[Election]):
             Terms drain where the group balances, and everywhere while it is drained by `drain`.
         on_error: called with what went wrong: the connection, the server, a callback. It is
             logged in any case.
+        worker: called with a `WorkerTerm` for each term, on a thread of its own: where the work
+            of a leader belongs. It is to return when `WorkerTerm.stopping` is set, as the term has
+            ended or drains. A term whose worker returns or raises before is given up, with reason
+            ``RESIGNED``: the other nodes go first for one TTL. One that drains is handed over when
+            its worker returns, so there is no `on_draining` beside it; the other callbacks are
+            told as ever, and wait for no worker. There are as many threads as terms (`max_leases`);
+            a term for which there is none is given up. For one election no worker begins before
+            the one before has ended: a term waits for that for one TTL, and is given up then.
         callback_threads: how many callbacks may run at once. As many that block hold up the
             others' callbacks, though no lease.
         drain_timeout: seconds that a term may drain.
@@ -112,6 +121,7 @@ class ElectionGroup(GroupFront[Election]):
         on_demoted: Callable[..., object] | None = None,
         on_draining: Callable[..., object] | None = None,
         on_error: Callable[..., object] | None = None,
+        worker: Callable[..., object] | None = None,
         callback_threads: int = 8,
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 10.0,
@@ -127,6 +137,8 @@ class ElectionGroup(GroupFront[Election]):
         self._on_demoted = fitted("on_demoted", on_demoted, 2)
         self._on_draining = fitted("on_draining", on_draining, 2)
         callbacks = (self._on_elected, self._on_demoted, self._on_draining)
+        work = fitted("worker", worker, 1)
+        check_beside_worker(worker, on_draining)
         self._prefix = prefix
         settings = Settings.checked(
             node_id=node_id,
@@ -148,19 +160,20 @@ class ElectionGroup(GroupFront[Election]):
             ),
         )
         surroundings = surroundings_of(redis)
+        dispatcher = surroundings.dispatcher(
+            tell=None if callbacks == (None, None, None) else self._tell,
+            tell_error=fitted("on_error", on_error, 1),
+            tells_drains=self._on_draining is not None,
+            threads=settings.callback_threads,
+            name=f"multielect-{settings.node_id}-callback",
+            logger=checked_logger(logger),
+            who=f"{prefix}/{settings.node_id}",
+        )
         self._node = Node(
             surroundings,
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=settings,
-            dispatcher=surroundings.dispatcher(
-                tell=None if callbacks == (None, None, None) else self._tell,
-                tell_error=fitted("on_error", on_error, 1),
-                tells_drains=self._on_draining is not None,
-                threads=settings.callback_threads,
-                name=f"multielect-{settings.node_id}-callback",
-                logger=checked_logger(logger),
-                who=f"{prefix}/{settings.node_id}",
-            ),
+            dispatcher=with_workers(dispatcher, work, surroundings=surroundings, settings=settings),
         )
 
     # ---- life

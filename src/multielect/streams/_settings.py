@@ -24,7 +24,7 @@ MOST_IN_HAND = 10_000_000
 MOST_ATTEMPTS = 1_000_000
 LONGEST_S = 7 * 86_400.0
 
-OURS = frozenset({"on_elected", "on_demoted", "on_draining", "callback_threads"})
+OURS = frozenset({"on_elected", "on_demoted", "on_draining", "callback_threads", "worker"})
 """Options of a group that a consumer keeps to itself."""
 
 OnFailure = Literal["dead-letter", "halt"]

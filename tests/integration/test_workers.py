@@ -1,0 +1,519 @@
+"""Workers on threads: one a term, begun and stopped with it, and never two for one election.
+
+Rules of this file:
+    * A worker waits for its term's `stopping`, or for events that the test sets; none sleeps.
+    * When a test is over no thread of a worker is left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+from tests.diary import WITHIN_S, until
+
+from multielect import (
+    CallbackError,
+    ConfigError,
+    DemotionReason,
+    ElectionGroup,
+    Elector,
+    MultielectError,
+    WorkerTerm,
+)
+from multielect.testing import SimulatedWorld
+
+from .conftest import Stand
+from .lease import LAYOUT, PREFIX
+
+LONG_S = 10 * WITHIN_S
+TTL_S = 0.5
+
+
+class Work:
+    """A worker that writes down when it runs, and ends when its term does, or when it may."""
+
+    def __init__(self, act: Callable[[WorkerTerm], object] | None = None) -> None:
+        self.terms: list[WorkerTerm] = []
+        self.ended: list[WorkerTerm] = []
+        self.at_once: list[str] = []
+        self._act = act or (lambda term: term.stopping.wait(LONG_S))
+        self._working: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def __call__(self, term: WorkerTerm) -> None:
+        with self._changed:
+            self._working[term.key] += 1
+            if self._working[term.key] > 1:
+                self.at_once.append(term.key)
+            self.terms.append(term)
+            self._changed.notify_all()
+        try:
+            self._act(term)
+        finally:
+            with self._changed:
+                self._working[term.key] -= 1
+                self.ended.append(term)
+                self._changed.notify_all()
+
+    @property
+    def running(self) -> int:
+        return sum(self._working.values())
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, WITHIN_S), f"in vain: {self.terms}"
+
+    def wait_begun(self, count: int) -> WorkerTerm:
+        """Wait for the so many-th worker."""
+        self.wait_for(lambda: len(self.terms) >= count)
+        return self.terms[count - 1]
+
+    def wait_ended(self, count: int) -> WorkerTerm:
+        """Wait for the so many-th to have ended."""
+        self.wait_for(lambda: len(self.ended) >= count)
+        return self.ended[count - 1]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    until(lambda: not [t for t in threading.enumerate() if "worker" in t.name and t not in before])
+
+
+def wait(term: WorkerTerm) -> None:
+    assert term.stopping.wait(LONG_S)
+
+
+def lose_lease(client: redis.Redis, key: str) -> None:
+    client.delete(LAYOUT.leader_key(key.encode()))
+
+
+def test_a_worker_runs_for_as_long_as_its_term(redis_url: str, stand: Stand) -> None:
+    names: list[str] = []
+
+    def act(term: WorkerTerm) -> None:
+        names.append(threading.current_thread().name)
+        wait(term)
+
+    work = Work(act)
+    group, told = stand(redis_url, "k", node_id="n", worker=work)
+    term = work.wait_begun(1)
+    assert (term.key, term.epoch) == ("k", told.wait_elected("k").epoch)
+    assert term.epoch == term.require_leader() == group["k"].epoch
+    assert [term.reason, term.deadline, term.stopping.is_set()] == [None, None, False]
+    assert names == ["multielect-n-worker-'k'"]
+
+    group["k"].resign()
+    assert work.wait_ended(1) is term
+    assert not term.is_leader
+    assert term.reason is DemotionReason.RESIGNED
+    assert term.ended_ns == told.wait_demoted("k").at_ns
+
+    group["k"].campaign()
+    second = work.wait_begun(2)
+    assert second.epoch > term.epoch
+    group.stop()
+    assert work.wait_ended(2) is second
+    assert second.reason is DemotionReason.STOPPED
+    assert told.errors == []
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (lambda group, client: group.remove("k"), DemotionReason.REMOVED),
+        (lambda group, client: lose_lease(client, "k"), DemotionReason.LOST),
+    ],
+)
+def test_however_a_term_ends_its_worker_is_told(
+    redis_url: str,
+    redis_client: redis.Redis,
+    stand: Stand,
+    end: Callable[[ElectionGroup, redis.Redis], None],
+    reason: DemotionReason,
+) -> None:
+    work = Work()
+    group, told = stand(redis_url, "k", worker=work)
+    work.wait_begun(1)
+    end(group, redis_client)
+    assert work.wait_ended(1).reason is reason
+    assert told.errors == []
+
+
+def test_never_two_at_once_for_one_election_however_leases_come_and_go(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    # Each goes on for a while when it is told to stop: until the next has had time to overtake it.
+    def act(term: WorkerTerm) -> None:
+        wait(term)
+        time.sleep(0.05)
+
+    work = Work(act)
+    keys = [f"k{number}" for number in range(10)]
+    group, told = stand(redis_url, *keys, ttl=TTL_S, worker=work)
+    for turn in range(10):
+        until(lambda: len(group.owned) == len(keys))
+        demotions = group.counters.demoted
+        for key in keys[turn % 3 :: 3]:
+            lose_lease(redis_client, key)
+        group[keys[turn]].resign()
+        group[keys[turn]].campaign()
+        until(lambda: group.counters.demoted >= demotions + 3)  # noqa: B023  # called at once
+    until(lambda: len(group.owned) == len(keys))
+    group.stop()
+    work.wait_for(lambda: work.running == 0)
+    assert work.at_once == []
+    assert len(work.terms) == len(work.ended) > 2 * len(keys)
+    for key in keys:
+        epochs = [term.epoch for term in work.terms if term.key == key]
+        assert epochs == sorted(set(epochs))
+        assert set(epochs) <= {entry.epoch for entry in told.of(key)}
+    assert told.errors == []
+
+
+def test_a_worker_that_returns_gives_its_term_up_and_another_node_takes_it(
+    redis_url: str, stand: Stand
+) -> None:
+    returning, staying = Work(lambda term: None), Work()
+    first, told = stand(redis_url, "k", ttl=30.0, worker=returning)
+    assert told.wait_demoted("k").reason is DemotionReason.RESIGNED
+    stand(redis_url, "k", ttl=30.0, worker=staying)
+    assert staying.wait_begun(1).epoch > returning.wait_ended(1).epoch
+    # Its node stands back for one TTL, and there is nothing wrong.
+    assert len(returning.terms) == 1
+    assert told.errors == []
+    assert not first["k"].is_leader
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError("by design"), SystemExit(3)])
+def test_a_worker_that_raises_is_told_of_and_its_term_is_given_up(
+    redis_url: str, stand: Stand, raised: BaseException
+) -> None:
+    def fail(term: WorkerTerm) -> None:
+        if term.key == "bad":
+            raise raised
+        wait(term)
+
+    work = Work(fail)
+    group, told = stand(redis_url, "bad", "good", ttl=30.0, worker=work)
+    error = told.wait_error(CallbackError, "worker failed for election 'bad' at epoch ")
+    assert isinstance(error, CallbackError)
+    assert error.__cause__ is raised
+    assert (error.callback, error.key, error.epoch) == ("worker", "bad", group["bad"].epoch)
+    assert told.wait_demoted("bad").reason is DemotionReason.RESIGNED
+    work.wait_begun(2)
+    assert [election.key for election in group.owned] == ["good"]
+    assert told.errors == [error]
+
+
+def test_a_worker_that_fails_goes_on_elsewhere(redis_url: str, stand: Stand) -> None:
+    failing, well = Work(lambda term: 1 / 0), Work()
+    first, told = stand(redis_url, "k", worker=failing, node_id="failing")
+    told.wait_elected("k")
+    stand(redis_url, "k", worker=well)
+    well.wait_begun(1)
+    until(lambda: first["k"].leader_id != "failing")
+
+
+def test_a_worker_that_is_late_holds_up_the_next_and_is_told_of(
+    redis_url: str, stand: Stand
+) -> None:
+    go_on = threading.Event()
+    work = Work(lambda term: [go_on.wait(LONG_S), term.stopping.wait(LONG_S)])
+    group, told = stand(redis_url, "k", ttl=TTL_S, worker=work)
+    first = work.wait_begun(1)
+    group["k"].resign()
+    group["k"].campaign()
+    late = told.wait_error(MultielectError, "the worker of election 'k' still runs 0.5 s after")
+    assert f"epoch {first.epoch}" in str(late)
+    up = told.wait_error(MultielectError, "the term of election 'k' at epoch ")
+    assert f"was given up: the worker of the term before (epoch {first.epoch})" in str(up)
+    assert len(work.terms) == 1
+    go_on.set()
+    # Those that ended while they waited never have one: the next is that of a term that goes on.
+    second = work.wait_begun(2)
+    group["k"].require_leader()
+    assert second.epoch > first.epoch
+    assert work.at_once == []
+    assert [term.epoch for term in work.terms] == [first.epoch, second.epoch]
+
+
+def test_a_term_that_ends_while_it_waits_has_no_worker(redis_url: str, stand: Stand) -> None:
+    go_on = threading.Event()
+    work = Work(lambda term: [go_on.wait(LONG_S), term.stopping.wait(LONG_S)])
+    group, told = stand(redis_url, "k", ttl=60.0, worker=work)
+    epochs = []
+    for _ in range(3):
+        assert group["k"].wait(WITHIN_S)
+        work.wait_begun(1)
+        epochs.append(group["k"].epoch)
+        group["k"].resign()
+        group["k"].campaign()
+    assert group["k"].wait(WITHIN_S)
+    told.wait_elected("k", above=epochs[-1])
+    go_on.set()
+    work.wait_begun(2)
+    assert [term.epoch for term in work.terms] == [epochs[0], group["k"].epoch]
+    assert told.errors == []
+
+
+def test_a_term_that_ended_while_it_waited_is_not_given_up(redis_url: str, stand: Stand) -> None:
+    go_on = threading.Event()
+    work = Work(lambda term: go_on.wait(LONG_S))
+    group, told = stand(redis_url, "k", "other", ttl=TTL_S, worker=work)
+    work.wait_begun(2)
+    group["k"].resign()
+    group["k"].campaign()
+    second = told.wait_elected("k", above=told.wait_demoted("k").epoch)
+    group["k"].resign()
+    told.wait_demoted("k", above=second.epoch - 1)
+    # What the second would have been told of is due before this.
+    group["other"].resign()
+    told.wait_error(MultielectError, "election 'other' still runs")
+    assert not [error for error in told.errors if "given up" in str(error)]
+    go_on.set()
+
+
+@pytest.mark.parametrize("front", [ElectionGroup, Elector])
+def test_stop_waits_for_workers_and_no_longer_than_it_may(
+    redis_url: str, front: Any, record_property: Callable[[str, object], None]
+) -> None:
+    go_on = threading.Event()
+    errors: list[MultielectError] = []
+    work = Work(lambda term: go_on.wait(LONG_S))
+    group = front(redis_url, prefix=PREFIX, ttl=60.0, worker=work, on_error=errors.append)
+    if front is ElectionGroup:
+        group.add("k")
+    group.start()
+    work.wait_begun(1)
+    began = time.monotonic()
+    group.stop(0.3)
+    took_s = time.monotonic() - began
+    record_property("stop_s", round(took_s, 3))
+    assert 0.3 <= took_s < WITHIN_S
+    assert work.terms[0].stopping.is_set()
+    assert work.running == 1
+    go_on.set()
+    work.wait_ended(1)
+    until(lambda: len(errors) == 1)
+    which = " ('k')" if front is ElectionGroup else ""
+    assert str(errors[0]).startswith(f"1 worker still runs after stop{which}: have them return")
+
+
+def test_stop_returns_when_the_last_worker_has(redis_url: str, stand: Stand) -> None:
+    def act(term: WorkerTerm) -> None:
+        wait(term)
+        time.sleep(0.05)
+
+    work = Work(act)
+    keys = [f"k{number}" for number in range(20)]
+    group, told = stand(redis_url, *keys, ttl=60.0, worker=work)
+    work.wait_begun(20)
+    group.stop(LONG_S)
+    assert work.running == 0
+    assert len(work.ended) == 20
+    assert told.errors == []
+
+
+def test_a_term_that_drains_is_handed_over_when_its_worker_returns(
+    redis_url: str, stand: Stand
+) -> None:
+    go_on, draining = threading.Event(), threading.Event()
+    leads: list[bool] = []
+
+    def act(term: WorkerTerm) -> None:
+        wait(term)
+        draining.set()
+        assert go_on.wait(WITHIN_S)
+        leads.append(term.is_leader)
+
+    work = Work(act)
+    group, told = stand(redis_url, "k", ttl=30.0, worker=work)
+    term = work.wait_begun(1)
+    with ThreadPoolExecutor(1) as pool:
+        drain = pool.submit(group.drain, LONG_S)
+        assert draining.wait(WITHIN_S)
+        assert term.reason is None
+        assert term.deadline is not None
+        assert 0 < term.deadline - time.monotonic() <= LONG_S
+        assert term.is_leader
+        assert told.demotions() == []
+        go_on.set()
+        assert drain.result(WITHIN_S)
+    assert leads == [True]
+    assert told.wait_demoted("k").reason is DemotionReason.DRAINED
+    assert told.errors == []
+
+
+def test_a_worker_that_fails_while_its_term_drains_hands_it_over(
+    redis_url: str, stand: Stand
+) -> None:
+    work = Work(lambda term: [term.stopping.wait(LONG_S), 1 / 0])
+    group, told = stand(redis_url, "k", ttl=30.0, worker=work)
+    work.wait_begun(1)
+    assert group.drain(LONG_S)
+    assert told.wait_demoted("k").reason is DemotionReason.DRAINED
+    told.wait_error(CallbackError, "worker failed for election 'k'")
+
+
+def test_a_worker_that_does_not_return_keeps_a_draining_term_to_its_deadline(
+    redis_url: str, stand: Stand
+) -> None:
+    go_on = threading.Event()
+    work = Work(lambda term: go_on.wait(LONG_S))
+    group, told = stand(redis_url, "k", ttl=30.0, worker=work)
+    term = work.wait_begun(1)
+    assert group.drain(0.2)
+    assert told.wait_demoted("k").reason is DemotionReason.DRAINED
+    until(lambda: term.reason is DemotionReason.DRAINED)
+    go_on.set()
+
+
+def test_a_balanced_fleet_moves_terms_as_their_workers_return(redis_url: str, stand: Stand) -> None:
+    keys = [f"k{number}" for number in range(20)]
+    one, two = Work(), Work()
+    first, told = stand(redis_url, *keys, balance=True, worker=one)
+    one.wait_begun(20)
+    second, _ = stand(redis_url, *keys, balance=True, worker=two)
+    two.wait_begun(10)
+    until(lambda: (len(first.owned), len(second.owned)) == (10, 10))
+    moved = {term.key for term in two.terms}
+    assert {term.key for term in one.ended} >= moved
+    handed = [term for term in one.ended if term.key in moved]
+    assert all(term.deadline is not None for term in handed)
+    assert {entry.reason for entry in told.demotions()} == {DemotionReason.REBALANCED}
+
+
+def test_callbacks_are_told_beside_a_worker_and_neither_waits_for_the_other(
+    redis_url: str, stand: Stand
+) -> None:
+    go_on = threading.Event()
+    work = Work()
+    group, told = stand(
+        redis_url, "k", worker=work, on_elected=lambda _: go_on.wait(LONG_S), callback_threads=1
+    )
+    assert work.wait_begun(1).is_leader
+    go_on.set()
+    group.stop()
+    assert told.wait_demoted("k").reason is DemotionReason.STOPPED
+
+
+@pytest.mark.parametrize("call", ["stop", "drain"])
+def test_a_worker_may_end_its_own_group(redis_url: str, stand: Stand, call: str) -> None:
+    answers: list[object] = []
+    standing: list[ElectionGroup] = []
+    ready = threading.Event()
+
+    def act(term: WorkerTerm) -> None:
+        assert ready.wait(WITHIN_S)
+        began = time.monotonic()
+        answers.append(getattr(standing[0], call)(LONG_S))
+        answers.append(time.monotonic() - began < WITHIN_S)
+        wait(term)
+
+    work = Work(act)
+    group, told = stand(redis_url, "k", ttl=30.0, worker=work)
+    standing.append(group)
+    ready.set()
+    work.wait_ended(1)
+    assert answers == [None if call == "stop" else False, True]
+    told.wait_demoted("k")
+    assert told.errors == []
+
+
+def test_a_term_without_a_thread_is_given_up(
+    redis_url: str, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if "worker-'full'" in thread.name:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    work = Work()
+    group, told = stand(redis_url, "full", "free", ttl=30.0, worker=work)
+    error = told.wait_error(MultielectError, "no thread for the worker of election 'full'")
+    assert "max_leases" in str(error)
+    assert told.wait_demoted("full").reason is DemotionReason.RESIGNED
+    assert work.wait_begun(1).key == "free"
+    assert [election.key for election in group.owned] == ["free"]
+    assert len(refused) == 1
+
+
+def test_a_worker_that_keeps_the_gil_costs_no_lease(redis_url: str, stand: Stand) -> None:
+    kept = threading.Event()
+
+    def keep_gil(term: WorkerTerm) -> None:
+        if term.key == "k0":
+            ctypes.PyDLL(None).usleep(3_000_000)
+            kept.set()
+        wait(term)
+
+    keys = [f"k{number}" for number in range(50)]
+    group, told = stand(redis_url, *keys, ttl=1.0, worker=Work(keep_gil))
+    assert kept.wait(LONG_S)
+    assert group.counters.demoted == 0
+    until(lambda: len(group.owned) == 50)
+    assert told.demotions() == []
+
+
+def test_a_thousand_elections_have_a_thousand_workers(redis_url: str, stand: Stand) -> None:
+    keys = [f"k{number}" for number in range(1000)]
+    work = Work()
+    group, told = stand(redis_url, *keys, ttl=10.0, worker=work)
+    work.wait_begun(1000)
+    assert work.running == 1000
+    assert {term.key for term in work.terms} == set(keys)
+    for key in keys[::2]:
+        group[key].resign()
+    work.wait_ended(500)
+    group.stop(LONG_S)
+    assert work.running == 0
+    assert work.at_once == []
+    assert told.errors == []
+
+
+def test_an_elector_has_a_worker_as_well(redis_url: str) -> None:
+    work = Work()
+    with Elector(redis_url, prefix="worked", ttl=30.0, worker=work) as elector:
+        term = work.wait_begun(1)
+        assert (term.key, term.epoch) == ("", elector.require_leader())
+    assert work.running == 0
+
+
+def test_a_worker_without_arguments_is_given_none(redis_url: str, stand: Stand) -> None:
+    called = threading.Event()
+    stand(redis_url, "k", worker=called.set)
+    assert called.wait(WITHIN_S)
+
+
+def test_what_has_no_place_beside_a_worker_is_refused() -> None:
+    def made(**given: Any) -> None:
+        ElectionGroup("redis://localhost:1", prefix=PREFIX, **given)
+
+    async def coroutine(_: WorkerTerm) -> None: ...
+
+    with pytest.raises(ConfigError, match="on_draining is of no use beside worker"):
+        made(worker=print, on_draining=print)
+    with pytest.raises(ConfigError, match="worker must be a plain function here"):
+        made(worker=coroutine)
+    with pytest.raises(ConfigError, match="worker must be a function or None, not 'f'"):
+        made(worker="f")
+    with SimulatedWorld(seed=1) as world:
+        with pytest.raises(ConfigError, match="worker needs threads"):
+            world.group("a", prefix=PREFIX, ttl=1.0, keys=["k"], worker=print)
+        with pytest.raises(ConfigError, match="worker needs threads"):
+            Elector(world.node("b"), prefix=PREFIX, worker=print)
