@@ -57,6 +57,7 @@ LEVELS: dict[str, int] = {
     "_pump": 2,
     "_relay": 2,
     "_roll": 2,
+    "_strangers": 2,
     "_source": 2,
     "_surroundings": 2,
     "_tls": 2,
