@@ -62,6 +62,7 @@ LEVELS: dict[str, int] = {
     "_relay": 2,
     "_roll": 2,
     "_roster": 2,
+    "_strangers": 2,
     "_source": 2,
     "_surroundings": 2,
     "_tls": 2,

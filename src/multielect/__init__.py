@@ -8,7 +8,7 @@ what stands below it::
     election, _node, _writes, _refusals       one node, put together; what it writes, and
                                               what it may not
     _surroundings                             a machine, or a simulated world
-    _balancer, _roll, _plan                   who is in the fleet, and what follows from it
+    _balancer, _roll, _plan, _strangers       who is in the fleet, and what follows from it
     _engine, _connect, _backoff, _source      the owner thread, connecting, again and again
     _handshake, _admission, _relay, _tls      the socket, what the server must be, TLS
     _connection_errors, _endpoint             what goes wrong with it, in words

@@ -8,6 +8,7 @@ Rules of this file:
       does, and the others in turn if he does not.
     * A thread of its own does the work, late if it is starved of the GIL. What it is late with is
       moves: nothing that is led is lost by it, and the roll is called without it.
+    * Once a TTL a look is taken at who leads what is this node's: see `_strangers`.
     * Whoever was missing from the roll himself does not believe at once that the others are gone:
       it may be that Redis forgot all.
 """
@@ -15,7 +16,7 @@ Rules of this file:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ._clock import Clock
@@ -25,6 +26,7 @@ from ._keys import KeyLayout, decode_key
 from ._plan import Plan, following, planned, read_plan, succeeding
 from ._roll import Entry, Roll, counted, describe, pack, parse
 from ._settings import BalanceSettings
+from ._strangers import Rival, Strangers, told_of
 from .balance import MOST_LEASES, Assignment, KeySet, Member
 from .errors import MultielectError, ProtocolError
 
@@ -89,9 +91,13 @@ class Balancer:
             max_leases=max_leases if max_leases <= MOST_LEASES else None,
             labels=settings.labels,
         )
-        self._holder = holder.encode("utf-8", "surrogateescape")
+        self._holder = _raw(holder)
         self._reconnect_ns = reconnect_ns
         self._period_ns = max(ttl_ns // CALLS_A_TTL, _MS)
+        self._ttl_ns = ttl_ns
+        self._strangers = Strangers(ttl_ns)
+        self._look_due_ns = 0
+        self._heard_ns = 0
         self._layout = layout
         self._clock = clock
         self._on_error = on_error
@@ -224,6 +230,7 @@ class Balancer:
                 self._since_ms = mine.since_ms
                 self._call(at_once=False)
             self._entries = found
+            self._heard_ns = now_ns
             self._take_plan(roll)
             self._server_ahead_ms = roll.server_ms - now_ns // _MS
             self._news = True
@@ -393,6 +400,7 @@ class Balancer:
         eldest = sorted((e.since_ms, h) for h, e in entries.items() if h in takers)
         self._propose(self._assignment, plan, [holder for _, holder in eldest], now_ns)
         self._watch(server_ms, sorted(takers))
+        self._look_for_strangers(entries, now_ns)
 
     def _tell_shares(self, assignment: Assignment) -> None:
         holders = [member.holder for member in assignment.members]
@@ -451,7 +459,7 @@ class Balancer:
         return keys
 
     def _apply(self, assignment: Assignment) -> None:
-        holders = [m.holder.encode("utf-8", "surrogateescape") for m in assignment.members]
+        holders = [_raw(member.holder) for member in assignment.members]
         own = holders.index(self._holder) if self._holder in holders else -1
         barred = assignment.barred(own) if own >= 0 else b"\1" * len(assignment.keys_given)
         self._core.assign(
@@ -463,6 +471,21 @@ class Balancer:
             self._clock.now_ns(),
         )
         self._wake()
+
+    def _look_for_strangers(self, entries: Mapping[str, Entry], now_ns: int) -> None:
+        """See whether somebody leads what is this node's who is no member, and tell of it."""
+        if now_ns < self._look_due_ns:
+            return
+        self._look_due_ns = now_ns + self._ttl_ns
+        if now_ns - self._heard_ns > self._ttl_ns:
+            # Members may have come that this node has not heard of.
+            self._strangers.forget()
+            return
+        members = {_raw(holder) for holder in entries} | self._unread | {self._holder}
+        rivals = [Rival(*each) for each in self._core.rivals()]
+        strangers = self._strangers.look(rivals, members, now_ns)
+        if strangers:
+            self._on_error(MultielectError(told_of(strangers)))
 
     def _watch(self, server_ms: int, holders: list[str]) -> None:
         """See whether something has no leader, so that each election is looked at once a TTL.
@@ -483,3 +506,7 @@ class Balancer:
         for missed in range(max(first, turn - CALLS_A_TTL + 1), turn + 1):
             self._core.watch((missed + place) % turns, turns)
         self._wake()
+
+
+def _raw(holder: str) -> bytes:
+    return holder.encode("utf-8", "surrogateescape")

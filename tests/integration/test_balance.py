@@ -17,11 +17,11 @@ import pytest
 import redis
 from tests.diary import until
 
-from multielect import DemotionReason, ElectionGroup, Term, aio
+from multielect import DemotionReason, ElectionGroup, MultielectError, Term, aio
 from multielect.balance import Member
 
 from .conftest import Stand
-from .lease import PREFIX
+from .lease import LAYOUT, PREFIX
 from .record import Record
 
 KEYS = tuple(f"k{number}" for number in range(60))
@@ -336,3 +336,31 @@ def test_who_never_reached_redis_has_nothing_to_leave(stand: Stand) -> None:
     began = time.monotonic()
     group.stop(timeout=LONG_S)
     assert time.monotonic() - began < LONG_S / 2
+
+
+STRANGE = "no members of its fleet"
+
+
+def test_a_node_that_does_not_balance_beside_those_that_do_is_told_of(
+    redis_url: str, stand: Stand
+) -> None:
+    alone, told = stand(redis_url, *KEYS)
+    told.wait_for(lambda: len(alone.owned) == len(KEYS))
+    fleet, heard = stand(redis_url, *KEYS, balance=True, ttl=0.6)
+    why = str(heard.wait_error(MultielectError, STRANGE))
+    assert f"{len(KEYS)} election(s)" in why
+    assert f"{alone.holder!r} ({len(KEYS)})" in why
+    alone.stop()
+    settle([len(KEYS)], fleet)
+    assert sum(STRANGE in str(error) for error in heard.errors) == 1
+
+
+def test_the_leases_of_the_dead_are_no_strangers(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    for key in KEYS:
+        redis_client.set(LAYOUT.leader_key(key.encode()), "dead/incarnation", px=600)
+    group, told = stand(redis_url, *KEYS, balance=True, ttl=0.6)
+    settle([len(KEYS)], group)
+    let_pass(4, group)
+    assert not [error for error in told.errors if STRANGE in str(error)]

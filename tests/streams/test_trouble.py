@@ -102,7 +102,7 @@ def test_a_commit_whose_answer_is_lost_is_sent_again_and_made_once(
     assert server.socket_path is not None
     with Proxy(server.socket_path) as wire:
         wire.on_command = lose
-        consumer = begin(work, partitions=ONE, ttl=5.0, url=wire.url)
+        consumer = begin(work, partitions=ONE, ttl=30.0, url=wire.url)
         until(lambda: len(lost) == 3 and consumer.lag()["s0"].entries == 0)
         append(redis_client, 3, first=3, keys=ONE)
         until(lambda: done(redis_client, 6, ONE))

@@ -8,13 +8,14 @@ Rules of this file:
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from .core cimport Core
 from .elections cimport pthread_mutex_lock, pthread_mutex_unlock
+from .holders cimport LONGEST_NAME
 from .slots cimport NONE, Slot, hash_of, load_u32
-from .states cimport BARRED, CAMPAIGNS, WATCHES
+from .states cimport ASKING, BARRED, CAMPAIGNS, WAITING, WATCHES
 
 cdef enum:
     PART = 1024             # elections that are seen to while the mutex is held
@@ -175,6 +176,58 @@ cdef class FleetCore(Core):
                         number += 1
                 finally:
                     pthread_mutex_unlock(&self.mutex)
+
+    def rivals(self) -> list[tuple[bytes, int, int]]:
+        """Tell who leads what this node is to lead, and waits for.
+
+        Returns:
+            Of each such holder its name, how often the server has named it so far, and of how many
+            elections. A number that does not rise is of one that nobody has seen since.
+        """
+        cdef char[LONGEST_NAME] name
+        cdef uint32_t number = 0, last, place, size
+        cdef uint32_t *counts
+        cdef Slot *slot
+        cdef Py_ssize_t length
+        cdef list found = []
+        with nogil:
+            pthread_mutex_lock(&self.mutex)
+            size = self.terms.holders.used
+            pthread_mutex_unlock(&self.mutex)
+        counts = <uint32_t *>calloc(size + 1, sizeof(uint32_t))
+        if counts == NULL:
+            raise MemoryError
+        try:
+            while number < load_u32(&self.terms.slots.used):
+                with nogil:
+                    pthread_mutex_lock(&self.mutex)
+                    last = min(number + <uint32_t>PART, self.terms.slots.used)
+                    while number < last:
+                        slot = self.terms.slots.at(number)
+                        number += 1
+                        place = slot.holder
+                        if (slot.key == NULL or slot.forgotten or slot.standing != CAMPAIGNS
+                                or (slot.state != WAITING and slot.state != ASKING)
+                                or place >= size):
+                            continue
+                        if counts[place] == 0:
+                            # Its place must not become another's before all are counted.
+                            self.terms.holders.keep(place)
+                        counts[place] += 1
+                    pthread_mutex_unlock(&self.mutex)
+            for place in range(size):
+                if counts[place] == 0:
+                    continue
+                with nogil:
+                    pthread_mutex_lock(&self.mutex)
+                    length = self.terms.holders.copy(place, name, LONGEST_NAME)
+                    last = self.terms.holders.named(place)
+                    self.terms.holders.drop(place)
+                    pthread_mutex_unlock(&self.mutex)
+                found.append((name[:length], last, counts[place]))
+        finally:
+            free(counts)
+        return found
 
     # ---- drains
 

@@ -10,6 +10,7 @@ cdef struct Holder:
     size_t length
     uint32_t hash
     uint32_t uses
+    uint32_t named          # how often the server has said that it leads something
 
 
 @cython.final
@@ -19,6 +20,8 @@ cdef class Holders:
     cdef uint32_t capacity
 
     cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil
+    cdef void note_named(self, uint32_t place) noexcept nogil
+    cdef uint32_t named(self, uint32_t place) noexcept nogil
     cdef void keep(self, uint32_t place) noexcept nogil
     cdef void drop(self, uint32_t place) noexcept nogil
     cdef Py_ssize_t copy(self, uint32_t place, char *into, size_t most) noexcept nogil

@@ -62,8 +62,16 @@ cdef class Holders:
         item.length = length
         item.hash = hashed
         item.uses = 1
+        item.named = 0
         place[0] = vacant
         return 0
+
+    cdef void note_named(self, uint32_t place) noexcept nogil:
+        """Count that the server said once more that it leads something."""
+        self.items[place].named += 1
+
+    cdef uint32_t named(self, uint32_t place) noexcept nogil:
+        return self.items[place].named
 
     cdef void keep(self, uint32_t place) noexcept nogil:
         self.items[place].uses += 1

@@ -276,6 +276,7 @@ cdef class Lane(Batches):
             if name.length > LONGEST_NAME:
                 return self._nonsense(b"a holder's name is longer than the script says of any")
             self.terms.holders.intern(name.text, name.length, &rivals.places[rivals.count])
+            self.terms.holders.note_named(rivals.places[rivals.count])
             # A bare node id is a node that tells nobody when it releases.
             rivals.silent[rivals.count] = memchr(name.text, c'/', name.length) == NULL
             rivals.count += 1
