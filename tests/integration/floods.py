@@ -41,7 +41,7 @@ def without_replicas(admin: redis.Redis) -> None:
 
 def forbidding(admin: redis.Redis) -> None:
     """Have the server answer NOPERM."""
-    admin.execute_command("ACL SETUSER default -set")
+    admin.execute_command("ACL SETUSER default -set")  # type: ignore[no-untyped-call]
 
 
 def taken(admin: redis.Redis) -> None:
