@@ -244,12 +244,12 @@ def test_a_start_waits_for_a_replica_to_be_promoted(private_server: EmbeddedServ
         replica: Any = client
         replica.execute_command("REPLICAOF", "127.0.0.1", "1")
         group = make_group(private_server.url)
-        promoting = threading.Thread(
-            target=lambda: (
-                until(lambda: group.health.failed_attempts > 1),
-                replica.execute_command("REPLICAOF", "NO", "ONE"),
-            )
-        )
+
+        def promote() -> None:
+            until(lambda: group.health.failed_attempts > 1)
+            replica.execute_command("REPLICAOF", "NO", "ONE")
+
+        promoting = threading.Thread(target=promote)
         promoting.start()
         group.start(wait=WITHIN_S)
         with group:
