@@ -40,11 +40,7 @@ def is_permanent(error: MultielectError | None) -> bool:
 
 
 class Backoff:
-    """Counts the attempts of one node. For one thread.
-
-    Attributes:
-        failures: how many attempts have failed since a connection lasted.
-    """
+    """Counts the attempts of one node. For one thread."""
 
     def __init__(self, ttl_ns: int, chance: Callable[[], float]) -> None:
         """Begin anew.
@@ -57,13 +53,11 @@ class Backoff:
         self._longest_s = longest_pause_s(ttl_ns)
         self._first_s = min(FIRST_PAUSE_S, self._longest_s)
         self._lasting_s = min(_LASTED_S, self._longest_s)
-        self.failures = 0
         self._passing_s = self._first_s
         self._permanent_s = FIRST_PERMANENT_PAUSE_S
 
     def after_failure(self, error: MultielectError) -> float:
         """Return how many seconds to wait after an attempt that failed."""
-        self.failures += 1
         if is_permanent(error):
             wait_s = self._permanent_s
             self._permanent_s = min(2 * wait_s, LONGEST_PERMANENT_PAUSE_S)
@@ -78,7 +72,6 @@ class Backoff:
         """Return how many seconds to wait after a connection that lasted so long was lost."""
         if lasted_s < self._lasting_s:
             return self.after_failure(error)
-        self.failures = 0
         self._passing_s = self._first_s
         self._permanent_s = FIRST_PERMANENT_PAUSE_S
         return 0.0

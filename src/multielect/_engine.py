@@ -415,8 +415,9 @@ class Engine:
             self._tell_error(refused_right(self.endpoint, error))
 
     def _tell_change(self) -> None:
-        has_changed, self._has_changed = self._has_changed, False
-        if has_changed:
+        if self._has_changed:
+            # First: what changes from now on is said again.
+            self._has_changed = False
             self._outlets.changed()
 
     # ---- whichever thread learned of it
