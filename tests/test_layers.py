@@ -50,6 +50,7 @@ LEVELS: dict[str, int] = {
     "_endpoint": 2,
     "_engine": 2,
     "_handshake": 2,
+    "_held": 2,
     "_health": 2,
     "_log": 2,
     "_loop": 2,

@@ -13,7 +13,7 @@ what stands below it::
     _handshake, _admission, _relay, _tls      the socket, what the server must be, TLS
     _connection_errors, _endpoint             what goes wrong with it, in words
     _readiness, _health                       whether it is ready, and how it is
-    _dispatch, _loop, _crew                   callbacks on threads, and in an event loop
+    _dispatch, _loop, _held, _crew            callbacks on threads, and in an event loop
     _log, _news, _throttle                    what is logged, when, and on which thread
     _workers, _loop_workers, _roster          a worker a term, on threads and in an event loop
     _pump (Cython)                            sockets and core, without the GIL

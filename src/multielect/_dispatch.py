@@ -8,6 +8,7 @@ Rules of this file:
       election. Errors that wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers. No logger is
       called here: see `_log`.
+    * Callbacks that hold all threads for long are told of: see `_held`.
     * The first thread is there from the start. More may be refused: an interpreter that is
       ending starts none in some versions of Python, and then the last terms are still to be
       told.
@@ -23,9 +24,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from ._foreign import in_words
+from ._held import Held
 from ._keys import decode_key
 from ._log import Log, ThreadLog
 from .errors import CallbackError, MultielectError
@@ -74,6 +77,9 @@ class Dispatcher(Protocol[T]):
     @property
     def log(self) -> Log:
         """Where else it is told what happened."""
+
+    def warn_after(self, patience_s: float) -> None:
+        """Tell of callbacks that hold all threads for longer than so many seconds."""
 
     def start(self) -> None:
         """Be ready to tell. Before the first `put`, on the thread that starts the node.
@@ -194,6 +200,11 @@ class ThreadDispatcher(Generic[T]):
         self._telling_errors = False
         self._closed = False
         self._inside = threading.local()
+        self._held = Held(self.log, threads, waiting=lambda: len(self._ready))
+
+    def warn_after(self, patience_s: float) -> None:
+        """Tell of callbacks that hold all threads for longer than so many seconds."""
+        self._held.patience_s = patience_s
 
     def start(self) -> None:
         """Make the first thread, if there is anything that it could tell.
@@ -343,6 +354,7 @@ class ThreadDispatcher(Generic[T]):
             self._work_on_errors()
             return
         while (happening := self._mailbox.take(key)) is not None:
+            self._held.begin(partial(_name_of, happening))
             try:
                 self._tell(happening.subject)
             # Also SystemExit and its like: there is nothing here for them to end.
@@ -351,6 +363,8 @@ class ThreadDispatcher(Generic[T]):
                 self.log.failure(error, cause, error.callback)
                 # Also after the close, by a callback that closed from inside.
                 self._report(error)
+            finally:
+                self._held.end()
 
     def _work_on_errors(self) -> None:
         assert self._tell_error is not None
@@ -361,10 +375,19 @@ class ThreadDispatcher(Generic[T]):
                     self._errors_told.notify_all()
                     return
                 error = self._errors.popleft()
+            self._held.begin(lambda: "on_error")
             try:
                 self._tell_error(error)
             except BaseException as cause:  # noqa: BLE001
                 self.log.failure(on_error_failure(cause), cause, "on_error")
+            finally:
+                self._held.end()
+
+
+def _name_of(happening: Happening[T]) -> str:
+    key = happening.key
+    text = decode_key(key) if isinstance(key, bytes) else str(key)
+    return f"{_CALLBACKS[happening.kind]} of {text!r}"
 
 
 def callback_error(happening: Happening[T], cause: BaseException) -> CallbackError:

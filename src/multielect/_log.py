@@ -117,6 +117,10 @@ class Log(ABC):
         self._put(lambda: report)
 
     @abstractmethod
+    def remind(self, after_s: float, act: Callable[[], object]) -> None:
+        """Have `act` called after so many seconds, where it is written; not after the close."""
+
+    @abstractmethod
     def _put(self, make: Callable[[], Report]) -> None:
         """Take a report, to be made where it is written."""
 
@@ -189,6 +193,15 @@ class ThreadLog(Log):
         if was_open:
             _writer.close(self._book, self, done)
         return was_open
+
+    def remind(self, after_s: float, act: Callable[[], object]) -> None:
+        """Have `act`, which must not block, called after so many seconds on the writer's thread."""
+        _writer.remind(self, time.monotonic() + after_s, act)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is open, as the writer sees it."""
+        return self in self._book.logs
 
     def _put(self, make: Callable[[], Report]) -> None:
         _writer.put(self._book, make)
@@ -302,6 +315,7 @@ class Writer:
         self._lock = threading.RLock()
         self._waiting: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         self._due_s: dict[Book, float] = {}
+        self._reminders: list[tuple[float, ThreadLog, Callable[[], object]]] = []
         self._thread: threading.Thread | None = None
         self._open = 0
 
@@ -356,6 +370,10 @@ class Writer:
             with contextlib.suppress(RuntimeError):
                 self._begin()
 
+    def remind(self, log: ThreadLog, due_s: float, act: Callable[[], object]) -> None:
+        """Have something done at a time, unless the log is closed by then."""
+        self._waiting.put((None, partial(self._add_reminder, due_s, log, act)))
+
     def is_here(self) -> bool:
         """Tell whether this is called by the writer: by a logger, which cannot outwait itself."""
         return self._thread is threading.current_thread()
@@ -383,13 +401,13 @@ class Writer:
             with contextlib.suppress(Exception):
                 act()
             self._look_at(book)
+            self._keep_reminders()
             if not self._due_s and self._waiting.empty() and self._may_end():
                 return
 
     def _left_s(self) -> float | None:
-        if not self._due_s:
-            return None
-        return max(0.0, min(self._due_s.values()) - time.monotonic())
+        due_s = [*self._due_s.values(), *(due_s for due_s, _, _ in self._reminders)]
+        return max(0.0, min(due_s) - time.monotonic()) if due_s else None
 
     def _look_at(self, changed: Book | None) -> None:
         """Write what is due, and see when something will be."""
@@ -405,6 +423,19 @@ class Writer:
             else:
                 self._due_s[book] = next_s
 
+    def _add_reminder(self, due_s: float, log: ThreadLog, act: Callable[[], object]) -> None:
+        if log.is_written:
+            self._reminders.append((due_s, log, act))
+
+    def _keep_reminders(self) -> None:
+        now_s = time.monotonic()
+        due = [each for each in self._reminders if each[0] <= now_s]
+        if due:
+            self._reminders = [each for each in self._reminders if each[0] > now_s]
+        for _, _, act in due:
+            with contextlib.suppress(Exception):
+                act()
+
     def _write_all(self, done: Callable[[], object]) -> None:
         for book in self._due_s:
             book.write(book.throttle.flush(time.monotonic()))
@@ -412,6 +443,7 @@ class Writer:
 
     def _close(self, book: Book, log: ThreadLog, done: Callable[[], object]) -> None:
         book.close(log)
+        self._reminders = [each for each in self._reminders if each[1] is not log]
         with self._lock:
             self._open = max(0, self._open - 1)
         done()

@@ -5,7 +5,9 @@ Those that block, or call back into their group, are in `test_callbacks_reenter.
 
 from __future__ import annotations
 
+import logging
 import random
+import re
 import threading
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -237,3 +239,50 @@ def test_a_coroutine_that_is_returned_is_told_of_as_never_awaited(
     _, told = stand(redis_url, "k", on_elected=on_elected)
     error = told.wait_error(CallbackError, "on_elected returned a coroutine, which nobody awaits")
     assert "multielect.aio" in str(error)
+
+
+def test_callbacks_that_hold_all_threads_are_told_of(
+    redis_url: str, stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    group, _ = stand(
+        redis_url,
+        *(f"k{number}" for number in range(50)),
+        ttl=0.3,
+        callback_threads=8,
+        on_elected=lambda _: go_on.wait(2 * WITHIN_S),
+    )
+
+    def told() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if "hold all" in record.getMessage()]
+
+    try:
+        until(lambda: len(told()) == 1)
+    finally:
+        go_on.set()
+    assert told()[0].levelname == "WARNING"
+    text = told()[0].getMessage()
+    assert re.search(r"callbacks hold all 8 callback threads, each for longer than 0\.3 s", text)
+    assert re.search(r"(on_elected of 'k\d+', ){2}on_elected of 'k\d+' and 5 more", text)
+    assert "42 others wait to be told" in text
+    assert "worker=" in text
+    assert "callback_threads" in text
+    assert len(group.owned) == 50
+
+
+def test_callbacks_that_take_turns_are_not(
+    redis_url: str, stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = threading.Semaphore(0)
+    entered = threading.Semaphore(0)
+
+    def elected(_: Term) -> None:
+        entered.release()
+        turns.acquire(timeout=WITHIN_S)
+
+    group, _ = stand(redis_url, "a", "b", "c", ttl=2.0, callback_threads=1, on_elected=elected)
+    for _ in range(3):
+        assert entered.acquire(timeout=WITHIN_S)
+        turns.release()
+    group.stop()
+    assert "hold all" not in caplog.text

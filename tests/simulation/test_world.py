@@ -123,6 +123,37 @@ def test_callbacks_that_raise_are_reported_and_cost_nothing(
     assert str(errors[0]) in caplog.text
 
 
+def test_the_log_of_an_outage_is_a_few_lines_none_twice_the_same(
+    world: SimulatedWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keys = [f"k{number}" for number in range(100)]
+    group = make(world, "a", *keys, logger=logging.getLogger("own"))
+    world.run(5)
+    world.restart_server(seconds=60)
+    world.run(70)
+    assert len(group.owned) == len(keys)
+    group.stop()
+    assert 8 <= len(caplog.messages) <= 30
+    assert len(set(caplog.messages)) == len(caplog.messages)
+    assert any("100 terms expired" in text for text in caplog.messages)
+    assert any("connected again" in text for text in caplog.messages)
+
+
+def test_a_logger_that_raises_costs_nothing(world: SimulatedWorld) -> None:
+    class Raising(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise ValueError(record.getMessage())
+
+    logger = logging.getLogger("tests.simulation.raising")
+    logger.addFilter(Raising())
+    group = make(world, "a", "k", logger=logger)
+    world.run(5)
+    world.cut()
+    world.run(5)
+    assert group["k"].is_leader
+
+
 def test_a_failed_test_in_a_callback_is_not_swallowed(world: SimulatedWorld) -> None:
     make(world, "a", "k", on_elected=lambda term: pytest.fail("from inside"))
     with pytest.raises(pytest.fail.Exception, match="from inside"):

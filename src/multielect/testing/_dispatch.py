@@ -59,6 +59,9 @@ class SimulatedDispatcher(Generic[T]):
         """Be ready to tell."""
         self.log.open()
 
+    def warn_after(self, patience_s: float) -> None:
+        """Nothing waits here for longer than the test wants."""
+
     def unstart(self) -> None:
         """Be as before `start`: here nothing is refused."""
 

@@ -36,6 +36,9 @@ class SimulatedLog(Log):
     def open(self) -> None:
         """It needs nothing."""
 
+    def remind(self, after_s: float, act: Callable[[], object]) -> None:
+        """Nobody asks for it here."""
+
     def abandon(self) -> None:
         """Die: write nothing more."""
         self._is_silent = True
