@@ -78,9 +78,6 @@ class Dispatcher(Protocol[T]):
     def log(self) -> Log:
         """Where else it is told what happened."""
 
-    def warn_after(self, patience_s: float) -> None:
-        """Tell of callbacks that hold all threads for longer than so many seconds."""
-
     def start(self) -> None:
         """Be ready to tell. Before the first `put`, on the thread that starts the node.
 
@@ -201,10 +198,6 @@ class ThreadDispatcher(Generic[T]):
         self._closed = False
         self._inside = threading.local()
         self._held = Held(self.log, threads, waiting=lambda: len(self._ready))
-
-    def warn_after(self, patience_s: float) -> None:
-        """Tell of callbacks that hold all threads for longer than so many seconds."""
-        self._held.patience_s = patience_s
 
     def start(self) -> None:
         """Make the first thread, if there is anything that it could tell.

@@ -30,7 +30,6 @@ class Held:
             threads: how many there may be.
             waiting: tells how many elections wait to be told something.
         """
-        self.patience_s: float | None = None
         self._log = log
         self._threads = threads
         self._waiting = waiting
@@ -42,7 +41,7 @@ class Held:
         self._running[threading.get_ident()] = (name, time.monotonic())
         if len(self._running) == self._threads and not self._is_watched:
             self._is_watched = True
-            self._look_again(self.patience_s)
+            self._look_again(self._log.ttl_s)
 
     def end(self) -> None:
         """It has returned. On its thread."""
@@ -56,17 +55,18 @@ class Held:
         # Before looking: whoever takes the last thread from now on has it looked at again.
         self._is_watched = False
         running = list(self._running.values())
-        if len(running) < self._threads or self.patience_s is None:
+        ttl_s = self._log.ttl_s
+        if len(running) < self._threads or ttl_s is None:
             return
         self._is_watched = True
         shortest_s = time.monotonic() - max(since_s for _, since_s in running)
-        if shortest_s < self.patience_s:
-            self._look_again(self.patience_s - shortest_s)
+        if shortest_s < ttl_s:
+            self._look_again(ttl_s - shortest_s)
             return
         waiting = self._waiting()
         if waiting:
             self._tell([name() for name, _ in running], waiting)
-        self._look_again(self.patience_s)
+        self._look_again(ttl_s)
 
     def _tell(self, held_by: list[str], waiting: int) -> None:
         names = ", ".join(sorted(held_by)[:_MOST_NAMES])
@@ -74,7 +74,7 @@ class Held:
         self._log.say(
             "callbacks hold all threads",
             f"callbacks hold all {len(held_by)} callback threads, each for longer than"
-            f" {self.patience_s:g} s: {names}{f' and {more} more' if more > 0 else ''}."
+            f" {self._log.ttl_s:g} s: {names}{f' and {more} more' if more > 0 else ''}."
             f" {waiting:,} others wait to be told. Let callbacks return at once and do the work in"
             " worker=, or give the group more callback_threads",
             level=logging.WARNING,

@@ -65,11 +65,18 @@ _ADDRESS = re.compile(r"\S+:\d{1,5}\W*")
 
 
 class Log(ABC):
-    """Where one group says what happened. Any thread; nothing here waits or raises."""
+    """Where one group says what happened. Any thread; nothing here waits or raises.
+
+    Attributes:
+        who: what each line begins with.
+        ttl_s: how long the group's leases last, once that is known: what holds others up for longer
+            is worth a warning.
+    """
 
     def __init__(self, who: str) -> None:
         """Keep what each line begins with."""
         self.who = who
+        self.ttl_s: float | None = None
 
     @abstractmethod
     def open(self) -> None:

@@ -97,9 +97,6 @@ class LoopDispatcher:
         self.be_here()
         self.log.open()
 
-    def warn_after(self, patience_s: float) -> None:
-        """There are no threads here that callbacks could hold."""
-
     def unstart(self) -> None:
         """Be as before `start`: the node could not be started."""
         self.log.close_behind(lambda: None)

@@ -119,7 +119,7 @@ class Node:
         self.slots: Slots = self._core.terms.slots
         name = f"multielect-{settings.node_id}"
         self._dispatcher = dispatcher
-        dispatcher.warn_after(settings.ttl_ns / _NS)
+        dispatcher.log.ttl_s = settings.ttl_ns / _NS
         self._news = News(dispatcher.log, ttl_ns=settings.ttl_ns, margin_ns=settings.margin_ns)
         self._on_change = on_change
         self._engine = surroundings.engine(

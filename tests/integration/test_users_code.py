@@ -40,18 +40,6 @@ class MuteError(Exception):
     __str__ = __repr__
 
 
-class Odd:
-    """What is no logger, and no help to anybody."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise SystemExit(name)
-
-    def __bool__(self) -> NoReturn:
-        raise SystemExit(8)
-
-    __repr__ = __eq__ = __hash__ = __bool__  # type: ignore[assignment]
-
-
 class Users:
     """Code of a user's that goes wrong, and how often it did."""
 
@@ -95,9 +83,10 @@ class Users:
         logger.handlers[0].format = act  # type: ignore[method-assign]
         return {"logger": logger}
 
-    def odd_logger(self) -> dict[str, Any]:
-        self.note()
-        return {"logger": Odd()}
+    def log(self, act: Callable[..., Any]) -> dict[str, Any]:
+        logger = self.logger()
+        logger.log = act  # type: ignore[method-assign]
+        return {"logger": logger}
 
     @staticmethod
     def logger() -> logging.Logger:
@@ -114,7 +103,7 @@ KINDS: dict[str, Callable[[Users], dict[str, Any]]] = {
     "handler-SystemExit": lambda u: u.handler(u.raising(SystemExit(1))),
     "handler-blocks": lambda u: u.handler(u.blocking()),
     "formatter-SystemExit": lambda u: u.formatter(u.raising(SystemExit(1))),
-    "odd-logger": Users.odd_logger,
+    "log-AttributeError": lambda u: u.log(u.raising(AttributeError("log"))),
     "on_error-SystemExit": lambda u: {"on_error": u.raising(SystemExit(1))},
     "on_error-blocks": lambda u: {"on_error": u.blocking()},
     "on_error-mute": lambda u: {"on_error": u.raising(MuteError())},

@@ -59,9 +59,6 @@ class SimulatedDispatcher(Generic[T]):
         """Be ready to tell."""
         self.log.open()
 
-    def warn_after(self, patience_s: float) -> None:
-        """Nothing waits here for longer than the test wants."""
-
     def unstart(self) -> None:
         """Be as before `start`: here nothing is refused."""
 
