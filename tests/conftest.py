@@ -55,6 +55,7 @@ ON_EVERY_SERVER = (
     "integration/test_stop.py",
     "integration/test_takeover.py",
     "integration/test_unknown_means_no.py",
+    "integration/test_unusable_servers.py",
     "simulation/test_model.py",
     "streams",
 )

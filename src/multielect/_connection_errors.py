@@ -167,8 +167,8 @@ def refusal(
 
 def refused_right(endpoint: Endpoint, error: ServerError) -> MultielectError:
     """Return what it means that a batch was refused for want of a right."""
-    batch, _, words = str(error).partition(": ")
-    meaning = refusal(endpoint, words, f"what {batch} takes")
+    batch, _, words = str(error).partition(f": {error.code} ")
+    meaning = refusal(endpoint, f"{error.code} {words}", f"what {batch} takes")
     meaning.__cause__ = error
     return meaning
 
