@@ -32,7 +32,8 @@ class Clerk:
         self._set(f"+{right}")
 
     def take_away(self, right: str) -> None:
-        self._set(f"-{right}")
+        # Servers before 7.0 take no part of a command away.
+        self._set(f"-{right.partition('|')[0]}")
 
     def dismiss(self) -> None:
         self._admin.execute_command("ACL", "DELUSER", USER)  # type: ignore[no-untyped-call]

@@ -46,21 +46,29 @@ def fitted(
     return call
 
 
-def check_function(what: str, given: object, *, may_await: bool = False) -> None:
+def check_function(
+    what: str, given: object, *, may_await: bool = False, elsewhere: str = "multielect.aio"
+) -> None:
     """Refuse what cannot be called, or does nothing when it is.
+
+    Args:
+        what: the name of the argument, for messages.
+        given: what the user gave.
+        may_await: whether what it returns is awaited where it can be.
+        elsewhere: what takes coroutine functions, for messages.
 
     Raises:
         ConfigError: for those.
     """
     if not callable(given):
         raise ConfigError(f"{what} must be a function or None, not {given!r}")
-    for function in _layers(given):
+    for function in layers_of(given):
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigError(f"{what} must not be a generator, which would never run: {given!r}")
         if inspect.iscoroutinefunction(function) and not may_await:
             raise ConfigError(
                 f"{what} must be a plain function here, as nobody would await {given!r}: coroutine"
-                " functions are for multielect.aio"
+                f" functions are for {elsewhere}"
             )
 
 
@@ -77,8 +85,16 @@ def check_beside_worker(worker: object, on_draining: object) -> None:
         )
 
 
-def refuse_unfinished(what: str, outcome: object, *, may_await: bool = False) -> None:
+def refuse_unfinished(
+    what: str, outcome: object, *, may_await: bool = False, elsewhere: str = "multielect.aio"
+) -> None:
     """Refuse what a function returned if that has still to be run, and nobody will.
+
+    Args:
+        what: the name of the argument, for messages.
+        outcome: what it returned.
+        may_await: whether that is awaited where it can be.
+        elsewhere: what takes coroutines, for messages.
 
     Raises:
         TypeError: for a generator, or a coroutine that is not awaited.
@@ -86,8 +102,7 @@ def refuse_unfinished(what: str, outcome: object, *, may_await: bool = False) ->
     if inspect.iscoroutine(outcome) and not may_await:
         outcome.close()  # or Python warns that it was never awaited
         raise TypeError(
-            f"{what} returned a coroutine, which nobody awaits here: coroutines are for"
-            " multielect.aio"
+            f"{what} returned a coroutine, which nobody awaits here: coroutines are for {elsewhere}"
         )
     # A generator that can be awaited is a coroutine of the old kind (`types.coroutine`).
     is_idle = inspect.isgenerator(outcome) and not inspect.isawaitable(outcome)
@@ -114,7 +129,7 @@ def checked_logger(logger: Any) -> logging.Logger:  # noqa: ANN401
     return found
 
 
-def _layers(given: Any) -> Iterator[object]:  # noqa: ANN401
+def layers_of(given: Any) -> Iterator[object]:  # noqa: ANN401
     """Go through what is called when `given` is: below partials, methods and objects."""
     seen = 0
     while given is not None and seen < 100:

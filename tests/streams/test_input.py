@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -57,6 +60,191 @@ def test_a_coroutine_is_a_handler_for_asyncio_only(handler: Any) -> None:
     made(AsyncStreamConsumer, handler=handler)
     with pytest.raises(ConfigError, match="AsyncStreamConsumer"):
         made(StreamConsumer, handler=handler)
+
+
+class Two:
+    """An object whose method wants more than a batch."""
+
+    def handle(self, batch: Any, more: Any) -> None: ...
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "handler",
+    [lambda: None, Two().handle, lambda batch, *, wanted: None, "f", 7, []],
+    ids=["no argument", "two arguments", "by name", "text", "number", "list"],
+)
+def test_a_handler_that_cannot_be_given_a_batch_is_refused(kind: Any, handler: Any) -> None:
+    with pytest.raises(ConfigError, match="handler must"):
+        made(kind, handler=handler)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda batch, more=None: None,
+        lambda *batches: None,
+        functools.partial(Two().handle, more=1),
+        Two,
+        print,
+    ],
+    ids=["more by default", "any number", "partial", "class", "built in"],
+)
+def test_a_handler_may_have_more_that_it_does_not_need(kind: Any, handler: Any) -> None:
+    if handler is Two:
+        with pytest.raises(ConfigError, match="must take a Batch"):
+            made(kind, handler=handler)
+    else:
+        made(kind, handler=handler)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [functools.partial(coroutine), functools.partial(Called()), Called().__call__],
+    ids=["partial", "partial of an object", "method"],
+)
+def test_a_coroutine_is_seen_below_what_it_is_wrapped_in(handler: Any) -> None:
+    made(AsyncStreamConsumer, handler=handler)
+    with pytest.raises(ConfigError, match="AsyncStreamConsumer"):
+        made(StreamConsumer, handler=handler)
+
+
+async def listing() -> list[str]:
+    return KEYS
+
+
+async def listing_that_yields() -> AsyncIterator[str]:
+    yield "s0"
+
+
+@BOTH
+def test_a_function_for_partitions_returns_them(kind: Any) -> None:
+    for bad in (listing_that_yields, lambda key: [key]):
+        with pytest.raises(ConfigError, match="partitions"):
+            made(kind, partitions=bad)
+    made(kind, partitions=lambda: KEYS)
+    made(AsyncStreamConsumer, partitions=listing)
+    with pytest.raises(ConfigError, match="AsyncStreamConsumer"):
+        made(StreamConsumer, partitions=listing)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("partitions", "words"),
+    [
+        ("orders", "not 'orders'"),
+        (b"orders", "not b'orders'"),
+        (7, "not 7"),
+        (None, "not None"),
+        (["s0", "s1", "s0"], "'s0' is there twice"),
+        (["s0", b"s0"], "'s0' is there twice"),
+        ({"s0": "a", b"s0": "b"}, "'s0' is there twice"),
+        ({"s0": "a", "s1": "a"}, "b'a' is that of partition 's0' already"),
+        ({"s0": ["a"]}, "a stream must be named"),
+        ({"s0": None}, "a stream must be named"),
+        (["s0", 7], "not int"),
+        ([("s0", "a")], "not tuple"),
+    ],
+    ids=str,
+)
+def test_partitions_that_cannot_be_meant_are_refused(
+    kind: Any, partitions: Any, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        made(kind, partitions=partitions)
+
+
+DEAD = f"{PREFIX}:dead-letters"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"partitions": ["s0", DEAD]},
+        {"partitions": [DEAD.encode()]},
+        {"partitions": {"s0": DEAD}},
+        {"partitions": ["s0", "s1"], "dead_letters": "s1"},
+        {"partitions": {"a": "s0"}, "dead_letters": b"s0"},
+    ],
+    ids=str,
+)
+def test_where_dead_letters_go_is_no_input(kind: Any, settings: Any) -> None:
+    with pytest.raises(ConfigError, match="dead letters go, and cannot be a partition's stream"):
+        made(kind, **settings)
+
+
+@BOTH
+def test_where_dead_letters_go_is_no_input_later_either(kind: Any) -> None:
+    consumer = made(kind)
+    for given in ((DEAD,), ("p", DEAD.encode())):
+        with pytest.raises(ConfigError, match="dead letters go"):
+            consumer.add(*given)
+    assert set(consumer.partitions) == set(KEYS) == set(consumer.group)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{PREFIX}:{{7}}:s0:leader",
+        f"{PREFIX}:{{7}}:s0:epoch",
+        f"{PREFIX}:{{7}}:s0:fence",
+        f"{PREFIX}:{{7}}:s0:checkpoint",
+        f"{PREFIX}:buckets",
+        f"{PREFIX}:{{fleet}}:members",
+        f"{PREFIX}:{{fleet}}:plan",
+    ],
+)
+def test_what_the_elections_keep_is_no_stream(kind: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match="a key that the elections use"):
+        made(kind, partitions=[name])
+    with pytest.raises(ConfigError, match="a key that the elections use"):
+        made(kind, dead_letters=name)
+
+
+@BOTH
+def test_a_stream_may_lie_beside_its_election(kind: Any) -> None:
+    consumer = made(kind)
+    beside = consumer.fence.data_key("s0", "orders")
+    assert made(kind, partitions={"s0": beside}).partitions == {"s0": beside}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"on_error": "f"},
+        {"logger": "x"},
+        {"drain_timeout": 0},
+        {"drain_timeout": -1},
+        {"max_stall": 0},
+        {"dead_letters": ""},
+        {"dead_letters": 7},
+        {"on_failure": "ignore"},
+        {"discover": 0},
+        {"on_elected": print},
+    ],
+    ids=str,
+)
+def test_other_settings_that_cannot_be_are_refused(kind: Any, settings: Any) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings)).partition("_")[0]):
+        made(kind, **settings)
+
+
+def test_a_coroutine_that_is_told_of_errors_is_for_asyncio_only() -> None:
+    made(AsyncStreamConsumer, on_error=coroutine)
+    with pytest.raises(ConfigError, match="on_error must be a plain function"):
+        made(StreamConsumer, on_error=coroutine)
+
+
+@BOTH
+def test_seconds_may_be_a_timedelta(kind: Any) -> None:
+    second = timedelta(seconds=1)
+    names = ("ttl", "retry_base", "retry_max", "discover", "drain_timeout", "max_stall")
+    consumer = made(kind, **dict.fromkeys(names, second))
+    assert (consumer._stall_s, consumer._drain_timeout_s, consumer._discover_s) == (1, 1, 1)
 
 
 @BOTH

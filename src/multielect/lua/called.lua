@@ -10,9 +10,17 @@ local function try(command, ...)
   return {err = reply.err .. " (the '" .. name .. "' command)"}
 end
 
+-- Such a call each command refuses itself, with nothing done, once the server has let it through.
+local impossible = {XADD = {'no-id', 'f', 'v'}, HSET = {'f', 'v', 'f'}, SET = {'v', 'PX', 'never'}}
+
 -- Returns the error with which the server would refuse a command to this user, nothing done;
--- nothing where it would not, or does not say (before 7.0).
-local function refusal(...)
-  if not redis.acl_check_cmd or redis.acl_check_cmd(...) then return nil end
-  return try(...)
+-- nothing where it would not.
+local function refusal(command, key, ...)
+  if redis.acl_check_cmd then
+    if redis.acl_check_cmd(command, key, ...) then return nil end
+    return try(command, key, ...)
+  end
+  -- Before 7.0 there is no other way to ask.
+  local reply = try(command, key, unpack(impossible[command]))
+  if string.find(reply.err, "can't run this command", 1, true) then return reply end
 end

@@ -17,15 +17,15 @@ import signal
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import redis
 
 from .._foreign import in_words
 from .._front import GroupFront
-from .._keys import decode_key, encode_key
-from .._settings import checked_count, checked_timeout
+from .._keys import KeyLayout, decode_key, encode_key
+from .._settings import Seconds, checked_count, checked_stall_ns
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, ConfigError, MultielectError
 from ..fencing import AsyncFence, Fence
@@ -39,12 +39,16 @@ from ._settings import (
     FlowSettings,
     OnFailure,
     Partitions,
+    check_input,
+    check_not_ours,
     checked_group_options,
     checked_handler,
+    checked_lister,
     checked_pause,
     checked_stream,
     listed,
 )
+from ._troubles import Troubles
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 LEAST_STOP_S = 1.0
@@ -80,13 +84,13 @@ class ConsumerFront(Generic[G, F]):
         max_in_hand: int = 10_000,
         start: str = "0",
         attempts: int = 5,
-        retry_base: float = 0.1,
-        retry_max: float = 30.0,
+        retry_base: Seconds = 0.1,
+        retry_max: Seconds = 30.0,
         on_failure: OnFailure = "dead-letter",
         dead_letters: str | bytes | None = None,
-        discover: float = 5.0,
-        drain_timeout: float = 10.0,
-        max_stall: float | None = None,
+        discover: Seconds = 5.0,
+        drain_timeout: Seconds = 10.0,
+        max_stall: Seconds | None = None,
         on_error: Callable[[MultielectError], object] | None = None,
         logger: logging.Logger | None = None,
         **group: Any,  # noqa: ANN401  # the group checks them
@@ -105,16 +109,18 @@ class ConsumerFront(Generic[G, F]):
         given = self._default_handlers if handlers is None else handlers
         self._handlers = checked_count("handlers", given, self._most_handlers)
         self._discover_s = checked_pause("discover", discover)
-        self._drain_timeout_s = checked_timeout(drain_timeout)
-        self._stall_s = max_stall
+        self._drain_timeout_s = checked_pause("drain_timeout", drain_timeout)
+        self._stall_s = checked_stall_ns(max_stall) / 1e9 or None
         self._dead_letters = checked_stream(
-            f"{prefix}:dead-letters" if dead_letters is None else dead_letters
+            f"{prefix}:dead-letters" if dead_letters is None else dead_letters, "dead_letters"
         )
         self._flow = Flow(self._settings, random.Random())  # noqa: S311
-        self._list = partitions if callable(partitions) else None
-        known = {} if callable(partitions) else listed(partitions)
-        for key, stream in known.items():
-            self._flow.add(key, stream)
+        self._list: Callable[[], Any] | None = None
+        known: dict[str, bytes] = {}
+        if callable(partitions):
+            self._list = checked_lister(partitions, takes_coroutines=self._takes_coroutines)
+        else:
+            known = listed(partitions)
         options = {
             **checked_group_options(group),
             "prefix": prefix,
@@ -127,6 +133,9 @@ class ConsumerFront(Generic[G, F]):
             "logger": logger,
         }
         self._connect(redis, options)
+        check_not_ours(self._dead_letters, self._layout)
+        for key, stream in known.items():
+            self._add(key, stream)
         self._group.add_many(known)
         self._to_report: list[MultielectError] = []
         self._exchange = Exchange(
@@ -142,6 +151,7 @@ class ConsumerFront(Generic[G, F]):
         self._asleep_until_s = -math.inf
         self._alive_due_s = 0.0
         self._broken: Exception | None = None
+        self._listing_troubles = Troubles()
 
     @abstractmethod
     def _connect(self, redis: str | redis.Redis, options: dict[str, Any]) -> None:
@@ -221,7 +231,8 @@ class ConsumerFront(Generic[G, F]):
             ConfigError: for a key or stream that is not allowed, or is another's.
             ClosedError: if the consumer has stopped.
         """
-        self._know({key: key if stream is None else stream})
+        for refusal in self._know(listed({key: key if stream is None else stream})):
+            raise refusal
 
     def remove(self, key: str) -> None:
         """Consume a partition no more.
@@ -247,24 +258,38 @@ class ConsumerFront(Generic[G, F]):
         with self._changing():
             return self._flow.resume(key)
 
-    def _know(self, found: Any) -> None:  # noqa: ANN401  # from a user's function
-        """Consume what was listed, and refuse it one by one."""
-        pairs = listed(found)
+    @property
+    def _layout(self) -> KeyLayout:
+        return self._group._node.layout
+
+    def _add(self, key: str, stream: bytes) -> bool:
+        """Know a partition. Returns whether it is new. Inside `_changing`, once that is there."""
+        check_input(stream, dead_letters=self._dead_letters, layout=self._layout)
+        return self._flow.add(key, stream)
+
+    def _know(self, pairs: Mapping[str, bytes]) -> list[ConfigError]:
+        """Consume these partitions. Returns why some of them are refused."""
         refused: list[ConfigError] = []
         new = []
         with self._changing():
             for key, stream in pairs.items():
                 try:
-                    if self._flow.add(key, stream):
+                    if self._add(key, stream):
                         new.append(key)
                 except ConfigError as error:
                     refused.append(error)
         # Not before: who is elected must be known.
         self._group.add_many(new)
-        for refusal in refused[:-1]:
-            self._report(refusal)
+        return refused
+
+    def _know_listed(self, found: Any) -> None:  # noqa: ANN401  # from a user's function
+        """Consume what was listed now, but for what is refused."""
+        refused: list[ConfigError] = []
+        pairs = listed(found, refused)
+        refused += self._know(pairs)
         if refused:
-            raise refused[-1]
+            more = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
+            self._report_listing(f"a partition that was listed is left out: {refused[0]}{more}")
 
     def _lag_questions(
         self, keys: Iterable[str] | None
@@ -362,10 +387,16 @@ class ConsumerFront(Generic[G, F]):
     def _report(self, error: MultielectError) -> None:
         self._group._node.report(error)
 
-    def _report_listing(self, error: Exception) -> None:
-        ours = MultielectError(f"cannot list the partitions: {in_words(error)}")
-        ours.__cause__ = error
+    def _report_listing(self, what: str, cause: Exception | None = None) -> None:
+        """Tell what is wrong with a listing, unless the last ones were told of the same."""
+        if self._listing_troubles.note(what, (), time.monotonic()) is None:
+            return
+        ours = MultielectError(what)
+        ours.__cause__ = cause
         self._report(ours)
+
+    def _report_no_listing(self, error: Exception) -> None:
+        self._report_listing(f"cannot list the partitions: {in_words(error)}", error)
 
     def _break(self, what: str, error: Exception) -> None:
         """Tell that a part of the consumer has ended, which must not; the rest is to stop."""

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import redis
 
+from .._callbacks import refuse_unfinished
 from .._settings import checked_timeout
 from ..aio import ElectionGroup
 from ..errors import ClosedError
@@ -273,8 +274,9 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
 
     async def _handle(self, batch: AsyncBatch) -> None:
         outcome = self._handler(batch)
+        refuse_unfinished("handler", outcome, may_await=True)
         if inspect.isawaitable(outcome):
-            await outcome
+            refuse_unfinished("handler", await outcome, elsewhere="what awaits them")
 
     async def _discover(self) -> None:
         assert self._list is not None
@@ -283,11 +285,11 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
                 found = self._list()
                 if inspect.isawaitable(found):
                     found = await found
-                self._know(found)
+                self._know_listed(found)
             except ClosedError:
                 return
             except Exception as error:  # noqa: BLE001  # a user's function
-                self._report_listing(error)
+                self._report_no_listing(error)
             await asyncio.sleep(self._discover_s)
 
     # ---- the end

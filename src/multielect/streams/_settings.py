@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .._keys import decode_key, encode_key
-from .._settings import checked_count, checked_seconds
+from .._callbacks import check_function, layers_of
+from .._keys import KeyLayout, decode_key, encode_key
+from .._settings import Seconds, checked_count, checked_seconds
 from ..errors import ConfigError
 from ._entries import checked_start
 
@@ -26,6 +27,8 @@ LONGEST_S = 7 * 86_400.0
 
 OURS = frozenset({"on_elected", "on_demoted", "on_draining", "callback_threads", "worker"})
 """Options of a group that a consumer keeps to itself."""
+
+_NAMES_OF_OURS = frozenset({b"leader", b"epoch", b"fence", b"checkpoint"})
 
 OnFailure = Literal["dead-letter", "halt"]
 """What becomes of an entry whose handler has failed for good: see `StreamConsumer`."""
@@ -74,8 +77,8 @@ class FlowSettings:
         max_in_hand: int,
         readers: int,
         attempts: int,
-        retry_base: float,
-        retry_max: float,
+        retry_base: Seconds,
+        retry_max: Seconds,
         on_failure: OnFailure,
         start: str,
     ) -> FlowSettings:
@@ -106,22 +109,54 @@ class FlowSettings:
         )
 
 
+ASYNC = "AsyncStreamConsumer"
+
+
 def checked_handler(handler: Any, *, takes_coroutines: bool) -> Any:  # noqa: ANN401
     """Return a function that handles batches.
 
     Raises:
-        ConfigError: for what cannot be called, or would not be done when it has returned.
+        ConfigError: for what cannot be called with a batch, or would not be done when it has
+            returned.
     """
     if not callable(handler):
         raise ConfigError(f"handler must be a function that takes a Batch, not {handler!r}")
-    for called in (handler, getattr(handler, "__call__", None)):  # noqa: B004  # as asyncio does
-        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-            raise ConfigError(f"handler must not yield: {handler!r}")
-        if inspect.iscoroutinefunction(called) and not takes_coroutines:
-            raise ConfigError(
-                f"handler must be a plain function here: AsyncStreamConsumer awaits {handler!r}"
-            )
+    check_function("handler", handler, may_await=takes_coroutines, elsewhere=ASYNC)
+    if not _can_be_called(handler, "a batch"):
+        raise ConfigError(f"handler must take a Batch, and need nothing else: {handler!r}")
     return handler
+
+
+def checked_lister(lister: Any, *, takes_coroutines: bool) -> Any:  # noqa: ANN401
+    """Return a function that lists partitions. It may yield them.
+
+    Raises:
+        ConfigError: for one that cannot be called without arguments, or whose answer nobody awaits.
+    """
+    for function in layers_of(lister):
+        if inspect.isasyncgenfunction(function):
+            raise ConfigError(f"partitions must return its list, and not yield it: {lister!r}")
+        if inspect.iscoroutinefunction(function) and not takes_coroutines:
+            raise ConfigError(
+                f"partitions must be a plain function here, as nobody would await {lister!r}:"
+                f" coroutine functions are for {ASYNC}"
+            )
+    if not _can_be_called(lister):
+        raise ConfigError(f"a function for partitions is called without arguments: {lister!r}")
+    return lister
+
+
+def _can_be_called(function: Callable[..., Any], *arguments: object) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some built-in callables do not tell.
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def checked_pause(what: str, value: object) -> float:
@@ -147,22 +182,66 @@ def checked_group_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
-def checked_stream(stream: object) -> bytes:
+def checked_stream(stream: object, what: str = "a stream") -> bytes:
     """Return a stream's key in bytes.
+
+    Args:
+        stream: the key.
+        what: what it is the name of, for messages.
 
     Raises:
         ConfigError: for a key that Redis cannot have.
     """
     if not isinstance(stream, (str, bytes)) or not stream:
-        raise ConfigError(f"a stream must be named by str or bytes, not empty: {stream!r}")
+        raise ConfigError(f"{what} must be named by str or bytes, not empty: {stream!r}")
     return stream if isinstance(stream, bytes) else stream.encode("utf-8", "surrogateescape")
 
 
-def listed(partitions: Any) -> dict[str, bytes]:  # noqa: ANN401  # from a user's function
-    """Return the stream of each key.
+def check_input(stream: bytes, *, dead_letters: bytes, layout: KeyLayout) -> None:
+    """Refuse a stream that is no input.
 
     Raises:
-        ConfigError: for a key or stream that is not allowed, or one stream for two keys.
+        ConfigError: for the one that dead letters go to, or a key of the elections.
+    """
+    if stream == dead_letters:
+        raise ConfigError(
+            f"{stream!r} is where dead letters go, and cannot be a partition's stream: what fails"
+            " there would be set aside there, again and again. Leave it out of partitions, or name"
+            " another stream as dead_letters"
+        )
+    check_not_ours(stream, layout)
+
+
+def check_not_ours(stream: bytes, layout: KeyLayout) -> None:
+    """Refuse a stream whose name is that of something that the library keeps.
+
+    Raises:
+        ConfigError: for one.
+    """
+    head = layout.heads[0].partition(b"{")[0] + b"{"
+    name = stream.rpartition(b":")[2]
+    if (stream.startswith(head) and name in _NAMES_OF_OURS) or stream in (
+        layout.buckets_key,
+        layout.members_key,
+        layout.plan_key,
+    ):
+        raise ConfigError(f"{stream!r} is a key that the elections use, and cannot be a stream")
+
+
+def listed(
+    partitions: Any,  # noqa: ANN401  # from a user's function
+    refused: list[ConfigError] | None = None,
+) -> dict[str, bytes]:
+    """Return the stream of each key.
+
+    Args:
+        partitions: what was listed.
+        refused: where it comes again and again, takes why some of it is refused; it may name a
+            partition twice then, as SCAN does.
+
+    Raises:
+        ConfigError: for what is no listing; and, without `refused`, for a key or stream that is
+            not allowed, or is named twice.
     """
     if isinstance(partitions, Mapping):
         pairs = list(partitions.items())
@@ -170,7 +249,22 @@ def listed(partitions: Any) -> dict[str, bytes]:  # noqa: ANN401  # from a user'
         pairs = [(stream, stream) for stream in partitions]
     else:
         raise ConfigError(
-            "partitions must be a mapping of keys to streams, or streams, or a function that"
-            f" returns either, not {partitions!r}"
+            "partitions must be a mapping of keys to streams, or a list of streams, or a function"
+            f" that returns either, not {partitions!r}"
         )
-    return {decode_key(encode_key(key)): checked_stream(stream) for key, stream in pairs}
+    found: dict[str, bytes] = {}
+    for key, stream in pairs:
+        try:
+            _list(found, key, stream, repeats=refused is not None)
+        except ConfigError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+    return found
+
+
+def _list(found: dict[str, bytes], key: Any, stream: Any, *, repeats: bool) -> None:  # noqa: ANN401
+    name, checked = decode_key(encode_key(key)), checked_stream(stream)
+    known = found.setdefault(name, checked)
+    if known is not checked and (known != checked or not repeats):
+        raise ConfigError(f"partitions must name each partition once: {name!r} is there twice")

@@ -12,6 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import queue
 import signal
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from .._callbacks import fitted, refuse_unfinished
 from .._crew import Crew
 from .._foreign import ordinary
 from .._settings import checked_timeout
@@ -37,7 +39,7 @@ from ._exchange import Pauses
 from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
 from ._reading import Ask, Work
-from ._settings import MOST_HANDLERS
+from ._settings import ASYNC, MOST_HANDLERS
 
 T = TypeVar("T")
 
@@ -132,9 +134,12 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
     def _telling(
         self, on_error: Callable[[MultielectError], object]
     ) -> Callable[[MultielectError], object]:
+        call = fitted("on_error", on_error, 1)
+        assert call is not None
+
         def tell(error: MultielectError) -> object:
             with self._in_users_code():
-                return on_error(error)
+                return call(error)
 
         return tell
 
@@ -341,7 +346,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         batch = Batch(work, self._fence)
         try:
             with self._in_users_code():
-                self._handler(batch)
+                refuse_unfinished("handler", self._handler(batch), elsewhere=ASYNC)
         # Also SystemExit and its like: there is nothing here for them to end.
         except BaseException as error:  # noqa: BLE001
             work.message = message_of(error)
@@ -357,11 +362,13 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             try:
                 with self._in_users_code():
                     found = self._list()
-                self._know(found)
+                    if not inspect.isgenerator(found):
+                        refuse_unfinished("partitions", found, elsewhere=ASYNC)
+                    self._know_listed(found)
             except ClosedError:
                 return
             except BaseException as error:  # noqa: BLE001  # a user's function
-                self._report_listing(ordinary(error))
+                self._report_no_listing(ordinary(error))
             self._ended.wait(self._discover_s)
 
     @contextlib.contextmanager
