@@ -38,6 +38,7 @@ cdef enum:
     TEXT_BYTES = 24
 
 cdef enum:
+    EXTENDED = 0
     NOT_OURS = 1
     FAILED = 2
     MOVED = 3
@@ -293,17 +294,16 @@ cdef class Lane(Batches):
             entry = &batch.entries[i]
             if read_value(frame, &value) != WHOLE:
                 return self._nonsense(b"an outcome is missing")
-            if value.kind == c'-':
+            if value.kind == c':' and value.number > 0:
+                if not self._is_void(entry):
+                    self.terms.won(entry.number, value.number, batch.floors, batch.sent_ns, now_ns)
+            elif value.kind == c'-':
                 self.terms.events.note(ACQUIRE, 1, entry.number, value.text, value.length)
                 if not self._is_void(entry):
                     self.terms.acquire_refused(entry.number, now_ns)
             elif value.kind != c':' or value.number == 0:
                 return self._nonsense(b"an outcome is no number")
-            elif self._is_void(entry):
-                continue
-            elif value.number > 0:
-                self.terms.won(entry.number, value.number, batch.floors, batch.sent_ns, now_ns)
-            else:
+            elif not self._is_void(entry):
                 rival = (-value.number) % 256 - 1
                 remaining_ms = (-value.number) // 256
                 if not 0 <= rival < rivals.count:
@@ -352,12 +352,12 @@ cdef class Lane(Batches):
             entry = &batch.entries[i]
             if self._is_void(entry):
                 continue
-            if marks[i] == NOT_OURS:
-                self.terms.mismatched(entry.number, now_ns)
-            elif marks[i] == FAILED:
-                self.terms.not_refreshed(entry.number, now_ns, self.terms.retry_ns(now_ns))
-            else:
+            if marks[i] == EXTENDED:
                 self.terms.refreshed(entry.number, batch.sent_ns, now_ns)
+            elif marks[i] == NOT_OURS:
+                self.terms.mismatched(entry.number, now_ns)
+            else:
+                self.terms.not_refreshed(entry.number, now_ns, self.terms.retry_ns(now_ns))
         return 0
 
     cdef int _read_failures(self, Batch *batch, Cursor *frame, uint8_t *marks) except -1 nogil:

@@ -18,6 +18,7 @@ local LARGEST = 9007199254740991
 
 -- Before 7.2 the server does not say which command it refuses to its user.
 local function named(reason, command)
+  reason = tostring(reason)
   if not string.find(reason, "can't run this command", 1, true) then return reason end
   return reason .. " (the '" .. command .. "' command)"
 end
@@ -42,7 +43,7 @@ local function failure(reason)
   if type(reason) == 'table' then reason = reason.err end
   reason = tostring(reason)
   -- Before 7.0 the server puts the place in the script before what it says.
-  reason = string.gsub(reason, '^@%w+: %d+: %-?', '')
+  reason = string.gsub(reason, '^@[%w_]+: %d+: %-?', '')
   -- What Lua says itself has no code; what the server says begins with one.
   if not string.match(reason, '^%u+ ') then reason = 'ERR ' .. reason end
   return {-1, reason}
