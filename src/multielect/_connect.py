@@ -29,7 +29,7 @@ from redis.retry import Retry
 from ._admission import Admission
 from ._backoff import Backoff, longest_pause_s
 from ._connection_errors import explained, speaks_no_tls_error, speaks_tls_error
-from ._endpoint import Endpoint, address_text, host_and_port
+from ._endpoint import Endpoint, address_text, host_and_port, service_of
 from ._foreign import in_words
 from ._handshake import guarded, last_words, plain_socket_of, wait_for_tls
 from ._keys import KeyLayout
@@ -111,7 +111,7 @@ class Server:
         """
         kind, settings = address_of(source)
         self._has_tls = issubclass(kind, SSLConnection)
-        self._has_port = issubclass(kind, TCPConnection)
+        self._has_port = issubclass(kind, TCPConnection) and service_of(settings) is None
         if self._has_tls:
             check_files(settings)
         provider = settings.get("credential_provider")

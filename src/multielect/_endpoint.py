@@ -70,10 +70,19 @@ class Endpoint:
 
 def address_text(settings: Mapping[str, Any]) -> str:
     """Return where a connection of these settings leads, for people."""
+    service = service_of(settings)
+    if service is not None:
+        return f"{service} (by Sentinel)"
     if settings.get("path"):
         return str(settings["path"])
     host, port = host_and_port(settings)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def service_of(settings: Mapping[str, Any]) -> str | None:
+    """Return by which name sentinels are asked for the primary; None where none are."""
+    service: str | None = getattr(settings.get("connection_pool"), "service_name", None)
+    return service
 
 
 def host_and_port(settings: Mapping[str, Any]) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import redis
 import redis.asyncio
 from redis.connection import AbstractConnection, ConnectionPool
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import Sentinel
 
 from .errors import ConfigError
 
@@ -51,7 +51,10 @@ _NOT_FOR_US = (
 
 _WHAT_IS_TAKEN = "a URL (redis://, rediss://, unix://) or a redis.Redis"
 _NO_CLUSTER = "Redis Cluster is not supported yet: use a standalone server"
-_NO_SENTINEL = "Sentinel is not supported yet: give the address of the primary"
+_NO_SENTINEL = (
+    "Sentinel is not wholly supported yet: give Sentinel.master_for(...), and read in the README"
+    " what that does not cover"
+)
 
 
 def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
@@ -190,8 +193,6 @@ def _pool_of(source: object) -> ConnectionPool:
 def _check_connection_class(kind: object) -> None:
     if not isinstance(kind, type) or not issubclass(kind, AbstractConnection):
         raise ConfigError(f"this client connects by {kind!r}, which is no connection of redis-py")
-    if issubclass(kind, SentinelManagedConnection):
-        raise ConfigError(_NO_SENTINEL)
     if any(each.__module__.partition(".")[0] == "fakeredis" for each in kind.__mro__):
         raise ConfigError(
             "a FakeRedis has no socket, which elections need. In tests give the URL of a real"
