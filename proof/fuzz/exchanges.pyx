@@ -291,12 +291,29 @@ cdef class Play:
         elif batch.request == REFRESH:
             self.answer_refresh(batch, how)
         else:
-            self.put(b"*1\r\n:1700000000000\r\n", 0)
+            self.answer_release(batch, how)
+        return 0
+
+    cdef int answer_release(self, Batch *batch, uint8_t how) except -1:
+        self.put(b"*3\r\n:1700000000000\r\n", 0)
+        if how & 1:
+            # Somebody raised the counter.
+            self.epoch += 1
+            self.put(b"*2\r\n:1\r\n", 0)
+            self.put(b":%ld\r\n", self.epoch)
+        else:
+            self.put(b"*0\r\n", 0)
+        self.put(b"*%ld\r\n", (2 if how & 2 else 0) + (2 if how & 4 else 0))
+        if how & 2:
+            self.put(b":%ld\r\n-NOPERM del\r\n", batch.count)
+        if how & 4:
+            self.put(b":0\r\n-NOPERM publish\r\n", 0)
         return 0
 
     cdef int answer_acquire(self, Batch *batch, uint8_t how) except -1:
         cdef uint32_t i
-        self.put(b"*%ld\r\n:1700000000000\r\n", 2 + batch.count)
+        cdef bint is_untold = batch.claims and how == 3
+        self.put(b"*%ld\r\n:1700000000000\r\n", 2 + batch.count + is_untold)
         self.put(b"*2\r\n$5\r\nyou/1\r\n$2\r\ngo\r\n" if how else b"*0\r\n", 0)
         for i in range(batch.count):
             self.epoch += 1
@@ -305,7 +322,11 @@ cdef class Play:
             elif how & 4 and i == 0:
                 self.put(b"-WRONGTYPE bad\r\n", 0)
             else:
-                self.put(b":-%ld\r\n", (300 * how) * 256 + 1 + (how >> 3))
+                # One has no end.
+                self.put(b":-%ld\r\n", (86400001 if how == 11 else 300 * how) * 256
+                         + 1 + (how >> 3))
+        if is_untold:
+            self.put(b"-NOPERM publish\r\n", 0)
         return 0
 
     cdef int answer_refresh(self, Batch *batch, uint8_t how) except -1:

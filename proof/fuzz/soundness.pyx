@@ -151,12 +151,12 @@ cdef uint64_t digest(Core core) except? 0:
         mixed = mix(mixed, <uint64_t>slot.deadline_ns)
         mixed = mix(mixed, <uint64_t>slot.epoch)
         mixed = mix(mixed, <uint64_t>slot.due_ns)
-        mixed = mix(mixed, <uint64_t>slot.drain_ns)
+        mixed = mix(mixed, <uint64_t>slot.phase.drain_ns)
         mixed = mix(mixed, <uint64_t>slot.serial << 32 | slot.generation)
         mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.heir)
         mixed = mix(mixed, <uint64_t>slot.claimant << 32 | slot.state << 8 | slot.next_state)
         mixed = mix(mixed, slot.refreshing << 8 | slot.again)
-        mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.drained << 8
+        mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.mark.drained << 8
                     | slot.standing)
     for number in range(core.terms.cohorts.count):
         mixed = mix(mixed, <uint64_t>core.terms.cohorts.items[number].timer_ns)

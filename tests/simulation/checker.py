@@ -15,6 +15,7 @@ Rules of this file:
 | I4 | belief ends before the key does | as I1 |
 | I5 | once all is well, every election is led within a bound | never |
 | I6 | each term that was told as begun is told as ended, in order | for a process that died |
+| I7 | who learned of a newer epoch leads no more under the older | never |
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Checker:
         excused: how often two believed, or belief outlasted a key, and that was excused.
         broken: the first promise that was broken.
         writes: what became of the fenced writes.
+        stale: holder, key and epoch of the terms that learned of a newer epoch.
     """
 
     world: SimulatedWorld
@@ -97,6 +99,7 @@ class Checker:
     excused: int = 0
     broken: BrokenPromiseError | None = None
     writes: Counter[str] = field(default_factory=Counter)
+    stale: set[tuple[bytes, bytes, int]] = field(default_factory=set)
     _newest: dict[bytes, int] = field(default_factory=dict)
     _owners: dict[bytes, dict[int, set[bytes]]] = field(default_factory=dict)
     _lost: set[bytes] = field(default_factory=set)
@@ -131,6 +134,11 @@ class Checker:
         self.lease_may_end_early()
         self._lost.update(self.keys)
 
+    def may_lead_elsewhere(self, span_ms: int) -> None:
+        """For so long a node may be given leases by a server that nobody else knows."""
+        until_ns = self.world.now_ns + span_ms * MS + int(self.ttl_ms * MS * SLOWEST) + MS
+        self._excused_until_ns = max(self._excused_until_ns, until_ns)
+
     @property
     def is_excused(self) -> bool:
         """Whether I1 and I4 need not hold now."""
@@ -162,6 +170,8 @@ class Checker:
             led[key] = seat.epoch
             if actor.over.get(key) == led[key] and key not in self._fallen:
                 self.broke("I1", f"{holder!r} leads {key!r} again, in a term that was over")
+            if (holder, key, led[key]) in self.stale:
+                self.broke("I7", f"{holder!r} leads {key!r} on under stale epoch {led[key]}")
             self._check_lease(actor, key, seat)
         # A term that was seen to be over is over.
         for key, epoch in actor.led.items():
@@ -205,6 +215,14 @@ class Checker:
             for leader_key, outcome in zip(batch.keys[::2], reply[2:], strict=True):
                 if isinstance(outcome, int) and outcome > 0:
                     self.granted(self._names[leader_key], outcome, batch.arguments[0])
+
+    def answered_elsewhere(self, batch: Batch, reply: Reply) -> None:
+        """See what a server answered that has lost its office: nobody else knows of it."""
+        if batch.request == "acquire" and isinstance(reply, list):
+            for leader_key, outcome in zip(batch.keys[::2], reply[2:], strict=True):
+                if isinstance(outcome, int) and outcome > 0:
+                    owners = self._owners.setdefault(self._names[leader_key], {})
+                    owners.setdefault(outcome, set()).add(batch.arguments[0])
 
     def granted(self, key: bytes, epoch: int, holder: bytes) -> None:
         """See a grant.

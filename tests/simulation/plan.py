@@ -192,6 +192,7 @@ KINDS: dict[str, Kind] = {
     "evict": Kind(1, _key, of_server=True),
     "evict-epoch": Kind(1, _key, of_server=True),
     "spoil": Kind(1, _key_and(10, 2000), of_server=True),
+    "orphan": Kind(3, _span(1, 400)),
 }
 """All that may be done, but for `heal`."""
 
@@ -199,7 +200,7 @@ LOSES_DATA = {"lose-all", "fail-over", "flush", "evict", "evict-epoch", "spoil"}
 """After these, what the server knew of a lease or an epoch may be gone."""
 
 EXCUSING_NOTHING = {
-    name: kind for name, kind in KINDS.items() if name not in {*LOSES_DATA, "step-clock"}
+    name: kind for name, kind in KINDS.items() if name not in {*LOSES_DATA, "step-clock", "orphan"}
 }
 """Of these, what holds without exception must hold whatever is done."""
 

@@ -21,6 +21,7 @@ from multielect import ClosedError, DemotionReason, Election, Term
 from multielect._keys import group_layout
 from multielect._writes import Write, Writer, packed
 from multielect.testing import Refusal, SimulatedWorld
+from multielect.testing._scripts_model import netstring
 
 from .checker import Actor, BrokenPromiseError, Checker
 from .plan import LOSES_DATA, Action, Plan, healed_within_ms
@@ -323,9 +324,10 @@ class Story:
         if not self._is_here(action) or key not in group or not group[key].is_leader:
             return
         writer = Writer(key=key, epoch=group[key].epoch)
-        self._after(late_ms / 1000, functools.partial(self._write, key, writer))
+        write = functools.partial(self._write, self._actor(action), key, writer)
+        self._after(late_ms / 1000, write)
 
-    def _write(self, key: bytes, writer: Writer) -> None:
+    def _write(self, actor: Actor, key: bytes, writer: Writer) -> None:
         server, register = self.world.server, b"sim:data:" + key
         if not self.world.is_reachable:
             return
@@ -336,6 +338,33 @@ class Story:
         before = server.get(register)
         reply = server.call([b"EVAL", script.body, count, *batch.keys, *batch.arguments])
         self.checker.written(before, writer.epoch, reply)
+        if isinstance(reply, list) and isinstance(reply[0], list) and reply[0][0] == 0:
+            assert isinstance(reply[0][1], int)
+            self._learn(actor, key, writer.epoch, reply[0][1])
+
+    def _learn(self, actor: Actor, key: bytes, epoch: int, newest_epoch: int) -> None:
+        """Tell the node of a newer epoch, as a fence does that was refused."""
+        if not actor.node.is_alive or actor.node.is_stopped or key not in actor.group:
+            return
+        election = actor.group[key]
+        place = election.number, election.generation
+        actor.group._node.learn_epoch(*place, epoch, newest_epoch)
+        self.checker.stale.add((actor.holder, key, epoch))
+
+    def _do_orphan(self, action: Action) -> None:
+        """A primary that lost its office elects somebody, who writes with the new one."""
+        actor, span_ms = self._actor(action), action.values[0]
+        # With a counter it may grant an epoch that the new one has granted to another.
+        if self.plan.epochs == "counter" or not self._is_here(action):
+            return
+        self.checker.may_lead_elsewhere(span_ms)
+        left = self.world.orphan(actor.node, span_ms / 1000)
+        left.observe = self.checker.answered_elsewhere
+        free = b"".join(netstring(self.layout.leader_key(key)) for key in self.keys)
+        left.publish(self.layout.channel, netstring(b"nobody/1") + free)
+        for number in range(len(self.keys)):
+            write = Action(action.at_ms, "write", action.node, (number, 0))
+            self._after(0.02, functools.partial(self._do_write, write))
 
     # ---- of the server
 

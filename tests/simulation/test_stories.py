@@ -15,6 +15,7 @@ import pytest
 
 from multielect import DemotionReason, Term
 from multielect._dispatch import Happening, Kind, Mailbox
+from multielect._node import Node
 from multielect.testing import _engine
 from multielect.testing._clocks import LocalClock
 from multielect.testing._scripts_model import Scripts
@@ -133,7 +134,14 @@ def test_a_release_that_compares_the_holder_alone_is_found(monkeypatch: pytest.M
         return self._store.get(leader_key) == holder
 
     monkeypatch.setattr(Scripts, "_is_term", is_term)
-    found(range(30, 80), "I1", "I4")
+    found(range(300, 310), "I1", "I4")
+
+
+def test_a_leader_that_does_not_heed_a_newer_epoch_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Node, "learn_epoch", lambda *_: False)
+    found(range(120, 130), "I7")
 
 
 def test_an_epoch_that_is_minted_after_the_lease_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,10 @@ class Link:
         elif late_ns is not None:
             self._end_after_all()
 
+    def lead_to(self, server: RedisModel) -> None:
+        """End at another server from now on, with what was listened to."""
+        self._session = self._session.moved_to(server)
+
     def let_go(self) -> None:
         """Deliver what was held in the directions that are held no more."""
         if not self._weather.holds_requests:

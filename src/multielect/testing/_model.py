@@ -131,6 +131,12 @@ class RedisModel:
         """Forget the scripts' digests, as SCRIPT FLUSH and a restart do."""
         self._loaded.clear()
 
+    def left_behind(self) -> RedisModel:
+        """Return the server as it goes on when another has taken its place; leases have ended."""
+        orphan = RedisModel(self.clock)
+        orphan.store.copy_lasting(self.store)
+        return orphan
+
     def dump(self) -> dict[bytes, Value]:
         """Return all that is stored."""
         return self.store.dump()
@@ -200,6 +206,17 @@ class Session:
             else:
                 self._send(encode(self._server.call(words)))
         return len(commands)
+
+    def moved_to(self, server: RedisModel) -> Session:
+        """Return the same session at another server, half a command that was read included."""
+        moved = Session(server, self._send, pushes=self._pushes)
+        moved._reader = self._reader
+        for channel, _ in self._channels:
+            entry = (channel, moved._tell)
+            moved._channels.append(entry)
+            server.subscribers.append(entry)
+        self.close()
+        return moved
 
     def close(self) -> None:
         """Listen no more."""

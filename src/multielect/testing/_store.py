@@ -114,6 +114,11 @@ class Store:
             return -2
         return -1 if stored[1] is None else stored[1] - self.now_ms()
 
+    def copy_lasting(self, other: Store) -> None:
+        """Hold what another holds that does not end, by its wall clock."""
+        self._ahead_ns = other._ahead_ns
+        self._stored = {key: kept for key, kept in other._stored.items() if kept[1] is None}
+
     def dump(self) -> dict[bytes, Value]:
         """Return all that is stored."""
         found = {}

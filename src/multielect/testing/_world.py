@@ -335,6 +335,31 @@ class SimulatedWorld(Timeline):
         self._stop_server(seconds)
         self.server.store.forget(span_ns("losing", losing))
 
+    def orphan(self, who: Who, seconds: float) -> RedisModel:
+        """Leave a process for a time with a server whose place another has taken.
+
+        So goes on a primary that was stopped while its replica was promoted: until it hears of
+        that, and hangs up, it runs what had waited in its sockets. The leases that it knew have
+        ended meanwhile, and what it grants nobody else knows of.
+
+        Returns:
+            The model of that server.
+        """
+        node = self._node_of(who)
+        self.note(node, "its server goes on, though another has taken its place")
+        left = self.server.left_behind()
+        links = node.heard_links()
+        for link in links:
+            link.lead_to(left)
+
+        def hang_up() -> None:
+            for link in links:
+                if link.is_heard:
+                    link.hang_up()
+
+        self.after(seconds, hang_up)
+        return left
+
     def heal(self) -> None:
         """End all that was asked for: nodes go on, messages get through, the server serves.
 
