@@ -197,7 +197,7 @@ def explained(
         if isinstance(cause, (exceptions.TimeoutError, TimeoutError)):
             ours = endpoint.unreachable(f"it did not answer within {timeout_s:.3g} s")
         else:
-            ours = _of_the_server(endpoint, cause)
+            ours = _of_last_words(endpoint, cause, heard) or _of_the_server(endpoint, cause)
     ours.__cause__ = cause
     return ours
 
@@ -213,6 +213,18 @@ def _of_what_was_heard(endpoint: Endpoint, heard: bytes) -> MultielectError | No
     return endpoint.unusable(
         "protocol", f"{what}: it answered {first!r}", "Is the port that of Redis?"
     )
+
+
+def _of_last_words(
+    endpoint: Endpoint, cause: BaseException, heard: bytes
+) -> MultielectError | None:
+    """Return what a server refused that said so, and hung up before it was listened to."""
+    words, _, rest = heard.partition(b"\r\n")
+    if rest or not words.startswith(b"-") or isinstance(cause, exceptions.AuthenticationError):
+        return None
+    if not isinstance(cause, (exceptions.ConnectionError, OSError)):
+        return None
+    return refusal(endpoint, words[1:].decode(errors="replace"))
 
 
 def _of_the_network(endpoint: Endpoint, cause: BaseException) -> MultielectError | None:

@@ -207,8 +207,10 @@ def test_a_thread_of_ours_that_has_died_is_told(
 @MAKES
 def test_a_start_that_waits(make: Make, redis_url: str) -> None:
     node = make(redis_url)
-    node.start(wait=WITHIN_S)
+    started = time.monotonic()
+    node.start(wait=60)
     with node:
+        assert time.monotonic() - started < 30, "it was not told when it was connected"
         assert node.health.state == "connected"
         node.start(wait=0)  # it is: nothing to wait for
 
@@ -324,6 +326,11 @@ def test_balanced(redis_url: str, stand: Stand) -> None:
     first, _ = stand(redis_url, *keys, balance=True, node_id="first")
     assert first.wait_balanced(WITHIN_S)
     assert first.health.leading == 40
+    first.add("late")
+    assert first.wait_balanced(WITHIN_S)
+    assert first.health.leading == 41
+    first.remove("late")
+    assert first.wait_balanced(WITHIN_S)
     second, _ = stand(redis_url, *keys, balance=True, node_id="second")
     assert second.wait_balanced(WITHIN_S)
     assert second.health.leading == 20

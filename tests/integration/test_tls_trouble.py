@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ import redis
 from tests.diary import WITHIN_S
 
 from multielect import ConfigError, ConnectionLostError, ElectionGroup, ServerUnusableError
+from multielect._connect import _FIRST_TLS_WAIT_S
 from multielect.embedded import EmbeddedServer
 
 from .certificates import free_port, make_certificate, start_tls_server
@@ -91,14 +95,18 @@ def test_a_server_that_wants_a_certificate_of_its_client(
             admin.config_set("tls-auth-clients", "no")
 
 
-def test_a_slow_handshake_is_waited_for(
-    ports: Ports, certificate: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("multielect._connect._FIRST_TLS_WAIT_S", 1e-6)
+def test_a_slow_handshake_is_waited_for(ports: Ports, certificate: Path, stand: Stand) -> None:
     url = f"rediss://127.0.0.1:{ports.tls}?ssl_ca_certs={certificate}"
-    group, told = stand(url, "k", ttl=10.0)
-    assert group["k"].wait(WITHIN_S)
-    assert told.errors == []
+    os.kill(ports.server.pid, signal.SIGSTOP)
+    # Longer than what a first attempt waits before it asks whether the port speaks TLS at all.
+    waking = threading.Timer(2 * _FIRST_TLS_WAIT_S, os.kill, (ports.server.pid, signal.SIGCONT))
+    waking.start()
+    try:
+        group, told = stand(url, "k", ttl=10.0)
+        assert group["k"].wait(WITHIN_S)
+        assert told.errors == []
+    finally:
+        waking.join()
 
 
 def test_a_port_that_hangs_up_in_the_midst(stand: Stand) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 
 import pytest
@@ -12,6 +13,7 @@ from redis import exceptions
 from multielect import ConnectionLostError, MultielectError, ProtocolError, ServerUnusableError
 from multielect._connection_errors import explained
 from multielect._endpoint import Endpoint, address_text
+from multielect._handshake import HandshakeSocket
 
 HERE = Endpoint("orders", "web-1", "db:6379", has_password=True)
 
@@ -70,6 +72,21 @@ def test_what_passes(cause: Exception, words: str) -> None:
     assert isinstance(error, ConnectionLostError)
     assert words in str(error)
     assert str(error).startswith("orders/web-1 cannot connect to db:6379: ")
+
+
+def test_what_a_server_says_before_it_hangs_up_is_heard() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        handshake = HandshakeSocket(near, 1.0)
+        far.sendall(b"-DENIED Redis is running in protected mode. In this mode\r\n")
+        far.close()
+        with pytest.raises(BrokenPipeError) as broken:
+            handshake.sendall(b"*1\r\n$5\r\nHELLO\r\n")
+    error = explained(
+        raised(redis.ConnectionError("Error 32"), broken.value), HERE, handshake.heard, 1.0
+    )
+    assert isinstance(error, ServerUnusableError)
+    assert error.reason == "protected"
 
 
 def test_what_is_no_answer() -> None:
