@@ -363,9 +363,18 @@ def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -
     return batches
 
 
+_BY_CODE: dict[str, type[redis.ResponseError]] = {
+    "OOM": redis.exceptions.OutOfMemoryError,
+    "READONLY": redis.exceptions.ReadOnlyError,
+}
+"""What servers before 7.0 say within a script, and redis-py has a class for."""
+
+
 def _refused(write: Write, text: str) -> redis.ResponseError:
     if refusal_in(text) is None:
-        return redis.ResponseError(text)
+        code, _, words = text.partition(" ")
+        kind = _BY_CODE.get(code)
+        return redis.ResponseError(text) if kind is None else kind(words)
     if write.is_command:
         # Whatever the fence itself calls it has named.
         text = naming(text, write.arguments[0].decode())

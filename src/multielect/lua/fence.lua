@@ -43,7 +43,7 @@ local function failure(reason)
   if type(reason) == 'table' then reason = reason.err end
   reason = tostring(reason)
   -- Before 7.0 the server puts the place in the script before what it says.
-  reason = string.gsub(reason, '^@[%w_]+: %d+: %-?', '')
+  reason = string.gsub(string.gsub(reason, '^@[%w_]+: %d+: %-?', ''), '%s+$', '')
   -- What Lua says itself has no code; what the server says begins with one.
   if not string.match(reason, '^%u+ ') then reason = 'ERR ' .. reason end
   return {-1, reason}
