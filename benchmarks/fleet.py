@@ -223,7 +223,7 @@ def main() -> None:
 @click.option("--nodes", default=8, show_default=True, type=click.IntRange(2))
 @click.option("--elections", default=4044, show_default=True, type=click.IntRange(1))
 @click.option("--ttl", default=10.0, show_default=True, type=click.FloatRange(0.5))
-@click.option("--redis", "url", help="A server's URL; a private one is started by default.")
+@click.option("--url", help="A server's URL; a private one is started by default.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures here.")
 def rolling(
     nodes: int, elections: int, ttl: float, url: str | None, json_file: Path | None
@@ -294,7 +294,7 @@ def _asked(client: redis.Redis) -> dict[str, float]:
 @click.option("--elections", default=4044, show_default=True, type=click.IntRange(1))
 @click.option("--ttl", default=3.0, show_default=True, type=click.FloatRange(0.5))
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--redis", "url", help="A server's URL; a private one is started by default.")
+@click.option("--url", help="A server's URL; a private one is started by default.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures here.")
 def commands(
     *,

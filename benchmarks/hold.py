@@ -175,7 +175,7 @@ def _tell(report: dict[str, Any], keys: int, ttl: float, console: Console) -> bo
 @click.option("--elections", default=10_000, show_default=True, type=click.IntRange(1))
 @click.option("--ttl", default=3.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1))
-@click.option("--redis", "url", help="A server's URL; a private one is started by default.")
+@click.option("--url", help="A server's URL; a private one is started by default.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
 )

@@ -184,7 +184,7 @@ def _tell(outcomes: dict[str, Outcome], scenario: Scenario, console: Console) ->
 @click.option("--ttl", default=2.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(0.1))
 @click.option("--times", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--redis", "url", help="A server's URL; a private one is started by default.")
+@click.option("--url", help="A server's URL; a private one is started by default.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
 )

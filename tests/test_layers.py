@@ -79,6 +79,7 @@ LEVELS: dict[str, int] = {
     "elector": 3,
     "group": 3,
     # What people and programs touch.
+    "__main__": 4,
     "cli": 4,
     "fencing": 4,
     "streams": 4,

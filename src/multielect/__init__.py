@@ -3,7 +3,7 @@
 `ElectionGroup` holds many elections, `Elector` one. The layers, each of which imports only
 what stands below it::
 
-    cli, fencing, streams                     what people and programs touch
+    cli, __main__, fencing, streams           what people and programs touch
     group, elector, aio                       the fronts; _front is what they share
     election, _node, _writes, _refusals       one node, put together; what it writes, and
                                               what it may not

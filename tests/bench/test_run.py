@@ -28,7 +28,7 @@ needs_proc = pytest.mark.skipif(
 def start(*args: str | Path, folder: Path) -> subprocess.Popen[str]:
     """Start it with its temporary files in `folder`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "multielect.cli", "bench", *map(str, args)],
+        [sys.executable, "-m", "multielect", "bench", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

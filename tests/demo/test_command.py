@@ -40,7 +40,7 @@ def test_help_teaches() -> None:
         "kill -9",
         "a fourth joins",
         "Exit status",
-        "multielect demo --redis redis://localhost:6379/0",
+        "multielect demo --url redis://localhost:6379/0",
         "--nodes",
         "default: 3",
         "--ttl",
@@ -62,8 +62,8 @@ def test_help_teaches() -> None:
         (["--ttl", "0.1"], "0.1 is not in the range"),
         (["--seconds", "0"], "is not in the range"),
         (["--events", "nowhere.csv"], "'nowhere.csv' does not exist"),
-        (["--redis", "localhost"], "Redis URL must specify one of the following schemes"),
-        (["--redis", "redis://localhost:port"], "--redis"),
+        (["--url", "localhost"], "Redis URL must specify one of the following schemes"),
+        (["--url", "redis://localhost:port"], "--url"),
         (["--json", "nowhere/figures.json"], "no directory nowhere"),
     ],
 )
@@ -87,19 +87,19 @@ def test_events_without_aircraft_are_refused(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_reported() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        status, text = run("--redis", f"redis://127.0.0.1:{unused.getsockname()[1]}")
+        status, text = run("--url", f"redis://127.0.0.1:{unused.getsockname()[1]}")
 
     assert status == 1
-    assert "cannot use the server at --redis" in text
+    assert "cannot use the server at --url" in text
     assert "onnection refused" in text
 
 
 def test_a_wrong_password_is_reported(binary: str) -> None:
     with EmbeddedServer(binary=binary, settings={"requirepass": "right"}) as server:
-        status, text = run("--redis", server.url.replace("right", "wrong"))
+        status, text = run("--url", server.url.replace("right", "wrong"))
 
     assert status == 1
-    assert "cannot use the server at --redis" in text
+    assert "cannot use the server at --url" in text
 
 
 def test_without_any_server_program_it_says_what_to_install(

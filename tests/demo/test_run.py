@@ -41,7 +41,7 @@ def few_events(tmp_path: Path) -> Path:
 def start(*args: str | Path, folder: Path) -> subprocess.Popen[str]:
     """Start the demo with its temporary files in `folder`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "multielect.cli", "demo", *map(str, args)],
+        [sys.executable, "-m", "multielect", "demo", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -91,7 +91,7 @@ def test_it_leaves_a_shared_server_as_it_was(
 ) -> None:
     redis_client.set("of somebody else", "1")
     _, figures = run(
-        "--events", few_events, "--seconds", "3", "--nodes", "2", "--no-join", "--redis",
+        "--events", few_events, "--seconds", "3", "--nodes", "2", "--no-join", "--url",
         redis_url, folder=tmp_path,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
     few_events: Path, tmp_path: Path, redis_url: str, number: signal.Signals, when: str
 ) -> None:
     with start(
-        "--events", few_events, "--seconds", "10", "--redis", redis_url, "--ttl", "2",
+        "--events", few_events, "--seconds", "10", "--url", redis_url, "--ttl", "2",
         folder=tmp_path,
     ) as demo:  # fmt: skip
         said = wait_for(demo, when)
@@ -178,7 +178,7 @@ def test_a_server_that_goes_away_is_reported(
     few_events: Path, tmp_path: Path, private_server: EmbeddedServer
 ) -> None:
     with start(
-        "--events", few_events, "--seconds", "10", "--redis", private_server.url, folder=tmp_path
+        "--events", few_events, "--seconds", "10", "--url", private_server.url, folder=tmp_path
     ) as demo:
         said = wait_for(demo, "were led")
         private_server.stop()

@@ -7,10 +7,41 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 import redis
 
 _SCAN_KEYS = 1000
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def server_option(use: str) -> Callable[[_Command], _Command]:
+    """Return the option `--url`, the same for all commands.
+
+    Args:
+        use: what is done with the server, as a sentence begins.
+    """
+
+    def add(command: _Command) -> _Command:
+        url = click.option(
+            "--url",
+            metavar="URL",
+            help=f"{use} this server instead of a private one. All keys get a random prefix and are"
+            " removed at the end.",
+        )
+        # What it was called in the demo, and is in other programs.
+        old = click.option("--redis", hidden=True, expose_value=False, callback=_point_to_url)
+        return url(old(command))
+
+    return add
+
+
+def _point_to_url(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError("there is no option --redis: the server is named by --url")
 
 
 def check_server(client: redis.Redis, option: str) -> None:

@@ -24,7 +24,7 @@ from multielect import MultielectError
 from multielect.embedded import EmbeddedServer
 
 from ..ending import INTERRUPTED, interruptible
-from ..server import check_server
+from ..server import check_server, server_option
 from .findings import Findings
 from .machine import Stolen, described_machine
 from .peers import DEFAULT_FOLDER
@@ -86,12 +86,7 @@ FAILURES = (BenchError, MultielectError, redis.RedisError, OSError)
     help="Measure this alone; may be repeated.  [default: all]",
 )
 @click.option("--quick", is_flag=True, help="Fewer rounds, fewer leases: done within a minute.")
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Measure this server instead of a private one. All keys get a random prefix and are "
-    "removed at the end.",
-)
+@server_option("Measure")
 @click.option(
     "--leases",
     "sizes",

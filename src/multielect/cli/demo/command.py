@@ -23,7 +23,7 @@ from multielect import MultielectError
 from multielect.embedded import EmbeddedServer
 
 from ..ending import INTERRUPTED, interruptible
-from ..server import check_server, described, remove_keys
+from ..server import check_server, described, remove_keys, server_option
 from .checkpoint import connect
 from .conductor import Conductor
 from .events import EventsError, read_events
@@ -71,13 +71,7 @@ EVENTS_A_SECOND = 8000
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A CSV with a column 'tailnum', or a zip of one.  [default: a sample of one week]",
 )
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    help="Use this server instead of a private one. All keys get a random prefix and are "
-    "removed at the end.",
-)
+@server_option("Use")
 @click.option(
     "--json",
     "json_path",
@@ -126,7 +120,7 @@ def demo(
     Examples:
       multielect demo
       multielect demo --nodes 5 --ttl 1 --json figures.json
-      multielect demo --redis redis://localhost:6379/0
+      multielect demo --url redis://localhost:6379/0
     """  # noqa: D301
     console = Console(highlight=False)
     if json_path is not None and not json_path.absolute().parent.is_dir():
@@ -191,8 +185,8 @@ def _client(url: str) -> redis.Redis:
     try:
         client = connect(url)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--redis") from error
-    check_server(client, "--redis")
+        raise click.BadParameter(str(error), param_hint="--url") from error
+    check_server(client, "--url")
     return client
 
 

@@ -1,5 +1,0 @@
-"""Lets ``python -m multielect.cli`` do what `multielect` does."""
-
-from . import main
-
-main()
