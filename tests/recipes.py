@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FENCING = ROOT / "docs" / "fencing.md"
 STREAMS = ROOT / "docs" / "streams.md"
+WORKERS = ROOT / "docs" / "workers.md"
 README = ROOT / "README.md"
 
 
