@@ -8,9 +8,27 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
 
 SOURCE = Path("src")
 JOBS = os.cpu_count() or 1
+
+
+class BuildExtensions(build_ext):
+    """Compiles, or says in its last line what that takes."""
+
+    def run(self) -> None:
+        """Compile all extension modules."""
+        try:
+            super().run()
+        except (BaseError, CCompilerError) as error:
+            raise SystemExit(
+                f"multielect could not be compiled: {error}\n"
+                "Building it takes a C compiler and Python's headers. Install gcc and python3-dev"
+                " (Debian, Ubuntu), gcc and python3-devel (Fedora), or the Xcode command line tools"
+                " (macOS: xcode-select --install), or set CC to the compiler that you have"
+            ) from error
 
 
 def _extension(pyx: Path) -> Extension:
@@ -28,5 +46,6 @@ if __name__ == "__main__":
             nthreads=JOBS,
             quiet=True,
         ),
+        cmdclass={"build_ext": BuildExtensions},
         options={"build_ext": {"parallel": JOBS}},
     )
