@@ -423,8 +423,10 @@ PLANTED = (
         Edit(
             "_dispatch.py",
             "            # Also SystemExit and its like: there is nothing here for them to end.\n"
-            "            except BaseException as cause:\n",
-            "            except OSError as cause:\n",
+            "            except BaseException as cause:  # noqa: BLE001\n"
+            "                error = callback_error(happening, cause)\n",
+            "            except OSError as cause:\n"
+            "                error = callback_error(happening, cause)\n",
         ),
         suites=("tests/unit", "tests/integration"),
     ),

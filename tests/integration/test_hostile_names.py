@@ -10,7 +10,7 @@ import pytest
 import redis
 from tests.diary import until
 
-from multielect import ConfigError, ElectionGroup, Elector
+from multielect import ConfigError, ElectionGroup, Elector, EndlessLeaseError
 from multielect._keys import decode_key, encode_key
 
 from .conftest import Stand
@@ -145,9 +145,13 @@ def test_any_value_of_a_lease_is_somebody_elses(
     shown = group["k"].leader_id
     assert shown == decode_key(value[:1100]).partition("/")[0]
     assert not group["k"].is_leader
+    # It has no TTL, which is told once, however often it is looked at.
+    error = told.wait_error(EndlessLeaseError, "without a TTL")
+    assert isinstance(error, EndlessLeaseError)
+    assert (error.key, error.leader_key) == ("k", leader.decode())
     redis_client.delete(leader)
     assert group["k"].wait(timeout=20.0)
-    assert told.errors == []
+    assert told.errors == [error]
 
 
 GOOD = b'{"weight":1}'
