@@ -67,6 +67,7 @@ cdef class Lane(Batches):
                             int64_t now_ns) except -1 nogil
     cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int _answer_release(self, Batch *batch, Cursor *frame) except -1 nogil
+    cdef void _note_refusal(self, Value *error) noexcept nogil
     cdef int _refused(self, Batch *batch, Value *error, int64_t now_ns) except -1 nogil
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
     cdef int _nonsense(self, const char *what) noexcept nogil

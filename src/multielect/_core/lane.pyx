@@ -48,6 +48,17 @@ cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept
     return error.length >= length and memcmp(error.text, word, length) == 0
 
 
+cdef inline void _leave_out_place(Value *error) noexcept nogil:
+    """Leave out what servers before 7.0 put before the code: `@user_script: 7: -`."""
+    cdef const char *end
+    if error.length == 0 or error.text[0] != c'@':
+        return
+    end = <const char *>memchr(error.text, c'-', error.length)
+    if end != NULL:
+        error.length -= end + 1 - error.text
+        error.text = end + 1
+
+
 cdef inline bint _is_for_all(Value *error) noexcept nogil:
     """Tell whether the server would refuse everything else as well."""
     return (_starts(error, b"READONLY", 8) or _starts(error, b"MASTERDOWN", 10)  # a replica
@@ -299,6 +310,7 @@ cdef class Lane(Batches):
                     self.terms.won(entry.number, value.number, batch.floors, batch.sent_ns, now_ns)
             elif value.kind == c'-':
                 self.terms.events.note(ACQUIRE, 1, entry.number, value.text, value.length)
+                self._note_refusal(&value)
                 if not self._is_void(entry):
                     self.terms.acquire_refused(entry.number, now_ns)
             elif value.kind != c':' or value.number == 0:
@@ -382,6 +394,8 @@ cdef class Lane(Batches):
                 self._tell_once(WAKE_UP, &self.wake_up_refused, batch.count, &value)
                 continue
             marks[place.number - 1] = FAILED
+            # A replica before 7.0 runs the script, and refuses each key.
+            self._note_refusal(&value)
             self.terms.events.note(REFRESH if is_refresh else UNENDED, 1,
                                    batch.entries[place.number - 1].number,
                                    value.text, value.length)
@@ -444,11 +458,17 @@ cdef class Lane(Batches):
             self.terms.events.note(batch.request, batch.count,
                                    batch.entries[0].number if batch.count else NONE,
                                    error.text, error.length)
-        if _is_for_all(error) and not self.refused:
-            self.refused = True
-            self.refusal_bytes = min(error.length, <size_t>MOST_REFUSAL_BYTES)
-            memcpy(self.refusal, error.text, self.refusal_bytes)
+        self._note_refusal(error)
         return self._give_back(batch, now_ns, self.terms.retry_ns(now_ns))
+
+    cdef void _note_refusal(self, Value *error) noexcept nogil:
+        """Keep what says that this server serves no election."""
+        cdef Value said = error[0]
+        _leave_out_place(&said)
+        if _is_for_all(&said) and not self.refused:
+            self.refused = True
+            self.refusal_bytes = min(said.length, <size_t>MOST_REFUSAL_BYTES)
+            memcpy(self.refusal, said.text, self.refusal_bytes)
 
     cdef int _give_back(self, Batch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil:
         """Nothing is known of the batch's outcome: ask again at `again_ns`, or at once if 0."""
