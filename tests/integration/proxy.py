@@ -67,7 +67,8 @@ class Proxy:
         halves_requests: what follows when the next that the node sends on a connection is passed
             on by half; None passes it on whole.
         halves_replies: the same for what the server sends.
-        loses_replies: whether a connection is cut when the server answers on it.
+        loses_replies: whether a connection is cut when the server answers on it; see `lose_reply`
+            for that of one command.
         refuses: whether new connections are closed at once.
     """
 
@@ -91,6 +92,7 @@ class Proxy:
         self._replies_pass = asyncio.Event()
         self._replies_pass.set()
         self._links: set[asyncio.Task[None]] = set()
+        self._asking: _Waiting | None = None
         self._late: set[asyncio.Task[None]] = set()
         self._late_passes = asyncio.Event()
         self._resetting: set[asyncio.Task[None]] = set()
@@ -135,6 +137,11 @@ class Proxy:
             self._cut()
 
         self._call(reset)
+
+    def lose_reply(self) -> None:
+        """Cut the connection that `on_command` is called for when the server answers on it."""
+        assert self._asking is not None
+        self._asking.is_lost = True
 
     def mend(self) -> None:
         """Pass everything on again, at once and whole."""
@@ -216,7 +223,7 @@ class Proxy:
                 return
             far, far_writer = await asyncio.open_unix_connection(self._socket_path)
             await _until_one_ends(
-                self._take_requests(near, requests),
+                self._take_requests(near, requests, replies),
                 self._pass(requests, far_writer, self._requests_pass),
                 self._take_replies(far, replies),
                 self._pass(replies, back, self._replies_pass),
@@ -239,7 +246,9 @@ class Proxy:
                     self._late.add(late)
                     late.add_done_callback(self._late.discard)
 
-    async def _take_requests(self, near: asyncio.StreamReader, requests: _Waiting) -> None:
+    async def _take_requests(
+        self, near: asyncio.StreamReader, requests: _Waiting, replies: _Waiting
+    ) -> None:
         parser = hiredis.Reader()
         while data := await near.read(READ_BYTES):
             drops, half = self.drops_requests, self.halves_requests
@@ -247,13 +256,14 @@ class Proxy:
             parser.feed(data)
             while (command := parser.gets()) is not False:
                 self.commands.append(command)
+                self._asking = replies
                 self.on_command(command)
             if not drops:
                 requests.put(_Message(due, data, half))
 
     async def _take_replies(self, far: asyncio.StreamReader, replies: _Waiting) -> None:
         while data := await far.read(READ_BYTES):
-            if self.loses_replies:
+            if self.loses_replies or replies.is_lost:
                 return
             if not self.drops_replies:
                 due = self._loop.time() + self.reply_delay_s
@@ -306,9 +316,10 @@ class _Message:
 
 
 class _Waiting:
-    """The bytes that wait in one direction of a connection."""
+    """The bytes that wait in one direction of a connection, until they are passed or lost."""
 
     def __init__(self) -> None:
+        self.is_lost = False
         self._messages: deque[_Message] = deque()
         self._arrived = asyncio.Event()
 

@@ -93,8 +93,8 @@ def test_a_release_whose_answer_was_lost_is_sent_again(
     proxy: Proxy, redis_client: redis.Redis, stand: Stand
 ) -> None:
     def lose(command: Command) -> None:
-        is_release = script_name(command) == "release"
-        proxy.loses_replies = is_release and len(proxy.scripts("release")) == 1
+        if script_name(command) == "release" and len(proxy.scripts("release")) == 1:
+            proxy.lose_reply()
 
     group, told = stand(proxy.url, "k", ttl=10.0)
     told.wait_elected("k")

@@ -37,11 +37,11 @@ def test_an_acquire_whose_answer_is_lost_gives_no_leadership(
     lost: list[int] = []
 
     def lose(command: Command) -> None:
-        is_acquire = script_name(command) == "acquire"
-        if is_acquire:
+        if script_name(command) == "acquire":
             # The second comes when the first has been executed.
             lost.append(lease.epoch)
-        proxy.loses_replies = is_acquire and len(lost) == 1
+            if len(lost) == 1:
+                proxy.lose_reply()
 
     proxy.on_command = lose
     group, told = stand(proxy.url, "k", ttl=60.0)
