@@ -117,6 +117,26 @@ PLANTED = (
         suites=REAL,
     ),
     _fault(
+        "retention-by-the-clock-alone",
+        "an epoch that is ahead of the server's clock expires before that has passed it",
+        Edit(
+            "lua/epochs_expire.lua",
+            "math.max(now_ms, tonumber(epoch), written)",
+            "now_ms",
+        ),
+        suites=("tests/integration/test_epoch_retention.py", *REAL),
+    ),
+    _fault(
+        "expiry-outlives-an-election",
+        "whoever is elected leaves the expiry on the epoch",
+        Edit(
+            "lua/acquire.lua",
+            "try('SET', epoch_key, now_text, 'GET')",
+            "try('SET', epoch_key, now_text, 'GET', 'KEEPTTL')",
+        ),
+        suites=("tests/integration/test_epoch_retention.py", *REAL),
+    ),
+    _fault(
         "refresh-compares-nothing",
         "refresh extends whoever's lease stands there",
         Edit(

@@ -110,6 +110,7 @@ class Node:
             holder=self.holder.encode("utf-8", "surrogateescape"),
             channel=layout.channel,
             epochs=settings.epochs.encode(),
+            retention_ms=settings.retention_ms,
             seed=surroundings.seed(),
             drain_ns=settings.drain_ns,
             tells_drains=dispatcher.is_told_of_drains,

@@ -20,17 +20,21 @@ _SHEBANG = {
     "refresh": "#!lua flags=allow-oom\n",
     "release": "#!lua flags=allow-oom\n",
     "grant": "#!lua flags=allow-oom\n",
+    "expiring_release": "#!lua flags=allow-oom\n",
+    "expiring_grant": "#!lua flags=allow-oom\n",
     "roll": "#!lua flags=allow-oom\n",
 }
 
-_BEFORE = {
-    "acquire": ("values", "telling"),
-    "refresh": ("values",),
-    "release": ("values", "telling"),
-    "grant": ("values", "telling"),
-    "roll": (),
+_PARTS = {
+    "acquire": ("values", "telling", "acquire"),
+    "refresh": ("values", "refresh"),
+    "release": ("values", "telling", "epochs_stay", "release"),
+    "grant": ("values", "telling", "epochs_stay", "grant"),
+    "expiring_release": ("values", "telling", "epochs_expire", "release"),
+    "expiring_grant": ("values", "telling", "epochs_expire", "grant"),
+    "roll": ("roll",),
 }
-"""What stands before each: `values.lua` and `telling.lua`."""
+"""The files that each is made of."""
 
 COMMANDS = {
     "acquire": ("get", "incr", "mget", "pttl", "publish", "set", "time"),
@@ -81,18 +85,25 @@ class Script:
 
 @dataclass(frozen=True)
 class ScriptSet:
-    """The scripts for one kind of server."""
+    """The scripts for one kind of server.
+
+    Attributes:
+        expiring_release: what stands for `release` where epochs are kept for a time.
+        expiring_grant: what stands for `grant` there.
+    """
 
     acquire: Script
     refresh: Script
     release: Script
     grant: Script
+    expiring_release: Script
+    expiring_grant: Script
     roll: Script
 
 
 def _load(*, flags: bool) -> ScriptSet:
     scripts = {
-        name: Script.of((first if flags else "") + "".join(map(_text, (*_BEFORE[name], name))))
+        name: Script.of((first if flags else "") + "".join(map(_text, _PARTS[name])))
         for name, first in _SHEBANG.items()
     }
     return ScriptSet(**scripts)

@@ -29,6 +29,9 @@ SHORTEST_STALL_S = 0.01
 MOST_LEASES = 0xFFFF_FFFF
 MOST_CALLBACK_THREADS = 1_000
 LONGEST_JOIN_DELAY_S = 3_600.0
+SHORTEST_RETENTION_S = 3_600.0
+LONGEST_RETENTION_S = 3_650 * 86_400.0
+LEAST_RETENTION_TTLS = 10
 LEAST_MOVES_PER_SECOND = 0.01
 MOST_MOVES_PER_SECOND = 1_000_000.0
 
@@ -98,6 +101,7 @@ class Settings:
         margin_ns: how long before a lease's end this node stops calling itself leader.
         max_leases: how many elections this node leads at once.
         epochs: how epochs are minted.
+        retention_ms: how long an epoch is kept in Redis after its term; 0 for ever.
         callback_threads: how many callbacks may run at once.
         max_stall_ns: how long a leader's worker may be silent; 0 for any time.
         drain_ns: how long a term may drain before it is handed over.
@@ -109,6 +113,7 @@ class Settings:
     margin_ns: int
     max_leases: int
     epochs: Epochs
+    retention_ms: int
     callback_threads: int
     max_stall_ns: int
     drain_ns: int
@@ -123,6 +128,7 @@ class Settings:
         margin: Seconds | None,
         max_leases: int | None = None,
         epochs: Epochs = "time",
+        epoch_retention: Seconds | None = None,
         callback_threads: int = 1,
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 0.0,
@@ -149,6 +155,7 @@ class Settings:
             if max_leases is None
             else checked_count("max_leases", max_leases, MOST_LEASES),
             epochs=epochs,
+            retention_ms=_retention_ms(epoch_retention, ttl_s, epochs),
             callback_threads=checked_count(
                 "callback_threads", callback_threads, MOST_CALLBACK_THREADS
             ),
@@ -231,6 +238,24 @@ def _move_ns(moves_per_second: float | None) -> int:
             f" {MOST_MOVES_PER_SECOND:,.0f} or None, not {moves_per_second!r}"
         )
     return round(_NS / rate)
+
+
+def _retention_ms(retention: Seconds | None, ttl_s: float, epochs: Epochs) -> int:
+    if retention is None:
+        return 0
+    if epochs == "counter":
+        raise ConfigError(
+            "epoch_retention needs epochs='time': a counter that is gone begins at 1 again, and"
+            " epochs must rise"
+        )
+    least_s = max(SHORTEST_RETENTION_S, LEAST_RETENTION_TTLS * ttl_s)
+    seconds = checked_seconds("epoch_retention", retention)
+    if not least_s <= seconds <= LONGEST_RETENTION_S:
+        raise ConfigError(
+            f"epoch_retention must be from {least_s:.0f} (an hour, and {LEAST_RETENTION_TTLS} times"
+            f" the ttl) to {LONGEST_RETENTION_S:.0f} seconds, or None, not {retention!r}"
+        )
+    return round(seconds * 1000)
 
 
 def _margin_ns(margin: Seconds | None, ttl_ns: int) -> int:

@@ -101,6 +101,7 @@ class ElectionGroup(GroupFront[Election]):
         max_leases: int | None = None,
         buckets: int | None = None,
         epochs: Epochs = "time",
+        epoch_retention: Seconds | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
         on_draining: Callable[..., object] | None = None,
@@ -123,6 +124,7 @@ class ElectionGroup(GroupFront[Election]):
             margin=margin,
             max_leases=max_leases,
             epochs=epochs,
+            epoch_retention=epoch_retention,
             max_stall=max_stall,
             drain_timeout=drain_timeout,
             tells_drains=on_draining is not None,
@@ -285,6 +287,7 @@ class Elector(ElectorFront[Election]):
         node_id: str | None = None,
         ttl: Seconds = 10.0,
         margin: Seconds | None = None,
+        epoch_retention: Seconds | None = None,
         max_stall: Seconds | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
@@ -293,7 +296,13 @@ class Elector(ElectorFront[Election]):
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
-        settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
+        settings = Settings.checked(
+            node_id=node_id,
+            ttl=ttl,
+            margin=margin,
+            epoch_retention=epoch_retention,
+            max_stall=max_stall,
+        )
         self._dispatcher = LoopDispatcher(
             on_elected=fitted("on_elected", on_elected, 1, may_await=True),
             on_demoted=fitted("on_demoted", on_demoted, 2, may_await=True),

@@ -42,6 +42,8 @@ class Elector(ElectorFront[Election]):
         node_id: this node's name, as others see it; `generate_node_id()` by default.
         ttl: seconds that the lease lasts without a refresh, at least 0.1.
         margin: see `ElectionGroup`.
+        epoch_retention: see `ElectionGroup`. Not for elections in which nodes written in Go stand
+            too: they count their epochs, and leave the expiry on the counter.
         max_stall: see `ElectionGroup`.
         on_elected: called when this node is elected, with the `Term` or with nothing,
             whichever it takes.
@@ -64,6 +66,7 @@ class Elector(ElectorFront[Election]):
         node_id: str | None = None,
         ttl: Seconds = 10.0,
         margin: Seconds | None = None,
+        epoch_retention: Seconds | None = None,
         max_stall: Seconds | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
@@ -76,7 +79,13 @@ class Elector(ElectorFront[Election]):
         callbacks = (self._on_elected, self._on_demoted)
         work = fitted("worker", worker, 1)
         self._prefix = prefix
-        settings = Settings.checked(node_id=node_id, ttl=ttl, margin=margin, max_stall=max_stall)
+        settings = Settings.checked(
+            node_id=node_id,
+            ttl=ttl,
+            margin=margin,
+            epoch_retention=epoch_retention,
+            max_stall=max_stall,
+        )
         surroundings = surroundings_of(redis)
         dispatcher = surroundings.dispatcher(
             tell=None if callbacks == (None, None) else self._tell,

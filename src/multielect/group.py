@@ -58,6 +58,13 @@ class ElectionGroup(GroupFront[Election]):
         epochs: ``"time"`` mints `max(counter + 1, server time in ms)`, which rises even where
             Redis lost the counter; ``"counter"`` mints `counter + 1`, small numbers that start
             again where it did.
+        epoch_retention: seconds for which the epoch of an election stays in Redis after a term that
+            was released or handed over, so that elections which are gone for good leave nothing
+            behind; for ever by default. Whoever is elected meanwhile keeps it on. At least an hour
+            and ten times `ttl`. It must be longer than any writer of an old epoch can be late (a
+            paused machine, a write held up on its way), as after that no fence knows a newer one,
+            and longer than the server's clock could be set back, as the next epoch is the time. It
+            is for ``epochs="time"`` only, on all nodes of the prefix. See docs/fencing.md.
         max_stall: seconds after which a term is given up, with reason ``STALLED``, if the
             worker has not called `Election.alive` in between; then the other nodes go first
             for one TTL. So a wedged worker does not lead for ever because its refreshes are
@@ -117,6 +124,7 @@ class ElectionGroup(GroupFront[Election]):
         max_leases: int | None = None,
         buckets: int | None = None,
         epochs: Epochs = "time",
+        epoch_retention: Seconds | None = None,
         on_elected: Callable[..., object] | None = None,
         on_demoted: Callable[..., object] | None = None,
         on_draining: Callable[..., object] | None = None,
@@ -146,6 +154,7 @@ class ElectionGroup(GroupFront[Election]):
             margin=margin,
             max_leases=max_leases,
             epochs=epochs,
+            epoch_retention=epoch_retention,
             callback_threads=callback_threads,
             max_stall=max_stall,
             drain_timeout=drain_timeout,

@@ -68,6 +68,7 @@ class Node:
         balanced: bool = False,
         drain_ms: int | None = None,
         moves_per_second: int = 0,
+        retention_ms: int = 0,
     ) -> None:
         self.server = server
         assert isinstance(server.clock, ManualClock)
@@ -90,6 +91,7 @@ class Node:
             tells_drains=drain_ms is not None,
             drain_ns=(drain_ms or 0) * MS,
             move_ns=1_000_000_000 // moves_per_second if moves_per_second else 0,
+            retention_ms=retention_ms,
         )
         self.happenings: list[Happening] = []
         self.drains: list[Drain] = []
@@ -268,6 +270,7 @@ class Rig:
         balanced: bool = False,
         drain_ms: int | None = None,
         moves_per_second: int = 0,
+        retention_ms: int = 0,
     ) -> Node:
         """Return a node that is connected, stands for `keys` and has asked for nothing yet."""
         name = holder or f"node-{len(self.nodes)}/incarnation"
@@ -283,6 +286,7 @@ class Rig:
             balanced=balanced,
             drain_ms=drain_ms,
             moves_per_second=moves_per_second,
+            retention_ms=retention_ms,
         )
         self.nodes.append(node)
         node.add(*keys)

@@ -37,7 +37,8 @@ def test_the_story_has_every_script_and_every_announcement(form: str) -> None:
     outcome = told_again(form, whole)
     sent = b"".join(part for part in outcome if isinstance(part, bytes))
     for name, script in vars(WITH_FLAGS).items():
-        assert script.body in sent, name
+        # Their answers are those of the scripts that they stand for.
+        assert (script.body in sent) != name.startswith("expiring_"), name
     said = b"".join(data for turn in recorded(form) for data in turn)
     for words in (b"5:grant", b"5:claim", b"1:/", b"5:you/1", b"-NOSCRIPT", b"-OOM", b"-READONLY"):
         assert words in said

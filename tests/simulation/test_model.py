@@ -42,6 +42,7 @@ ODD_VALUES: list[bytes | list[bytes]] = [
     b"%d" % (LARGEST_EPOCH + 1),
     [b"a", b"list"],
 ]
+RETENTION_MS = 3_600_000
 MARGIN_MS = 30_000  # how long a slow machine may take between two calls
 
 WEIGHTS = {
@@ -60,6 +61,11 @@ WEIGHTS = {
 
 def pairs(elections: list[bytes]) -> list[bytes]:
     return [key for n in elections for key in (LAYOUT.leader_key(n), LAYOUT.epoch_key(n))]
+
+
+def triples(elections: list[bytes]) -> list[bytes]:
+    names = (LAYOUT.leader_key, LAYOUT.epoch_key, LAYOUT.fence_key)
+    return [name(n) for n in elections for name in names]
 
 
 @dataclass
@@ -122,6 +128,8 @@ class Both:
         self.real.delete(key)
         if isinstance(value, list):
             self.real.rpush(key, *value)
+            if ttl_ms is not None:
+                self.real.pexpire(key, ttl_ms)
         else:
             self.real.set(key, value, px=ttl_ms)
 
@@ -229,12 +237,16 @@ def release(both: Both, elections: list[bytes], holder: bytes) -> None:
     late = both.chance.random() < 0.2
     terms = [both.epochs.get(n, (1, 1)) for n in elections]
     head = [holder, CHANNEL]
+    script, keys, tail = both.scripts.release, pairs(elections), []
+    if both.chance.random() < 0.5:
+        script, keys = both.scripts.expiring_release, triples(elections)
+        tail = [b"%d" % RETENTION_MS]
     found = lists(
         *both.call(
-            both.scripts.release,
-            pairs(elections),
-            head + [b"%d" % (real_epoch - late) for real_epoch, _ in terms],
-            head + [b"%d" % (model_epoch - late) for _, model_epoch in terms],
+            script,
+            keys,
+            head + [b"%d" % (real_epoch - late) for real_epoch, _ in terms] + tail,
+            head + [b"%d" % (model_epoch - late) for _, model_epoch in terms] + tail,
         )
     )
     assert found is not None
@@ -245,14 +257,15 @@ def grant(both: Both, elections: list[bytes], holder: bytes) -> None:
     terms = [both.epochs.get(n, (1, 1)) for n in elections]
     heirs = [both.chance.choice([b"", *HOLDERS]) for _ in elections]
     head = [holder, CHANNEL, b"%d" % TTL_MS]
-    found = lists(
-        *both.call(
-            both.scripts.grant,
-            pairs(elections),
-            head + [w for t, heir in zip(terms, heirs, strict=True) for w in (b"%d" % t[0], heir)],
-            head + [w for t, heir in zip(terms, heirs, strict=True) for w in (b"%d" % t[1], heir)],
-        )
+    script, keys, tail = both.scripts.grant, pairs(elections), []
+    if both.chance.random() < 0.5:
+        script, keys = both.scripts.expiring_grant, triples(elections)
+        tail = [b"%d" % RETENTION_MS]
+    here, there = (
+        [w for t, heir in zip(terms, heirs, strict=True) for w in (b"%d" % t[side], heir)]
+        for side in (0, 1)
     )
+    found = lists(*both.call(script, keys, head + here + tail, head + there + tail))
     assert found is not None
     same_ends(both, *found)
 
@@ -383,6 +396,8 @@ def compare(both: Both, calls: int) -> None:
                 assert real[key].keys() == value.keys()
             elif not (both.by_time and key.endswith((b":epoch", b":fence"))):
                 assert real[key] == value, key
+            left, lasts = both.real.pttl(key), both.model.remaining_ms(key)
+            assert (left == lasts) if min(left, lasts) < 0 else is_about(left, lasts), key
 
         assert both.pushed, "no release was announced: the test was too tame"
         for push in both.pushed:

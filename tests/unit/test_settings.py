@@ -92,6 +92,37 @@ def test_a_bad_kind_of_epochs_is_refused(epochs: object) -> None:
         checked(epochs=epochs)
 
 
+def test_epochs_are_kept_for_ever_or_for_as_long_as_was_asked() -> None:
+    assert checked().retention_ms == 0
+    assert checked(epoch_retention=3600).retention_ms == 3_600_000
+    assert checked(epoch_retention=timedelta(days=1)).retention_ms == 86_400_000
+    assert checked(epoch_retention=3_650 * 86_400).retention_ms == 3_650 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("ttl", "retention", "least"),
+    [(10, 3599, 3600), (10, 0, 3600), (10, -1, 3600), (600, 5999, 6000), (10, 315_360_001, 3600)],
+)
+def test_a_retention_out_of_bounds_is_refused(ttl: float, retention: float, least: int) -> None:
+    said = (
+        f"epoch_retention must be from {least} (an hour, and 10 times the ttl) to 315360000"
+        f" seconds, or None, not {retention!r}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        checked(ttl=ttl, epoch_retention=retention)
+
+
+@pytest.mark.parametrize("value", [float("nan"), "3600", True])
+def test_a_retention_that_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="epoch_retention must be a number of seconds"):
+        checked(epoch_retention=value)
+
+
+def test_counted_epochs_are_kept_for_ever() -> None:
+    with pytest.raises(ConfigError, match="a counter that is gone begins at 1 again"):
+        checked(epochs="counter", epoch_retention=3600)
+
+
 def test_a_bad_node_id_is_refused() -> None:
     with pytest.raises(ConfigError, match="node_id"):
         checked(node_id="a/b")

@@ -39,6 +39,8 @@ cdef class Batches:
     cdef Text epochs
     cdef Text channel
     cdef Text grant_ms
+    cdef Text retention_ms      # how long epochs are kept after a term
+    cdef bint epochs_expire
     cdef Text bodies[5]
     cdef Text digests[5]
 
@@ -49,6 +51,7 @@ cdef class Batches:
     cdef uint32_t _count_floors(self, Batch *batch) noexcept nogil
     cdef int _write(self, Batch *batch) except -1 nogil
     cdef int _write_floors(self, Batch *batch) except -1 nogil
+    cdef uint32_t _stride(self, uint8_t request) noexcept nogil
     cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
     cdef int _write_roll(self, Batch *batch) except -1 nogil
     cdef int _write_heir(self, uint32_t number) except -1 nogil

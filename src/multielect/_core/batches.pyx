@@ -34,6 +34,11 @@ cdef extern from *:
 cdef enum:
     ROLL_KEYS = 2           # the members and their plan
 
+cdef enum KeyKind:
+    LEADER_KEY
+    EPOCH_KEY
+    FENCE_KEY
+
 
 cdef Text _text(bytes source):
     """Point into `source`, which the caller keeps alive."""
@@ -44,19 +49,21 @@ cdef Text _text(bytes source):
 
 
 cdef inline int _put_key(Outgoing outgoing, Text *head, Slot *slot,
-                         bint of_epoch) except -1 nogil:
+                         KeyKind kind) except -1 nogil:
     # Written in place: there is one for each lease that is refreshed.
-    cdef size_t total = head.length + slot.key_length + (6 if of_epoch else 7)
+    cdef size_t total = head.length + slot.key_length + (7 if kind == LEADER_KEY else 6)
     cdef char *here
     outgoing.reserve(total + 48)
     outgoing.put_header(c'$', total)
     here = outgoing.data + outgoing.end
     here = copy_words(here, head.data, head.length)
     here = copy_words(here, slot.key, slot.key_length)
-    if of_epoch:
+    if kind == LEADER_KEY:
+        memcpy(here, b":leader\r\n", 9)
+    elif kind == EPOCH_KEY:
         memcpy(here, b":epoch\r\n", 8)
     else:
-        memcpy(here, b":leader\r\n", 9)
+        memcpy(here, b":fence\r\n", 8)
     outgoing.end += total + 2
     return 0
 
@@ -65,7 +72,7 @@ cdef class Batches:
     """Takes from the terms what is due, and writes it."""
 
     def __cinit__(self, Terms terms, Roll roll, *_, tuple heads, bytes holder, bytes channel,
-                  bytes epochs):
+                  bytes epochs, int64_t retention_ms):
         cdef Py_ssize_t i
         cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
         cdef bytes grant_ms = b"%d" % (terms.grant_ns // 1_000_000)
@@ -73,12 +80,15 @@ cdef class Batches:
         self.roll = roll
         self.outgoing = Outgoing()
         cdef size_t total = 0
-        self.kept = (holder, channel, epochs, ttl_ms, grant_ms)
+        cdef bytes retention = b"%d" % retention_ms
+        self.kept = (holder, channel, epochs, ttl_ms, grant_ms, retention)
         self.holder = _text(holder)
         self.channel = _text(channel)
         self.epochs = _text(epochs)
         self.ttl_ms = _text(ttl_ms)
         self.grant_ms = _text(grant_ms)
+        self.retention_ms = _text(retention)
+        self.epochs_expire = retention_ms != 0
         self.heads = <Text *>calloc(len(heads), sizeof(Text))
         self.head_text = <char *>calloc(sum([padded(len(head)) for head in heads]) or 1, 1)
         if self.heads == NULL or self.head_text == NULL:
@@ -96,8 +106,10 @@ cdef class Batches:
     cdef void take_scripts(self, scripts) except *:
         """Write by these scripts, none of which the server is known to have."""
         cdef int request
-        self.scripts = (scripts.acquire, scripts.refresh, scripts.release, scripts.grant,
-                        scripts.roll)
+        release, grant = scripts.release, scripts.grant
+        if self.epochs_expire:
+            release, grant = scripts.expiring_release, scripts.expiring_grant
+        self.scripts = (scripts.acquire, scripts.refresh, release, grant, scripts.roll)
         for request in range(<int>REQUESTS):
             self.bodies[request] = _text(self.scripts[request].body)
             self.digests[request] = _text(self.scripts[request].sha)
@@ -115,7 +127,7 @@ cdef class Batches:
         cdef uint32_t number
         cdef int found
         if request != REFRESH:
-            most = min(most, <uint32_t>MOST_KEYS // 2)
+            most = min(most, <uint32_t>MOST_KEYS // self._stride(request))
         batch.request = request
         batch.count = 0
         if request == ROLL:
@@ -166,7 +178,8 @@ cdef class Batches:
     cdef int _write(self, Batch *batch) except -1 nogil:
         cdef uint32_t i, number
         cdef Slot *slot
-        cdef int64_t keys = batch.count if batch.request == REFRESH else 2 * batch.count
+        cdef uint32_t stride = self._stride(batch.request)
+        cdef int64_t keys = stride * <int64_t>batch.count
         if batch.request == ROLL:
             return self._write_roll(batch)
         self.outgoing.reserve(32)
@@ -175,9 +188,11 @@ cdef class Batches:
         self.outgoing.put_integer(keys)
         for i in range(batch.count):
             slot = self.terms.slots.at(batch.entries[i].number)
-            _put_key(self.outgoing, &self.heads[slot.bucket], slot, False)
-            if batch.request != REFRESH:
-                _put_key(self.outgoing, &self.heads[slot.bucket], slot, True)
+            _put_key(self.outgoing, &self.heads[slot.bucket], slot, LEADER_KEY)
+            if stride > 1:
+                _put_key(self.outgoing, &self.heads[slot.bucket], slot, EPOCH_KEY)
+            if stride > 2:
+                _put_key(self.outgoing, &self.heads[slot.bucket], slot, FENCE_KEY)
         self._write_text(&self.holder)
         if batch.request == REFRESH:
             return self._write_text(&self.ttl_ms)
@@ -198,7 +213,7 @@ cdef class Batches:
             self.outgoing.put_integer(slot.phase.floor if slot.mark.moved else slot.epoch)
             if batch.request == GRANT:
                 self._write_heir(number)
-        return 0
+        return self._write_text(&self.retention_ms) if self.epochs_expire else 0
 
     cdef int _write_floors(self, Batch *batch) except -1 nogil:
         cdef uint32_t i
@@ -210,13 +225,19 @@ cdef class Batches:
                 self.outgoing.put_integer(slot.phase.floor)
         return 0
 
+    cdef uint32_t _stride(self, uint8_t request) noexcept nogil:
+        """How many keys an election has in a script."""
+        if request == REFRESH:
+            return 1
+        return 3 if self.epochs_expire and request != ACQUIRE else 2
+
     cdef int64_t _argument_count(self, Batch *batch) noexcept nogil:
         if batch.request == ACQUIRE:
             return 4 + 2 * <int64_t>batch.floors
         if batch.request == RELEASE:
-            return 2 + batch.count
+            return 2 + batch.count + self.epochs_expire
         if batch.request == GRANT:
-            return 3 + 2 * batch.count
+            return 3 + 2 * batch.count + self.epochs_expire
         return 2
 
     cdef int _write_roll(self, Batch *batch) except -1 nogil:

@@ -18,6 +18,7 @@ class Core(Elections):
         max_leases: int = 0xFFFFFFFF,
         batch_keys: int = 250,
         seed: int = 0,
+        retention_ms: int = 0,
     ) -> None: ...
     @property
     def is_quiet(self) -> bool: ...

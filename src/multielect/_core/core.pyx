@@ -35,11 +35,13 @@ cdef class Core(Elections):
         holder: the value of this node's leases.
         channel: where releases are announced.
         epochs: ``b"time"`` or ``b"counter"``.
+        retention_ms: how long epochs are kept in Redis after a term; 0: for ever.
     """
 
     def __init__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, tuple heads,
                  bytes separator, bytes holder, bytes channel, bytes epochs=b"time",
-                 uint32_t max_leases=NONE, uint32_t batch_keys=MOST_ENTRIES, uint64_t seed=0):
+                 uint32_t max_leases=NONE, uint32_t batch_keys=MOST_ENTRIES, uint64_t seed=0,
+                 int64_t retention_ms=0):
         if not 1 <= batch_keys <= MOST_ENTRIES:
             raise ValueError(f"batch_keys must be from 1 to {MOST_ENTRIES}, not {batch_keys}")
         self.terms = Terms(now_ns=now_ns, ttl_ns=ttl_ns, margin_ns=margin_ns,
@@ -48,7 +50,7 @@ cdef class Core(Elections):
         self.roll = Roll()
         self.wakeups = Wakeups(self.terms, self.roll, holder=holder, separator=separator)
         self.lane = Lane(self.terms, self.roll, self.wakeups, heads=heads, holder=holder,
-                         channel=channel, epochs=epochs)
+                         channel=channel, epochs=epochs, retention_ms=retention_ms)
         self.announcements = Incoming()
         self.quiet_ns = -1
 

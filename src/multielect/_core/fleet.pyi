@@ -21,6 +21,7 @@ class FleetCore(Core):
         max_leases: int = 0xFFFFFFFF,
         batch_keys: int = 250,
         seed: int = 0,
+        retention_ms: int = 0,
     ) -> None: ...
     def set_roll(
         self,

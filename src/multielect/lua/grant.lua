@@ -1,6 +1,6 @@
 -- Ends every term of the batch that is still this holder's, each for the sake of its heir.
 --
--- KEYS  leader key and epoch key of each election, in pairs
+-- KEYS  as of release.lua
 -- ARGV  1: this holder   2: wake-up channel   3: how long a grant lasts, in ms
 --       4...: of each election: the epoch of the term, and the holder of its heir, or nothing
 -- reply {server time in ms, {n, epoch, ...}, {n, error, ...}}, as of release.lua
@@ -42,11 +42,15 @@ local function tell(heir, leader_key)
 end
 
 local values = values_of(KEYS)
-for i = 1, #KEYS, 2 do
-  local place, epoch = (i + 1) / 2, ARGV[i + 3]
+for i = 1, #KEYS, STRIDE do
+  local place = (i - 1) / STRIDE + 1
+  local epoch = ARGV[2 * place + 2]
   if values[i] == holder and values[i + 1] == epoch then
-    local heir = end_term(place, KEYS[i], ARGV[i + 4])
-    if heir then tell(heir, KEYS[i]) end
+    local heir = end_term(place, KEYS[i], ARGV[2 * place + 3])
+    if heir then
+      tell(heir, KEYS[i])
+      let_expire(place, reply[1], epoch, values[STRIDE * place])
+    end
   elseif values[i] == holder then
     tell_epoch(reply[2], place, values[i + 1])
   end

@@ -17,18 +17,20 @@ local function tell_failure(list, place, failure)
   list[#list + 1] = failure
 end
 
--- Deletes keys one by one, as one that is forbidden costs the others theirs.
+-- Deletes keys one by one, as one that is forbidden costs the others theirs. Returns those that were
+-- deleted, and their places.
 local function deleted_alone(keys, places, failed)
-  local deleted = {}
+  local deleted, deleted_places = {}, {}
   for n, key in ipairs(keys) do
     local one = try('DEL', key)
     if type(one) == 'table' then
       tell_failure(failed, places[n], one)
     else
       deleted[#deleted + 1] = key
+      deleted_places[#deleted_places + 1] = places[n]
     end
   end
-  return deleted
+  return deleted, deleted_places
 end
 
 -- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.

@@ -41,7 +41,9 @@ class Batch:
         """How many elections it is about."""
         if self.request == "roll":
             return 0
-        return len(self.keys) if self.request == "refresh" else len(self.keys) // 2
+        if self.request == "refresh":
+            return len(self.keys)
+        return len(self.keys) // (3 if self.request.startswith("expiring_") else 2)
 
 
 @dataclass(frozen=True)

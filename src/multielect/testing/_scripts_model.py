@@ -78,7 +78,7 @@ class Scripts:
                 outcomes.append(-(told_ms * 256 + rival))
                 claimed[leader] = claimed.get(leader, b"") + netstring(leader_key)
                 continue
-            epoch = self._raise(epoch_key, floor_of.get(place, 0)) or self._mint(
+            epoch = self._raise(epoch_key, floor_of.get(place)) or self._mint(
                 epoch_key, by_time=epochs == b"time"
             )
             if isinstance(epoch, int) and isinstance(leader, Refusal):
@@ -107,11 +107,14 @@ class Scripts:
         epoch = int(last or 0) + 1
         if by_time:
             epoch = max(epoch, self._store.now_ms())
-        self._store.put(epoch_key, b"%d" % epoch)
+        stored = self._store.find(epoch_key)
+        # INCR leaves an expiry as it is; SET takes it off.
+        ends_ms = None if by_time or stored is None else stored[1]
+        self._store.put_until(epoch_key, b"%d" % epoch, ends_ms)
         return epoch
 
-    def _raise(self, epoch_key: bytes, floor: int) -> Refusal | None:
-        if not floor:
+    def _raise(self, epoch_key: bytes, floor: int | None) -> Refusal | None:
+        if floor is None:
             return None
         if floor >= LARGEST_EPOCH:
             return OVERFLOW
@@ -177,6 +180,34 @@ class Scripts:
         for message in messages.values():
             self._publish(channel, message)
         return [self._store.now_ms(), moved, []]
+
+    def expiring_release(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
+        """End terms as `release` does, and let their epochs expire."""
+        return self._expiring(self.release, keys, words, words[2:-1])
+
+    def expiring_grant(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
+        """End terms as `grant` does, and let their epochs expire."""
+        return self._expiring(self.grant, keys, words, words[3:-1:2])
+
+    def _expiring(
+        self,
+        end: Callable[[Sequence[bytes], Sequence[bytes]], Reply],
+        keys: Sequence[bytes],
+        words: Sequence[bytes],
+        epochs: Sequence[bytes],
+    ) -> Reply:
+        terms = list(zip(keys[::3], keys[1::3], keys[2::3], epochs, strict=True))
+        ended = [term for term in terms if self._is_term(*term[:2], words[0], term[3])]
+        reply = end([key for term in terms for key in term[:2]], words[:-1])
+        for _, epoch_key, fence_key, epoch in ended:
+            fence = self._store.get(fence_key)
+            written = int(fence) if isinstance(fence, bytes) and fence.isdigit() else 0
+            ends_ms = max(self._store.now_ms(), int(epoch), written) + int(words[-1])
+            for key in (epoch_key, fence_key):
+                stored = self._store.find(key)
+                if stored is not None:
+                    self._store.put_until(key, stored[0], ends_ms)
+        return reply
 
     def _is_term(self, leader_key: bytes, epoch_key: bytes, holder: bytes, epoch: bytes) -> bool:
         return self._store.get(leader_key) == holder and self._store.get(epoch_key) == epoch
