@@ -428,7 +428,9 @@ class Node:
         """Take note that a newer epoch than `term_epoch` is known for an election. Any thread.
 
         A term whose epoch is not above `newest_epoch` ends, with reason ``SUPERSEDED``, and this
-        node stands again at once; whenever its next term begins, its epoch is above.
+        node stands again at once; whenever its next term begins, its epoch is above. Of the
+        largest epoch there can be no note is taken: none is above, and a counter that was set to
+        it by mistake may be deleted.
 
         Args:
             number: the number of the election's slot.
@@ -446,7 +448,7 @@ class Node:
             raise ConfigError(
                 f"an epoch is a whole number from 1 to {LARGEST_EPOCH}, not {newest_epoch!r}"
             )
-        if os.getpid() != self._pid or self.surroundings.has_died:
+        if os.getpid() != self._pid or self.surroundings.has_died or newest_epoch == LARGEST_EPOCH:
             return False
         ended = self._core.learn_epoch(
             number, generation, term_epoch, newest_epoch, self.clock.now_ns()

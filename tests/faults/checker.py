@@ -1,9 +1,9 @@
-"""Holds what was believed, granted and written against the invariants I1 to I6 of the design.
+"""Holds what was believed, granted and written against the invariants I1 to I7.
 
 Rules of this file:
     * It is told of what happened and knows nothing of how: what it reports happened for certain.
     * An excuse is for named invariants, a time, and the elections that a fault struck; what goes
-      beyond one of the three is a violation. I2, I3, I5 and I6 are excused by nothing.
+      beyond one of the three is a violation. I2, I3 and I5 to I7 are excused by nothing.
     * Each violation is reported once.
 
     I1  two beliefs in one election share no instant
@@ -12,6 +12,7 @@ Rules of this file:
     I4  the key stands at the server in the name of who believes, as long as he does
     I5  after a fault heals every election is led within one TTL and the fault's bound
     I6  each elected is followed by its demoted, in order
+    I7  after a fault heals a leader of every election writes behind the fence, in the same time
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from .journal import History, Term
 from .ledger import TOLERANCE_NS, Ledger
@@ -83,19 +85,29 @@ class Excuse:
 
 @dataclass(frozen=True)
 class Heal:
-    """Since `at_ns` nothing is in the way: all is to be led by `by_ns`."""
+    """Since `at_ns` nothing is in the way: all is to be led by `by_ns`.
+
+    Attributes:
+        accepts: whether the leaders' writes are to be accepted by then as well.
+    """
 
     at_ns: int
     by_ns: int
+    accepts: bool = False
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An accepted write to the fenced register."""
+    """An accepted write to the fenced register.
+
+    Attributes:
+        sent_ns: it was accepted after this.
+    """
 
     election: int
     epoch: int
     holder: str
+    sent_ns: int = 0
 
 
 @dataclass
@@ -145,19 +157,19 @@ class Checker:
                 held, and its memory of epochs with that: from there on it is another.
             heals: of faults, as far as their time is up.
         """
-        histories = list(histories)
-        by_election: dict[int, list[Term]] = defaultdict(list)
-        for history in histories:
-            for term in history.terms():
-                by_election[term.election].append(term)
+        histories, entries, heals = list(histories), list(entries), list(heals)
+        believed = by_election(term for history in histories for term in history.terms())
+        written = by_election(entry for entry in entries if entry is not None)
         findings = Findings()
         for election in range(self._elections):
-            terms = sorted(by_election[election], key=lambda term: term.began_ns)
+            terms = sorted(believed[election], key=lambda term: term.began_ns)
             self._sort(findings, self._overlaps(terms))
             self._sort(findings, self._ungranted(terms, ledger))
             self._sort(findings, self._outlasting(terms, ledger))
             for heal in heals:
                 self._sort(findings, self._unled(election, terms, heal))
+                if heal.accepts:
+                    self._sort(findings, self._refused(election, terms, written[election], heal))
         self._sort(findings, self._falling(ledger))
         self._sort(findings, self._overwritten(entries))
         self._sort(findings, self._unpaired(histories))
@@ -251,6 +263,24 @@ class Checker:
                 ),
             )
 
+    def _refused(
+        self, election: int, terms: Sequence[Term], entries: Sequence[Entry], heal: Heal
+    ) -> Iterable[tuple[object, Violation]]:
+        sent_ns = first_accepted_ns(terms, entries, heal.at_ns)
+        if sent_ns is None or sent_ns > heal.by_ns:
+            allowed_ms = (heal.by_ns - heal.at_ns) / _MS
+            yield (
+                (election, heal),
+                Violation(
+                    "I7",
+                    election,
+                    heal.at_ns,
+                    allowed_ms,
+                    f"no write of a leader was accepted within {allowed_ms:.0f} ms after all was"
+                    " well",
+                ),
+            )
+
     def _falling(self, ledger: Ledger) -> Iterable[tuple[object, Violation]]:
         for fall in ledger.falls:
             yield (
@@ -301,10 +331,40 @@ class Checker:
                 )
 
 
+Of = TypeVar("Of", Term, Entry)
+
+
+def by_election(found: Iterable[Of]) -> dict[int, list[Of]]:
+    """Return what is of each election, in the order that was given."""
+    sorted_out: dict[int, list[Of]] = defaultdict(list)
+    for one in found:
+        sorted_out[one.election].append(one)
+    return sorted_out
+
+
 def first_led_ns(terms: Iterable[Term], since_ns: int) -> int | None:
     """Return when an election was first led, for certain, at or after a time; None if never."""
     led = [max(term.began_ns, since_ns) for term in terms if term.ended_ns >= since_ns]
     return min(led, default=None)
+
+
+def first_accepted_ns(terms: Sequence[Term], entries: Iterable[Entry], since_ns: int) -> int | None:
+    """Return when the first write was sent, since a time, that was a leader's and was accepted.
+
+    Returns:
+        None if there was none. Whoever writes after the term has ended is no leader.
+    """
+    sent = [
+        entry.sent_ns
+        for entry in entries
+        if entry.sent_ns >= since_ns
+        and any(
+            (term.holder, term.epoch) == (entry.holder, entry.epoch)
+            and (term.is_open or entry.sent_ns <= term.ended_ns)
+            for term in terms
+        )
+    ]
+    return min(sent, default=None)
 
 
 def gaps_ms(terms: Sequence[Term], since_ns: int) -> list[float]:

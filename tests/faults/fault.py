@@ -36,7 +36,9 @@ class Rank(enum.IntEnum):
     """The server answers, and refuses."""
     STOPS_SERVER = 5
     """The server does not answer, or is gone. One at a time."""
-    TURNS_CLOCK = 6
+    REPLACES_SERVER = 6
+    """Another server takes its place. Strikes alone: what another limits is not there to heal."""
+    TURNS_CLOCK = 7
     """Needs a server with a clock of its own."""
 
 

@@ -25,9 +25,9 @@ from tests.integration.proxy import Proxy
 from multielect._clock import Clock
 from multielect._keys import encode_key, group_layout
 
-from .checker import Checker, Entry, Excuse, Findings, Heal
+from .checker import Checker, Entry, Excuse, Findings, Heal, by_election, first_accepted_ns
 from .journal import History, Term
-from .ledger import Ledger
+from .ledger import Grant, Ledger
 from .node import PREFIX, REGISTER, NodeSpec, key_of
 from .server import WatchedServer
 
@@ -51,6 +51,8 @@ class FleetPlan:
         binary: the server's program; None for the one that the package brings.
         fakes_clock: whether the server has a clock of its own.
         records: how many records a journal may hold.
+        writes_soon: whether a leader writes often enough by each of its elections for I7 to be
+            held; with thousands of them it does not.
     """
 
     nodes: int = 3
@@ -60,6 +62,7 @@ class FleetPlan:
     binary: str | None = None
     fakes_clock: bool = False
     records: int = 1_000_000
+    writes_soon: bool = True
 
     @property
     def ttl_ns(self) -> int:
@@ -290,6 +293,46 @@ class Fleet:
         for wire in self.wires:
             wire.refuses = False
 
+    def replace_server(self, orphans: Node) -> None:
+        """Stop the server, and have a replica take its place; all but one node find that."""
+        others = [wire for wire in self.wires if wire is not orphans.wire]
+        for wire in others:
+            wire.refuses = True
+            wire.cut()
+        self.server.replace()
+        for wire in others:
+            wire.lead_to(self.server.socket_path)
+            wire.refuses = False
+
+    def end_orphan(self, orphans: Node) -> list[Grant]:
+        """End the old primary; the node that it still had finds the server that replaced it.
+
+        Returns:
+            What it granted since it was replaced.
+        """
+        orphans.wire.lead_to(self.server.socket_path)
+        orphans.wire.cut()
+        return self.server.end_orphan()
+
+    def wait_accepted(self, heal: Heal) -> None:
+        """Wait until the leader of each election wrote since a heal, or that is overdue."""
+        while self.now_ns() <= heal.by_ns:
+            for history in self._histories():
+                history.skim()
+            self.drain_register()
+            terms = self.terms()
+            written = by_election(self.entries())
+            if all(
+                first_accepted_ns(terms[number], written[number], heal.at_ns) is not None
+                for number in terms
+            ):
+                return
+            time.sleep(LOOK_S)
+
+    def entries(self) -> list[Entry]:
+        """Return what the register was seen to take since the last check."""
+        return [entry for entry in self._entries if entry is not None]
+
     def check(self, heals: Iterable[Heal] = ()) -> Findings:
         """Hold everything up to now against the invariants. The server must answer."""
         self._read_journals()
@@ -355,5 +398,5 @@ class Fleet:
 
     def _keep(self, taken: Iterable[bytes]) -> None:
         for entry in taken:
-            election, epoch, holder = entry.decode().split(" ", 2)
-            self._entries.append(Entry(int(election), int(epoch), holder))
+            election, epoch, sent_ns, holder = entry.decode().split(" ", 3)
+            self._entries.append(Entry(int(election), int(epoch), holder, int(sent_ns)))

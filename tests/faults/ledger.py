@@ -66,12 +66,16 @@ class Ledger:
         falls: grants whose epochs did not rise.
         marks: what was echoed: whoever sees a mark here has everything before it.
         read_to_ns: the time of the last line.
+        prefix: of the keys.
+        elections: how many there are.
     """
 
     def __init__(self, *, prefix: str, elections: int) -> None:
         self.falls: list[Fall] = []
         self.marks: set[bytes] = set()
         self.read_to_ns = 0
+        self.prefix = prefix
+        self.elections = elections
         self._elections = [_Election() for _ in range(elections)]
         self._minting: set[int] = set()
         self._blind: list[tuple[int, int]] = []
@@ -154,6 +158,16 @@ class Ledger:
             if election.leases and election.leases[-1].to_ns >= from_ns:
                 lease = election.leases[-1]
                 lease.to_ns = max(lease.to_ns, to_ns + ttl_ns)
+
+    def take_grants(self, other: Ledger) -> list[Grant]:
+        """Take over what another server granted, that made leaders as well; returns that.
+
+        Its leases are no cover for anybody's belief.
+        """
+        self.falls += other.falls
+        for own, their in zip(self._elections, other._elections, strict=True):
+            own.grants.update(their.grants)
+        return [grant for their in other._elections for grant in their.grants.values()]
 
     def forget(self, before_ns: int) -> None:
         """Drop what was over before."""

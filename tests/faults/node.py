@@ -5,7 +5,7 @@
 Rules of this file:
     * What it believes goes to its journal alone: callbacks write before they misbehave, and the
       sampler believes nothing but `is_leader`.
-    * It writes by every epoch that it ever had, whether it leads or not: what must not be
+    * It writes by its newest terms and those before, whether it leads or not: what must not be
       accepted is tried all the time.
     * It obeys one line at a time from its standard input: see `_ORDERS`. It ends with its parent.
 """
@@ -36,7 +36,7 @@ from tests.integration.candidate import others_behind, tell
 from multielect import DemotionReason, Election, ElectionGroup, MultielectError, Term
 from multielect._clock import Clock
 from multielect.errors import ConfigError
-from multielect.fencing import Fence, FencedScript, Write, Writer
+from multielect.fencing import Fence, FencedScript, Write
 
 PREFIX = "faults"
 REGISTER = f"{PREFIX}-register"
@@ -118,37 +118,38 @@ class Sampler:
 
 
 class Writes:
-    """Writes to the register by the epochs of this node, the newest and the one before."""
+    """Writes to the register by the terms of this node, the newest and the one before."""
 
-    def __init__(self, spec: NodeSpec, holder: str) -> None:
-        self.epochs: dict[int, list[int]] = {}
+    def __init__(self, spec: NodeSpec, group: ElectionGroup, now_ns: Callable[[], int]) -> None:
+        self._terms: dict[int, list[Term]] = {}
         self._random = random.Random(spec.node_id)
-        self._holder = holder
+        self._holder = group.holder
+        self._now_ns = now_ns
         self._client = redis.Redis.from_url(
             spec.url,
             socket_timeout=spec.ttl_s,
             socket_connect_timeout=spec.ttl_s,
             retry=Retry(NoBackoff(), 0),
         )
-        self._fence = Fence(self._client, PREFIX, raise_stale=False)
+        self._fence = Fence(self._client, group, raise_stale=False)
 
-    def elected(self, number: int, epoch: int) -> None:
-        """Write by this epoch too from now on."""
-        self.epochs[number] = [*self.epochs.get(number, []), epoch][-2:]
+    def elected(self, number: int, term: Term) -> None:
+        """Write by this term too from now on."""
+        self._terms[number] = [*self._terms.get(number, []), term][-2:]
 
     def run(self, ending: threading.Event) -> None:
         """Write a few at a time, until the end."""
         while not ending.wait(WRITE_S):
-            numbers = list(self.epochs)
+            numbers = list(self._terms)
             some = self._random.sample(numbers, min(WRITES_A_PASS, len(numbers)))
-            writes = [self._write(one, epoch) for one in some for epoch in self.epochs[one]]
+            writes = [self._write(one, term) for one in some for term in self._terms[one]]
             # What is not reached, refused or stale is written again next time, or never.
             with contextlib.suppress(redis.RedisError, ConfigError):
                 self._fence.write_many(writes)
 
-    def _write(self, number: int, epoch: int) -> Write:
-        entry = f"{number} {epoch} {self._holder}"
-        return Write.run(Writer(key=key_of(number), epoch=epoch), APPEND, [REGISTER], [entry])
+    def _write(self, number: int, term: Term) -> Write:
+        entry = f"{number} {term.epoch} {self._now_ns()} {self._holder}"
+        return Write.run(term, APPEND, [REGISTER], [entry])
 
 
 class Node:
@@ -173,7 +174,7 @@ class Node:
         self._sampler = Sampler(
             self._journal, self._now_ns, [self._group[key] for key in self._numbers]
         )
-        self._writes = Writes(spec, self._group.holder)
+        self._writes = Writes(spec, self._group, self._now_ns)
         self._misbehaves: Callable[[Term], None] = lambda _: None
         self._unblocked = threading.Event()
         self._ending = threading.Event()
@@ -211,7 +212,7 @@ class Node:
         number = self._numbers[term.key]
         assert term.began_ns is not None
         self._journal.elected(number, term.epoch, began_ns=term.began_ns, told_ns=self._now_ns())
-        self._writes.elected(number, term.epoch)
+        self._writes.elected(number, term)
         self._misbehaves(term)
 
     def _demoted(self, term: Term, reason: DemotionReason) -> None:

@@ -2,7 +2,8 @@
 
 Rules of this file:
     * Those that need a node each find one, and one node or wire is hurt by one fault at a time.
-    * The server does one thing at a time: no two of a rank that concerns it as a whole.
+    * The server does one thing at a time: no two of a rank that concerns it as a whole. What
+      replaces it, or turns its clock, strikes alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MODULES = (node_faults, wire_faults, server_faults)
 
 MOST_AT_ONCE = 4
 
-_ONCE = (Rank.LIMITS_SERVER, Rank.STOPS_SERVER, Rank.TURNS_CLOCK)
+_ONCE = (Rank.LIMITS_SERVER, Rank.STOPS_SERVER)
+_ALONE = (Rank.REPLACES_SERVER, Rank.TURNS_CLOCK)
 
 
 def are_compatible(faults: Sequence[Fault], nodes: int, *, spared: int = 0) -> bool:
@@ -38,7 +40,7 @@ def are_compatible(faults: Sequence[Fault], nodes: int, *, spared: int = 0) -> b
         and ranks[Rank.ENDS_NODE] <= nodes - spared
         and ranks[Rank.ENDS_NODE] + ranks[Rank.HURTS_NODE] <= nodes
         and all(ranks[rank] <= 1 for rank in _ONCE)
-        and (not ranks[Rank.TURNS_CLOCK] or len(faults) == 1)
+        and (len(faults) == 1 or not any(ranks[rank] for rank in _ALONE))
     )
 
 

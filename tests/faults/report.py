@@ -149,7 +149,7 @@ class Recorder:
         shutil.copytree(
             fleet.folder,
             folder,
-            ignore=shutil.ignore_patterns("data"),
+            ignore=shutil.ignore_patterns("data-*"),
             copy_function=_copy,
             dirs_exist_ok=True,
         )

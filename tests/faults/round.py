@@ -1,8 +1,8 @@
 """One round: something strikes a fleet, heals, and all is led again, or not.
 
 Rules of this file:
-    * A round begins when all is led, ends when all is led again, and is checked then, with all
-      that was believed and granted meanwhile.
+    * A round begins when all is led, ends when all is led again and each leader has written, and
+      is checked then, with all that was believed, granted and written meanwhile.
     * What is not promised under a fault is not promised from its strike to one TTL after its heal.
 """
 
@@ -72,8 +72,11 @@ def run_round(
         struck[-1][1].wait(max(fault.lasts_ttls for fault in faults))
     healed_ns = fleet.now_ns()
     bound_ns = round(max(fault.bound_s for fault in faults) * _S)
-    heal = Heal(healed_ns, healed_ns + fleet.plan.patience_ns + bound_ns)
-    fleet.wait_led(healed_ns, heal.by_ns)
+    by_ns = healed_ns + fleet.plan.patience_ns + bound_ns
+    heal = Heal(healed_ns, by_ns, accepts=fleet.plan.writes_soon)
+    fleet.wait_led(healed_ns, by_ns)
+    if heal.accepts:
+        fleet.wait_accepted(heal)
     # What a late request did shows when the next one finds it.
     struck[-1][1].wait(AFTERWARDS_TTLS)
     findings = fleet.check([heal, *(early for _, scene, _ in struck for early in scene.heals)])

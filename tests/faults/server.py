@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,15 +25,16 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from tests.diary import until
+from tests.integration.certificates import free_port
 
 from multielect._clock import Clock
 from multielect.embedded import EmbeddedServer, bundled_binary
 
-from .ledger import Ledger
+from .ledger import Grant, Ledger
+from .tap import OURS, WITHIN_S, Tap
 
-OURS = "rig"
-WITHIN_S = 20.0
 CAUGHT_UP_S = 60.0
+PAUSED_MS = 600_000
 LOADED_S = 60.0
 """Where a machine is busy, what many elections do to a server is read much later."""
 
@@ -51,6 +52,15 @@ def faketime_library() -> str | None:
     return str(found[0]) if found and bundled_binary() else None
 
 
+@dataclass(frozen=True)
+class _Orphan:
+    """A primary in whose place another is."""
+
+    server: EmbeddedServer
+    admin: Any
+    tap: Tap
+
+
 class WatchedServer:
     """A server, its clock, and the ledger of what it did.
 
@@ -64,37 +74,22 @@ class WatchedServer:
         """Prepare a server whose data is in `folder`."""
         self.ledger = ledger
         self.reading = threading.Lock()
-        self.data = folder / "data"
-        self.data.mkdir()
+        self._folder = folder
         self._ttl_ns = ttl_ns
         self._now_ns = Clock().now_ns
         self._clock_file = folder / "clock"
         self._fakes_clock = fakes_clock
         self._beside_s = [0.0]
-        self._server = EmbeddedServer(
-            binary=self._under_faketime(folder) if fakes_clock else binary,
-            settings={
-                "dir": str(self.data),
-                "appendonly": "yes",
-                "appendfsync": "no",
-                "auto-aof-rewrite-percentage": 0,
-                # There must be a plan to save for a failure to save to matter.
-                "save": "3600 1000000000",
-                "dbfilename": "dump.rdb",
-            },
-        )
-        assert self._server.socket_path is not None
-        self.socket_path: str = self._server.socket_path
-        self.admin: Any = redis.Redis.from_url(
-            self._server.url,
-            client_name=OURS,
-            socket_timeout=WITHIN_S,
-            retry=Retry(ConstantBackoff(0.02), 50),
-        )
+        self._binary = self._under_faketime(folder) if fakes_clock else binary
+        self._servers = 0
+        self.data: Path
+        self.socket_path: str
+        self.admin: Any
+        self._server = self._prepared()
         self._marks = 0
         self._marked = threading.Condition(self.reading)
-        self._tap: socket.socket | None = None
-        self._tapper: threading.Thread | None = None
+        self._tap: Tap | None = None
+        self._orphan: _Orphan | None = None
 
     @property
     def url(self) -> str:
@@ -117,6 +112,7 @@ class WatchedServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.end_orphan()
         self.admin.close()
         self._server.stop()
         self._end_listening()
@@ -151,6 +147,63 @@ class WatchedServer:
         # What it has kept it reads first, and serves nobody until then.
         until(lambda: not self.admin.info("persistence")["loading"], LOADED_S)
 
+    # ---- a replica in its place
+
+    def replace(self) -> None:
+        """Stop its process by SIGSTOP, and promote a replica that has all its data.
+
+        From here on the replica is the server; what was stopped is an orphan, that knows nothing
+        of it. Whatever is asked of the orphan waits there. Let nobody ask the new one before this
+        returns.
+        """
+        assert self._tap is not None
+        server, admin, tap = self._server, self.admin, self._tap
+        port = free_port()
+        for name, value in (("bind", "127.0.0.1"), ("port", port), ("repl-diskless-sync-delay", 0)):
+            admin.config_set(name, value)
+        self._server = self._prepared()
+        self._server.start()
+        self.admin.replicaof("127.0.0.1", port)
+        until(self._is_synchronous, LOADED_S)
+        # What is under way is replicated and in the ledger; what comes later waits.
+        admin.client_pause(PAUSED_MS, all=False)
+        self._mark(admin)
+        assert admin.wait(1, round(WITHIN_S * 1000)) == 1, "the replica fell behind"
+        with self._marked:
+            tap.ledger = Ledger(prefix=self.ledger.prefix, elections=self.ledger.elections)
+        os.kill(server.pid, signal.SIGSTOP)
+        self._orphan = _Orphan(server, admin, tap)
+        self.admin.replicaof("NO", "ONE")
+        self._listen()
+
+    def wake_orphan(self) -> None:
+        """Let the old primary go on: it answers what waited."""
+        assert self._orphan is not None
+        os.kill(self._orphan.server.pid, signal.SIGCONT)
+        self._orphan.admin.client_unpause()
+
+    def end_orphan(self) -> list[Grant]:
+        """End the old primary, if there is one, and return what it granted since then."""
+        if self._orphan is None:
+            return []
+        orphan, self._orphan = self._orphan, None
+        orphan.admin.close()
+        os.kill(orphan.server.pid, signal.SIGKILL)
+        orphan.server.stop()
+        orphan.tap.close()
+        with self.reading:
+            return self.ledger.take_grants(orphan.tap.ledger)
+
+    def _is_synchronous(self) -> bool:
+        info = self.admin.info()
+        return bool(
+            info["master_link_status"] == "up"
+            and not info["loading"]
+            # What it got at first is in the append-only file as well.
+            and not info["aof_rewrite_in_progress"]
+            and not info["aof_rewrite_scheduled"]
+        )
+
     def step_clock(self, seconds: float) -> None:
         """Set its clock forward by so many seconds, or back."""
         assert self._fakes_clock, "it goes by the machine's clock"
@@ -166,52 +219,54 @@ class WatchedServer:
 
     def catch_up(self) -> None:
         """Return when the ledger has all that was done before the call."""
+        self._mark(self.admin)
+
+    def _mark(self, admin: Any) -> None:
         self._marks += 1
         mark = f"{os.getpid()}-{self._marks}"
-        self.admin.echo(mark)
+        admin.echo(mark)
         with self._marked:
             came = self._marked.wait_for(lambda: mark.encode() in self.ledger.marks, CAUGHT_UP_S)
             assert came, "MONITOR fell silent"
             self.ledger.marks.clear()
 
+    # ---- its place
+
+    def _prepared(self) -> EmbeddedServer:
+        """Have another server take the place, with a folder for its data and nothing in it."""
+        self._servers += 1
+        self.data = self._folder / f"data-{self._servers}"
+        self.data.mkdir()
+        server = EmbeddedServer(
+            binary=self._binary,
+            settings={
+                "dir": str(self.data),
+                "appendonly": "yes",
+                "appendfsync": "no",
+                "auto-aof-rewrite-percentage": 0,
+                # There must be a plan to save for a failure to save to matter.
+                "save": "3600 1000000000",
+                "dbfilename": "dump.rdb",
+            },
+        )
+        assert server.socket_path is not None
+        self.socket_path = server.socket_path
+        self.admin = redis.Redis.from_url(
+            server.url,
+            client_name=OURS,
+            socket_timeout=WITHIN_S,
+            retry=Retry(ConstantBackoff(0.02), 50),
+        )
+        return server
+
     # ---- MONITOR
 
     def _listen(self) -> None:
-        tap = socket.socket(socket.AF_UNIX)
-        tap.settimeout(WITHIN_S)
-        tap.connect(self.socket_path)
-        tap.sendall(f"CLIENT SETNAME {OURS}\r\nMONITOR\r\n".encode())
-        heard = b""
-        while heard.count(b"+OK\r\n") < 2:
-            heard += tap.recv(4096)
-        tap.settimeout(None)
-        self._tap = tap
-        self._tapper = threading.Thread(
-            target=self._read, args=(tap, heard.split(b"+OK\r\n", 2)[2]), name="monitor"
-        )
-        self._tapper.start()
+        self._tap = Tap(self.socket_path, self.ledger, self._marked, self._placer)
 
     def _end_listening(self) -> None:
-        # The server is gone, and the connection with it.
         assert self._tap is not None
-        assert self._tapper is not None
-        self._tapper.join()
         self._tap.close()
-
-    def _read(self, tap: socket.socket, rest: bytes) -> None:
-        while True:
-            try:
-                data = tap.recv(1 << 18)
-            except ConnectionError:
-                return
-            if not data:
-                return
-            lines, newline, rest = (rest + data).rpartition(b"\r\n")
-            if newline:
-                with self._marked:
-                    plain = lines.replace(b"\r\n+", b"\n").removeprefix(b"+")
-                    self.ledger.feed(plain, self._placer())
-                    self._marked.notify_all()
 
     def _placer(self) -> Callable[[int], int]:
         now_ns = self._now_ns()

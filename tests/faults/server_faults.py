@@ -2,8 +2,9 @@
 
 Rules of this file:
     * A server that lost leases, or whose clock was stepped forward, may have two nodes believe
-      until the older deadline: that, and nothing else, is excused. A server that kept its data,
-      was slow or refused, is no excuse for anything.
+      until the older deadline, and so may one that another took the place of and that goes on:
+      that, and nothing else, is excused. A server that kept its data, was slow or refused, is no
+      excuse for anything.
     * Where nothing would be asked of the server meanwhile, terms are made to end.
 """
 
@@ -18,7 +19,7 @@ import redis
 
 from .checker import SERVER_CLOCK_JUMPED, SERVER_LOST_DATA
 from .fault import Rank, Scene, fault
-from .server import OURS, WITHIN_S
+from .tap import OURS, WITHIN_S
 
 CLOCK_STEP_S = 60.0
 COUNTER_MAXIMUM = 2**53 - 1
@@ -55,6 +56,30 @@ def _restarted_empty(scene: Scene) -> Iterator[None]:
     scene.fleet.server.kill()
     yield
     scene.fleet.restart_empty()
+
+
+@fault("primary-orphaned", Rank.REPLACES_SERVER, excuses=SERVER_LOST_DATA)
+def _orphaned(scene: Scene) -> Iterator[None]:
+    """SIGSTOP, a replica is promoted, and SIGCONT: a node is elected by the old primary as well."""
+    fleet, node = scene.fleet, scene.leader()
+    fleet.replace_server(node)
+    scene.wait_led_by_others()
+    yield
+    woken_ns = fleet.now_ns()
+    fleet.server.wake_orphan()
+
+    def is_elected() -> bool:
+        node.history.skim()
+        return any(term.told_ns > woken_ns for term in node.history.terms())
+
+    fleet.wait_until(is_elected, WITHIN_S, "an election by the old primary")
+    unlawful = {(grant.holder, grant.epoch) for grant in fleet.end_orphan(node)}
+
+    def has_written() -> bool:
+        fleet.drain_register()
+        return any((entry.holder, entry.epoch) in unlawful for entry in fleet.entries())
+
+    fleet.wait_until(has_written, WITHIN_S, "a write by an epoch of the old primary")
 
 
 def _frozen(scene: Scene) -> Iterator[None]:

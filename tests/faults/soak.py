@@ -125,6 +125,7 @@ def soak(
         balance=balance,
         binary=binary,
         records=RECORDS_AN_ELECTION * elections + 100_000,
+        writes_soon=False,
     )
     recorder = Recorder(seed, keep)
     usage: list[Usage] = []

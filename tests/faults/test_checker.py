@@ -405,7 +405,56 @@ def test_a_violation_is_reported_once(past: Past) -> None:
         assert len(checker.check(past.histories.values(), past.ledger).violations) == expected
 
 
+# ---- I7
+
+
+def written(holder: str, epoch: int, sent: float) -> Entry:
+    return Entry(0, epoch, holder, round(sent * MS))
+
+
+@pytest.mark.parametrize(
+    ("entry", "holds"),
+    [
+        pytest.param(written(B, 1821, 1850), True, id="in time"),
+        pytest.param(written(B, 1821, 1899), False, id="too late"),
+        pytest.param(written(A, 10, 1771), False, id="by who led before"),
+        pytest.param(written(A, 1821, 1850), False, id="by another"),
+        pytest.param(written(B, 1822, 1850), False, id="by another epoch"),
+        pytest.param(None, False, id="lost"),
+    ],
+)
+def test_a_leader_whose_writes_are_not_accepted(
+    past: Past, entry: Entry | None, holds: bool
+) -> None:
+    heal = Heal(1760 * MS, 1890 * MS, accepts=True)
+    past.heals = [heal]
+    # What was accepted before the heal says nothing of what is after it.
+    past.entries += [written(A, 10, 1759), entry]
+    past.excuses = [Excuse("lost", SERVER_LOST_DATA, 0, 9000 * MS)]
+    found = [each for each in past.find().violations if each.election == 0]
+    assert [each.invariant for each in found if each.invariant != "I3"] == ([] if holds else ["I7"])
+
+
+def test_a_leader_that_wrote_before_its_term_ended(past: Past) -> None:
+    past.heals = [Heal(1760 * MS, 1890 * MS, accepts=True)]
+    past.entries = [written(A, 10, 1765)]
+    assert ("I7", 0) not in {(each.invariant, each.election) for each in past.find().violations}
+
+
 # ---- the parts
+
+
+def test_what_an_orphaned_primary_granted_makes_leaders(past: Past) -> None:
+    granted, past.lines = past.lines, []
+    past.granted(1830, A, 1830)
+    orphan = Ledger(prefix="p", elections=ELECTIONS)
+    orphan.feed("\n".join(past.lines).encode(), lambda micros: micros * 1000)
+    past.lines = granted
+    assert past.broken() == []
+    assert [grant.epoch for grant in past.ledger.take_grants(orphan)] == [1830]
+    past.believed(A, 1830, 1831, 1840)
+    # It was granted, and yet the key did not hold it where it counts.
+    assert past.broken() == ["I1", "I4"]
 
 
 def test_a_killed_writers_last_look_counts(past: Past) -> None:

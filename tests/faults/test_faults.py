@@ -3,7 +3,7 @@
 Rules of this file:
     * The faults share a fleet: what one left behind is there when the next strikes, and a fleet
       that a fault broke is not used again.
-    * What is asserted is what the checker finds: I1 to I6 with the excuses of the design.
+    * What is asserted is what the checker finds: I1 to I7 with the excuses of the design.
 """
 
 from __future__ import annotations

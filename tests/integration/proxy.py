@@ -125,6 +125,14 @@ class Proxy:
         """Pass on what was kept, and what comes."""
         self._call(self._replies_pass.set)
 
+    def lead_to(self, socket_path: str) -> None:
+        """Pass what comes on new connections to another server; those that there are stay."""
+
+        def lead_to() -> None:
+            self._socket_path = socket_path
+
+        self._call(lead_to)
+
     def cut(self) -> None:
         """End all connections that there are."""
         self._call(self._cut)

@@ -75,6 +75,23 @@ def test_a_key_that_cannot_be_raised_fails_alone(
     told.wait_elected("k", above=group["k"].epoch + 10_000)
 
 
+def test_a_counter_at_its_maximum_can_be_mended(
+    redis_url: str, redis_client: redis.Redis, stand: Stand
+) -> None:
+    group, told = stand(redis_url, "k")
+    term = told.wait_elected("k").term
+    redis_client.set(Lease(redis_client).epoch_key, LARGEST_EPOCH)
+    with pytest.raises(StaleEpochError):
+        Fence(redis_client, group).set(term, f"{PREFIX}:data", "x")
+    assert group["k"].epoch == term.epoch
+    redis_client.delete(Lease(redis_client).epoch_key)
+    write(redis_client, term)
+    group["k"].resign()
+    told.wait_demoted("k")
+    group["k"].campaign()
+    write(redis_client, told.wait_elected("k", above=term.epoch).term)
+
+
 @pytest.mark.parametrize("newest", [0, -1, LARGEST_EPOCH + 1, 1.5, "7", None, True])
 def test_what_is_no_epoch_is_refused(redis_url: str, stand: Stand, newest: object) -> None:
     group, told = stand(redis_url, "k")
