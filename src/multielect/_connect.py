@@ -178,7 +178,10 @@ class Server:
         try:
             _try_to_listen(listener, self._layout.channel)
         except ResponseError as error:
-            what = f"lets elections set free be noticed late, as SUBSCRIBE fails: {error}"
+            what = (
+                f"refused SUBSCRIBE: {error}. What others release is noticed late, and in a"
+                " balanced fleet this node hands nothing over, as it hears no claims"
+            )
             warnings.append(self.endpoint.warning(what))
         else:
             # The last that redis-py sends; the answer, and the announcements that may follow
@@ -244,6 +247,13 @@ class Server:
         return min(self._timeout_s, _LONGEST_PROBE_S)
 
 
+def _checked_credentials(found: Any) -> Any:  # noqa: ANN401  # as a provider's own
+    if isinstance(found, (tuple, list)) and all(isinstance(each, (str, bytes)) for each in found):
+        return found
+    # What it is may be a secret.
+    raise TypeError(f"it returned {type(found).__qualname__}, not a tuple of user and password")
+
+
 class _GuardedProvider(CredentialProvider):
     """A provider of the user's, whose failure is told as such."""
 
@@ -253,7 +263,7 @@ class _GuardedProvider(CredentialProvider):
 
     def get_credentials(self) -> Any:  # noqa: ANN401  # as the provider's own
         try:
-            return self._provider.get_credentials()
+            return _checked_credentials(self._provider.get_credentials())
         except BaseException as error:
             raise self._endpoint.unreachable(
                 f"the credential provider failed: {in_words(error)}", "It is asked again"

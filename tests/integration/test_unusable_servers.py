@@ -377,16 +377,18 @@ def test_a_port_that_hangs_up(stand: Stand) -> None:
 
 def test_a_credential_provider_that_fails(redis_url: str, stand: Stand) -> None:
     class Provider(redis.CredentialProvider):
-        works = False
+        gives: Any = None
 
-        def get_credentials(self) -> tuple[str]:
-            if not self.works:
+        def get_credentials(self) -> Any:
+            if self.gives is None:
                 raise LookupError("no token today")
-            return ("any",)
+            return self.gives
 
     provider = Provider()
     with redis.Redis.from_url(redis_url, credential_provider=provider) as given:
         group, told = stand(given, "k")
         told.wait_error(ConnectionLostError, "the credential provider failed: LookupError")
-        provider.works = True
+        provider.gives = 7
+        told.wait_error(ConnectionLostError, "it returned int, not a tuple of user and password")
+        provider.gives = ("any",)
         assert group["k"].wait(WITHIN_S)
