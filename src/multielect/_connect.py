@@ -27,7 +27,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from ._admission import Admission
-from ._backoff import Backoff, longest_pause_s
+from ._backoff import LONGEST_PAUSE_S, Backoff
 from ._connection_errors import explained, speaks_no_tls_error, speaks_tls_error
 from ._endpoint import Endpoint, address_text, host_and_port, service_of
 from ._foreign import in_words
@@ -89,8 +89,9 @@ def connect_timeout_s(ttl_ns: int) -> float:
 
 def longest_reconnect_ns(ttl_ns: int) -> int:
     """Return how long a node may take to find a server that was restarted."""
-    # A machine that has much to do at once may need twice the time.
-    return round(2 * (longest_pause_s(ttl_ns) + connect_timeout_s(ttl_ns)) * _NS)
+    # Never less than with a long TTL: to wait for a member costs no leader, and a machine that has
+    # much to do at once may need twice the time.
+    return round(2 * (LONGEST_PAUSE_S + connect_timeout_s(ttl_ns)) * _NS)
 
 
 class Server:

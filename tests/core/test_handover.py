@@ -179,6 +179,24 @@ def test_a_plain_node_heeds_no_claim(rig: Rig) -> None:
     assert plain.told("a") == [None]
 
 
+def test_a_claim_that_its_leader_never_heard_is_made_again_within_seconds(rig: Rig) -> None:
+    # However long leases last: here a third of the TTL is 40 s.
+    old, second, third = (rig.node("a", balanced=True, ttl_ms=120_000) for _ in range(3))
+    assign_to(old, old, second, third)
+    rig.settle()
+    assert old.leads("a")
+    third.assign({"a": third})
+    third.exchange()
+    assign_to(second, old, second)
+    rig.settle()
+    assert second.leads("a")
+    assign_to(third, old, second)
+    rig.settle()
+    assert second.leads("a"), "the claim went to the leader before"
+    rig.run_ms(6_000)
+    assert third.leads("a")
+
+
 def test_a_third_who_claims_gets_nothing(rig: Rig) -> None:
     old, heir = fleet(rig, "a")
     third = rig.node("a", balanced=True)

@@ -29,6 +29,9 @@ from .slots cimport NONE, hash_of
 from .states cimport (ACQUIRE, CLAIM, CLOCK, ENDLESS, GRANT, REFRESH, RELEASE, ROLL, UNENDED,
                       WAKE_UP)
 
+# After this a claim is made again, however long leases last.
+cdef int64_t LONGEST_CLAIM_NS = 5_000_000_000
+
 cdef enum:
     WHOLE = 1
     LONGEST_WAIT_MS = 86_400_000        # what acquire.lua says of a lease at most
@@ -329,10 +332,12 @@ cdef class Lane(Batches):
                 # What seems to last for long may end sooner: where the server's clock was set
                 # back, the next refresh shortens it.
                 again_ns = now_ns + min(remaining_ms * 1_000_000, self.terms.ttl_ns) + jitter_ns
-                # A claim may have come before its leader could know whose it is to be.
-                if ((rivals.silent[rival] or batch.claims)
-                        and again_ns > now_ns + self.terms.refresh_ns):
-                    again_ns = now_ns + self.terms.refresh_ns
+                # A claim may have come before its leader could know whose it is to be, or as the
+                # lease was on its way to another.
+                if rivals.silent[rival] or batch.claims:
+                    again_ns = min(again_ns, now_ns + self.terms.refresh_ns)
+                if batch.claims:
+                    again_ns = min(again_ns, now_ns + LONGEST_CLAIM_NS)
                 self.terms.contested(entry.number, rivals.places[rival], again_ns)
         return 0
 
