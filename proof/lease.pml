@@ -67,7 +67,7 @@
 
 typedef Request {
     unsigned kind : 3;
-    unsigned epoch : 3;     /* which term is given up */
+    unsigned epoch : 3;     /* which term is given up; of an acquire: its floor */
     unsigned holder : 3;    /* who asks */
     unsigned heir : 3;      /* who is granted the lease */
     unsigned left : 3;      /* ticks until the deadline that an answer would set */
@@ -82,6 +82,10 @@ typedef Node {
     unsigned epoch : 3;
     unsigned life : 2;
     unsigned flag : 1;      /* what a cached boolean would say */
+#ifdef ORPHAN
+    unsigned floor : 3;     /* the newest epoch that it was refused for */
+    unsigned refused : 1;   /* a write of this term was refused */
+#endif
     Request wire[WIRE];     /* the connection: requests and, once served, their replies */
     Request late            /* bytes of an older connection that the server has yet to read */
 };
@@ -103,6 +107,13 @@ unsigned grants : 3;
 #ifdef FLUSH
 unsigned time : 4;          /* the server's wall clock, in ticks from some day on */
 unsigned flushed : 1;
+#endif
+#ifdef ORPHAN
+unsigned orphaned : 1;
+#define FLOOR(n) node[n].floor
+#define NEWEST (counter > fence -> counter : fence)
+#else
+#define FLOOR(n) 0
 #endif
 #ifdef EPOCH_APART
 unsigned leases : 3;        /* leases taken so far */
@@ -173,6 +184,9 @@ inline make_stale(n) {
 }
 
 inline end_term(n) {
+#ifdef ORPHAN
+    node[n].refused = 0;
+#endif
     node[n].left = 0; node[n].flag = 0
 }
 
@@ -190,6 +204,10 @@ inline begin_term(n, ticks, new_epoch) {
 #ifndef FLUSH
     /* I2: a term begins under an epoch that is above those of all terms before. */
     assert(new_epoch > begun);
+#endif
+#ifdef ORPHAN
+    /* I7: whoever was refused for a newer epoch leads under one above it, or not at all. */
+    assert(new_epoch > node[n].floor);
 #endif
     begun = new_epoch;
     printf("node %d: leads under epoch %d\n", n, new_epoch);
@@ -211,6 +229,12 @@ inline send(n, what, which_epoch, to_heir) {
     fi
 }
 
+#if defined(ORPHAN) && !defined(STALE_EPOCH_LED)
+#define IS_NEW(n, new_epoch) ((new_epoch) > node[n].floor)
+#else
+#define IS_NEW(n, new_epoch) true
+#endif
+
 #define HAS_ROOM(n) (node[n].wire[WIRE - 1].kind == NOTHING)
 
 /* ---- the scripts */
@@ -230,7 +254,10 @@ inline start_lease(who) {
     key = who; key_left = TTL
 }
 
-inline mint(result) {
+inline mint(floor, result) {
+#if defined(ORPHAN) && !defined(FLOOR_NOT_SENT)
+    counter = (counter < floor -> floor : counter);
+#endif
 #if defined(FLUSH) && !defined(EPOCHS_BY_COUNTER)
     /* max(counter + 1, time) */
     counter = (counter < time -> time : counter + 1);
@@ -246,7 +273,7 @@ inline mint(result) {
 }
 
 /* acquire.lua */
-inline acquire(who, result) {
+inline acquire(who, floor, result) {
     if
     :: key != NOBODY && key != who -> result = 0
 #ifdef ADOPT_OLD_EPOCH
@@ -255,7 +282,7 @@ inline acquire(who, result) {
 #else
     :: (key == NOBODY || key == who) && MAY_GRANT ->
 #endif
-        mint(result);
+        mint(floor, result);
         start_lease(who)
     :: else -> result = 0   /* the run is as long as the model looks */
     fi
@@ -308,7 +335,7 @@ inline grant(who, which_epoch, to_heir) {
 
 inline serve(request) {
     if
-    :: request.kind == ACQUIRE -> acquire(request.holder, request.outcome)
+    :: request.kind == ACQUIRE -> acquire(request.holder, request.epoch, request.outcome)
     :: request.kind == REFRESH -> refresh(request.holder, request.outcome)
     :: request.kind == RELEASE -> release(request.holder, request.epoch)
     :: request.kind == GRANT -> grant(request.holder, request.epoch, request.heir)
@@ -347,7 +374,7 @@ end:
                 order = node[n].wire[i].heir;
                 assert(order > minted);
                 minted = order;
-                mint(node[n].wire[i].outcome);
+                mint(0, node[n].wire[i].outcome);
                 node[n].wire[i].served = 1; node[n].wire[i].heir = 0
             :: else ->
                 serve(node[n].wire[i]); node[n].wire[i].served = 1
@@ -396,6 +423,19 @@ end:
         n = 0
       }
 #endif
+#ifdef ORPHAN
+    /* A primary that another took the place of elects somebody else, by a clock that is ahead, who
+     * writes once. Where the fence is no part of this server, its counter does not know of it. */
+    :: atomic {
+        !orphaned && granted > 0 -> orphaned = 1;
+        fence = counter + 2;
+        printf("an orphaned primary elects: a write under epoch %d\n", fence);
+        if
+        :: counter = fence
+        :: true
+        fi
+      }
+#endif
 #ifdef FLUSH
     :: atomic {
         /* FLUSHALL: lease and counter are gone; what the fence guards is kept elsewhere. */
@@ -432,7 +472,7 @@ end:
         node[n].state == WAITING && HAS_ROOM(n) && grants < GRANTS ->
         node[n].state = ASKING;
         printf("node %d: asks for the lease\n", n);
-        send(n, ACQUIRE, 0, 0);
+        send(n, ACQUIRE, FLOOR(n), 0);
         i = 0
       }
     :: atomic {
@@ -441,6 +481,34 @@ end:
         send(n, REFRESH, 0, 0);
         i = 0
       }
+#ifdef ORPHAN
+    /* A leader writes behind the fence. One that is refused gives the term up: SUPERSEDED. */
+    :: atomic {
+        node[n].state == LEADING && node[n].left > 0 ->
+        if
+        :: node[n].epoch >= NEWEST      /* taken; the newest stays what it was */
+        :: else ->
+            printf("node %d: is refused for epoch %d\n", n, NEWEST);
+            /* I7: a term is refused once at the most, and then is over. */
+            assert(!node[n].refused);
+#ifdef NEWER_EPOCH_IGNORED
+            node[n].refused = 1;
+#else
+            node[n].floor = NEWEST;
+            node[n].state = WAITING; node[n].epoch = 0;
+            end_term(n);
+            make_stale(n);
+#endif
+        fi;
+        i = 0
+      }
+    /* What an older term of its own wrote is refused late. */
+    :: atomic {
+        orphaned && node[n].state != LEADING && node[n].floor < NEWEST ->
+        printf("node %d: learns of epoch %d\n", n, NEWEST);
+        node[n].floor = NEWEST
+      }
+#endif
     /* EXPIRED, by a clock that is slow or is not */
     :: atomic {
         node[n].state == LEADING && node[n].left <= DRIFT ->
@@ -503,14 +571,19 @@ end:
         :: node[n].wire[0].stale || node[n].wire[0].kind >= RELEASE
         :: else ->
             got = node[n].wire[0].outcome;
+#ifdef ORPHAN
+            /* I7: what was asked for above a floor is won above it, at the first try. */
+            assert(node[n].wire[0].kind != ACQUIRE || got == 0 || got > node[n].wire[0].epoch);
+#endif
             if
             :: node[n].wire[0].kind == ACQUIRE && node[n].state == ASKING ->
                 if
                 :: got == 0 -> node[n].state = WAITING
-                :: got > 0 && node[n].wire[0].left > 0 ->
+                :: got > 0 && node[n].wire[0].left > 0 && IS_NEW(n, got) ->
                     begin_term(n, node[n].wire[0].left, got)
-                :: got > 0 && node[n].wire[0].left <= DRIFT ->
-                    /* Won too late to lead by it: given back. */
+                :: got > 0 && (node[n].wire[0].left <= DRIFT || !IS_NEW(n, got)) ->
+                    /* Won too late to lead by it, or under an epoch that is not above what was
+                     * learned meanwhile: given back. */
                     node[n].state = RELEASING; node[n].epoch = got
                 fi
             :: node[n].wire[0].kind == REFRESH && got == 1 ->

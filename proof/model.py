@@ -58,6 +58,11 @@ SOUND = (
         "2 grants, FLUSHALL, fenced writes",
         ("GRANTS=2", "LIVES=1", "WIRE=1", "FLUSH", "FENCE"),
     ),
+    Question(
+        "orphan",
+        "2 grants, an orphaned primary that elects, leaders that write",
+        ("GRANTS=2", "LIVES=1", "WIRE=1", "TTL=2", "DRIFT=0", "ORPHAN"),
+    ),
 )
 
 NOT_NEEDED = (
@@ -95,6 +100,9 @@ FAULTS = (
     _fault("the heir leads by the grant, without an acquire", "GRANT_IS_A_TERM"),
     _fault("the fence compares nothing", "FENCE", "FENCE_COMPARES_NOTHING"),
     _fault("epochs are counted only, and FLUSHALL comes", "FLUSH", "EPOCHS_BY_COUNTER"),
+    _fault("a leader that is refused by its fence leads on", "ORPHAN", "NEWER_EPOCH_IGNORED"),
+    _fault("an acquire does not say above which epoch", "ORPHAN", "FLOOR_NOT_SENT"),
+    _fault("an epoch that is not above the newest is led by", "ORPHAN", "STALE_EPOCH_LED"),
 )
 
 LIMITS = (
@@ -104,6 +112,7 @@ LIMITS = (
 )
 
 _INVARIANTS = (
+    (r"floor|refused|got==0", "I7"),
     (r"counter>granted|>begun|order>minted", "I2"),
     (r"n>=fence", "I3"),
     (r"epoch==counter", "own epoch"),
