@@ -188,8 +188,9 @@ def test_a_forked_child_is_no_member(redis_url: str, stand: Stand) -> None:
 def test_a_fleet_comes_back_after_redis_forgot_all(
     redis_url: str, redis_client: redis.Redis, stand: Stand
 ) -> None:
-    one, told_one = stand(redis_url, *KEYS, balance=True)
-    other, told_other = stand(redis_url, *KEYS, balance=True)
+    # A member that is starved for two thirds of the TTL is out, and comes back to another share.
+    one, told_one = stand(redis_url, *KEYS, balance=True, ttl=6.0)
+    other, told_other = stand(redis_url, *KEYS, balance=True, ttl=6.0)
     settle([30, 30], one, other)
     before = {election.key for election in one.owned}
     redis_client.flushall()
