@@ -134,7 +134,7 @@ def test_a_release_that_compares_the_holder_alone_is_found(monkeypatch: pytest.M
         return self._store.get(leader_key) == holder
 
     monkeypatch.setattr(Scripts, "_is_term", is_term)
-    found(range(300, 310), "I1", "I4")
+    found(range(370, 450), "I1", "I4")
 
 
 def test_a_leader_that_does_not_heed_a_newer_epoch_is_found(
