@@ -27,6 +27,7 @@ LEVELS: dict[str, int] = {
     "_clock": 0,
     "_foreign": 0,
     "_interpreter": 0,
+    "_interruptible": 0,
     "_keys": 0,
     "_notes": 0,
     "_scripts": 0,

@@ -20,7 +20,7 @@ what stands below it::
     _core, balance (Cython), _settings,       schedule, pack, parse; who should lead what;
     _callbacks                                input: no I/O, no clock
     lua/, _scripts, _keys, _clock,            scripts, names, time, errors
-    _interpreter, _foreign, _notes, errors
+    _interpreter, _interruptible, _foreign, _notes, errors
 
 Beside them stand `embedded`, a private server, and `testing`, a simulated world for the fronts.
 """

@@ -22,6 +22,7 @@ from dataclasses import replace
 from ._clock import Clock
 from ._core.fleet import FleetCore
 from ._foreign import in_words
+from ._interruptible import join
 from ._keys import KeyLayout, decode_key
 from ._plan import Plan, following, planned, read_plan, succeeding
 from ._roll import Entry, Roll, counted, describe, pack, parse
@@ -283,7 +284,7 @@ class Balancer:
     def join(self, timeout_s: float) -> None:
         """Wait for the thread to end."""
         if self._thread is not threading.current_thread() and self._thread.ident is not None:
-            self._thread.join(timeout_s)
+            join(self._thread, timeout_s)
 
     # ---- inside
 

@@ -29,6 +29,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ._foreign import in_words
 from ._held import Held
+from ._interruptible import wait_for
 from ._keys import decode_key
 from ._log import Log, ThreadLog
 from .errors import CallbackError, MultielectError
@@ -145,7 +146,7 @@ class Mailbox(Generic[T]):
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Wait until all has been taken and all readers are done."""
         with self._lock:
-            return self._emptied.wait_for(lambda: not self._waiting, timeout_s)
+            return wait_for(self._emptied, lambda: not self._waiting, timeout_s)
 
 
 def _is_last(queue: deque[Happening[T]], kind: Kind, epoch: int) -> bool:
@@ -263,7 +264,7 @@ class ThreadDispatcher(Generic[T]):
             told = self._mailbox.wait_until_empty(timeout_s)
             with self._lock:
                 left_s = max(0.0, until - time.monotonic())
-                told &= self._errors_told.wait_for(lambda: not self._telling_errors, left_s)
+                told &= wait_for(self._errors_told, lambda: not self._telling_errors, left_s)
         with self._lock:
             self._closed = True
             self._called.notify_all()

@@ -34,6 +34,7 @@ from ._crew import Crew
 from ._endpoint import Endpoint
 from ._foreign import in_words, ordinary
 from ._health import ConnectionRecord, Reading
+from ._interruptible import join
 from ._keys import KeyLayout
 from ._notes import as_error
 from ._pump import Pump
@@ -221,7 +222,7 @@ class Engine:
         self._pump.stop_by(now_ns + int(timeout_s * _NS))
         for thread in self._crew.threads:
             if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
+                join(thread, max(0.0, until - time.monotonic()))
         assert self._connector is not None
         self._connector.close()
         self._connector.join_unless_connecting(max(0.0, until - time.monotonic()))

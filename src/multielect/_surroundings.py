@@ -30,6 +30,7 @@ from ._dispatch import Dispatcher, ThreadDispatcher
 from ._endpoint import Endpoint
 from ._engine import Engine, Outlets
 from ._health import Reading
+from ._interruptible import wait_for
 from ._keys import KeyLayout
 from ._settings import BalanceSettings
 from .errors import ConfigError, MultielectError
@@ -173,7 +174,7 @@ class Machine(Surroundings):
         self, condition: threading.Condition, is_so: Callable[[], bool], timeout_s: float | None
     ) -> bool:
         """Block the calling thread."""
-        return condition.wait_for(is_so, timeout_s)
+        return wait_for(condition, is_so, timeout_s)
 
     def dispatcher(
         self,

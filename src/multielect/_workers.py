@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ._dispatch import Dispatcher, Happening, Kind
+from ._interruptible import wait_for
 from ._log import Log
 from ._roster import (
     Roster,
@@ -152,7 +153,7 @@ class Workers:
                 term.stopping.set()
             self._called.notify()
             wait_s = 0.0 if self.is_inside() else timeout_s
-            ended = self._emptied.wait_for(lambda: not self._roster, wait_s)
+            ended = wait_for(self._emptied, lambda: not self._roster, wait_s)
             left = list(self._roster)
         if left and not was_closed and not self.is_inside():
             self._report(left_behind(left))

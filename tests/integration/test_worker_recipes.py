@@ -5,7 +5,6 @@ Only the address of the server is put in.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 
@@ -17,6 +16,15 @@ from tests.recipes import WORKERS, recipes
 from multielect import ElectionGroup
 
 ADDRESS = "redis://localhost:6379/0"
+GIVES_AWAY = """
+import signal, sys, threading
+
+def take_the_signal():
+    sys.stdin.read()
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+threading.Thread(target=take_the_signal, daemon=True).start()
+"""
 PROGRAMS = ["shards", "shards-asyncio"]
 
 
@@ -32,7 +40,8 @@ def test_sigterm_releases_all_leases_at_once(
     program = recipes("python", WORKERS)[name]
     assert program.count(ADDRESS) == 1
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program.replace(ADDRESS, redis_url)],
+        [sys.executable, "-W", "error", "-c", GIVES_AWAY + program.replace(ADDRESS, redis_url)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,7 +53,7 @@ def test_sigterm_releases_all_leases_at_once(
             heir.add_many(f"shard-{number}" for number in range(64))
             until(lambda: heir.counters.checks >= 64)
             assert heir.owned == []
-            process.send_signal(signal.SIGTERM)
+            # The end of its input, for which another thread than the main thread takes the signal.
             _, said = process.communicate(timeout=WITHIN_S)
             assert process.returncode == 0, said
             assert said == ""

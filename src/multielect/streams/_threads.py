@@ -28,6 +28,7 @@ import redis
 from .._callbacks import fitted, refuse_unfinished
 from .._crew import Crew
 from .._foreign import ordinary
+from .._interruptible import join, take, wait_for
 from .._settings import checked_timeout
 from ..errors import ClosedError, MultielectError
 from ..fencing import Fence
@@ -209,7 +210,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
                     signal.signal(number, self._on_signal)
             if not self._group._node.is_running:
                 self.start()
-            self._asked_to_stop.get()
+            take(self._asked_to_stop)
         self.stop()
         if self._broken is not None:
             raise self._broken
@@ -408,7 +409,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             self._group.drain(max(0.0, until_s - time.monotonic()))
         with self._mutex:
             left_s = max(0.0, until_s - time.monotonic())
-            self._resting.wait_for(lambda: self._flow.is_at_rest, left_s)
+            wait_for(self._resting, lambda: self._flow.is_at_rest, left_s)
 
     def _end(self, until_s: float) -> None:
         self._exchange.is_over = True
@@ -428,7 +429,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         until_s = max(until_s, time.monotonic() + LEAST_STOP_S)
         for thread in self._threads:
             if thread is not threading.current_thread() and thread.is_alive():
-                thread.join(max(0.0, until_s - time.monotonic()))
+                join(thread, max(0.0, until_s - time.monotonic()))
         self._client.close()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
