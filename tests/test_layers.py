@@ -47,6 +47,7 @@ LEVELS: dict[str, int] = {
     "_connect": 2,
     "_crew": 2,
     "_connection_errors": 2,
+    "_credentials": 2,
     "_dispatch": 2,
     "_endpoint": 2,
     "_engine": 2,

@@ -11,6 +11,7 @@ what stands below it::
     _balancer, _roll, _plan, _strangers       who is in the fleet, and what follows from it
     _engine, _connect, _backoff, _source      the owner thread, connecting, again and again
     _handshake, _admission, _relay, _tls      the socket, what the server must be, TLS
+    _credentials                              who it logs in as, by a provider of the user's
     _connection_errors, _endpoint             what goes wrong with it, in words
     _readiness, _health                       whether it is ready, and how it is
     _dispatch, _loop, _held, _crew            callbacks on threads, and in an event loop

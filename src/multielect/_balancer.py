@@ -123,6 +123,7 @@ class Balancer:
         self._told = b""
         self._unread: frozenset[bytes] = frozenset()
         self._failure = ""
+        self._began_ns: int | None = None
         self._keys: KeySet | None = None
         self._keys_changed = True
         self._assigned: tuple[KeySet, tuple[Member, ...], Plan | None] | None = None
@@ -242,6 +243,7 @@ class Balancer:
             # Whoever falls silent is taken out by the first who asks after his time.
             self._core.call_roll_by(now_ns + (min(others) + 1) * _MS)
         self._tell_unread(frozenset(roll.unread))
+        self._tell_if_held(now_ns)
 
     def note_keys(self) -> None:
         """Elections were added or removed."""
@@ -328,6 +330,20 @@ class Balancer:
             error.__cause__ = cause
             self._on_error(error)
 
+    def _tell_if_held(self, now_ns: int) -> None:
+        began_ns = self._began_ns
+        if began_ns is None or self._settings.only is None or now_ns - began_ns < self._ttl_ns:
+            return
+        # Once for each call that holds it up.
+        self._began_ns = None
+        self._on_error(
+            MultielectError(
+                f"the elections are not shared out: the function given as only has not returned for"
+                f" {(now_ns - began_ns) / _NS:.1f} s. It is to answer at once, from what it has at"
+                " hand"
+            )
+        )
+
     def _tell_unread(self, unread: frozenset[bytes]) -> None:
         new = unread - self._unread
         self._unread = unread
@@ -361,6 +377,7 @@ class Balancer:
         """Do what follows from the roll. On the balancer's thread."""
         with self._changed:
             heard = self._heard
+            self._began_ns = self._clock.now_ns()
         try:
             self._balance()
             self._failure = ""
@@ -368,6 +385,8 @@ class Balancer:
         except BaseException as cause:  # noqa: BLE001
             self._tell_failure(cause)
             return
+        finally:
+            self._began_ns = None
         with self._changed:
             self._acted_on = heard
         self._on_acted()

@@ -15,20 +15,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from socket import gaierror, socket
-from typing import Any
 
 import redis
 from redis._parsers import _RESP2Parser  # which becomes that of RESP3 where it should
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, SSLConnection
 from redis.connection import Connection as TCPConnection
-from redis.credentials import CredentialProvider
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from ._admission import Admission
 from ._backoff import LONGEST_PAUSE_S, Backoff
 from ._connection_errors import explained, speaks_no_tls_error, speaks_tls_error
+from ._credentials import PatientProvider
 from ._endpoint import Endpoint, address_text, host_and_port, service_of
 from ._foreign import in_words
 from ._handshake import guarded, last_words, plain_socket_of, wait_for_tls
@@ -124,7 +123,9 @@ class Server:
             has_password=provider is not None or bool(settings.get("password")),
         )
         if provider is not None:
-            settings["credential_provider"] = _GuardedProvider(provider, self.endpoint)
+            provider = PatientProvider(provider, self.endpoint, timeout_s)
+            settings["credential_provider"] = provider
+        self._provider: PatientProvider | None = provider
         self._class = guarded(kind, timeout_s)
         self._settings = settings | {
             "decode_responses": False,
@@ -149,6 +150,8 @@ class Server:
             MultielectError: where it may not, or the server cannot be reached or refuses us.
         """
         owners: list[AbstractConnection] = []
+        if self._provider is not None:
+            self._provider.ask()
         try:
             return self._connect(owners)
         except Exception as cause:
@@ -246,29 +249,6 @@ class Server:
     @property
     def _probe_s(self) -> float:
         return min(self._timeout_s, _LONGEST_PROBE_S)
-
-
-def _checked_credentials(found: Any) -> Any:  # noqa: ANN401  # as a provider's own
-    if isinstance(found, (tuple, list)) and all(isinstance(each, (str, bytes)) for each in found):
-        return found
-    # What it is may be a secret.
-    raise TypeError(f"it returned {type(found).__qualname__}, not a tuple of user and password")
-
-
-class _GuardedProvider(CredentialProvider):
-    """A provider of the user's, whose failure is told as such."""
-
-    def __init__(self, provider: CredentialProvider, endpoint: Endpoint) -> None:
-        self._provider = provider
-        self._endpoint = endpoint
-
-    def get_credentials(self) -> Any:  # noqa: ANN401  # as the provider's own
-        try:
-            return _checked_credentials(self._provider.get_credentials())
-        except BaseException as error:
-            raise self._endpoint.unreachable(
-                f"the credential provider failed: {in_words(error)}", "It is asked again"
-            ) from error
 
 
 class Connector(threading.Thread):

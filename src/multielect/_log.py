@@ -17,11 +17,14 @@ Which code of the user's runs on which of our threads:
     ============================  ==============================================================
     owner (``multielect-ID``)     none
     courier (``-courier``)        none
-    connector (``-connect``)      of a `redis.Redis` that was given: credential provider,
-                                  connection class. What they raise is a failed attempt; while
-                                  they block nobody connects, and `stop` does not wait for them.
+    connector (``-connect``)      the connection class of a `redis.Redis` that was given. What it
+                                  raises is a failed attempt; while it blocks nobody connects, and
+                                  `stop` does not wait for it.
+    ``multielect-credentials``    the credential provider of a `redis.Redis` that was given. What it
+                                  raises, and that it does not answer, is a failed attempt.
     relay (``multielect-tls``)    none
-    balancer (``-balance``)       `only`. What it raises is told; while it blocks nothing is moved,
+    balancer (``-balance``)       `only`. What it raises, and that it does not return for a TTL, is
+                                  told; while it blocks nothing is moved,
                                   and `stop` waits for it no longer than its timeout.
     callbacks (``-callback-N``)   `on_elected`, `on_demoted`, `on_draining`, `on_error`
     the event loop                the same, in `aio`
@@ -91,7 +94,10 @@ class Log(ABC):
         """Write what waits, and return after `timeout_s` or `FLUSH_S` in any case."""
 
     def error(self, error: MultielectError) -> None:
-        """Tell what went wrong."""
+        """Tell what went wrong; of what code of the user's raised, as `failure` does."""
+        if isinstance(error, CallbackError) and error.__cause__ is not None:
+            self.failure(error, error.__cause__, error.callback)
+            return
         who = self.who
         self._put(lambda: report_of(who, error))
 

@@ -18,7 +18,7 @@ import pytest
 import redis
 from tests.diary import WITHIN_S, until
 
-from multielect import ElectionGroup, MultielectError, Term
+from multielect import ConnectionLostError, ElectionGroup, MultielectError, Term
 from multielect.balance import Member
 from multielect.embedded import EmbeddedServer
 from multielect.streams import Batch, StreamConsumer
@@ -279,6 +279,22 @@ def test_only_raises(wire: Proxy, raised: BaseException) -> None:
     node.goes_on()
 
 
+def test_only_does_not_return(wire: Proxy) -> None:
+    told = Record()
+    may_return = threading.Event()
+
+    def only(key: str, member: Member) -> bool:
+        return may_return.wait(WITHIN_S)
+
+    node = Node(wire.url, told, {"balance": True, "only": only, "on_error": told.error})
+    told.wait_error(MultielectError, "the function given as only has not returned for 1")
+    may_return.set()
+    node.leads()
+    node.goes_on()
+    # Other calls of the roll came meanwhile, and said nothing of it again.
+    assert [str(e) for e in told.errors if "as only" in str(e)][1:] == []
+
+
 def test_labels_run_nothing_where_they_are_compared(wire: Proxy) -> None:
     threads: set[str] = set()
 
@@ -325,3 +341,31 @@ def test_a_credential_provider_raises(
     with group:
         assert group.add("a").wait(WITHIN_S)
         told.wait_error(MultielectError, "cannot connect")
+
+
+def test_a_credential_provider_takes_its_time(backing: EmbeddedServer, wire: Proxy) -> None:
+    calls: list[int] = []
+    may_answer = threading.Event()
+
+    class Provider(redis.CredentialProvider):
+        def get_credentials(self) -> tuple[str, str]:
+            calls.append(1)
+            may_answer.wait(WITHIN_S)
+            return ("provided", "secret")
+
+    host, port = wire.url.removeprefix("redis://").split(":")
+    client = redis.Redis(host=host, port=int(port), credential_provider=Provider())
+    with redis.Redis.from_url(backing.url) as admin:
+        admin.execute_command("ACL SETUSER provided on >secret +@all ~* &*")
+    told = Record()
+    group = ElectionGroup(client, prefix=PREFIX, ttl=1.0, on_error=told.error)
+    election = group.add("a")
+    with group:
+        told.wait_error(ConnectionLostError, "the credential provider has not answered for 0.5 s")
+        until(lambda: sum("has not answered" in str(error) for error in told.errors) > 3)
+        assert {type(error) for error in told.errors} == {ConnectionLostError}
+        assert all("the credential provider" in str(error) for error in told.errors)
+        assert "the credential provider has not answered" in str(group.health.last_error)
+        may_answer.set()
+        assert election.wait(WITHIN_S)
+        assert calls == [1]

@@ -17,7 +17,13 @@ from tests.diary import until
 
 from multielect._foreign import in_words
 from multielect._log import MOST_WAITING, ThreadLog
-from multielect.errors import ConnectionLostError, MultielectError, ServerError
+from multielect.errors import (
+    CallbackError,
+    ConnectionLostError,
+    HandlerError,
+    MultielectError,
+    ServerError,
+)
 
 LONG_S = 20.0
 
@@ -256,6 +262,27 @@ def test_of_many_failing_callbacks_one_has_a_traceback(log: ThreadLog, kept: Kep
     assert 2 <= len(kept.texts) <= 5
     assert sum(record.exc_info is not None for record in kept.records) == 1
     assert "4,000 in all" in kept.texts[-1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CallbackError("worker", "a", 7),
+        HandlerError("a", 7, ("1-0", "1-9"), 1, "retry"),
+        CallbackError("on_elected", "a", 7),
+    ],
+    ids=lambda error: error.callback,
+)
+def test_what_code_of_the_users_raised_is_told_with_its_traceback(
+    log: ThreadLog, kept: Kept, error: CallbackError
+) -> None:
+    error.__cause__ = raised(ValueError("no"))
+    log.error(error)
+    log.close(LONG_S)
+    [record] = kept.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error.__cause__
+    assert record.levelname == "ERROR"
 
 
 def test_what_is_put_runs_nothing_of_the_users_where_it_is_put(log: ThreadLog, kept: Kept) -> None:
