@@ -21,9 +21,11 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 
 from ._backoff import Backoff
 from ._clock import Clock
@@ -49,6 +51,14 @@ CoreEvent = tuple[bytes, int, int, int, int, int]
 """Key, number, generation, epoch, reason, at_ns: see `Core.take_events`."""
 
 
+_reason_of = itemgetter(4)
+
+
+def counts_of(events: list[CoreEvent]) -> Mapping[int, int]:
+    """Return how many events there are for each reason."""
+    return Counter(map(_reason_of, events))
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A connection that is there.
@@ -71,7 +81,8 @@ class Outlets:
     """Where the engine tells what happened. Called on its threads, these must not wait.
 
     Attributes:
-        events: takes terms begun and ended.
+        events: takes terms begun and ended; None where nobody wants them one by one.
+        counts: takes how many there were for each reason, after `events`.
         roll: takes an answer to the roll.
         error: takes what went wrong.
         connected: takes connections that are there.
@@ -79,7 +90,8 @@ class Outlets:
         fault: takes the fault of ours that ended the node.
     """
 
-    events: Callable[[list[CoreEvent]], None]
+    events: Callable[[list[CoreEvent]], None] | None
+    counts: Callable[[Mapping[int, int]], None]
     roll: Callable[[bytes], None]
     error: Callable[[MultielectError], None]
     connected: Callable[[Arrival], None]
@@ -394,8 +406,8 @@ class Engine:
                     self._fail("the courier thread", error)
 
     def _tell(self) -> None:
-        while events := self._core.take_events():
-            self._outlets.events(events)
+        while counts := self._take_events():
+            self._outlets.counts(counts)
         answer = self._core.take_roll()
         if answer is not None:
             self._outlets.roll(answer)
@@ -404,6 +416,14 @@ class Engine:
             self._tell_error(error)
             if isinstance(error, ServerError) and note[0] == error.request:
                 self._tell_right(error)
+
+    def _take_events(self) -> Mapping[int, int]:
+        if self._outlets.events is None:
+            return self._core.count_events()
+        events = self._core.take_events()
+        if events:
+            self._outlets.events(events)
+        return counts_of(events)
 
     def _tell_error(self, error: MultielectError) -> None:
         self._record.troubled(error)

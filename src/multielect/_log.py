@@ -60,11 +60,20 @@ MOST_WAITING = 10_000
 SETTLE_S = 1.0
 """How long more of the same is waited for, where it comes election by election."""
 
+_GATHER_S = 0.1
+"""How long of that is waited for before the writer is told of it."""
+
 FLUSH_S = 2.0
 """How long `close`, and the interpreter's exit, wait for the writer at the most."""
 
 _WORD = re.compile(r"""b?'[^']*'|b?"[^"]*"|\S+""")
 _ADDRESS = re.compile(r"\S+:\d{1,5}\W*")
+
+
+_Sum = tuple[Callable[[int], str], int, int]
+"""What to say of an amount, the amount, and the level."""
+
+_NOTHING: _Sum = (str, 0, 0)
 
 
 class Log(ABC):
@@ -123,11 +132,16 @@ class Log(ABC):
         amount: int = 1,
         *,
         level: int = logging.INFO,
-        settle_s: float = 0.0,
     ) -> None:
         """Tell what happened: see `Report`."""
-        report = Report(self.who, level, kind, text, amount, settle_s)
+        self._tell(Report(self.who, level, kind, text, amount))
+
+    def _tell(self, report: Report) -> None:
         self._put(lambda: report)
+
+    @abstractmethod
+    def sum_up(self, kind: str, text: Callable[[int], str], amount: int, *, level: int) -> None:
+        """Tell what happened, after `SETTLE_S`, in one line with the like of it until then."""
 
     @abstractmethod
     def remind(self, after_s: float, act: Callable[[], object]) -> None:
@@ -183,11 +197,14 @@ class ThreadLog(Log):
         self.on_fault = on_fault
         self.was_told = False
         self._book = _writer.book_of(logger)
+        self._lock = threading.Lock()
+        self._sums: dict[str, _Sum] = {}
         self._is_open = False
 
     def open(self) -> None:
         """Be ready to write. Opening twice does nothing."""
         if not self._is_open:
+            self._sums = {}
             _writer.open(self._book, self)
             self._is_open = True
 
@@ -204,8 +221,31 @@ class ThreadLog(Log):
         """
         was_open, self._is_open = self._is_open, False
         if was_open:
+            self._say_sums()
             _writer.close(self._book, self, done)
         return was_open
+
+    def sum_up(self, kind: str, text: Callable[[int], str], amount: int, *, level: int) -> None:
+        """Tell what happened, after `SETTLE_S`, in one line with the like of it until then."""
+        with self._lock:
+            is_first = not self._sums
+            self._sums[kind] = (text, amount + self._sums.get(kind, _NOTHING)[1], level)
+        # Terms begin batch by batch: the writer is not woken for each.
+        if is_first:
+            self.remind(_GATHER_S, self._say_sums)
+
+    def _say_sums(self) -> None:
+        for report in self.take_sums():
+            self._tell(report)
+
+    def take_sums(self) -> list[Report]:
+        """Return what was summed up, and forget it."""
+        with self._lock:
+            sums, self._sums = self._sums, {}
+        return [
+            Report(self.who, level, kind, text, amount, SETTLE_S - _GATHER_S)
+            for kind, (text, amount, level) in sums.items()
+        ]
 
     def remind(self, after_s: float, act: Callable[[], object]) -> None:
         """Have `act`, which must not block, called after so many seconds on the writer's thread."""
@@ -263,9 +303,17 @@ class Book:
         if not self.logs:
             self.begin_anew()
 
+    def write_all(self) -> None:
+        """Write all that waits."""
+        now_s = time.monotonic()
+        for log in list(self.logs):
+            for report in log.take_sums():
+                self.write(self.throttle.add(report, now_s))
+        self.write(self.throttle.flush(now_s))
+
     def begin_anew(self) -> None:
         """Write all that waits, and remember nothing."""
-        self.write(self.throttle.flush(time.monotonic()))
+        self.write_all()
         self.throttle = Throttle()
         self._awaited.clear()
 
@@ -450,8 +498,8 @@ class Writer:
                 act()
 
     def _write_all(self, done: Callable[[], object]) -> None:
-        for book in self._due_s:
-            book.write(book.throttle.flush(time.monotonic()))
+        for book in list(self._books.values()):
+            book.write_all()
         done()
 
     def _close(self, book: Book, log: ThreadLog, done: Callable[[], object]) -> None:

@@ -9,16 +9,15 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ._core.elections import DRAINING_REASON
-from ._log import SETTLE_S, Log
+from ._log import Log
 from .election import DemotionReason
 
 if TYPE_CHECKING:
-    from ._engine import Arrival, CoreEvent
+    from ._engine import Arrival
 
 _NS = 1_000_000_000
 _TOLD_ELSEWHERE = frozenset({DemotionReason.STOPPED, DemotionReason.DRAINED})
@@ -54,9 +53,9 @@ class News:
             " a connection",
         )
 
-    def events(self, events: Iterable[CoreEvent]) -> None:
-        """Terms began and ended."""
-        for reason, count in Counter(event[4] for event in events).items():
+    def events(self, counts: Mapping[int, int]) -> None:
+        """Terms began and ended: so many for each reason."""
+        for reason, count in counts.items():
             if reason == 0:
                 self._sum("terms began", lambda n: f"{of(n, 'term')} began", count)
             elif reason != DRAINING_REASON:
@@ -113,7 +112,7 @@ class News:
     def _sum(
         self, kind: str, text: Callable[[int], str], amount: int, *, level: int = logging.INFO
     ) -> None:
-        self._log.say(kind, text, amount, level=level, settle_s=SETTLE_S)
+        self._log.sum_up(kind, text, amount, level=level)
 
 
 _WHY = {

@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ._balancer import Balancer
@@ -130,7 +130,8 @@ class Node:
             ttl_ns=settings.ttl_ns,
             response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
             outlets=Outlets(
-                events=self._on_events,
+                events=self._on_events if dispatcher.is_listening else None,
+                counts=self._on_counts,
                 roll=self._on_roll,
                 error=self._dispatcher.put_error,
                 connected=self._on_connected,
@@ -582,11 +583,12 @@ class Node:
         self.notify()
 
     def _on_events(self, events: list[CoreEvent]) -> None:
-        # Callbacks first: whoever waited for a term finds them on their way.
-        if self._dispatcher.is_listening:
-            self._dispatcher.put(*map(self._happening, events))
+        self._dispatcher.put(*map(self._happening, events))
+
+    def _on_counts(self, counts: Mapping[int, int]) -> None:
+        # After the callbacks: whoever waited for a term finds them on their way.
         self.notify()
-        self._news.events(events)
+        self._news.events(counts)
         since_s = self._drains_since_s
         if since_s is not None and since_s >= 0 and self.is_empty_handed:
             self._drains_since_s = -1.0

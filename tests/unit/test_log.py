@@ -285,6 +285,17 @@ def test_what_code_of_the_users_raised_is_told_with_its_traceback(
     assert record.levelname == "ERROR"
 
 
+def test_what_is_summed_up_wakes_the_writer_once(log: ThreadLog, kept: Kept) -> None:
+    puts: list[object] = []
+    put = log._put
+    log._put = lambda make: (puts.append(make), put(make))  # type: ignore[assignment,func-returns-value]
+    for _ in range(1_000):
+        log.sum_up("began", lambda n: f"{n} terms began", 2, level=logging.INFO)
+    log.close(LONG_S)
+    assert kept.texts == ["orders/a: 2000 terms began"]
+    assert len(puts) < 100
+
+
 def test_what_is_put_runs_nothing_of_the_users_where_it_is_put(log: ThreadLog, kept: Kept) -> None:
     threads: list[str] = []
 
@@ -358,10 +369,11 @@ def test_what_waits_at_the_interpreters_exit_is_written() -> None:
         logging.basicConfig(level=logging.INFO)
         log = ThreadLog(logging.getLogger(), "orders/a")
         log.open()
-        log.say("sum", lambda n: f"{n} terms began", 3, settle_s=60.0)
+        log.sum_up("sum", lambda n: f"{n} terms began", 3, level=logging.INFO)
+        log.sum_up("sum", lambda n: f"{n} terms began", 4, level=logging.INFO)
     """)
     assert done.returncode == 0
-    assert "orders/a: 3 terms began" in done.stderr
+    assert "orders/a: 7 terms began" in done.stderr
 
 
 def test_a_logger_that_blocks_does_not_keep_the_interpreter_from_ending() -> None:

@@ -20,7 +20,7 @@ from .._connection_errors import refusal
 from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
 from .._endpoint import Endpoint
-from .._engine import Arrival, Outlets
+from .._engine import Arrival, Outlets, counts_of
 from .._health import ConnectionRecord, Reading
 from .._keys import KeyLayout
 from .._notes import as_error
@@ -208,7 +208,9 @@ class SimulatedEngine:
         while events := self.core.take_events():
             for key, _, _, epoch, reason, _ in events:
                 self._node.world.note(self._node, f"{_WHAT[reason]} {key!r}, epoch {epoch}")
-            self._outlets.events(events)
+            if self._outlets.events is not None:
+                self._outlets.events(events)
+            self._outlets.counts(counts_of(events))
         answer = self.core.take_roll()
         if answer is not None:
             self._outlets.roll(answer)

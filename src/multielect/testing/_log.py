@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .._log import Log
+from .._log import SETTLE_S, Log
 from .._throttle import Line, Report, Throttle
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class SimulatedLog(Log):
 
     def open(self) -> None:
         """It needs nothing."""
+
+    def sum_up(self, kind: str, text: Callable[[int], str], amount: int, *, level: int) -> None:
+        """Tell what happened, after `SETTLE_S`, in one line with the like of it until then."""
+        self._put(partial(Report, self.who, level, kind, text, amount, SETTLE_S))
 
     def remind(self, after_s: float, act: Callable[[], object]) -> None:
         """Nobody asks for it here."""
