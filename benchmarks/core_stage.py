@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from multielect._core.fleet import FleetCore
-from multielect._keys import group_layout
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.keys import group_layout
+from multielect._protocol.scripts import WITH_FLAGS
 
 MS = 1_000_000
 TTL_MS = 10_000

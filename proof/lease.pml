@@ -9,7 +9,7 @@
  *   - Time is what is left of it. A lease and a deadline count down with the ticks of real time.
  *     Clocks are wrong: a lease may end up to DRIFT ticks early, as where the server's clock is
  *     fast, and a deadline is up to DRIFT ticks late, as where the node's is slow, or is not.
- *   - One `inline` is one script of src/multielect/lua, run whole as the server runs it.
+ *   - One `inline` is one script of src/multielect/_protocol/lua, run whole as the server runs it.
  *   - What a step makes meaningless it sets to 0, so that states which are alike are the same.
  */
 

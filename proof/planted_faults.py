@@ -90,7 +90,7 @@ PLANTED = (
         "release-compares-nothing",
         "release deletes whoever's lease stands there",
         Edit(
-            "lua/release.lua",
+            "_protocol/lua/release.lua",
             "if values[i] == holder and values[i + 1] == ARGV[election + 2] then",
             "if values[i] then",
         ),
@@ -100,7 +100,7 @@ PLANTED = (
         "release-without-epoch",
         "release compares the holder alone",
         Edit(
-            "lua/release.lua",
+            "_protocol/lua/release.lua",
             " and values[i + 1] == ARGV[election + 2] then",
             " then",
         ),
@@ -110,7 +110,7 @@ PLANTED = (
         "grant-without-epoch",
         "a grant compares the holder alone",
         Edit(
-            "lua/grant.lua",
+            "_protocol/lua/grant.lua",
             " and values[i + 1] == epoch then",
             " then",
         ),
@@ -120,7 +120,7 @@ PLANTED = (
         "retention-by-the-clock-alone",
         "an epoch that is ahead of the server's clock expires before that has passed it",
         Edit(
-            "lua/epochs_expire.lua",
+            "_protocol/lua/epochs_expire.lua",
             "math.max(now_ms, tonumber(epoch), written)",
             "now_ms",
         ),
@@ -130,7 +130,7 @@ PLANTED = (
         "expiry-outlives-an-election",
         "whoever is elected leaves the expiry on the epoch",
         Edit(
-            "lua/acquire.lua",
+            "_protocol/lua/acquire.lua",
             "try('SET', epoch_key, now_text, 'GET')",
             "try('SET', epoch_key, now_text, 'GET', 'KEEPTTL')",
         ),
@@ -140,7 +140,7 @@ PLANTED = (
         "refresh-compares-nothing",
         "refresh extends whoever's lease stands there",
         Edit(
-            "lua/refresh.lua",
+            "_protocol/lua/refresh.lua",
             "if holders[i] ~= holder then",
             "if not holders[i] then",
         ),
@@ -150,19 +150,23 @@ PLANTED = (
         "epoch-after-lease",
         "the lease is taken before its epoch is minted",
         Edit(
-            "lua/acquire.lua",
+            "_protocol/lua/acquire.lua",
             "  local epoch = next_epoch(epoch_key)\n"
             "  if type(epoch) == 'table' then return epoch end\n",
             "",
         ),
-        Edit("lua/acquire.lua", "  return epoch\nend", "  return next_epoch(epoch_key)\nend"),
+        Edit(
+            "_protocol/lua/acquire.lua",
+            "  return epoch\nend",
+            "  return next_epoch(epoch_key)\nend",
+        ),
         suites=REAL,
     ),
     _fault(
         "epochs-by-counter",
         "epochs are counted only, and start again where the counter is lost",
         Edit(
-            "lua/acquire.lua",
+            "_protocol/lua/acquire.lua",
             "  if not by_time then return counted(epoch_key) end\n",
             "  do return counted(epoch_key) end\n",
         ),
@@ -172,7 +176,7 @@ PLANTED = (
         "one-bad-key-fails-all",
         "a key of another type aborts the script for its whole batch",
         Edit(
-            "lua/acquire.lua",
+            "_protocol/lua/acquire.lua",
             "try('SET', epoch_key, now_text, 'GET')",
             "redis.call('SET', epoch_key, now_text, 'GET')",
         ),
@@ -181,7 +185,7 @@ PLANTED = (
     _fault(
         "other-type-overwritten",
         "an acquire takes a leader key of another type for a free one, and overwrites it",
-        Edit("lua/acquire.lua", "'PX', ttl_ms, 'NX')", "'PX', ttl_ms)"),
+        Edit("_protocol/lua/acquire.lua", "'PX', ttl_ms, 'NX')", "'PX', ttl_ms)"),
         suites=REAL,
     ),
     _fault(
@@ -399,7 +403,7 @@ PLANTED = (
         "silence-is-patience",
         "a server that does not answer is waited for without end",
         Edit(
-            "_pump.pyx",
+            "_engine/pump.pyx",
             "            if self.waited_ns >= self.response_timeout_ns:\n"
             "                return SILENT\n",
             "",
@@ -410,7 +414,7 @@ PLANTED = (
         "fork-goes-on-leading",
         "the child of a fork believes what its parent leads",
         Edit(
-            "_engine.py",
+            "_engine/engine.py",
             "os.register_at_fork(after_in_child=_abandon_all)\n",
             "",
         ),
@@ -420,7 +424,7 @@ PLANTED = (
         "fork-goes-on-refreshing",
         "the child of a fork refreshes over its parent's connection",
         Edit(
-            "_engine.py",
+            "_engine/engine.py",
             "    for engine in list(_live):\n        engine.abandon()\n    _live.clear()\n",
             "    for engine in list(_live):\n"
             "        threading.Thread(target=engine._run, daemon=True).start()\n",
@@ -431,7 +435,7 @@ PLANTED = (
         "callbacks-out-of-order",
         "the callbacks of one election may run at once, or overtake each other",
         Edit(
-            "_dispatch.py",
+            "_callbacks/dispatcher.py",
             "            if queue is None:\n",
             "            if not queue:\n",
         ),
@@ -441,7 +445,7 @@ PLANTED = (
         "demotion-untold",
         "a callback that raises costs the election the news that follow",
         Edit(
-            "_dispatch.py",
+            "_callbacks/dispatcher.py",
             "            # Also SystemExit and its like: there is nothing here for them to end.\n"
             "            except BaseException as cause:  # noqa: BLE001\n"
             "                error = callback_error(happening, cause)\n",
@@ -454,7 +458,7 @@ PLANTED = (
         "fence-lets-older-in",
         "a fenced write is made under an epoch that is not the newest",
         Edit(
-            "lua/fence.lua",
+            "_protocol/lua/fence.lua",
             "  if epoch < newest then\n",
             "  if epoch < fence then\n",
         ),
@@ -464,7 +468,7 @@ PLANTED = (
         "fence-forgets",
         "a fence goes by the counter alone, which may be lost",
         Edit(
-            "lua/fence.lua",
+            "_protocol/lua/fence.lua",
             "  local newest = math.max(counter, fence)\n",
             "  local newest = counter\n",
         ),

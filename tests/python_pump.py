@@ -12,10 +12,10 @@ import select
 import threading
 from collections.abc import Iterable
 
-from multielect._clock import Clock
-from multielect._connect import Server
+from multielect._connection.connector import Server
 from multielect._core.core import Core
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
+from multielect._runtime.clock import Clock
 from multielect.election import DemotionReason
 
 NS = 1_000_000_000

@@ -1,9 +1,9 @@
 """Imports go down only, and every module has a place.
 
-The table below is the picture in the package's docstring. A module that it does not name
-fails the test, so that whoever adds one says where it belongs; so does a name without a module.
-Modules of one level may import each other. Imports that only the type checker sees count like
-any other; so do those of stubs.
+The table below is the picture in the package's docstring, bottom up: each may import only what
+stands before it. A module that it does not name fails the test, so that whoever adds one says where
+it belongs; so does a name without a module. Imports that only the type checker sees count like any
+other; so do those of stubs. Within a folder they alone may go round in a circle.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ast
 import re
 import sys
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,76 +23,41 @@ import multielect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LEVELS: dict[str, int] = {
-    # Words that everything shares: names and scripts, input, the clock, errors.
-    "_clock": 0,
-    "_foreign": 0,
-    "_interpreter": 0,
-    "_interruptible": 0,
-    "_keys": 0,
-    "_notes": 0,
-    "_scripts": 0,
-    "errors": 0,
-    # The core, and what is as pure: no sockets, no clock, no threads.
-    "_core": 1,
-    "_throttle": 1,
-    "balance": 1,
-    # What is called back, and where is logged.
-    "_callbacks": 1,
-    # A share of the fleet is a setting as well.
-    "_settings": 1,
-    # The engine connects, pumps and delivers; a node is one engine with its elections.
-    "_admission": 2,
-    "_backoff": 2,
-    "_balancer": 2,
-    "_connect": 2,
-    "_crew": 2,
-    "_connection_errors": 2,
-    "_credentials": 2,
-    "_dispatch": 2,
-    "_endpoint": 2,
-    "_engine": 2,
-    "_handshake": 2,
-    "_held": 2,
-    "_health": 2,
-    "_log": 2,
-    "_loop": 2,
-    "_loop_workers": 2,
-    "_news": 2,
-    "_node": 2,
-    "_plan": 2,
-    "_pump": 2,
-    "_readiness": 2,
-    "_relay": 2,
-    "_roll": 2,
-    "_roster": 2,
-    "_strangers": 2,
-    "_source": 2,
-    "_surroundings": 2,
-    "_tls": 2,
-    "_workers": 2,
-    "election": 2,
-    # Fenced writes as data: who writes, and what. What servers refuse, and what to grant.
-    "_refusals": 2,
-    "_writes": 2,
+ORDER = (
+    # What Python gives, errors, what is said to Redis.
+    "_runtime",
+    "errors",
+    "_protocol",
+    # Pure: no sockets, no clock, no threads. Who should lead what; the core; input.
+    "balance",
+    "_core",
+    "_settings",
+    # What users hold of an election.
+    "election",
+    # One node: its log, its connection, the threads in between, its fleet, its callbacks.
+    "_logging",
+    "_connection",
+    "_engine",
+    "_fleet",
+    "_callbacks",
+    "_node",
     # The fronts.
-    "__init__": 3,
-    "_front": 3,
-    "aio": 3,
-    "elector": 3,
-    "group": 3,
+    "elector",
+    "group",
+    "aio",
+    "__init__",
     # What people and programs touch.
-    "__main__": 4,
-    "cli": 4,
-    "fencing": 4,
-    "streams": 4,
-}
+    "fencing",
+    "streams",
+    "cli",
+    "__main__",
+)
+LEVELS: dict[str, int] = {name: level for level, name in enumerate(ORDER)}
 
 BESIDE: dict[str, int] = {
     # Stand beside the layers; with the highest level that they may import.
-    "_supervisor": -1,
-    "embedded": 0,
-    "testing": 3,
+    "embedded": LEVELS["errors"],
+    "testing": LEVELS["fencing"],
 }
 
 MAY_IMPORT_BESIDE = {"cli", *BESIDE}
@@ -144,11 +110,14 @@ def sources(package: Path) -> list[Source]:
     return found
 
 
-def imports(source: Source) -> Iterator[tuple[str, list[str]]]:
+def imports(source: Source, *, typing: bool = True) -> Iterator[tuple[str, list[str]]]:
     """Yield each imported module's full name, with the names taken from it."""
     text = source.path.read_text("utf-8")
     if source.path.suffix in {".py", ".pyi"}:
-        for node in ast.walk(ast.parse(text)):
+        if not typing and source.path.suffix == ".pyi":
+            return
+        tree = ast.parse(text)
+        for node in ast.walk(tree if typing else _AtRunTime().visit(tree)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield alias.name, []
@@ -166,6 +135,39 @@ def imports(source: Source) -> Iterator[tuple[str, list[str]]]:
             yield part.split()[0], []
 
 
+def circles(files: list[Source], package: str) -> list[str]:
+    """Return, for each folder, the modules that import each other."""
+    graphs: dict[str, TopologicalSorter[str]] = {}
+    for source in files:
+        graph = graphs.setdefault(source.component, TopologicalSorter())
+        for target in targets(source, {each.module for each in files}, typing=False):
+            if target.startswith(f"{package}.{source.component}.") and target != source.module:
+                graph.add(source.module, target)
+    found = []
+    for graph in graphs.values():
+        try:
+            graph.prepare()
+        except CycleError as error:
+            found.append(f"{' -> '.join(reversed(error.args[1]))}: import each other in a circle")
+    return found
+
+
+class _AtRunTime(ast.NodeTransformer):
+    """Takes out what only the type checker sees."""
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+        return node
+
+
+def targets(source: Source, modules: set[str], *, typing: bool = True) -> Iterator[str]:
+    """Yield the full name of each module that a file imports."""
+    for origin, names in imports(source, typing=typing):
+        whole = [f"{origin}.{name}" for name in names]
+        yield from {part if part in modules else origin for part in whole} or {origin}
+
+
 def faults(package: Path) -> list[str]:
     """Return what breaks the layers in this package, in words."""
     files = sources(package)
@@ -180,12 +182,10 @@ def faults(package: Path) -> list[str]:
     for source in files:
         if source.component not in LEVELS | BESIDE:
             continue
-        for origin, names in imports(source):
-            whole = [f"{origin}.{name}" for name in names]
-            for target in {part if part in modules else origin for part in whole} or {origin}:
-                fault = _fault(source, target, package.name)
-                found += [f"{source.module} ({source.path.suffix}): {fault}"] if fault else []
-    return found
+        for target in targets(source, modules):
+            fault = _fault(source, target, package.name)
+            found += [f"{source.module} ({source.path.suffix}): {fault}"] if fault else []
+    return found + circles(files, package.name)
 
 
 def _fault(source: Source, target: str, package: str) -> str | None:
@@ -252,8 +252,12 @@ PLANTED = [
     ("_engine.py", "from . import testing", "for tests"),
     ("embedded.py", "from ._engine import Engine", "above it"),
     ("testing.py", "from .group import Group", None),
-    ("testing.py", "from .fencing import Fence", "above it"),
+    ("testing.py", "from .streams import Batch", "above it"),
     ("group.py", "from .cli import main", "above it"),
+    ("_engine.py", "from ._fleet.plan import Plan", "above it"),
+    ("_core/slots.pxd", "from .core cimport Core", "in a circle"),
+    ("cli/view.py", "from .demo.run import main", "in a circle"),
+    ("cli/view.py", "if TYPE_CHECKING:\n    from .demo.run import main", None),
     ("group.py", "from .nowhere import x", "above it"),
     ("novelty.py", "", "no place"),
     ("novelty/__init__.py", "", "no place"),

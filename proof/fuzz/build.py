@@ -29,7 +29,15 @@ SOURCE = ROOT / "src" / "multielect"
 CACHE = ROOT / "build" / "fuzz"
 TARGETS = ("replies", "exchanges")
 
-_PURE = ("errors.py", "_foreign.py", "_scripts.py", "lua", "_core/__init__.py")
+_PURE = (
+    "errors.py",
+    "_runtime/__init__.py",
+    "_runtime/foreign.py",
+    "_protocol/__init__.py",
+    "_protocol/scripts.py",
+    "_protocol/lua",
+    "_core/__init__.py",
+)
 # Cython's own code adds 0 to NULL. What is null, or too short for what is read, is noticed by
 # AddressSanitizer as well.
 _NOT_CHECKED = "null,object-size,pointer-overflow"

@@ -24,11 +24,11 @@ from typing import Any, Protocol, TypeAlias
 import hiredis
 import redis
 
-from multielect._clock import ManualClock
 from multielect._core.fleet import FleetCore
-from multielect._keys import KeyLayout
-from multielect._roll import pack
-from multielect._scripts import WITH_FLAGS, Script
+from multielect._fleet.membership import pack
+from multielect._protocol.keys import KeyLayout
+from multielect._protocol.scripts import WITH_FLAGS, Script
+from multielect._runtime.clock import ManualClock
 from multielect.embedded import EmbeddedServer
 
 RECORDED = Path(__file__).with_name("recorded.json")

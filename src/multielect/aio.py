@@ -20,15 +20,15 @@ from types import TracebackType
 
 import redis
 
-from ._callbacks import check_beside_worker, checked_logger, fitted
-from ._front import ElectorFront, GroupFront
-from ._keys import DEFAULT_BUCKETS, elector_layout, group_layout
-from ._loop import LoopDispatcher
-from ._loop_workers import WorkerTerm, with_workers
-from ._node import Node
-from ._readiness import STOP_S
-from ._settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
-from ._surroundings import machine_of
+from ._callbacks.event_loop import LoopDispatcher
+from ._callbacks.event_loop_workers import WorkerTerm, with_workers
+from ._node.environment import machine_of
+from ._node.front import ElectorFront, GroupFront
+from ._node.node import Node
+from ._node.readiness import STOP_S
+from ._protocol.keys import DEFAULT_BUCKETS, elector_layout, group_layout
+from ._settings.callables import check_beside_worker, checked_logger, fitted
+from ._settings.settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
 from .balance import Only
 from .election import Standing, Term
 

@@ -9,14 +9,49 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
 from ._core.seat import Seat
-from ._settings import Seconds
+from ._core.slots import Slots
+from ._protocol.keys import KeyLayout
+from ._runtime.clock import Clock
+from ._settings.settings import Seconds
 from .errors import NotLeaderError
 
-if TYPE_CHECKING:
-    from ._node import Node
+
+class ElectionNode(Protocol):
+    """What a node does for the handles of its elections; each method may be called on any thread.
+
+    Attributes:
+        slots: where the state of its elections is.
+        clock: the clock of their deadlines.
+        layout: where their keys lie.
+    """
+
+    slots: Slots
+    clock: Clock
+    layout: KeyLayout
+
+    def leader_id(self, election: Standing) -> str | None:
+        """Return the node id of whoever leads, as last seen."""
+
+    def resign(self, election: Standing) -> bool:
+        """Give the current term up. Returns whether there was one."""
+
+    def drained(self, election: Standing) -> bool:
+        """Hand a draining term over. Returns whether there was one."""
+
+    def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
+        """Take note of an epoch. Returns whether a term ended that is not above it."""
+
+    def campaign(self, election: Standing) -> None:
+        """Stand for election again."""
+
+    def leads_or_may(self, election: Standing) -> bool:
+        """Return whether this node leads; raise `ClosedError` if it never will any more."""
+
+    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
+        """Wait until this node leads. Returns whether it does."""
 
 
 class DemotionReason(enum.Enum):
@@ -57,7 +92,7 @@ class Standing(Seat):
     key: str
 
     def __init__(
-        self, node: Node, key: str, number: int, generation: int, term_epoch: int = 0
+        self, node: ElectionNode, key: str, number: int, generation: int, term_epoch: int = 0
     ) -> None:
         """Only a group or an elector makes elections."""
         super().__init__(node.slots, node.clock, number, generation, term_epoch)
@@ -210,7 +245,7 @@ class Term(Standing):
 
     def __init__(
         self,
-        node: Node,
+        node: ElectionNode,
         key: str,
         number: int,
         generation: int,

@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable
 from types import TracebackType
 
-from ._callbacks import checked_logger, fitted
-from ._front import ElectorFront
-from ._keys import elector_layout
-from ._node import Node
-from ._settings import Seconds, Settings
-from ._surroundings import Source, surroundings_of
-from ._workers import with_workers
+from ._callbacks.workers import with_workers
+from ._node.environment import Source, surroundings_of
+from ._node.front import ElectorFront
+from ._node.node import Node
+from ._protocol.keys import elector_layout
+from ._settings.callables import checked_logger, fitted
+from ._settings.settings import Seconds, Settings
 from .election import Election, Term
 
 
@@ -99,7 +99,9 @@ class Elector(ElectorFront[Election]):
             surroundings,
             layout=elector_layout(prefix),
             settings=settings,
-            dispatcher=with_workers(dispatcher, work, surroundings=surroundings, settings=settings),
+            dispatcher=with_workers(
+                dispatcher, work, has_threads=not surroundings.is_simulated, settings=settings
+            ),
         )
         self._election = Election(self._node, *self._node.add_sole())
 

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from ._foreign import in_words
+from ._runtime.foreign import in_words
 
 
 class MultielectError(Exception):

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from ._callbacks import check_beside_worker, checked_logger, fitted
-from ._front import GroupFront
-from ._keys import DEFAULT_BUCKETS, group_layout
-from ._node import Node
-from ._settings import Epochs, Seconds, Settings, checked_balance
-from ._surroundings import Source, surroundings_of
-from ._workers import with_workers
+from ._callbacks.workers import with_workers
+from ._node.environment import Source, surroundings_of
+from ._node.front import GroupFront
+from ._node.node import Node
+from ._protocol.keys import DEFAULT_BUCKETS, group_layout
+from ._settings.callables import check_beside_worker, checked_logger, fitted
+from ._settings.settings import Epochs, Seconds, Settings, checked_balance
 from .balance import Only
 from .election import Election, Term
 
@@ -182,7 +182,9 @@ class ElectionGroup(GroupFront[Election]):
             surroundings,
             layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
             settings=settings,
-            dispatcher=with_workers(dispatcher, work, surroundings=surroundings, settings=settings),
+            dispatcher=with_workers(
+                dispatcher, work, has_threads=not surroundings.is_simulated, settings=settings
+            ),
         )
 
     # ---- life

@@ -19,7 +19,7 @@ from tests.aio.running import eventually, run
 from tests.diary import Diary
 
 from multielect import ClosedError, ConfigError, DemotionReason
-from multielect._settings import Seconds
+from multielect._settings.settings import Seconds
 from multielect.aio import ElectionGroup
 
 PREFIX = "aio-life"

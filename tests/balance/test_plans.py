@@ -1,8 +1,8 @@
 """What running groups do: a join or a leave moves a share and little more, and all nodes agree.
 
-Nodes go by the members and the plan that the fleet keeps (`multielect._plan`). In each step here
-somebody comes, goes or changes its weight; some nodes have heard of the newest plan, and others
-only of the one before; they must come to the same.
+Nodes go by the members and the plan that the fleet keeps (`multielect._fleet.plan`). In each step
+here somebody comes, goes or changes its weight; some nodes have heard of the newest plan, and
+others only of the one before; they must come to the same.
 
 The bound, for a node that comes or goes: its share in whole keys, and 5 % of all keys, or one key
 where that is more, as rounding may ask for one.
@@ -29,7 +29,7 @@ from tests.balance.fleets import (
 )
 from tests.balance.test_moves import STEPS, walk
 
-from multielect._plan import MOST_NEW_KEYS, Plan, following, planned, read_plan
+from multielect._fleet.plan import MOST_NEW_KEYS, Plan, following, planned, read_plan
 from multielect.balance import Assignment, KeySet, Member
 
 COUNTS = st.one_of(st.integers(1, 70), st.integers(1, 5_000))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
 from multielect.cli.bench import ours
 from multielect.cli.bench.children import Child, Parent
 from multielect.cli.bench.contenders import Contender, Cost, measure, passes_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.cli.bench.children import Child
 from multielect.cli.bench.ours import KEY
 from multielect.cli.bench.poller import Poller, names_of, poll, sliced

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.testing._model import RedisModel, Session
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from multielect._balancer import Balancer
-from multielect._plan import netstrings
-from multielect._settings import BalanceSettings
+from multielect._fleet.balancer import Balancer
+from multielect._fleet.plan import netstrings
+from multielect._settings.settings import BalanceSettings
 from multielect.balance import Only
 from multielect.errors import MultielectError
 from multielect.testing._model import RedisModel

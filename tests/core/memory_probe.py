@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from multielect._core.core import Core
-from multielect._keys import group_layout
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.keys import group_layout
+from multielect._protocol.scripts import WITH_FLAGS
 
 BATCH = 125
 TTL_NS = 10**12

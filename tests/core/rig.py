@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from multielect._clock import ManualClock
 from multielect._core.elections import DRAINING_REASON
 from multielect._core.fleet import FleetCore
 from multielect._core.seat import Seat
-from multielect._keys import KeyLayout, group_layout
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.keys import KeyLayout, group_layout
+from multielect._protocol.scripts import WITH_FLAGS
+from multielect._runtime.clock import ManualClock
 from multielect.election import DemotionReason
 from multielect.testing._model import RedisModel
 from multielect.testing._resp import Push, encode, parse_commands

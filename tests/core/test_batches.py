@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.scripts import WITH_FLAGS
 
 from .rig import DUE_MS, MS, Rig
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from multielect import MultielectError, ProtocolError
 from multielect._core.fleet import FleetCore
-from multielect._plan import MOST_NEW_KEYS
+from multielect._fleet.plan import MOST_NEW_KEYS
 from multielect.balance import Member
 
 from .fleet import LAYOUT, RECONNECT_MS, Fleet, FleetNode, forge_member, moved, roll_of

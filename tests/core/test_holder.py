@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.scripts import WITH_FLAGS
 from multielect.election import DemotionReason
 
 from .rig import DUE_MS, Rig

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.diary import WITHIN_S
 
-from multielect._balancer import Balancer
-from multielect._roll import pack
-from multielect._settings import BalanceSettings
+from multielect._fleet.balancer import Balancer
+from multielect._fleet.membership import pack
+from multielect._settings.settings import BalanceSettings
 from multielect.testing._resp import encode
 
 from .fleet import roll_of

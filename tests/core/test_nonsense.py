@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from multielect._roll import pack
-from multielect._scripts import WITH_FLAGS
+from multielect._fleet.membership import pack
+from multielect._protocol.scripts import WITH_FLAGS
 from multielect.errors import ProtocolError
 from multielect.testing._resp import Push, encode
 

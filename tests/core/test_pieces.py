@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from multielect._scripts import LARGEST_EPOCH
+from multielect._protocol.scripts import LARGEST_EPOCH
 from multielect.testing._resp import Push, encode, parse_commands
 
 from .rig import DUE_MS, Happening, Node, Rig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from multielect._scripts import LARGEST_EPOCH
+from multielect._protocol.scripts import LARGEST_EPOCH
 from multielect.election import DemotionReason
 from multielect.testing._resp import Refusal
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multielect._clock import ManualClock
 from multielect._core.core import Core
 from multielect._core.seat import Seat
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.scripts import WITH_FLAGS
+from multielect._runtime.clock import ManualClock
 
 from .rig import LAYOUT, Rig
 

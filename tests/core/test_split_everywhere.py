@@ -10,7 +10,7 @@ import itertools
 import pytest
 from proof.fuzz.recording import FORMS, Cut, recorded, told_again
 
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.scripts import WITH_FLAGS
 
 SHORT = 40
 """Up to which place replies are cut in three, at every pair of places."""

@@ -19,11 +19,11 @@ from collections import Counter
 import pytest
 from tests.core.answering import AnsweringServer
 
-from multielect._clock import ManualClock
 from multielect._core.core import Core
 from multielect._core.seat import Seat
-from multielect._keys import group_layout
-from multielect._scripts import WITH_FLAGS
+from multielect._protocol.keys import group_layout
+from multielect._protocol.scripts import WITH_FLAGS
+from multielect._runtime.clock import ManualClock
 
 MS = 1_000_000
 THREADS = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from multielect._keys import elector_layout
+from multielect._protocol.keys import elector_layout
 from multielect.testing._model import RedisModel
 from multielect.testing._resp import Push, encode
 

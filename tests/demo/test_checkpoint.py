@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
 from multielect.cli.demo.checkpoint import (
     Checkpoint,
     CheckpointStore,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from multielect._clock import Clock
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
+from multielect._runtime.clock import Clock
 from multielect.cli.demo.leases import LeaseReader
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from multielect._clock import ManualClock
-from multielect._keys import DEFAULT_BUCKETS, group_layout
+from multielect._protocol.keys import DEFAULT_BUCKETS, group_layout
+from multielect._runtime.clock import ManualClock
 from multielect.cli.demo.checkpoint import Checkpoint, CheckpointStore, connect
 from multielect.cli.demo.stream import Replay
 from multielect.cli.demo.worker import Freeze, Worker

@@ -20,7 +20,7 @@ from pathlib import Path
 import redis
 
 from multielect import Election, ElectionGroup
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHIN_S = 20.0

@@ -22,8 +22,8 @@ from types import TracebackType
 from tests.integration.process import Program
 from tests.integration.proxy import Proxy
 
-from multielect._clock import Clock
-from multielect._keys import encode_key, group_layout
+from multielect._protocol.keys import encode_key, group_layout
+from multielect._runtime.clock import Clock
 
 from .checker import Checker, Entry, Excuse, Findings, Heal, by_election, first_accepted_ns
 from .journal import History, Term

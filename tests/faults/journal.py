@@ -4,7 +4,7 @@ Rules of this file:
     * A record is written without a system call, into a mapped file: the kernel keeps it through
       ``kill -9``, and the writer never gives up the GIL half way. The word that makes a record,
       or a sighting, count is stored last.
-    * Times are in nanoseconds on the clock of `multielect._clock`, which all processes of a
+    * Times are in nanoseconds on the clock of `multielect._runtime.clock`, which all processes of a
       machine share.
     * A belief is never taken to be longer than is proven: the clock read *after* a look that saw
       a leader bounds the beginning, the one read *before* it bounds the end. So an overlap of two

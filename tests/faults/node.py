@@ -34,7 +34,7 @@ from tests.faults.journal import Journal
 from tests.integration.candidate import others_behind, tell
 
 from multielect import DemotionReason, Election, ElectionGroup, MultielectError, Term
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.errors import ConfigError
 from multielect.fencing import Fence, FencedScript, Write
 

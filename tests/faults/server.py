@@ -27,7 +27,7 @@ from redis.retry import Retry
 from tests.diary import until
 from tests.integration.certificates import free_port
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.embedded import EmbeddedServer, bundled_binary
 
 from .ledger import Grant, Ledger

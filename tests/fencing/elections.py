@@ -6,8 +6,8 @@ from typing import Any
 
 import redis
 
-from multielect._keys import KeyLayout, group_layout
-from multielect._scripts import WITHOUT_FLAGS
+from multielect._protocol.keys import KeyLayout, group_layout
+from multielect._protocol.scripts import WITHOUT_FLAGS
 
 PREFIX = "orders"
 LAYOUT = group_layout(PREFIX)

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.crc import key_slot
 
 from multielect import ConfigError, ElectionGroup
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
 from multielect.fencing import AsyncFence, Fence, FencedScript, Write, Writer
 
 from .elections import PREFIX, elect

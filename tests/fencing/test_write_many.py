@@ -6,9 +6,9 @@ import pytest
 import redis
 
 from multielect import ConfigError, StaleEpochError
-from multielect._keys import group_layout
-from multielect._writes import MOST_BYTES, packed
+from multielect._protocol.keys import group_layout
 from multielect.fencing import Fence, FencedScript, Write, Writer
+from multielect.fencing._writes import MOST_BYTES, packed
 
 from .elections import LAYOUT, PREFIX, elect
 

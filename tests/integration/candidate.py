@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from multielect import DemotionReason, Election, ElectionGroup, MultielectError, Term
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 EVERY_S = 0.001
 

@@ -17,7 +17,7 @@ import redis
 from tests.diary import until
 
 from multielect import ElectionGroup, Term
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
 from multielect.embedded import EmbeddedServer
 
 from .outage import Lines

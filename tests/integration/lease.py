@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from multielect._keys import KeyLayout, group_layout
+from multielect._protocol.keys import KeyLayout, group_layout
 
 PREFIX = "it"
 LAYOUT = group_layout(PREFIX)

@@ -21,7 +21,7 @@ from types import TracebackType
 import hiredis
 from tests.core.memory_probe import resident_bytes
 
-from multielect._scripts import WITH_FLAGS, WITHOUT_FLAGS
+from multielect._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 
 Command = list[bytes]
 Lie = Callable[[Command], "Iterable[bytes] | None"]

@@ -25,7 +25,7 @@ from types import TracebackType
 
 import hiredis
 
-from multielect._scripts import WITH_FLAGS, WITHOUT_FLAGS
+from multielect._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 
 Command = list[bytes]
 

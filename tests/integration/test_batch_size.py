@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from tests.diary import until
 
-from multielect._keys import KeyLayout
+from multielect._protocol.keys import KeyLayout
 
 from .conftest import Stand
 from .lease import LAYOUT

@@ -16,8 +16,8 @@ import redis
 from tests.diary import WITHIN_S, until
 
 from multielect import ClosedError, Counters, DemotionReason, Elector, NotLeaderError, Term
-from multielect._clock import Clock
-from multielect._keys import elector_layout
+from multielect._protocol.keys import elector_layout
+from multielect._runtime.clock import Clock
 
 from .lease import Lease
 

@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from multielect import DemotionReason, ElectionGroup, Elector, _settings, aio
-from multielect._keys import elector_layout
-from multielect._scripts import WITHOUT_FLAGS
+from multielect._protocol.keys import elector_layout
+from multielect._protocol.scripts import WITHOUT_FLAGS
 from multielect.fencing import Fence
 
 from .conftest import Stand

@@ -9,8 +9,8 @@ import pytest
 from tests.diary import until
 
 from multielect import ClosedError, DemotionReason, MultielectError
-from multielect._connect import Connector
-from multielect._engine import Engine
+from multielect._connection.connector import Connector
+from multielect._engine.engine import Engine
 
 from .conftest import Stand
 from .proxy import Proxy

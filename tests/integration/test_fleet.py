@@ -21,8 +21,8 @@ import redis
 from tests.diary import until
 
 from multielect import DemotionReason, ElectionGroup, MultielectError
-from multielect._keys import group_layout
-from multielect._plan import fleet_mark, read_plan
+from multielect._fleet.plan import fleet_mark, read_plan
+from multielect._protocol.keys import group_layout
 from multielect.balance import KeySet, Member
 from multielect.embedded import EmbeddedServer
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from tests.diary import Diary, until
 
 from multielect import ElectionGroup
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 PREFIX = "frozen"
 LEASES = 1000

@@ -25,7 +25,7 @@ from multielect import (
     Health,
     ServerUnusableError,
 )
-from multielect._engine import Engine
+from multielect._engine.engine import Engine
 from multielect.embedded import EmbeddedServer
 
 from .certificates import free_port

@@ -11,7 +11,7 @@ import redis
 from tests.diary import until
 
 from multielect import ConfigError, ElectionGroup, Elector, EndlessLeaseError
-from multielect._keys import decode_key, encode_key
+from multielect._protocol.keys import decode_key, encode_key
 
 from .conftest import Stand
 from .lease import LAYOUT

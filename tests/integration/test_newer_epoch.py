@@ -6,9 +6,9 @@ import pytest
 import redis
 
 from multielect import ConfigError, DemotionReason, StaleEpochError, Term
-from multielect._scripts import LARGEST_EPOCH
-from multielect._writes import Writer
+from multielect._protocol.scripts import LARGEST_EPOCH
 from multielect.fencing import Fence
+from multielect.fencing._writes import Writer
 
 from .conftest import Stand
 from .lease import PREFIX, Lease

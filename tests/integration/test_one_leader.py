@@ -13,7 +13,7 @@ import redis
 from tests.diary import until
 
 from multielect import ConnectionLostError
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 from .conftest import Stand
 from .lease import PREFIX, Lease

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 from tests.diary import until
 
-from multielect._scripts import WITHOUT_FLAGS
+from multielect._protocol.scripts import WITHOUT_FLAGS
 
 from .conftest import Stand
 from .lease import LAYOUT, Lease

@@ -24,7 +24,7 @@ import pytest
 from tests.diary import WITHIN_S, Diary, until
 
 from multielect import DemotionReason, ElectionGroup, Elector, Term, aio
-from multielect._connect import Connector
+from multielect._connection.connector import Connector
 from multielect.embedded import EmbeddedServer
 
 PREFIX = "stop-bounded"

@@ -12,7 +12,7 @@ import pytest
 import redis
 from tests.diary import until
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.embedded import EmbeddedServer
 
 from .conftest import Stand

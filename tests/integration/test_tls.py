@@ -23,7 +23,7 @@ import redis
 from tests.diary import WITHIN_S, Diary, until
 
 from multielect import ConnectionLostError, DemotionReason, ElectionGroup, aio
-from multielect._relay import Relay
+from multielect._connection.relay import Relay
 
 from .certificates import free_port, make_certificate, start_tls_server
 

@@ -16,7 +16,7 @@ import redis
 from tests.diary import WITHIN_S
 
 from multielect import ConfigError, ConnectionLostError, ElectionGroup, ServerUnusableError
-from multielect._connect import _FIRST_TLS_WAIT_S
+from multielect._connection.connector import _FIRST_TLS_WAIT_S
 from multielect.embedded import EmbeddedServer
 
 from .certificates import free_port, make_certificate, start_tls_server

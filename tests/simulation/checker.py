@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from multielect import DemotionReason, ElectionGroup, Term
 from multielect._core.seat import Seat
-from multielect._keys import KeyLayout
+from multielect._protocol.keys import KeyLayout
 from multielect.testing import Refusal, SimulatedNode, SimulatedWorld
 from multielect.testing._model import Batch
 from multielect.testing._resp import Reply

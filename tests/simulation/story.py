@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from multielect import ClosedError, DemotionReason, Election, Term
-from multielect._keys import group_layout
-from multielect._writes import Write, Writer, packed
+from multielect._protocol.keys import group_layout
+from multielect.fencing._writes import Write, Writer, packed
 from multielect.testing import Refusal, SimulatedWorld
 from multielect.testing._scripts_model import netstring
 

@@ -17,10 +17,10 @@ import fakeredis
 import pytest
 import redis
 
-from multielect._keys import KeyLayout, group_layout
-from multielect._scripts import LARGEST_EPOCH, WITH_FLAGS, WITHOUT_FLAGS, Script, ScriptSet
-from multielect._writes import Write, Writer, packed
+from multielect._protocol.keys import KeyLayout, group_layout
+from multielect._protocol.scripts import LARGEST_EPOCH, WITH_FLAGS, WITHOUT_FLAGS, Script, ScriptSet
 from multielect.embedded import EmbeddedServer
+from multielect.fencing._writes import Write, Writer, packed
 from multielect.testing import ManualClock, RedisModel, Refusal
 from multielect.testing._resp import Push, Reply
 from multielect.testing._scripts_model import ONE_DAY_MS

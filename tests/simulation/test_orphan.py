@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from multielect import DemotionReason, ElectionGroup
-from multielect._keys import group_layout
-from multielect._writes import Write, Writer, packed
+from multielect._protocol.keys import group_layout
+from multielect.fencing._writes import Write, Writer, packed
 from multielect.testing import SimulatedWorld
 from multielect.testing._scripts_model import netstring
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from multielect import DemotionReason, Term
-from multielect._dispatch import Happening, Kind, Mailbox
-from multielect._node import Node
+from multielect._callbacks.dispatcher import Happening, Kind, Mailbox
+from multielect._node.node import Node
 from multielect.testing import _engine
 from multielect.testing._clocks import LocalClock
 from multielect.testing._scripts_model import Scripts

@@ -10,7 +10,7 @@ import redis
 from tests.diary import until
 
 from multielect import HandlerError, StaleEpochError
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
 from multielect.fencing import Fence, Writer
 from multielect.streams import Batch
 

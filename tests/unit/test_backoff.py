@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from multielect import ConfigError, ConnectionLostError, MultielectError
-from multielect._backoff import LONGEST_PAUSE_S, PAUSES_A_TTL, Backoff
+from multielect._connection.backoff import LONGEST_PAUSE_S, PAUSES_A_TTL, Backoff
 
 MS = 1_000_000
 TTLS_MS = [100, 500, 1_000, 3_000, 10_000, 3_600_000]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.testing import ManualClock
 
 

@@ -11,9 +11,9 @@ import redis
 from redis import exceptions
 
 from multielect import ConnectionLostError, MultielectError, ProtocolError, ServerUnusableError
-from multielect._connection_errors import explained
-from multielect._endpoint import Endpoint, address_text
-from multielect._handshake import HandshakeSocket
+from multielect._connection.endpoint import Endpoint, address_text
+from multielect._connection.errors import explained
+from multielect._connection.handshake import HandshakeSocket
 
 HERE = Endpoint("orders", "web-1", "db:6379", has_password=True)
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from multielect._dispatch import MOST_ERRORS, Happening, Kind, ThreadDispatcher
-from multielect._foreign import in_words
+from multielect._callbacks.dispatcher import MOST_ERRORS, Happening, Kind, ThreadDispatcher
+from multielect._runtime.foreign import in_words
 from multielect.errors import CallbackError, MultielectError
 
 LONG_S = 20.0

@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 
 from multielect import ElectionGroup, Elector, aio
-from multielect._callbacks import fitted
+from multielect._settings.callables import fitted
 from multielect.errors import ConfigError
 
 THREADED = [ElectionGroup, Elector]

@@ -10,7 +10,7 @@ from benchmarks import instructions
 from benchmarks.core_stage import LAYOUT, RIVAL, STEPS, TTL_MS, Stage
 from tests.core.answering import AnsweringServer
 
-from multielect._clock import ManualClock
+from multielect._runtime.clock import ManualClock
 from multielect.errors import ProtocolError
 
 

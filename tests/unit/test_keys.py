@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from multielect import _keys
+from multielect._protocol import keys as _keys
 from multielect.errors import ConfigError
 
 LONE_SURROGATE = ("\ud800", "UTF-8")

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import pytest
 from tests.diary import until
 
-from multielect._foreign import in_words
-from multielect._log import MOST_WAITING, ThreadLog
+from multielect._logging.log import MOST_WAITING, ThreadLog
+from multielect._runtime.foreign import in_words
 from multielect.errors import (
     CallbackError,
     ConnectionLostError,
@@ -365,7 +365,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 def test_what_waits_at_the_interpreters_exit_is_written() -> None:
     done = run("""
         import logging
-        from multielect._log import ThreadLog
+        from multielect._logging.log import ThreadLog
         logging.basicConfig(level=logging.INFO)
         log = ThreadLog(logging.getLogger(), "orders/a")
         log.open()
@@ -379,7 +379,7 @@ def test_what_waits_at_the_interpreters_exit_is_written() -> None:
 def test_a_logger_that_blocks_does_not_keep_the_interpreter_from_ending() -> None:
     done = run("""
         import logging, threading
-        from multielect._log import ThreadLog
+        from multielect._logging.log import ThreadLog
         class Blocking(logging.Filter):
             def filter(self, record):
                 threading.Event().wait()
@@ -397,7 +397,7 @@ def test_a_book_goes_with_its_logs(logger: logging.Logger) -> None:
     log.open()
     log.close(LONG_S)
     until(lambda: not writers())
-    from multielect import _log  # noqa: PLC0415  # what it keeps is nobody else's affair
+    from multielect._logging import log as _log  # noqa: PLC0415  # what it keeps is nobody else's affair
 
     assert id(logger) in _log._writer._books
     del log

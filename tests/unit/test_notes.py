@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 
 import pytest
 
 from multielect import ClockJumpError, EndlessLeaseError, ServerError
-from multielect._keys import elector_layout, group_layout
-from multielect._notes import Note, as_error, split
-from multielect._scripts import COMMANDS
+from multielect._protocol.error_replies import Note, as_error, split
+from multielect._protocol.keys import elector_layout, group_layout
+from multielect._protocol.scripts import COMMANDS, lua_text
 
 LAYOUT = group_layout("orders", 16)
 SHA = "9cc7343e684251662645f30969ebd18d0634550f"
@@ -162,10 +161,7 @@ def test_a_jump_of_the_clock_is_an_error_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_commands_of_a_script_are_those_that_it_calls(name: str) -> None:
-    texts = {
-        file: resources.files("multielect").joinpath("lua").joinpath(f"{file}.lua").read_text()
-        for file in ("values", "telling", name)
-    }
+    texts = {file: lua_text(file) for file in ("values", "telling", name)}
     called = {
         file: {word.lower() for word in re.findall(r"(?:try|redis\.p?call)\('([A-Z]+)'", text)}
         for file, text in texts.items()

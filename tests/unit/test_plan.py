@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from multielect._plan import (
+from multielect._fleet.plan import (
     MOST_KEYS,
     MOST_NEW_KEYS,
     Plan,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from multielect._health import Reading
-from multielect._readiness import Readiness
+from multielect._connection.health import Reading
+from multielect._node.readiness import Readiness
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
-from multielect._refusals import naming, refusal_in
+from multielect._protocol.refusals import naming, refusal_in
 
 OF_6_AND_7_0 = "The user executing the script can't run this command or subcommand"
 

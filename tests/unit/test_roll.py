@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from multielect._roll import Entry, counted, describe, pack, parse
+from multielect._fleet.membership import Entry, counted, describe, pack, parse
 from multielect.balance import Member
 
 

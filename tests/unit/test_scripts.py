@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from multielect._scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet
+from multielect._protocol.scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet
 
 NAMES = ("acquire", "refresh", "release")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from multielect import generate_node_id
-from multielect._keys import check_node_id
-from multielect._settings import Settings, checked_balance, checked_timeout
+from multielect._protocol.keys import check_node_id
+from multielect._settings.settings import Settings, checked_balance, checked_timeout
 from multielect.errors import ConfigError
 
 MS = 1_000_000

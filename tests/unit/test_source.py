@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.sentinel import Sentinel
 
 from multielect import ElectionGroup, Elector, Source, aio
-from multielect._source import address_of
+from multielect._connection.source import address_of
 from multielect.errors import ConfigError
 from multielect.streams import AsyncStreamConsumer, StreamConsumer
 from multielect.testing import SimulatedNode

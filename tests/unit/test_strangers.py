@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multielect._strangers import Rival, Strangers, told_of
+from multielect._fleet.strangers import Rival, Strangers, told_of
 
 TTL = 1_000
 MEMBERS = frozenset({b"member/1", b"member/2"})

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from multielect._throttle import LONGEST_S, MOST_KINDS, QUIET_S, Line, Report, Throttle
+from multielect._logging.throttle import LONGEST_S, MOST_KINDS, QUIET_S, Line, Report, Throttle
 
 
 class Story:

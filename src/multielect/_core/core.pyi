@@ -1,6 +1,6 @@
 from typing_extensions import Buffer
 
-from .._scripts import ScriptSet
+from .._protocol.scripts import ScriptSet
 from .elections import Elections
 
 class Core(Elections):

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t
 
-from .._clock cimport Clock
+from .._runtime.clock cimport Clock
 from .slots cimport Slots
 
 

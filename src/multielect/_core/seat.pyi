@@ -1,4 +1,4 @@
-from .._clock import Clock
+from .._runtime.clock import Clock
 from .slots import Slots
 
 class Seat:

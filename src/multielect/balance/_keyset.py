@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from .._keys import decode_key, encode_key
+from .._protocol.keys import decode_key, encode_key
 from ..errors import ConfigError
 from ._hashes import key_hashes
 from ._member import Member, checked_labels

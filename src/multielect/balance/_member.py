@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .._keys import check_node_id
+from .._protocol.keys import check_node_id
 from ..errors import ConfigError
 
 LEAST_WEIGHT = 0.001

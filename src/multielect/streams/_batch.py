@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic
 
-from .._writes import FencedScript, Value, Write, Writer
 from ..errors import ClosedError, ConfigError
+from ..fencing._writes import FencedScript, Value, Write, Writer
 from ._commits import Step
 from ._entries import Entry
 from ._fence_kind import F

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .._source import address_of
+from .._connection.source import address_of
 from ..errors import ConfigError
 
 WATCH_MS = 500

@@ -14,14 +14,13 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from typing import Any
 
 import redis
 
-from .._refusals import refusal_in
-from .._scripts import Script
-from .._writes import FencedScript, Outcome, Value, Write, Writer
+from .._protocol.refusals import refusal_in
+from .._protocol.scripts import Script, lua_text
+from ..fencing._writes import FencedScript, Outcome, Value, Write, Writer
 from ._reading import Reading, Work
 
 MOST_FIELDS_SET_ASIDE = 3_000
@@ -29,12 +28,11 @@ MOST_FIELDS_SET_ASIDE = 3_000
 
 MOST_MESSAGE = 4_096
 
-_LUA = resources.files("multielect").joinpath("lua")
-_CALLED = _LUA.joinpath("called.lua").read_text("utf-8")
-_COMMIT = _CALLED + _LUA.joinpath("stream_commit.lua").read_text("utf-8")
+_CALLED = lua_text("called")
+_COMMIT = _CALLED + lua_text("stream_commit")
 
-CLAIM = FencedScript(_CALLED + _LUA.joinpath("stream_claim.lua").read_text("utf-8"))
-LAG = Script.of(_CALLED + _LUA.joinpath("stream_lag.lua").read_text("utf-8"))
+CLAIM = FencedScript(_CALLED + lua_text("stream_claim"))
+LAG = Script.of(_CALLED + lua_text("stream_lag"))
 
 # What says something of the server, and nothing of the batch.
 _OF_THE_SERVER = (

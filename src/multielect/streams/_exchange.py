@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .._foreign import in_words
-from .._refusals import refusal_in
-from .._writes import Outcome, Write
+from .._protocol.refusals import refusal_in
+from .._runtime.foreign import in_words
 from ..errors import (
     ConnectionLostError,
     HandlerError,
@@ -31,6 +30,7 @@ from ..errors import (
     ServerError,
     StaleEpochError,
 )
+from ..fencing._writes import Outcome, Write
 from ._clients import WATCH_MS
 from ._commits import (
     Answer,

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from .._writes import Write
+from ..fencing._writes import Write
 from ._entries import Entry
 from ._intake import POLL_S, Intake
 from ._known import Known

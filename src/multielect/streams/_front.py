@@ -22,10 +22,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import redis
 
-from .._foreign import in_words
-from .._front import GroupFront
-from .._keys import KeyLayout, decode_key, encode_key
-from .._settings import Seconds, checked_count, checked_stall_ns
+from .._node.front import GroupFront
+from .._protocol.keys import KeyLayout, decode_key, encode_key
+from .._runtime.foreign import in_words
+from .._settings.settings import Seconds, checked_count, checked_stall_ns
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, ConfigError, MultielectError
 from ..fencing import AsyncFence, Fence

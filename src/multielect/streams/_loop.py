@@ -23,8 +23,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import redis
 
-from .._callbacks import refuse_unfinished
-from .._settings import checked_timeout
+from .._settings.callables import refuse_unfinished
+from .._settings.settings import checked_timeout
 from ..aio import ElectionGroup
 from ..errors import ClosedError
 from ..fencing import AsyncFence

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .._writes import Write
+from ..fencing._writes import Write
 from ._entries import Entry
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .._callbacks import check_function, layers_of
-from .._keys import KeyLayout, decode_key, encode_key
-from .._settings import Seconds, checked_count, checked_seconds
+from .._protocol.keys import KeyLayout, decode_key, encode_key
+from .._settings.callables import check_function, layers_of
+from .._settings.settings import Seconds, checked_count, checked_seconds
 from ..errors import ConfigError
 from ._entries import checked_start
 

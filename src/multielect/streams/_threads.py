@@ -25,11 +25,11 @@ from typing import Any, TypeVar
 
 import redis
 
-from .._callbacks import fitted, refuse_unfinished
-from .._crew import Crew
-from .._foreign import ordinary
-from .._interruptible import join, take, wait_for
-from .._settings import checked_timeout
+from .._runtime.foreign import ordinary
+from .._runtime.interruptible import join, take, wait_for
+from .._runtime.thread_group import Crew
+from .._settings.callables import fitted, refuse_unfinished
+from .._settings.settings import checked_timeout
 from ..errors import ClosedError, MultielectError
 from ..fencing import Fence
 from ..group import ElectionGroup

@@ -5,7 +5,7 @@ and lets things go wrong at chosen moments: see `docs/testing.md`. `ManualClock`
 it is told to move.
 """
 
-from .._clock import ManualClock
+from .._runtime.clock import ManualClock
 from ._model import RedisModel
 from ._node import SimulatedNode
 from ._resp import Refusal

@@ -7,7 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from .._clock import ManualClock
+from .._runtime.clock import ManualClock
 
 _PARTS = 1_000_000
 

@@ -1,8 +1,8 @@
 """Brings events to callbacks in a simulated world, where nothing runs at once.
 
 Rules of this file:
-    * What `_dispatch` promises is kept, its mailbox being the same: in order for one election,
-      in turns for different ones, and not while the process is stopped.
+    * What the dispatcher of threads promises is kept, its mailbox being the same: in order for one
+      election, in turns for different ones, and not while the process is stopped.
     * A callback that waits for something lets the world go on. It keeps one of the node's
       callback threads meanwhile, and with none left nobody else is told.
 """
@@ -14,7 +14,13 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._dispatch import MOST_ERRORS, Happening, Mailbox, callback_error, on_error_failure
+from .._callbacks.dispatcher import (
+    MOST_ERRORS,
+    Happening,
+    Mailbox,
+    callback_error,
+    on_error_failure,
+)
 from ..errors import MultielectError
 from ._log import SimulatedLog
 

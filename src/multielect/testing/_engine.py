@@ -1,11 +1,11 @@
 """Keeps a simulated node's core going: pump, connector and courier, a step at a time.
 
 Rules of this file:
-    * It does what `_engine` and `_pump` do, in their order: a turn reads the time, ticks the core,
-      and then sends; what arrives is received at the time at which it is read.
+    * It does what the engine and its pump do, in their order: a turn reads the time, ticks the
+      core, and then sends; what arrives is received at the time at which it is read.
     * Nothing runs while the node's process is stopped. What became due meanwhile is done when it
       goes on, what has arrived being read first, as by a pump that comes out of its sleep.
-    * Between two attempts to connect it waits as `_backoff` says.
+    * Between two attempts to connect it waits as `_connection.backoff` says.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .._backoff import Backoff
-from .._connection_errors import refusal
+from .._connection.backoff import Backoff
+from .._connection.endpoint import Endpoint
+from .._connection.errors import refusal
+from .._connection.health import ConnectionRecord, Reading
 from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
-from .._endpoint import Endpoint
-from .._engine import Arrival, Outlets, counts_of
-from .._health import ConnectionRecord, Reading
-from .._keys import KeyLayout
-from .._notes import as_error
+from .._engine.engine import Arrival, Outlets, counts_of
+from .._protocol.error_replies import as_error
+from .._protocol.keys import KeyLayout
 from ..election import DemotionReason
 from ..errors import ConfigError, MultielectError, ProtocolError
 from ._link import Link

@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._log import SETTLE_S, Log
-from .._throttle import Line, Report, Throttle
+from .._logging.log import SETTLE_S, Log
+from .._logging.throttle import Line, Report, Throttle
 
 if TYPE_CHECKING:
     from ._node import SimulatedNode

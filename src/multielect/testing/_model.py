@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .._clock import Clock
-from .._scripts import WITH_FLAGS, WITHOUT_FLAGS
-from .._writes import COMMAND
+from .._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
+from .._runtime.clock import Clock
+from ..fencing._writes import COMMAND
 from ._resp import CommandReader, Push, Refusal, Reply, encode
 from ._scripts_model import OOM, Scripts
 from ._store import Store, Value

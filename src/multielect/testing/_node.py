@@ -17,14 +17,14 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._balancer import Balancer
+from .._callbacks.dispatcher import Dispatcher
+from .._connection.endpoint import Endpoint
 from .._core.fleet import FleetCore
-from .._dispatch import Dispatcher
-from .._endpoint import Endpoint
-from .._engine import Outlets
-from .._keys import KeyLayout
-from .._settings import BalanceSettings
-from .._surroundings import Running, Surroundings
+from .._engine.engine import Outlets
+from .._fleet.balancer import Balancer
+from .._node.environment import Running, Surroundings
+from .._protocol.keys import KeyLayout
+from .._settings.settings import BalanceSettings
 from ..errors import ClosedError, MultielectError
 from ._clocks import LocalClock
 from ._dispatch import SimulatedDispatcher

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from .._scripts import LARGEST_EPOCH
+from .._protocol.scripts import LARGEST_EPOCH
 from ._resp import Refusal, Reply
 from ._store import WRONGTYPE, Store
 

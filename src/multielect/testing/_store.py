@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple, TypeAlias
 
-from .._clock import Clock
+from .._runtime.clock import Clock
 from ._resp import Refusal
 
 WALL_CLOCK_AHEAD_MS = 1_700_000_000_000

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._settings import checked_seconds
+from .._settings.settings import checked_seconds
 from ..errors import ConfigError
 
 START_NS = 1_000_000_000

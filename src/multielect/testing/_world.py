@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .._front import ElectorFront, GroupFront
-from .._scripts import WITH_FLAGS, WITHOUT_FLAGS
-from .._settings import checked_seconds
+from .._node.front import ElectorFront, GroupFront
+from .._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
+from .._settings.settings import checked_seconds
 from ..elector import Elector
 from ..errors import ConfigError
 from ..group import ElectionGroup

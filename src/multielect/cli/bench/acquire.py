@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import time
 
-from multielect._keys import KeyLayout, group_layout
-from multielect._scripts import WITH_FLAGS, WITHOUT_FLAGS
+from multielect._protocol.keys import KeyLayout, group_layout
+from multielect._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 
 from . import ours
 from .contenders import in_turns

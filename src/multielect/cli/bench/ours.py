@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from multielect import ElectionGroup, MultielectError
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 from .contenders import Contender, Cost
 from .suite import BenchError

@@ -14,8 +14,8 @@ import time
 
 import redis
 
-from multielect._clock import Clock
-from multielect._keys import group_layout
+from multielect._protocol.keys import group_layout
+from multielect._runtime.clock import Clock
 
 from .children import Parent
 from .ours import KEY

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from multielect import DemotionReason, ElectionGroup, Term
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 from ..demo.leases import LeaseReader
 from . import poller

@@ -4,7 +4,7 @@ Rules of this file:
     * A record is written without a system call, into a mapped file: the kernel keeps it through
       ``kill -9``, and the writer never gives up the GIL half way.
     * The kind is the last field written, so a record that was cut short does not count.
-    * Times are in nanoseconds on the clock of `multielect._clock`, which all processes of a
+    * Times are in nanoseconds on the clock of `multielect._runtime.clock`, which all processes of a
       machine share.
     * A sighting may only widen a belief, never narrow it, and only by what it proves: the clock
       read *after* a look that saw a leader bounds the beginning, the one read *before* it bounds

@@ -23,7 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from multielect._keys import encode_key, group_layout
+from multielect._protocol.keys import encode_key, group_layout
 from multielect.fencing import Fence, FencedScript, Outcome, Write, Writer
 
 if TYPE_CHECKING:

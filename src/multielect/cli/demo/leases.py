@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from multielect._clock import Clock
-from multielect._keys import encode_key, group_layout
+from multielect._protocol.keys import encode_key, group_layout
+from multielect._runtime.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from multielect import DemotionReason, ElectionGroup, MultielectError, Term
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 from multielect.fencing import Outcome
 
 from .beliefs import BeliefLog, Kind

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 from .beliefs import BeliefLog, Kind
 

@@ -130,7 +130,7 @@ class Replay:
 
     Attributes:
         events: how many there are.
-        start_ns: when the first is available, on the clock of `multielect._clock`.
+        start_ns: when the first is available, on the clock of `multielect._runtime.clock`.
         span_ns: how long the stream lasts.
     """
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from multielect._clock import Clock
+from multielect._runtime.clock import Clock
 
 from .checkpoint import CheckpointStore
 from .fleet import PATIENCE_SECONDS, DemoError, Fleet

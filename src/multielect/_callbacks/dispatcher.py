@@ -1,0 +1,398 @@
+"""Brings events to callbacks, away from the thread that refreshes.
+
+Rules of this file:
+    * For one election, callbacks run in order and never at once; for different elections
+      they run side by side, as many as there are threads.
+    * What waits is bounded: behind others that wait, a term that ended before its begin was
+      told is not told at all, nor is a drain that is over. So no more than four wait for one
+      election. Errors that wait are kept to the newest.
+    * An exception in a callback is logged and reported, and nothing else suffers. No logger is
+      called here: see `_logging.log`.
+    * Callbacks that hold all threads for long are told of: see `_callbacks.stalls`.
+    * The first thread is there from the start. More may be refused: an interpreter that is
+      ending starts none in some versions of Python, and then the last terms are still to be
+      told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from .._logging.log import Log, ThreadLog
+from .._protocol.keys import decode_key
+from .._runtime.foreign import in_words
+from .._runtime.interruptible import wait_for
+from ..errors import CallbackError, MultielectError
+from .stalls import Held
+
+MOST_ERRORS = 100
+
+_UNSTART_S = 1.0
+"""What a thread that has nothing to do is given to end."""
+
+_PATIENCE_S = 0.002
+"""A callback that takes longer is slow, and has others help."""
+
+T = TypeVar("T")
+
+
+class Kind(enum.Enum):
+    """What may happen to a term."""
+
+    BEGIN = 1
+    DRAIN = 2
+    END = 3
+
+
+_CALLBACKS = {Kind.BEGIN: "on_elected", Kind.DRAIN: "on_draining", Kind.END: "on_demoted"}
+
+
+@dataclass(frozen=True)
+class Happening(Generic[T]):
+    """A term begun, draining or ended, to be told to a callback."""
+
+    key: Hashable
+    epoch: int
+    kind: Kind
+    subject: T
+
+
+class Dispatcher(Protocol[T]):
+    """What brings happenings and errors to the user."""
+
+    is_listening: bool
+    """Whether anybody wants to be told of happenings."""
+
+    is_told_of_drains: bool
+    """Whether anybody wants to finish his work before a term is handed over."""
+
+    @property
+    def log(self) -> Log:
+        """Where else it is told what happened."""
+
+    def start(self) -> None:
+        """Be ready to tell. Before the first `put`, on the thread that starts the node.
+
+        Raises:
+            RuntimeError: where it cannot be; nothing is left of the attempt.
+        """
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+
+    def is_inside(self) -> bool:
+        """Tell whether this is called by a callback, which must not wait for callbacks."""
+
+    def put(self, *happenings: Happening[T]) -> None:
+        """Have happenings told, each after all earlier ones of its key. Any thread."""
+
+    def put_error(self, error: MultielectError) -> None:
+        """Log an error and have it told to the user. Any thread."""
+
+    def close(self, timeout_s: float) -> bool:
+        """Take nothing more, and wait for what waits. Returns whether all was told.
+
+        Called from a callback it does not wait: a callback cannot outwait itself.
+        """
+
+
+class Mailbox(Generic[T]):
+    """Happenings that wait, in order for each key, with one reader a key at a time."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._lock = threading.Lock()
+        self._emptied = threading.Condition(self._lock)
+        self._waiting: dict[Hashable, deque[Happening[T]]] = {}
+
+    def put(self, happening: Happening[T]) -> bool:
+        """Add a happening. Returns True if its key has no reader, who must be found now."""
+        with self._lock:
+            queue = self._waiting.get(happening.key)
+            if queue is None:
+                # The one being told stands outside the queue; the entry says that there
+                # is a reader.
+                self._waiting[happening.key] = deque([happening])
+                return True
+            if happening.kind is Kind.END:
+                if _is_last(queue, Kind.DRAIN, happening.epoch):
+                    queue.pop()
+                if len(queue) > 1 and _is_last(queue, Kind.BEGIN, happening.epoch):
+                    queue.pop()
+                    return False
+            queue.append(happening)
+            return False
+
+    def take(self, key: Hashable) -> Happening[T] | None:
+        """Take the next happening of a key, for its reader; None ends the reader's duty."""
+        with self._lock:
+            queue = self._waiting[key]
+            if queue:
+                return queue.popleft()
+            del self._waiting[key]
+            if not self._waiting:
+                self._emptied.notify_all()
+            return None
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Wait until all has been taken and all readers are done."""
+        with self._lock:
+            return wait_for(self._emptied, lambda: not self._waiting, timeout_s)
+
+
+def _is_last(queue: deque[Happening[T]], kind: Kind, epoch: int) -> bool:
+    return bool(queue) and queue[-1].kind is kind and queue[-1].epoch == epoch
+
+
+class ThreadDispatcher(Generic[T]):
+    """Runs `tell` for each happening and `tell_error` for each error, on threads of its own.
+
+    There is one thread from `start` on, and more when they are needed, up to `threads`.
+    Callbacks that are quick are told by one, as more would only contend for the GIL; one that
+    is slow or blocks has others come to help. The threads are daemons: a callback that never
+    returns does not keep the interpreter from ending.
+    """
+
+    def __init__(
+        self,
+        *,
+        tell: Callable[[T], object] | None,
+        tell_error: Callable[[MultielectError], object] | None,
+        tells_drains: bool = False,
+        threads: int,
+        name: str,
+        logger: logging.Logger,
+        who: str = "",
+    ) -> None:
+        """Keep what to call; there are no threads yet."""
+        self.is_listening = tell is not None
+        self.is_told_of_drains = tells_drains
+        self._tell = tell or (lambda _: None)
+        self._tell_error = tell_error
+        self.log = ThreadLog(logger, who, on_fault=self._report)
+        self._most_threads = threads
+        self._name = name
+        self._mailbox: Mailbox[T] = Mailbox()
+        self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
+        # Keys that have something to tell and no reader; None stands for the errors.
+        self._ready: deque[Hashable] = deque()
+        self._lock = threading.Lock()
+        self._called = threading.Condition(self._lock)
+        self._errors_told = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
+        self._threads = 0
+        self._idle = 0
+        self._working = 0
+        self._wanted = 1
+        self._told = 0
+        self._is_watched = False
+        self._telling_errors = False
+        self._closed = False
+        self._inside = threading.local()
+        self._held = Held(self.log, threads, waiting=lambda: len(self._ready))
+
+    def start(self) -> None:
+        """Make the first thread, if there is anything that it could tell.
+
+        Raises:
+            RuntimeError: if the system or the interpreter has no thread for us.
+        """
+        self.log.open()
+        try:
+            with self._lock:
+                if not self._threads and (self.is_listening or self._tell_error is not None):
+                    self._add_thread()
+        except BaseException:
+            self.log.close(0.0)
+            raise
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+        with self._lock:
+            self._closed = True
+            self._called.notify_all()
+            self._ended.wait_for(lambda: not self._threads, _UNSTART_S)
+            self._closed = False
+        self.log.close(0.0)
+
+    def is_inside(self) -> bool:
+        """Tell whether this is called by a callback, which must not wait for callbacks."""
+        return bool(getattr(self._inside, "callback", False))
+
+    def put(self, *happenings: Happening[T]) -> None:
+        """Have happenings told, each after all earlier ones of its key. Any thread."""
+        if not self.is_listening or self._closed:
+            return
+        begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+        with self._lock:
+            self._ready.extend(begun)
+            self._call()
+
+    def put_error(self, error: MultielectError) -> None:
+        """Log an error and have it told to the user. Any thread."""
+        self.log.error(error)
+        if not self._closed:
+            self._report(error)
+
+    def _report(self, error: MultielectError) -> None:
+        if self._tell_error is None:
+            return
+        with self._lock:
+            self._errors.append(error)
+            if not self._telling_errors:
+                self._telling_errors = True
+                self._ready.append(None)
+                self._call()
+
+    def close(self, timeout_s: float) -> bool:
+        """Take nothing more, and wait for what waits. Returns whether all was told.
+
+        Called from a callback it does not wait: a callback cannot outwait itself.
+        """
+        until = time.monotonic() + timeout_s
+        told = False
+        if not self.is_inside():
+            told = self._mailbox.wait_until_empty(timeout_s)
+            with self._lock:
+                left_s = max(0.0, until - time.monotonic())
+                told &= wait_for(self._errors_told, lambda: not self._telling_errors, left_s)
+        with self._lock:
+            self._closed = True
+            self._called.notify_all()
+        left_s = 0.0 if self.is_inside() else until - time.monotonic()
+        self.log.close(max(0.0, left_s))
+        return told
+
+    # ---- the threads, and what is done with the lock held
+
+    def _call(self) -> None:
+        """Have one thread more look whether it should work, or watch those who do."""
+        if not self._ready or (self._working >= self._wanted and self._is_watched):
+            return
+        if self._idle:
+            self._called.notify()
+        elif self._threads < self._most_threads:
+            # Refused, the work is left to those who are there: it must not end up on the
+            # caller, who brings the news of all other elections too.
+            with contextlib.suppress(RuntimeError):
+                self._add_thread()
+
+    def _add_thread(self) -> None:
+        name = f"{self._name}-{self._threads + 1}"
+        threading.Thread(target=self._live, name=name, daemon=True).start()
+        self._threads += 1
+
+    def _live(self) -> None:
+        self._inside.callback = True
+        with self._lock:
+            while self._ready or not self._closed:
+                if self._ready and self._working < self._wanted:
+                    self._working += 1
+                    self._work()
+                    self._working -= 1
+                elif self._ready and not self._is_watched:
+                    self._watch()
+                else:
+                    self._wait(None)
+            self._threads -= 1
+            self._ended.notify_all()
+
+    def _work(self) -> None:
+        while self._ready and self._working <= self._wanted:
+            key = self._ready.popleft()
+            self._call()
+            self._lock.release()
+            began = time.monotonic()
+            try:
+                self._work_on(key)
+            finally:
+                took_s = time.monotonic() - began
+                self._lock.acquire()
+            self._told += 1
+            if took_s > _PATIENCE_S:
+                self._want_more()
+        if not self._ready:
+            self._wanted = 1
+
+    def _watch(self) -> None:
+        """See whether those at work get anywhere, and have them helped if not."""
+        self._is_watched = True
+        told = self._told
+        was_called = self._wait(_PATIENCE_S)
+        self._is_watched = False
+        if not was_called and self._told == told:
+            self._want_more()
+
+    def _want_more(self) -> None:
+        self._wanted = min(self._wanted + 1, self._most_threads)
+        self._call()
+
+    def _wait(self, timeout_s: float | None) -> bool:
+        self._idle += 1
+        try:
+            return self._called.wait(timeout_s)
+        finally:
+            self._idle -= 1
+
+    def _work_on(self, key: Hashable) -> None:
+        if key is None:
+            self._work_on_errors()
+            return
+        while (happening := self._mailbox.take(key)) is not None:
+            self._held.begin(partial(_name_of, happening))
+            try:
+                self._tell(happening.subject)
+            # Also SystemExit and its like: there is nothing here for them to end.
+            except BaseException as cause:  # noqa: BLE001
+                error = callback_error(happening, cause)
+                self.log.failure(error, cause, error.callback)
+                # Also after the close, by a callback that closed from inside.
+                self._report(error)
+            finally:
+                self._held.end()
+
+    def _work_on_errors(self) -> None:
+        assert self._tell_error is not None
+        while True:
+            with self._lock:
+                if not self._errors:
+                    self._telling_errors = False
+                    self._errors_told.notify_all()
+                    return
+                error = self._errors.popleft()
+            self._held.begin(lambda: "on_error")
+            try:
+                self._tell_error(error)
+            except BaseException as cause:  # noqa: BLE001
+                self.log.failure(on_error_failure(cause), cause, "on_error")
+            finally:
+                self._held.end()
+
+
+def _name_of(happening: Happening[T]) -> str:
+    key = happening.key
+    text = decode_key(key) if isinstance(key, bytes) else str(key)
+    return f"{_CALLBACKS[happening.kind]} of {text!r}"
+
+
+def callback_error(happening: Happening[T], cause: BaseException) -> CallbackError:
+    """Return the error that says that the callback for a happening raised `cause`."""
+    key = happening.key
+    text = decode_key(key) if isinstance(key, bytes) else str(key)
+    error = CallbackError(_CALLBACKS[happening.kind], text, happening.epoch)
+    error.__cause__ = cause
+    return error
+
+
+def on_error_failure(cause: BaseException) -> MultielectError:
+    """Return the error that says that `on_error` raised `cause`. On the thread that it ran on."""
+    return MultielectError(f"on_error failed: {in_words(cause)}")

@@ -1,0 +1,280 @@
+"""Workers in an event loop: one task a term, begun and cancelled with it.
+
+Rules of this file:
+    * What `workers` says of threads holds here for tasks: one worker at a time for an election, and
+      a term without a worker is given up.
+    * A worker is cancelled when its term has ended. While the term drains it is told, and may
+      finish; what it is told by is the same for threads.
+    * `put` is called on other threads and never waits for the loop. What it hands over is bounded,
+      however long the loop is blocked: see `Mailbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+from .._logging.log import Log
+from .._settings.settings import Settings
+from ..election import Term
+from ..errors import MultielectError
+from .dispatcher import Happening, Kind, Mailbox
+from .event_loop import LoopDispatcher, count_as_callback
+from .roster import (
+    Roster,
+    failure_of,
+    give_up,
+    given_up_for_want,
+    left_behind,
+    still_at_work,
+)
+
+_NS = 1_000_000_000
+
+
+class WorkerTerm(Term):
+    """One term, as its worker is given it: see `multielect.WorkerTerm`.
+
+    ::
+
+        async def work(term):
+            while not term.stopping.is_set():
+                await do_some(term.key, term.epoch)
+
+    Attributes:
+        stopping: set when the worker is to return, as the term drains or has ended. In the latter
+            case the worker is cancelled as well, so one that does not look at this at all keeps a
+            term that drains until its `deadline`.
+    """
+
+    __slots__ = ("stopping",)
+
+    stopping: asyncio.Event
+
+    @classmethod
+    def of(cls, term: Term) -> WorkerTerm:
+        """Return a term that has begun as its worker is given it. In the loop."""
+        made = cls(
+            term._node,
+            term.key,
+            term.number,
+            term.generation,
+            term.term_epoch,
+            began_ns=term.began_ns,
+        )
+        made.stopping = asyncio.Event()
+        return made
+
+
+class LoopWorkers:
+    """Has a worker run for each term, in the loop that `start` was called in."""
+
+    def __init__(
+        self,
+        work: Callable[..., object],
+        *,
+        patience_s: float,
+        report: Callable[[MultielectError], None],
+    ) -> None:
+        """Keep what to run; the arguments are those of `_workers.Workers`."""
+        self._work = work
+        self._patience_s = patience_s
+        self._report = report
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._mailbox: Mailbox[Term] = Mailbox()
+        self._roster: Roster[WorkerTerm] = Roster()
+        self._tasks: dict[WorkerTerm, asyncio.Task[None]] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._closed = False
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Run workers in this loop from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    # ---- any thread
+
+    def put(self, *happenings: Happening[Term]) -> None:
+        """Begin and stop workers as terms begin, drain and end."""
+        begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+        if begun:
+            self._call(self._take, begun)
+
+    def close(self, timeout_s: float) -> bool:
+        """Have no more begin, cancel all, and wait for them. Not in the loop's thread.
+
+        Returns:
+            Whether all have ended.
+        """
+        if self._loop is None or self._loop.is_closed():
+            return True
+        # After all that was put.
+        self._call(self._close)
+        ended = self._ended.wait(timeout_s)
+        left = list(self._roster)
+        if left and timeout_s:
+            self._report(left_behind(left))
+        return ended
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        # A loop that is closed has nobody left to work.
+        with contextlib.suppress(RuntimeError):
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function, *arguments)
+
+    # ---- in the loop
+
+    def _take(self, keys: list[Hashable]) -> None:
+        for key in keys:
+            while (happening := self._mailbox.take(key)) is not None:
+                if happening.kind is Kind.BEGIN:
+                    self._begin(WorkerTerm.of(happening.subject))
+                else:
+                    self._stop(happening.subject)
+
+    def _begin(self, term: WorkerTerm) -> None:
+        if self._closed:
+            return
+        if self._roster.begin(term):
+            self._start_task(term)
+        else:
+            self._see_later(self._see_waiting, term)
+
+    def _stop(self, told: Term) -> None:
+        term = self._roster.find(told.key, told.epoch)
+        if term is None:
+            return
+        if told.reason is None:
+            term.deadline = told.deadline
+        else:
+            term.ended_ns, term.reason = told.ended_ns, told.reason
+            if self._roster.is_working(term):
+                self._tasks[term].cancel()
+                self._see_later(self._see_ended, term)
+            else:
+                self._roster.stop_waiting(term)
+        term.stopping.set()
+
+    def _close(self) -> None:
+        self._closed = True
+        for timer in self._timers:
+            timer.cancel()
+        for term in self._roster:
+            term.stopping.set()
+            # What was cancelled before has heard of it.
+            if term.reason is None:
+                self._tasks[term].cancel()
+        self._look_whether_ended()
+
+    def _look_whether_ended(self) -> None:
+        if self._closed and not self._roster:
+            self._ended.set()
+
+    def _see_later(self, see: Callable[[WorkerTerm], None], term: WorkerTerm) -> None:
+        def see_now() -> None:
+            self._timers.discard(timer)
+            see(term)
+
+        timer = asyncio.get_running_loop().call_later(self._patience_s, see_now)
+        self._timers.add(timer)
+
+    def _see_waiting(self, term: WorkerTerm) -> None:
+        former = self._roster.stop_waiting(term)
+        if former is not None:
+            self._report(given_up_for_want(term, former))
+            give_up(term)
+
+    def _see_ended(self, term: WorkerTerm) -> None:
+        if self._roster.is_working(term):
+            self._report(still_at_work(term, self._patience_s))
+
+    def _start_task(self, term: WorkerTerm) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(term))
+        self._tasks[term] = task
+        task.add_done_callback(lambda task: self._leave(term, task))
+
+    async def _run(self, term: WorkerTerm) -> None:
+        count_as_callback()
+        # A term that is over, or to be handed over, has nothing left to be begun.
+        if term.stopping.is_set():
+            return
+        outcome = self._work(term)
+        if not inspect.isawaitable(outcome):
+            raise TypeError(f"worker must be a coroutine function here; it returned {outcome!r}")
+        await outcome
+
+    def _leave(self, term: WorkerTerm, task: asyncio.Task[None]) -> None:
+        was_stopped = term.reason is not None or self._closed
+        cause: BaseException | None
+        if task.cancelled():
+            # By others than us, it failed.
+            cause = None if was_stopped else asyncio.CancelledError()
+        else:
+            cause = task.exception()
+        if cause is not None:
+            self._report(failure_of(term, cause))
+        give_up(term)
+        del self._tasks[term]
+        following = self._roster.leave(term)
+        if following is not None:
+            self._start_task(following)
+        self._look_whether_ended()
+
+
+class LoopWorkerDispatcher:
+    """Has each term worked on, and all else told as a `LoopDispatcher` does."""
+
+    is_listening = True
+    is_told_of_drains = True
+
+    def __init__(self, below: LoopDispatcher, workers: LoopWorkers) -> None:
+        """Keep both."""
+        self._below = below
+        self._workers = workers
+
+    @property
+    def log(self) -> Log:
+        """Where else it is told what happened."""
+        return self._below.log
+
+    def start(self) -> None:
+        """Run callbacks and workers in this loop from now on."""
+        self._below.start()
+        self._workers.start()
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+        self._below.unstart()
+
+    def is_inside(self) -> bool:
+        """Tell whether this is called on behalf of a callback, or of a worker."""
+        return self._below.is_inside()
+
+    def put(self, *happenings: Happening[Term]) -> None:
+        """Begin and stop workers, and have happenings told. Any thread."""
+        self._workers.put(*happenings)
+        self._below.put(*happenings)
+
+    def put_error(self, error: MultielectError) -> None:
+        """Log an error and have it told to the user. Any thread."""
+        self._below.put_error(error)
+
+    def close(self, timeout_s: float) -> bool:
+        """Take nothing more, and wait for workers and callbacks. Not in the loop's thread."""
+        until = time.monotonic() + timeout_s
+        ended = self._workers.close(0.0 if self.is_inside() else timeout_s)
+        return self._below.close(max(0.0, until - time.monotonic())) and ended
+
+
+def with_workers(
+    below: LoopDispatcher, work: Callable[..., object] | None, settings: Settings
+) -> LoopDispatcher | LoopWorkerDispatcher:
+    """Return a dispatcher that has `work` done for each term as well; the same if there is none."""
+    if work is None:
+        return below
+    workers = LoopWorkers(work, patience_s=settings.ttl_ns / _NS, report=below.put_error)
+    return LoopWorkerDispatcher(below, workers)

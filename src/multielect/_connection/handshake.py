@@ -1,0 +1,136 @@
+"""A socket while its connection is being set up: what may come, and for how long.
+
+Rules of this file:
+    * redis-py believes what a server says of lengths, and waits anew after each byte. Here that
+      has an end: no answer to connecting is `MOST_BYTES` long, nor takes for ever.
+    * What a server said first is kept: where an attempt fails, it often tells why.
+    * Nothing else is changed, and the socket below is taken out once the connection stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from typing import Any
+
+from redis.connection import AbstractConnection
+
+from ..errors import ConfigError, ProtocolError
+
+MOST_BYTES = 1 << 20
+TIMEOUTS = 5
+"""How many timeouts an attempt may take as a whole."""
+
+MOST_HEARD_BYTES = 1 << 10
+_LAST_WORDS_S = 0.2
+
+
+class HandshakeSocket:
+    """A socket that counts what it receives.
+
+    Attributes:
+        plain: the socket below.
+        heard: what the server said first.
+        failure: what TLS said of the end of a connection that could not be written to.
+    """
+
+    def __init__(self, plain: socket.socket, timeout_s: float) -> None:
+        """Count from now on."""
+        self.plain = plain
+        self.heard = b""
+        self.failure: ssl.SSLError | None = None
+        self._left = MOST_BYTES
+        self._until = time.monotonic() + TIMEOUTS * timeout_s
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a socket has
+        return getattr(self.plain, name)
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """Send, as on a socket."""
+        try:
+            self.plain.sendall(data, flags)
+        except OSError:
+            # Whoever hangs up may have said why.
+            with contextlib.suppress(OSError):
+                self.plain.settimeout(_LAST_WORDS_S)
+                self._hear_last_words()
+            raise
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Receive, as of a socket."""
+        data = self.plain.recv(size, flags)
+        self._count(data)
+        return data
+
+    def recv_into(self, buffer: bytearray, *arguments: Any) -> int:  # noqa: ANN401  # as a socket's
+        """Receive, as of a socket."""
+        count = self.plain.recv_into(buffer, *arguments)
+        self._count(bytes(buffer[:count]))
+        return count
+
+    def _hear_last_words(self) -> None:
+        try:
+            self.heard = self.heard or self.plain.recv(MOST_HEARD_BYTES)
+        except ssl.SSLError as failure:
+            self.failure = failure
+
+    def _count(self, data: bytes) -> None:
+        if len(self.heard) < MOST_HEARD_BYTES:
+            self.heard += data[: MOST_HEARD_BYTES - len(self.heard)]
+        self._left -= len(data)
+        if self._left < 0:
+            raise ProtocolError(
+                f"the server answered with more than {MOST_BYTES:,} bytes while connecting"
+            )
+        if time.monotonic() > self._until:
+            # Of a timeout redis-py would keep no word.
+            raise ProtocolError("the server did not come to an end of its answers to connecting")
+
+
+def guarded(kind: type[AbstractConnection], timeout_s: float) -> type[AbstractConnection]:
+    """Return a kind of connection that does the same, over a `HandshakeSocket`.
+
+    `last_words` and `wait_for_tls` are for such connections.
+    """
+
+    class Guarded(kind):  # type: ignore[misc, valid-type]
+        handshake: HandshakeSocket | None = None
+        tls_wait_s = timeout_s
+
+        def _connect(self) -> HandshakeSocket:
+            found = super()._connect()
+            if not isinstance(found, socket.socket):
+                raise ConfigError(
+                    f"{kind.__module__}.{kind.__qualname__} connects by a"
+                    f" {type(found).__qualname__}: elections need a real socket"
+                )
+            self.handshake = HandshakeSocket(found, timeout_s)
+            return self.handshake
+
+        def _wrap_socket_with_ssl(self, sock: socket.socket) -> socket.socket:
+            sock.settimeout(self.tls_wait_s)
+            wrapped: socket.socket = super()._wrap_socket_with_ssl(sock)
+            wrapped.settimeout(timeout_s)
+            return wrapped
+
+    return Guarded
+
+
+def wait_for_tls(connection: AbstractConnection, timeout_s: float) -> None:
+    """Have a `guarded` connection wait for so long for the server's part of TLS."""
+    connection.tls_wait_s = timeout_s  # type: ignore[attr-defined]
+
+
+def last_words(connection: AbstractConnection) -> tuple[bytes, ssl.SSLError | None]:
+    """Return what the server said first on a `guarded` connection, and what TLS said of its end."""
+    handshake: HandshakeSocket | None = getattr(connection, "handshake", None)
+    return (b"", None) if handshake is None else (handshake.heard, handshake.failure)
+
+
+def plain_socket_of(connection: AbstractConnection) -> socket.socket | None:
+    """Return the socket of a connection that stands; None if it has ended meanwhile."""
+    found: Any = connection._sock  # redis-py has no public name for it
+    plain: socket.socket | None = found.plain if isinstance(found, HandshakeSocket) else found
+    return plain

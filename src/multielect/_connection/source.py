@@ -1,0 +1,231 @@
+"""What a user gives as `redis`: how it is read, and what of it is refused.
+
+Rules of this file:
+    * What can be known to be wrong is refused here, before anything is started: redis-py drops
+      what it does not understand, or trips over it at each attempt to connect.
+    * No message holds a password, nor any part of a URL that may be one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import redis
+import redis.asyncio
+from redis.connection import AbstractConnection, ConnectionPool
+from redis.sentinel import Sentinel
+
+from ..errors import ConfigError
+
+_SCHEMES = ("redis://", "rediss://", "unix://")
+
+_OPTIONS = frozenset(
+    {
+        *("client_name", "db", "decode_responses", "encoding", "encoding_errors"),
+        *("health_check_interval", "legacy_responses", "max_connections", "password"),
+        *("protocol", "retry_on_timeout", "socket_connect_timeout", "socket_keepalive"),
+        *("socket_read_size", "socket_timeout", "username"),
+    }
+)
+"""What a URL may set. What takes more than text needs a `redis.Redis`."""
+
+_TLS_OPTIONS = frozenset(
+    {
+        *("ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile"),
+        *("ssl_check_hostname", "ssl_ciphers", "ssl_exclude_verify_flags"),
+        *("ssl_include_verify_flags", "ssl_keyfile", "ssl_min_version", "ssl_password"),
+    }
+)
+
+_NOT_BY_UNIX = frozenset({"socket_keepalive"})
+
+# What a pool sets up for its own clients and a connection of ours has no use for.
+_NOT_FOR_US = (
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+    "oss_cluster_maint_notifications_handler",
+    "event_dispatcher",
+    "himport_registry",
+)
+
+_WHAT_IS_TAKEN = "a URL (redis://, rediss://, unix://) or a redis.Redis"
+_NO_CLUSTER = "Redis Cluster is not supported yet: use a standalone server"
+_NO_SENTINEL = (
+    "Sentinel is not wholly supported yet: give Sentinel.master_for(...), and read in the README"
+    " what that does not cover"
+)
+
+
+def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """Return what kind of connection leads to a server, and its settings.
+
+    Raises:
+        ConfigError: for a URL that is not wholly understood, a client that has no real server
+            behind it, or another kind of object.
+    """
+    if isinstance(source, str):
+        _check_url(source)
+        try:
+            pool = ConnectionPool.from_url(source)
+        # Of an option's value.
+        except ValueError as error:
+            raise ConfigError(f"this Redis URL cannot be used: {error}") from None
+    else:
+        pool = _pool_of(source)
+    settings = {
+        name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_FOR_US
+    }
+    _try_out(pool.connection_class, settings)
+    return pool.connection_class, settings
+
+
+# ---- URLs
+
+
+def _check_url(url: str) -> None:
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if not url.startswith(_SCHEMES):
+        if "cluster" in scheme:
+            raise ConfigError(_NO_CLUSTER)
+        if "sentinel" in scheme:
+            raise ConfigError(_NO_SENTINEL)
+        raise ConfigError(
+            f"a Redis URL must begin with redis://, rediss:// or unix://"
+            f"{f', not {scheme}://' if scheme.isalnum() else ''}"
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Its own words may quote a password.
+        raise _unreadable(scheme) from None
+    # A password that was not written as URLs want it may have ended up anywhere behind the host.
+    behind = parts.query if scheme == "unix" else f"{parts.path}?{parts.query}"
+    if "@" in behind or "#" in url:
+        raise _unreadable(scheme)
+    if scheme == "unix":
+        _check_path(parts)
+    else:
+        _check_host(parts, port)
+    _check_options(parts)
+
+
+def _unreadable(scheme: str) -> ConfigError:
+    return ConfigError(
+        f"this {scheme}:// URL cannot be read: it must be {scheme}://user:password@host:port/0,"
+        " with a port from 1 to 65535, and special characters of a password written as %23 (#),"
+        " %2F (/), %3F (?), %40 (@)"
+    )
+
+
+def _check_path(parts: SplitResult) -> None:
+    host = parts.netloc.rpartition("@")[2]
+    if host or not parts.path.strip("/"):
+        raise ConfigError(
+            "a unix:// URL must hold the whole path of the socket, with three slashes:"
+            " unix:///run/redis.sock?db=0"
+        )
+
+
+def _check_host(parts: SplitResult, port: int | None) -> None:
+    if not parts.hostname:
+        raise ConfigError(f"this {parts.scheme}:// URL names no host: {parts.scheme}://HOST:PORT/0")
+    if port == 0:
+        raise ConfigError("port 0 is none that a server listens on: it must be from 1 to 65535")
+    database = _database(parts)
+    if database and not _is_number(database):
+        raise ConfigError(
+            f"the path of a {parts.scheme}:// URL is the number of a database, such as /0, and"
+            " this one is no whole number: Redis knows databases by number only"
+        )
+
+
+def _check_options(parts: SplitResult) -> None:
+    is_tls, is_unix = parts.scheme == "rediss", parts.scheme == "unix"
+    allowed = _OPTIONS | (_TLS_OPTIONS if is_tls else frozenset())
+    if is_unix:
+        allowed -= _NOT_BY_UNIX
+    seen = {
+        "username": parts.username,
+        "password": parts.password,
+        "db": None if is_unix else _database(parts),
+    }
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in _TLS_OPTIONS and not is_tls:
+            raise ConfigError(
+                f"{name} is an option of TLS, which {parts.scheme}:// does not use: write rediss://"
+            )
+        if name not in allowed:
+            raise ConfigError(
+                f"{parts.scheme}:// knows no option {name!r}; it knows {', '.join(sorted(allowed))}"
+            )
+        if seen.get(name) and seen[name] != value:
+            raise ConfigError(f"this {parts.scheme}:// URL gives {name} twice: give it once")
+        if not value:
+            raise ConfigError(f"the option {name} of this {parts.scheme}:// URL has no value")
+        if name == "db" and not _is_number(value):
+            raise ConfigError(f"db must be the number of a database, such as 0, not {value!r}")
+        seen[name] = value
+
+
+def _database(parts: SplitResult) -> str:
+    return unquote(parts.path).removeprefix("/").removesuffix("/")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+# ---- clients
+
+
+def _pool_of(source: object) -> ConnectionPool:
+    if not isinstance(source, redis.Redis) or isinstance(source, redis.client.Pipeline):
+        _refuse(source)
+    # A mock of a client may have neither.
+    pool: Any = getattr(source, "connection_pool", None)
+    _check_connection_class(getattr(pool, "connection_class", None))
+    found: ConnectionPool = pool
+    return found
+
+
+def _check_connection_class(kind: object) -> None:
+    if not isinstance(kind, type) or not issubclass(kind, AbstractConnection):
+        raise ConfigError(f"this client connects by {kind!r}, which is no connection of redis-py")
+    if any(each.__module__.partition(".")[0] == "fakeredis" for each in kind.__mro__):
+        raise ConfigError(
+            "a FakeRedis has no socket, which elections need. In tests give the URL of a real"
+            " server (multielect.embedded starts one) or of fakeredis.TcpFakeServer, or a node of"
+            " multielect.testing.SimulatedWorld"
+        )
+
+
+def _refuse(source: object) -> NoReturn:
+    if isinstance(source, redis.client.Pipeline):
+        raise ConfigError("redis must not be a pipeline: give the client that it is of")
+    if isinstance(source, (redis.RedisCluster, redis.asyncio.RedisCluster)):
+        raise ConfigError(_NO_CLUSTER)
+    if isinstance(source, (Sentinel, redis.asyncio.Sentinel)):
+        raise ConfigError(_NO_SENTINEL)
+    if isinstance(source, redis.asyncio.Redis):
+        raise ConfigError(
+            "redis must not be a redis.asyncio.Redis, not in multielect.aio either: connections are"
+            " opened on threads of the group's. Give the URL, or a redis.Redis of the same server"
+        )
+    if isinstance(source, ConnectionPool):
+        raise ConfigError("redis must not be a pool: give redis.Redis(connection_pool=...)")
+    raise ConfigError(f"redis must be {_WHAT_IS_TAKEN}, not {_name(type(source))}")
+
+
+def _try_out(kind: type[AbstractConnection], settings: dict[str, Any]) -> None:
+    # Nothing is connected by this.
+    try:
+        kind(**settings)
+    # redis-py, or a class of the user's, raises whatever occurs to it.
+    except Exception as error:
+        raise ConfigError(f"no {_name(kind)} can be made of these settings: {error}") from error
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")

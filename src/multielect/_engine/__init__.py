@@ -1,0 +1,1 @@
+"""The threads that pump bytes between the core and its connection."""

@@ -1,0 +1,271 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+"""Bytes between the core and its sockets, without the GIL.
+
+Rules of this file:
+    * From `run` being called until it returns, no Python is run and the GIL is not wanted:
+      a thread that keeps it for seconds, or an event loop that is blocked, delays no refresh
+      and no deadline.
+    * What there is to tell waits in the core, bounded, and one byte on the news descriptor
+      says that it is there. Nobody has to read it for refreshes to go on.
+    * The time of a turn is read before its bytes are sent: it is what deadlines count from.
+    * A batch without an answer for `response_timeout_ns` means that the connection is dead.
+    * A server that never stops talking is listened to for so long at a time: refreshes and
+      deadlines come first.
+    * `run` returns when there is something that only Python can do: the connection is lost,
+      `interrupt` was called, or the node has stopped.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t
+from posix.unistd cimport read, write
+
+from .._runtime.clock cimport Clock
+from .._core.core cimport Core, Facts
+from .._core.slots cimport NEVER
+
+cdef extern from *:
+    """
+    #include <poll.h>
+    #include <sys/types.h>
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    static inline int64_t multielect_pump_load(const int64_t *p) {
+        return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+    }
+    static inline void multielect_pump_store(int64_t *p, int64_t v) {
+        __atomic_store_n(p, v, __ATOMIC_RELEASE);
+    }
+    static inline int64_t multielect_pump_swap(int64_t *p, int64_t v) {
+        return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL);
+    }
+    """
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long count, int timeout_ms) nogil
+    ssize_t recv(int fd, void *data, size_t size, int flags) nogil
+    ssize_t send(int fd, const void *data, size_t size, int flags) nogil
+    const short POLLIN
+    const short POLLOUT
+    const int MSG_NOSIGNAL
+    int64_t load "multielect_pump_load" (const int64_t *place) noexcept nogil
+    void store "multielect_pump_store" (int64_t *place, int64_t value) noexcept nogil
+    int64_t swap "multielect_pump_swap" (int64_t *place, int64_t value) noexcept nogil
+
+cdef enum:
+    READ_BYTES = 1 << 16
+    MOST_READS = 8          # of one socket in one turn
+    LONGEST_SLEEP_MS = 60_000
+
+cdef enum Outcome:
+    GOING = 0
+    FINISHED = 1
+    INTERRUPTED = 2
+    CLOSED = 3
+    BROKEN = 4
+    SILENT = 5
+    NONSENSE = 6
+    REFUSED = 7
+
+OUTCOMES = ("going", "finished", "interrupted", "closed", "broken", "silent", "nonsense", "refused")
+
+
+cdef class Pump:
+    """Runs a core over sockets, for one thread at a time.
+
+    Args:
+        core: what to run.
+        clock: the time.
+        alarm: a descriptor to read from; a byte that arrives there ends a sleep.
+        alarm_end: its other end, which is written to by `wake`.
+        news: a descriptor to write to when the core has something to tell.
+        response_timeout_ns: how long the server may take to answer.
+    """
+
+    cdef Core core
+    cdef Clock clock
+    cdef int alarm, alarm_end, news
+    cdef int fd, listener
+    cdef int64_t response_timeout_ns
+    cdef int64_t stop_by_ns         # shared; NEVER while the node goes on
+    cdef int64_t interrupted        # shared
+    cdef int64_t announced          # shared; a byte of news was written and not yet read
+    cdef readonly int error_number
+    cdef readonly int64_t waited_ns
+    cdef char buffer[65536]
+
+    def __init__(self, Core core not None, Clock clock not None, *, int alarm, int alarm_end,
+                 int news, int64_t response_timeout_ns):
+        self.core = core
+        self.clock = clock
+        self.alarm = alarm
+        self.alarm_end = alarm_end
+        self.news = news
+        self.response_timeout_ns = response_timeout_ns
+        self.stop_by_ns = NEVER
+        self.fd = -1
+        self.listener = -1
+
+    # ---- any thread
+
+    def wake(self) -> None:
+        """Have the next turn happen now: the core was changed."""
+        self._ring()
+
+    def interrupt(self) -> None:
+        """Have `run` return."""
+        store(&self.interrupted, 1)
+        self._ring()
+
+    def stop_by(self, int64_t at_ns) -> None:
+        """Have `run` return when all is released, and at `at_ns` in any case."""
+        store(&self.stop_by_ns, at_ns)
+        self._ring()
+
+    def close(self) -> None:
+        """Let go of the alarm before it is closed: its descriptor may be another's at once."""
+        self.alarm_end = -1
+
+    def heard(self) -> None:
+        """The news descriptor was read: write to it again for what comes from now on."""
+        store(&self.announced, 0)
+
+    cdef void _ring(self) noexcept:
+        # A full buffer wakes as well as one more byte would.
+        cdef char byte = 0
+        if self.alarm_end >= 0:
+            write(self.alarm_end, &byte, 1)
+
+    # ---- the owner thread
+
+    def run(self, int fd, int listener) -> str:
+        """Pump until there is something that only Python can do.
+
+        Args:
+            fd: a connected socket for batches that does not block, or -1.
+            listener: one more for announcements, or -1.
+
+        Returns:
+            One of `OUTCOMES`. After one that is neither 'finished' nor 'interrupted', the
+            core has forgotten the connection.
+        """
+        cdef int outcome = GOING
+        with nogil:
+            if fd >= 0 and self.fd < 0:
+                self.core.begin()
+            self.fd = fd
+            self.listener = listener
+            while outcome == GOING:
+                outcome = self._turn()
+            if outcome > INTERRUPTED:
+                self.fd = -1
+                self.listener = -1
+                self.core.lose(self.clock.now())
+        return OUTCOMES[outcome]
+
+    cdef int _turn(self) except -1 nogil:
+        """Tick, send, sleep, and receive what has come."""
+        cdef Facts facts
+        cdef int outcome
+        cdef int64_t now_ns = self.clock.now()
+        cdef int64_t stop_by_ns = load(&self.stop_by_ns)
+        self.core.turn(now_ns, &facts)
+        if facts.has_news and swap(&self.announced, 1) == 0:
+            self._write_news()
+        if swap(&self.interrupted, 0):
+            return INTERRUPTED
+        if stop_by_ns != NEVER and (facts.is_quiet or now_ns >= stop_by_ns):
+            self.core.finish(now_ns)
+            return FINISHED
+        outcome = self._send()
+        if outcome != GOING:
+            return outcome
+        outcome = self._sleep_and_receive(&facts, stop_by_ns)
+        if outcome != GOING or self.fd < 0:
+            return outcome
+        self.core.tell(&facts, now_ns)
+        if facts.is_refused:
+            return REFUSED
+        if facts.owed_since_ns >= 0:
+            self.waited_ns = self.clock.now() - facts.owed_since_ns
+            if self.waited_ns >= self.response_timeout_ns:
+                return SILENT
+        return GOING
+
+    cdef int _sleep_and_receive(self, Facts *facts, int64_t stop_by_ns) except -1 nogil:
+        cdef pollfd[3] waiting
+        cdef int count = 1, outcome = GOING
+        cdef int64_t until_ns = min(facts.next_turn_ns, stop_by_ns)
+        cdef int64_t sleep_ms
+        if facts.owed_since_ns >= 0:
+            until_ns = min(until_ns, facts.owed_since_ns + self.response_timeout_ns)
+        sleep_ms = (until_ns - self.clock.now() + 999_999) // 1_000_000
+        sleep_ms = max(<int64_t>0, min(sleep_ms, <int64_t>LONGEST_SLEEP_MS))
+        waiting[0].fd = self.alarm
+        waiting[0].events = POLLIN
+        if self.fd >= 0:
+            waiting[1].fd = self.fd
+            waiting[1].events = POLLIN
+            if self.core.lane.outgoing.waiting():
+                waiting[1].events |= POLLOUT
+            count = 2
+        if self.listener >= 0:
+            waiting[2].fd = self.listener
+            waiting[2].events = POLLIN
+            count = 3
+        if poll(waiting, count, <int>sleep_ms) <= 0:
+            return GOING
+        if waiting[0].revents:
+            self._quiet_alarm()
+        if count > 1 and waiting[1].revents & ~POLLOUT:
+            outcome = self._receive(self.fd, False)
+        if outcome == GOING and count > 2 and waiting[2].revents:
+            outcome = self._receive(self.listener, True)
+        return outcome
+
+    cdef int _send(self) except -1 nogil:
+        cdef ssize_t count
+        while self.fd >= 0 and self.core.lane.outgoing.waiting():
+            count = send(self.fd, self.core.lane.outgoing.data + self.core.lane.outgoing.start,
+                         self.core.lane.outgoing.waiting(), MSG_NOSIGNAL)
+            if count < 0:
+                return self._failed()
+            self.core.lane.outgoing.drop(count)
+        return GOING
+
+    cdef int _receive(self, int fd, bint listens) except -1 nogil:
+        cdef ssize_t count
+        cdef int nonsense, _i
+        for _i in range(MOST_READS):
+            count = recv(fd, self.buffer, READ_BYTES, 0)
+            if count == 0:
+                return CLOSED
+            if count < 0:
+                return self._failed()
+            if listens:
+                nonsense = self.core.hear_bytes(self.buffer, count, self.clock.now())
+            else:
+                nonsense = self.core.take_bytes(self.buffer, count, self.clock.now())
+            if nonsense:
+                return NONSENSE
+            if count < READ_BYTES:
+                break
+        return GOING
+
+    cdef int _failed(self) noexcept nogil:
+        if errno in (EAGAIN, EINTR):
+            return GOING
+        self.error_number = errno
+        return BROKEN
+
+    cdef void _quiet_alarm(self) noexcept nogil:
+        cdef char[256] bytes
+        while read(self.alarm, bytes, sizeof(bytes)) == sizeof(bytes):
+            pass
+
+    cdef void _write_news(self) noexcept nogil:
+        cdef char byte = 0
+        write(self.news, &byte, 1)

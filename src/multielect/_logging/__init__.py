@@ -1,0 +1,1 @@
+"""What is logged, how often, and on which thread."""

@@ -1,0 +1,1 @@
+"""One node, put together: its core, its engine, its elections."""

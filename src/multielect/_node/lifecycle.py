@@ -1,0 +1,136 @@
+"""What a node says in the log of its life: one line for what happened to many elections.
+
+Rules of this file:
+    * A line says how many, why, and for how long. INFO is what goes well or was asked for; WARNING
+      is what a person should look at.
+    * Never a line an election: what comes election by election is summed up while it settles.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from .._core.elections import DRAINING_REASON
+from .._logging.log import Log
+from ..election import DemotionReason
+
+if TYPE_CHECKING:
+    from .._engine.engine import Arrival
+
+_NS = 1_000_000_000
+_TOLD_ELSEWHERE = frozenset({DemotionReason.STOPPED, DemotionReason.DRAINED})
+"""By the line for the stop, and for the drain."""
+
+
+class News:
+    """Says in a log what becomes of one node. Any thread."""
+
+    def __init__(self, log: Log, *, ttl_ns: int, margin_ns: int) -> None:
+        """Keep where to say it."""
+        self._log = log
+        self._ttl_s = ttl_ns / _NS
+        self._unconfirmed_s = (ttl_ns - margin_ns) / _NS
+
+    def started(self, elections: int) -> None:
+        """The node stands for election."""
+        self._log.say(
+            "started",
+            lambda n: f"started: stands for {of(n, 'election')}, ttl {self._ttl_s:g} s",
+            elections,
+        )
+
+    def connected(self, arrival: Arrival) -> None:
+        """There is a connection."""
+        after = "" if arrival.attempts <= 1 else f" at attempt {arrival.attempts:,}"
+        if arrival.is_first:
+            self._log.say("connected", f"connected to {arrival.server}{after}")
+            return
+        self._log.say(
+            "connected again",
+            f"connected again to {arrival.server}{after}, after {arrival.away_s:.1f} s without"
+            " a connection",
+        )
+
+    def events(self, counts: Mapping[int, int]) -> None:
+        """Terms began and ended: so many for each reason."""
+        for reason, count in counts.items():
+            if reason == 0:
+                self._sum("terms began", lambda n: f"{of(n, 'term')} began", count)
+            elif reason != DRAINING_REASON:
+                self._ended(DemotionReason(reason), count)
+
+    def _ended(self, reason: DemotionReason, count: int) -> None:
+        if reason in _TOLD_ELSEWHERE:
+            return
+        level = logging.INFO
+        if reason in _WORTH_A_LOOK:
+            level = logging.WARNING
+        why = _WHY.get(reason, f"ended: {reason.name}")
+        if reason is DemotionReason.EXPIRED:
+            why += f" for {self._unconfirmed_s:.3g} s, as Redis or this process was away"
+        self._sum(reason.name, lambda n: f"{of(n, 'term')} {why}", count, level=level)
+
+    def shared_out(self, members: int, own: int, elections: int) -> None:
+        """The fleet's elections were shared out anew, as this node sees it."""
+
+        def text(times: int) -> str:
+            often = f", after {times:,} changes" if times > 1 else ""
+            return (
+                f"the fleet has {of(members, 'member')}: {own:,} of {of(elections, 'election')}"
+                f" are this node's{often}"
+            )
+
+        self._sum("shared out", text, 1)
+
+    def drain_begun(self, leading: int, timeout_s: float) -> None:
+        """The node hands over all that it leads."""
+        self._log.say(
+            "drain begun",
+            f"drain begun: {of(leading, 'term')} to hand over within {timeout_s:g} s",
+        )
+
+    def drain_ended(self, took_s: float) -> None:
+        """Nothing is led any more."""
+        self._log.say("drain ended", f"drain ended after {took_s:.1f} s: nothing is led any more")
+
+    def stopped(self, led: int, released: int) -> None:
+        """The node has stopped."""
+        left = led - released
+        self._log.say("stopped", lambda n: f"stopped: {of(n, 'lease')} released", released)
+        if left > 0:
+            self._log.say(
+                "stopped too soon",
+                lambda n: (
+                    f"stopped without an answer to the release of {of(n, 'lease')}: what was not"
+                    f" released lasts {self._ttl_s:g} s at the most"
+                ),
+                left,
+            )
+
+    def _sum(
+        self, kind: str, text: Callable[[int], str], amount: int, *, level: int = logging.INFO
+    ) -> None:
+        self._log.sum_up(kind, text, amount, level=level)
+
+
+_WHY = {
+    DemotionReason.RESIGNED: "resigned",
+    DemotionReason.REMOVED: "ended with their elections, which were removed",
+    DemotionReason.EXPIRED: "expired: no refresh was confirmed",
+    DemotionReason.LOST: "lost: Redis says that the leases are not this node's",
+    DemotionReason.STALLED: "given up, as the workers did not call alive() for max_stall seconds",
+    DemotionReason.SUPERSEDED: "ended, as newer epochs are known: others were elected meanwhile",
+    DemotionReason.REBALANCED: "handed to other nodes of the fleet",
+}
+_WORTH_A_LOOK = frozenset(DemotionReason) - {
+    DemotionReason.RESIGNED,
+    DemotionReason.REMOVED,
+    DemotionReason.REBALANCED,
+}
+
+
+def of(count: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,630 @@
+"""One node: a core, its engine and its callbacks, put together. Both fronts stand on it.
+
+Rules of this file:
+    * A node is started once and stopped once. What may be read is readable before and
+      after; what would change something raises `ClosedError` when it is over.
+    * In a forked child a node is over from the start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from .._callbacks.dispatcher import Dispatcher, Happening, Kind
+from .._connection.connector import longest_reconnect_ns
+from .._core.elections import DRAINING_REASON
+from .._core.fleet import FleetCore
+from .._core.slots import Slots
+from .._engine.engine import Arrival, CoreEvent, Outlets
+from .._fleet.balancer import Balancer
+from .._protocol.keys import KeyLayout, decode_key, encode_key
+from .._protocol.scripts import LARGEST_EPOCH
+from .._settings.settings import Seconds, Settings, checked_stall_ns, checked_timeout
+from ..balance import Member
+from ..election import DemotionReason, Standing, Term
+from ..errors import ClosedError, ConfigError, MultielectError, ProtocolError
+from .environment import Surroundings
+from .lifecycle import News
+from .readiness import Readiness
+
+_LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
+_EXIT_TIMEOUT_S = 2.0
+_DRAIN_GRACE_S = 1.0
+"""What a drain is given beyond its time, for the terms that end at its deadline."""
+_NS = 1_000_000_000
+
+
+Place = tuple[str, int, int]
+"""Where an election is: its key, the number of its slot, and the slot's generation."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a node has done since it was made.
+
+    Attributes:
+        refreshes: leases sent for refresh.
+        checks: elections asked for, won or not.
+        elected: terms begun.
+        demoted: terms ended.
+        released: terms that Redis was told of being given up, and answered.
+        batches: scripts sent.
+        wakeups: elections asked for at once because another node released them.
+        stale_replies: outcomes that came too late to count.
+        reconnects: connections lost.
+    """
+
+    refreshes: int
+    checks: int
+    elected: int
+    demoted: int
+    released: int
+    batches: int
+    wakeups: int
+    stale_replies: int
+    reconnects: int
+
+
+class Node:
+    """The elections of one node and all that keeps them going."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        *,
+        layout: KeyLayout,
+        settings: Settings,
+        dispatcher: Dispatcher[Term],
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        """Prepare; nothing is connected before `start`.
+
+        Args:
+            surroundings: time, chance, threads, and the way to Redis.
+            layout: how the elections are named in Redis.
+            settings: how the node goes about it.
+            dispatcher: takes the terms that begin and end, and the errors.
+            on_change: called on any thread when someone who waits should look again.
+
+        Raises:
+            ConfigError: where the way to Redis cannot be understood.
+        """
+        self.settings = settings
+        self.layout = layout
+        self.clock = surroundings.clock
+        self.holder = f"{settings.node_id}/{surroundings.incarnation()}"
+        self.surroundings = surroundings
+        self._core = FleetCore(
+            now_ns=self.clock.now_ns(),
+            ttl_ns=settings.ttl_ns,
+            margin_ns=settings.margin_ns,
+            max_leases=settings.max_leases,
+            heads=layout.heads,
+            separator=layout.separator,
+            holder=self.holder.encode("utf-8", "surrogateescape"),
+            channel=layout.channel,
+            epochs=settings.epochs.encode(),
+            retention_ms=settings.retention_ms,
+            seed=surroundings.seed(),
+            drain_ns=settings.drain_ns,
+            tells_drains=dispatcher.is_told_of_drains,
+            balanced=settings.balance is not None,
+            move_ns=0 if settings.balance is None else settings.balance.move_ns,
+        )
+        self.slots: Slots = self._core.terms.slots
+        name = f"multielect-{settings.node_id}"
+        self._dispatcher = dispatcher
+        dispatcher.log.ttl_s = settings.ttl_ns / _NS
+        self._news = News(dispatcher.log, ttl_ns=settings.ttl_ns, margin_ns=settings.margin_ns)
+        self._on_change = on_change
+        self._engine = surroundings.engine(
+            self._core,
+            layout=layout,
+            node_id=settings.node_id,
+            ttl_ns=settings.ttl_ns,
+            response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
+            outlets=Outlets(
+                events=self._on_events if dispatcher.is_listening else None,
+                counts=self._on_counts,
+                roll=self._on_roll,
+                error=self._dispatcher.put_error,
+                connected=self._on_connected,
+                changed=self.notify,
+                fault=self._on_fault,
+            ),
+            name=name,
+        )
+        self._balancer = self._make_balancer(f"{name}-balance")
+        self.readiness = Readiness(self, self._core, self._engine, self._balancer)
+        self._pid = os.getpid()
+        self._started = False
+        self._drains = False
+        self._stopped = False
+        self._fault: MultielectError | None = None
+        self._drains_since_s: float | None = None
+        self._changed = threading.Condition()
+        if not surroundings.is_simulated:
+            _live.add(self)
+
+    # ---- life
+
+    def start(self) -> bool:
+        """Stand for all elections, now and as they are added. Returns False if it does already.
+
+        It is started whole or not at all: after an error there are no threads and no descriptors
+        left, and it may be started again.
+
+        Raises:
+            ClosedError: if the node was stopped or forked.
+            OSError: if there are no descriptors left.
+            RuntimeError: if no thread can be started: there are too many, or the interpreter
+                is ending.
+        """
+        self.check_process()
+        # Whoever stops the node meanwhile waits, and then finds it whole.
+        with self._changed:
+            self.check_open()
+            if self._started:
+                return False
+            self._check_campaigning()
+            with contextlib.ExitStack() as undoing:
+                self._dispatcher.start()
+                undoing.callback(self._dispatcher.unstart)
+                if self._balancer is not None:
+                    self._balancer.start()
+                    undoing.callback(self._balancer.unstart)
+                # What is told the moment that the engine runs must find the node started.
+                self._started = True
+                undoing.callback(self._unstart)
+                self._news.started(len(self._core))
+                self._engine.start()
+                undoing.pop_all()
+        return True
+
+    def _unstart(self) -> None:
+        self._started = False
+
+    def stop(self, timeout: Seconds) -> None:
+        """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
+        timeout_s = checked_timeout(timeout)
+        if os.getpid() != self._pid or self.surroundings.has_died:
+            return
+        until = self.surroundings.monotonic_s() + timeout_s
+        with self._changed:
+            was_stopped, self._stopped = self._stopped, True
+            started = self._started
+        self.notify()
+        led, released = self._core.leading, self._core.counters["released"]
+        if started:
+            if self._balancer is not None:
+                self._balancer.leave()
+            self._engine.stop(timeout_s)
+            if self._balancer is not None:
+                self._balancer.join(max(0.0, until - self.surroundings.monotonic_s()))
+            if not was_stopped:
+                self._news.stopped(led, self._core.counters["released"] - released)
+        self._dispatcher.close(max(0.0, until - self.surroundings.monotonic_s()))
+        _live.discard(self)
+
+    def check_process(self) -> None:
+        """Raise `ClosedError` in a forked child, which must touch nothing of its parent's.
+
+        It may even have inherited the core's mutex, or the condition for those who wait, as
+        another thread was holding it.
+        """
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                f"this node belongs to process {self._pid}: a forked child must make its own"
+            )
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` if the node is over."""
+        self.check_process()
+        if self.surroundings.has_died:
+            raise ClosedError("this node's process has died: make a new one")
+        if self._fault is not None:
+            raise ClosedError(f"this node has failed, make a new one: {self._fault}")
+        if self._stopped:
+            raise ClosedError("this node was stopped: make a new one to stand for election again")
+
+    def _check_campaigning(self) -> None:
+        """Raise `ClosedError` if the node is over, or has begun to drain."""
+        self.check_open()
+        if self._drains:
+            raise ClosedError(
+                "this node drains, or has drained: it stands for nothing any more. Make a new one"
+                " to stand for election again"
+            )
+
+    def report(self, error: MultielectError) -> None:
+        """Log an error and have it told through `on_error`. Any thread."""
+        self._dispatcher.put_error(error)
+
+    def check_started(self) -> None:
+        """Raise `ClosedError` if the node is over, or has not begun."""
+        self.check_open()
+        if not self._started:
+            raise ClosedError(
+                "this node was not started: call start() before you wait, or enter its with block"
+            )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node was started, was not stopped and has not failed, in this process."""
+        if self.surroundings.has_died or self._fault is not None or self.is_forked:
+            return False
+        is_whole = self._balancer is None or self._balancer.is_running
+        return self._started and not self._stopped and is_whole and self._engine.is_running
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether it belongs to the parent of this process."""
+        return os.getpid() != self._pid
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started, whatever became of it."""
+        return self._started
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it stands for nothing any more."""
+        return self._drains
+
+    @property
+    def fault(self) -> MultielectError | None:
+        """The fault of ours that ended it."""
+        return self._fault
+
+    # ---- elections
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def add(self, key: str | bytes, max_stall: Seconds | None = None) -> Place:
+        """Stand for an election, unless the node does already."""
+        return self._add_raw(encode_key(key), checked_stall_ns(max_stall))
+
+    def add_sole(self) -> Place:
+        """Add the one election of a layout that has but one: its key is empty."""
+        return self._add_raw(b"", 0)
+
+    def _add_raw(self, raw: bytes, max_stall_ns: int) -> Place:
+        self._check_campaigning()
+        number, generation, is_new = self._core.add(
+            raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
+        )
+        if is_new:
+            self._after_adding()
+        return decode_key(raw), number, generation
+
+    def add_many(self, keys: Iterable[str | bytes]) -> int:
+        """Stand for many elections; returns how many of them are new."""
+        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+            raise ConfigError(
+                f"add_many takes many keys, as a list of them or the like, not {keys!r}: for one"
+                " key there is add"
+            )
+        self._check_campaigning()
+        count = 0
+        try:
+            for key in keys:
+                raw = encode_key(key)
+                bucket = self.layout.bucket(raw)
+                count += self._core.add(raw, bucket, self.settings.max_stall_ns)[2]
+        finally:
+            if count:
+                self._after_adding()
+        return count
+
+    def find(self, key: str | bytes) -> Place | None:
+        """Return where the election with this key is."""
+        raw = encode_key(key)
+        self.check_process()
+        place = self._core.find(raw)
+        return None if place is None else (decode_key(raw), *place)
+
+    def remove(self, key: str | bytes) -> None:
+        """Give an election up for good.
+
+        Raises:
+            KeyError: if there is none with this key.
+        """
+        raw = encode_key(key)
+        self.check_open()
+        if not self._core.remove(raw, self.clock.now_ns()):
+            raise KeyError(key)
+        if self._balancer is not None:
+            self._balancer.note_keys()
+        self._after_change()
+
+    def keys(self) -> list[str]:
+        """Return the keys of all elections."""
+        self.check_process()
+        return [decode_key(raw) for raw in self._core.list_keys()]
+
+    def owned(self) -> list[Place]:
+        """Return the elections that this node leads now."""
+        # While the node stops, what is not released yet is led still.
+        if not self._started or self.surroundings.has_died or os.getpid() != self._pid:
+            return []
+        owned = self._core.owned(self.clock.now_ns())
+        return [(decode_key(raw), number, generation) for raw, number, generation in owned]
+
+    @property
+    def counters(self) -> Counters:
+        """What this node has done since it was made."""
+        self.check_process()
+        return Counters(**self._core.counters, reconnects=self._engine.reconnects)
+
+    # ---- what a benchmark asks for
+
+    def refresh_all(self) -> None:
+        """Refresh every lease at once, due or not."""
+        self.check_open()
+        self._core.refresh_all()
+        self._engine.wake()
+
+    def watch_lateness(self) -> None:
+        """Count from now on how late refreshes go out; see `lateness_ns`."""
+        self._core.watch_lateness()
+
+    @property
+    def lateness_ns(self) -> list[tuple[int, int]]:
+        """How late refreshes went out since `watch_lateness`, rising, and how many so late."""
+        return self._core.lateness_ns
+
+    @property
+    def leading(self) -> int:
+        """How many terms this node has now, overdue ones included."""
+        return self._core.leading
+
+    @property
+    def quiet_since_ns(self) -> int | None:
+        """Since when all that was due is answered; None while something is not."""
+        return self._core.quiet_since_ns
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the core holds for the elections: slots, index and keys."""
+        return self._core.memory_bytes
+
+    # ---- what elections ask for
+
+    def leader_id(self, election: Standing) -> str | None:
+        """Return the node id of whoever leads, as last seen."""
+        if election.is_leader:
+            return self.settings.node_id
+        self.check_process()
+        holder = self._core.leader(election.number, election.generation)
+        return None if holder is None else decode_key(holder).partition("/")[0]
+
+    def resign(self, election: Standing) -> bool:
+        """End the election's current term."""
+        self.check_open()
+        resigned = self._core.resign(
+            election.number, election.generation, election.term_epoch, self.clock.now_ns()
+        )
+        self._after_change()
+        return resigned
+
+    def campaign(self, election: Standing) -> None:
+        """Cut short what is left of an abstention."""
+        self._check_campaigning()
+        self._core.campaign(election.number, election.generation)
+        self._after_change()
+
+    def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
+        """Take note that a newer epoch than `term_epoch` is known for an election. Any thread.
+
+        A term whose epoch is not above `newest_epoch` ends, with reason ``SUPERSEDED``, and this
+        node stands again at once; whenever its next term begins, its epoch is above. Of the
+        largest epoch there can be no note is taken: none is above, and a counter that was set to
+        it by mistake may be deleted.
+
+        Args:
+            number: the number of the election's slot.
+            generation: the slot's generation: nothing is done for an election that was removed.
+            term_epoch: the epoch of the term that found out.
+            newest_epoch: the newest epoch that is known, elected or written.
+
+        Returns:
+            Whether a term ended.
+
+        Raises:
+            ConfigError: if `newest_epoch` is no epoch.
+        """
+        if type(newest_epoch) is not int or not 1 <= newest_epoch <= LARGEST_EPOCH:
+            raise ConfigError(
+                f"an epoch is a whole number from 1 to {LARGEST_EPOCH}, not {newest_epoch!r}"
+            )
+        if os.getpid() != self._pid or self.surroundings.has_died or newest_epoch == LARGEST_EPOCH:
+            return False
+        ended = self._core.learn_epoch(
+            number, generation, term_epoch, newest_epoch, self.clock.now_ns()
+        )
+        self._after_change()
+        return ended
+
+    def drained(self, election: Standing) -> bool:
+        """Hand a draining term over: its worker is done."""
+        self.check_open()
+        found = self._core.drained(
+            election.number, election.generation, election.term_epoch, self.clock.now_ns()
+        )
+        self._after_change()
+        return found
+
+    def begin_drain(self, timeout: Seconds | None) -> float:
+        """Stand for nothing any more, and hand over what is led within `timeout` seconds.
+
+        Returns:
+            How many seconds to wait at the most until `is_empty_handed`.
+        """
+        timeout_s = self.settings.drain_ns / _NS if timeout is None else checked_timeout(timeout)
+        self.check_open()
+        self._drains = True
+        alone = self._balancer is None or not self._balancer.retire()
+        now_ns = self.clock.now_ns()
+        if self._started and self._drains_since_s is None:
+            self._drains_since_s = self.surroundings.monotonic_s()
+            self._news.drain_begun(self._core.leading, timeout_s)
+        self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
+        self._after_change()
+        return timeout_s + _DRAIN_GRACE_S
+
+    @property
+    def is_inside_callback(self) -> bool:
+        """Whether this is asked by a callback of the node's."""
+        return self._dispatcher.is_inside()
+
+    @property
+    def is_empty_handed(self) -> bool:
+        """Whether this node leads nothing."""
+        return self._core.leading == 0
+
+    def drain(self, timeout: Seconds | None) -> bool:
+        """Hand over all that is led. Returns whether nothing is led any more.
+
+        Called by a callback it does not wait: what is to be handed over may wait for it.
+        """
+        wait_s = self.begin_drain(timeout)
+        if self.is_inside_callback:
+            return self.is_empty_handed
+        with self._changed:
+            return self.surroundings.wait_for(self._changed, lambda: self.is_empty_handed, wait_s)
+
+    @property
+    def members(self) -> list[Member]:
+        """The members of the fleet, as last heard."""
+        return [] if self._balancer is None else self._balancer.members
+
+    def wait_for(self, is_so: Callable[[], bool], timeout: Seconds | None) -> bool:
+        """Wait until something is so, which is looked at when the node has changed."""
+        timeout_s = None if timeout is None else checked_timeout(timeout)
+        # Before the lock, which a forked child may have inherited locked.
+        self.check_process()
+        with self._changed:
+            return self.surroundings.wait_for(self._changed, is_so, timeout_s)
+
+    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
+        """Wait until this node leads the election."""
+        return self.wait_for(lambda: self.leads_or_may(election), timeout)
+
+    def leads_or_may(self, election: Standing) -> bool:
+        """Return whether this node leads; raise `ClosedError` if it never will any more."""
+        if election.is_leader:
+            return True
+        self._check_campaigning()
+        if election.is_removed:
+            raise ClosedError(f"the election {election.key!r} was removed")
+        self.check_started()
+        return False
+
+    # ---- inside
+
+    def _make_balancer(self, name: str) -> Balancer | None:
+        if self.settings.balance is None:
+            return None
+        return self.surroundings.balancer(
+            self._core,
+            self.settings.balance,
+            holder=self.holder,
+            max_leases=self.settings.max_leases,
+            ttl_ns=self.settings.ttl_ns,
+            reconnect_ns=longest_reconnect_ns(self.settings.ttl_ns),
+            layout=self.layout,
+            clock=self.clock,
+            on_error=self._dispatcher.put_error,
+            on_shared_out=self._news.shared_out,
+            on_acted=self._on_acted,
+            wake=self._engine.wake,
+            name=name,
+        )
+
+    def _on_roll(self, answer: bytes) -> None:
+        assert self._balancer is not None
+        try:
+            self._balancer.hear(answer, self.clock.now_ns())
+        except ValueError as cause:
+            error = ProtocolError(f"the roll makes no sense: {cause}")
+            error.__cause__ = cause
+            self._dispatcher.put_error(error)
+
+    def _after_adding(self) -> None:
+        if self._balancer is not None:
+            self._balancer.note_keys()
+        if self._started:
+            self._engine.wake()
+
+    def notify(self) -> None:
+        """Have all who wait look again. Any thread."""
+        with self._changed:
+            self._changed.notify_all()
+        if self._on_change is not None:
+            self._on_change()
+
+    def _after_change(self) -> None:
+        if self._started:
+            self._engine.wake()
+        else:
+            self._core.take_events()
+        self.notify()
+
+    def _on_events(self, events: list[CoreEvent]) -> None:
+        self._dispatcher.put(*map(self._happening, events))
+
+    def _on_counts(self, counts: Mapping[int, int]) -> None:
+        # After the callbacks: whoever waited for a term finds them on their way.
+        self.notify()
+        self._news.events(counts)
+        since_s = self._drains_since_s
+        if since_s is not None and since_s >= 0 and self.is_empty_handed:
+            self._drains_since_s = -1.0
+            self._news.drain_ended(self.surroundings.monotonic_s() - since_s)
+
+    def _on_connected(self, arrival: Arrival) -> None:
+        self._news.connected(arrival)
+
+    def _on_acted(self) -> None:
+        self.readiness.shared_out()
+
+    def _on_fault(self, fault: MultielectError) -> None:
+        if self._fault is None:
+            self._fault = fault
+            self._dispatcher.put_error(fault)
+        self.notify()
+
+    def _happening(self, event: CoreEvent) -> Happening[Term]:
+        raw, number, generation, epoch, reason, at_ns = event
+        place = (self, decode_key(raw), number, generation, epoch)
+        if reason == 0:
+            return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
+        if reason == DRAINING_REASON:
+            left_s = (at_ns - self.clock.now_ns()) / _NS
+            term = Term(*place, deadline=self.surroundings.monotonic_s() + left_s)
+            return Happening(raw, epoch, Kind.DRAIN, term)
+        term = Term(*place, ended_ns=at_ns, reason=DemotionReason(reason))
+        return Happening(raw, epoch, Kind.END, term)
+
+
+_live: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_forgotten() -> None:
+    """Release at the interpreter's exit what nobody stopped, rather than let the TTLs run."""
+    for node in list(_live):
+        with contextlib.suppress(Exception):
+            node.stop(_EXIT_TIMEOUT_S)

@@ -1,0 +1,1 @@
+"""What is said to Redis, and how it refuses: keys, scripts, replies that are errors."""

@@ -1,0 +1,1 @@
+"""What Python and the operating system give: clock, threads, texts of objects."""

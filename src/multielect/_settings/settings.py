@@ -1,0 +1,304 @@
+"""What a node may be told, and what it may not.
+
+Rules of this file:
+    * Bad input is refused where it enters, with a `ConfigError` that says what was wrong
+      and what is allowed. What has passed here is not checked again further down.
+    * Users speak in seconds; from here on it is whole nanoseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
+
+from .._protocol.keys import check_node_id
+from ..balance import KeySet, Member, Only
+from ..errors import ConfigError
+from .callables import check_function
+
+SHORTEST_TTL_S = 0.1
+LONGEST_TTL_S = 7 * 86_400.0
+SHORTEST_STALL_S = 0.01
+MOST_LEASES = 0xFFFF_FFFF
+MOST_CALLBACK_THREADS = 1_000
+LONGEST_JOIN_DELAY_S = 3_600.0
+SHORTEST_RETENTION_S = 3_600.0
+LONGEST_RETENTION_S = 3_650 * 86_400.0
+LEAST_RETENTION_TTLS = 10
+LEAST_MOVES_PER_SECOND = 0.01
+MOST_MOVES_PER_SECOND = 1_000_000.0
+
+_NS = 1_000_000_000
+_MS_IN_NS = 1_000_000
+_LEAST_MARGIN_NS = 20 * _MS_IN_NS
+
+Epochs = Literal["time", "counter"]
+"""How epochs are minted: see `ElectionGroup`."""
+
+Seconds: TypeAlias = float | timedelta
+"""A span of time: a number of seconds, or a `timedelta`."""
+
+
+@dataclass(frozen=True)
+class BalanceSettings:
+    """How a node takes its share of a fleet's elections.
+
+    Attributes:
+        weight: its share against that of the others.
+        labels: what `only` goes by.
+        only: who may lead which elections.
+        join_delay_ms: how long it waits before it is given anything.
+        move_ns: the time between two moves that it makes; 0: no limit.
+    """
+
+    weight: float = 1.0
+    labels: frozenset[str] = frozenset()
+    only: Only | None = None
+    join_delay_ms: int = 0
+    move_ns: int = 0
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        weight: float,
+        labels: Iterable[str],
+        only: Only | None,
+        join_delay: Seconds,
+        moves_per_second: float | None,
+    ) -> BalanceSettings:
+        """Return the settings that a user asked for.
+
+        Raises:
+            ConfigError: for any value that is not allowed.
+        """
+        member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
+        _check_only(only)
+        delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
+        return cls(
+            weight=member.weight,
+            labels=member.labels,
+            only=only,
+            join_delay_ms=round(delay_s * 1000),
+            move_ns=_move_ns(moves_per_second),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A node's settings, checked.
+
+    Attributes:
+        node_id: this node's name, without an incarnation.
+        ttl_ns: how long a lease lasts; whole milliseconds, as Redis counts.
+        margin_ns: how long before a lease's end this node stops calling itself leader.
+        max_leases: how many elections this node leads at once.
+        epochs: how epochs are minted.
+        retention_ms: how long an epoch is kept in Redis after its term; 0 for ever.
+        callback_threads: how many callbacks may run at once.
+        max_stall_ns: how long a leader's worker may be silent; 0 for any time.
+        drain_ns: how long a term may drain before it is handed over.
+        balance: how this node takes its share; None where it contests all.
+    """
+
+    node_id: str
+    ttl_ns: int
+    margin_ns: int
+    max_leases: int
+    epochs: Epochs
+    retention_ms: int
+    callback_threads: int
+    max_stall_ns: int
+    drain_ns: int
+    balance: BalanceSettings | None
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        node_id: str | None,
+        ttl: Seconds,
+        margin: Seconds | None,
+        max_leases: int | None = None,
+        epochs: Epochs = "time",
+        epoch_retention: Seconds | None = None,
+        callback_threads: int = 1,
+        max_stall: Seconds | None = None,
+        drain_timeout: Seconds = 0.0,
+        tells_drains: bool = False,
+        balance: BalanceSettings | None = None,
+    ) -> Settings:
+        """Return the settings that a user asked for.
+
+        Raises:
+            ConfigError: for any value that is not allowed.
+        """
+        ttl_s = _seconds_between("ttl", ttl, SHORTEST_TTL_S, LONGEST_TTL_S)
+        ttl_ns = round(ttl_s * 1000) * _MS_IN_NS
+        if epochs not in ("time", "counter"):
+            raise ConfigError(f"epochs must be 'time' or 'counter', not {epochs!r}")
+        drain_s = _seconds_between("drain_timeout", drain_timeout, 0, LONGEST_TTL_S)
+        if tells_drains and not drain_s:
+            raise ConfigError("on_draining is of no use with drain_timeout=0: give it time")
+        return cls(
+            node_id=generate_node_id() if node_id is None else check_node_id(node_id),
+            ttl_ns=ttl_ns,
+            margin_ns=_margin_ns(margin, ttl_ns),
+            max_leases=MOST_LEASES
+            if max_leases is None
+            else checked_count("max_leases", max_leases, MOST_LEASES),
+            epochs=epochs,
+            retention_ms=_retention_ms(epoch_retention, ttl_s, epochs),
+            callback_threads=checked_count(
+                "callback_threads", callback_threads, MOST_CALLBACK_THREADS
+            ),
+            max_stall_ns=checked_stall_ns(max_stall),
+            drain_ns=round(drain_s * _NS),
+            balance=balance,
+        )
+
+
+def generate_node_id() -> str:
+    """Return a name for this node that no other has: its hostname and random bytes."""
+    hostname = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:200] or "node"
+    return f"{hostname}-{secrets.token_hex(4)}"
+
+
+def checked_stall_ns(max_stall: Seconds | None) -> int:
+    """Return `max_stall` in nanoseconds, 0 for None.
+
+    Raises:
+        ConfigError: for a value that is too small or no number.
+    """
+    if max_stall is None:
+        return 0
+    return round(_seconds_between("max_stall", max_stall, SHORTEST_STALL_S, LONGEST_TTL_S) * _NS)
+
+
+def checked_timeout(timeout: Seconds) -> float:
+    """Return `timeout` in seconds.
+
+    Raises:
+        ConfigError: for a value that is negative or no number.
+    """
+    seconds = checked_seconds("timeout", timeout)
+    if seconds < 0:
+        raise ConfigError(f"timeout must not be negative: {timeout!r}")
+    return seconds
+
+
+def checked_balance(*, balance: bool, **settings: Any) -> BalanceSettings | None:  # noqa: ANN401
+    """Return how a node takes its share, None where it contests all.
+
+    Args:
+        balance: whether it takes a share.
+        settings: those of `BalanceSettings.checked`.
+
+    Raises:
+        ConfigError: for a value that is not allowed, or any without `balance`.
+    """
+    if not isinstance(balance, bool):
+        raise ConfigError(f"balance must be True or False, not {balance!r}")
+    checked = BalanceSettings.checked(**settings)
+    if balance:
+        return checked
+    for name, value in vars(checked).items():
+        if value != getattr(BalanceSettings, name):
+            told = {"join_delay_ms": "join_delay", "move_ns": "moves_per_second"}.get(name, name)
+            raise ConfigError(f"{told} is of no use without balance=True")
+    return None
+
+
+def _check_only(only: object) -> None:
+    if not isinstance(only, Mapping):
+        KeySet((), only)  # type: ignore[arg-type]  # refuses what is no function either
+        if only is not None:
+            check_function("only", only)
+        return
+    for key in only:
+        if not isinstance(key, str):
+            raise ConfigError(f"only must name keys as texts, not {key!r}")
+    KeySet(only, only)  # refuses a bad key, and labels that are none
+
+
+def _move_ns(moves_per_second: float | None) -> int:
+    if moves_per_second is None:
+        return 0
+    rate = checked_seconds("moves_per_second", moves_per_second)
+    if not LEAST_MOVES_PER_SECOND <= rate <= MOST_MOVES_PER_SECOND:
+        raise ConfigError(
+            f"moves_per_second must be from {LEAST_MOVES_PER_SECOND} to"
+            f" {MOST_MOVES_PER_SECOND:,.0f} or None, not {moves_per_second!r}"
+        )
+    return round(_NS / rate)
+
+
+def _retention_ms(retention: Seconds | None, ttl_s: float, epochs: Epochs) -> int:
+    if retention is None:
+        return 0
+    if epochs == "counter":
+        raise ConfigError(
+            "epoch_retention needs epochs='time': a counter that is gone begins at 1 again, and"
+            " epochs must rise"
+        )
+    least_s = max(SHORTEST_RETENTION_S, LEAST_RETENTION_TTLS * ttl_s)
+    seconds = checked_seconds("epoch_retention", retention)
+    if not least_s <= seconds <= LONGEST_RETENTION_S:
+        raise ConfigError(
+            f"epoch_retention must be from {least_s:.0f} (an hour, and {LEAST_RETENTION_TTLS} times"
+            f" the ttl) to {LONGEST_RETENTION_S:.0f} seconds, or None, not {retention!r}"
+        )
+    return round(seconds * 1000)
+
+
+def _margin_ns(margin: Seconds | None, ttl_ns: int) -> int:
+    if margin is None:
+        return max(ttl_ns // 10, _LEAST_MARGIN_NS)
+    seconds = checked_seconds("margin", margin)
+    # Beyond half of the TTL a single refresh that is late would end the term.
+    if not 0 <= seconds * _NS <= ttl_ns / 2:
+        raise ConfigError(
+            f"margin must be from 0 to half of the ttl ({ttl_ns / 2 / _NS} seconds), not {margin!r}"
+        )
+    return round(seconds * _NS)
+
+
+def _seconds_between(what: str, value: object, least: float, most: float) -> float:
+    seconds = checked_seconds(what, value)
+    if not least <= seconds <= most:
+        raise ConfigError(f"{what} must be from {least} to {most:.0f} seconds, not {value!r}")
+    return seconds
+
+
+def checked_seconds(what: str, value: object) -> float:
+    """Return a number of seconds, given as one or as a `timedelta`.
+
+    Raises:
+        ConfigError: for what is no number, or no finite one.
+    """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            seconds = float(value)
+            if math.isfinite(seconds):
+                return seconds
+    raise ConfigError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
+
+
+def checked_count(what: str, value: int, most: int) -> int:
+    """Return a whole number from 1 to `most`.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if type(value) is not int or not 1 <= value <= most:
+        raise ConfigError(f"{what} must be a whole number from 1 to {most}, not {value!r}")
+    return value
