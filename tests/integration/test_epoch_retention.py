@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from multielect import DemotionReason, ElectionGroup, Elector, _settings, aio
+from multielect import DemotionReason, ElectionGroup, Elector, aio
 from multielect._protocol.keys import elector_layout
 from multielect._protocol.scripts import WITHOUT_FLAGS
+from multielect._settings import settings as _settings
 from multielect.fencing import Fence
 
 from .conftest import Stand
