@@ -207,10 +207,15 @@ def test_what_its_node_does_not_stand_for_is_led_by_another(redis_url: str, stan
     other, _ = stand(redis_url, *KEYS[:30], balance=True)
     until(lambda: sum(loads(one, other)) == 60)
     let_pass(2, one)
-    assert sum(loads(one, other)) == 60
+    # A starved machine lets terms expire, which is nothing of the balance.
+    until(lambda: sum(loads(one, other)) == 60)
     assert all(election.key in KEYS[:30] for election in other.owned)
-    ended = [entry.key for entry in told.demotions() if entry.key in KEYS[30:]]
-    assert ended == [], "what nobody else stands for was handed over"
+    moved = [
+        entry.key
+        for entry in told.demotions()
+        if entry.key in KEYS[30:] and entry.reason is DemotionReason.REBALANCED
+    ]
+    assert moved == [], "what nobody else stands for was handed over"
 
 
 def test_a_worker_finishes_before_it_hands_over(redis_url: str, stand: Stand) -> None:
