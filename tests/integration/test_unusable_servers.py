@@ -314,6 +314,14 @@ def lost(told: Record, words: str) -> MultielectError:
     return error
 
 
+def is_loading(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.BusyLoadingError:
+        return True
+    return False
+
+
 def test_a_server_that_is_loading(binary: str, stand: Stand) -> None:
     if is_older(binary, "7"):
         pytest.skip("Redis 6.2 answers so seldom while it loads that it is as good as silent")
@@ -335,6 +343,7 @@ def test_a_server_that_is_loading(binary: str, stand: Stand) -> None:
 
         reloading = threading.Thread(target=reload)
         reloading.start()
+        until(lambda: is_loading(client))
         group, told = stand(f"redis://{address}", "k", ttl=10.0)
         lost(told, "it is still loading its data: LOADING")
         assert group["k"].wait(WITHIN_S)

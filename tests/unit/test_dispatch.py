@@ -176,16 +176,18 @@ def test_where_no_more_threads_can_be_started_the_first_tells_all(
 
 def test_the_first_thread_is_there_from_the_start_if_anybody_listens() -> None:
     def made(*, tell: bool, tell_error: bool) -> int:
+        # Threads of the one before may still be on their way out.
+        name = f"counted-{tell}-{tell_error}"
         dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
             tell=(lambda _: None) if tell else None,
             tell_error=(lambda _: None) if tell_error else None,
             threads=4,
-            name="counted",
+            name=name,
             logger=LOGGER,
         )
         dispatcher.start()
         dispatcher.start()
-        count = sum(thread.name.startswith("counted") for thread in threading.enumerate())
+        count = sum(thread.name.startswith(name) for thread in threading.enumerate())
         assert dispatcher.close(LONG_S)
         return count
 
