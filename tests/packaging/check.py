@@ -20,7 +20,7 @@ from multielect.embedded import EmbeddedServer
 IN_BOTH = {"*.lua", "*.pxd", "*.pyi", "py.typed", "*.csv.zip"}
 IN_SDIST = IN_BOTH | {"*.pyx", "Makefile", "CHANGELOG.md", "LICENSE", "tests/conftest.py"}
 IN_WHEEL = IN_BOTH | {"*.so", "*.dist-info/licenses/LICENSE"}
-NEVER_IN_SDIST = {"multielect/*.c", "_core/*.c", "balance/*.c", "*.so", "*.pyc"}
+NEVER_IN_SDIST = {"multielect/*.c", "_*/*.c", "balance/*.c", "streams/*.c", "*.so", "*.pyc"}
 NEVER_IN_WHEEL = {"*.c", "*.pyx", "*.pyc", "tests/*"}
 
 ELECTION = """
