@@ -13,8 +13,9 @@ ARGS ?=
 # its own, for a debugger, or for a machine that is busy besides.
 JOBS ?= 3
 
-# What `make sanitize` looks for: memory (AddressSanitizer, UBSan), threads (ThreadSanitizer).
-KIND ?= memory threads
+# What `make sanitize` looks for: memory (AddressSanitizer, UBSan), debug (our own checks), threads
+# (ThreadSanitizer).
+KIND ?= memory debug threads
 
 # The list is kept in a file too, which changes when a module comes or goes.
 COMPILED := $(shell find src -name '*.pyx' -o -name '*.pxd' | sort)
@@ -38,7 +39,7 @@ bench: $(BUILT) $(VENV)/.group-peers  ## measure what it costs, beside the serve
 test: $(BUILT) $(VENV)/.group-test $(VENV)/.servers  ## run the tests, on real servers (ARGS="--servers all")
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-sanitize: $(BUILT) $(VENV)/.group-test  ## run tests under gcc's sanitizers (KIND=memory or threads; both if not given)
+sanitize: $(BUILT) $(VENV)/.group-test  ## run tests under gcc's sanitizers (KIND=memory, debug or threads; all if not given)
 	@for kind in $(KIND); do PYTHON=$(BIN)/python tests/sanitize/run $$kind $(ARGS) || exit; done
 
 fuzz: $(VENV)/.group-build $(VENV)/.group-test $(BUILT)  ## fuzz the core under AddressSanitizer (clang or gcc; ARGS=--help)

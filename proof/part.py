@@ -97,7 +97,11 @@ class Scale:
     machine_examples: int = 2_000
     chaos_rounds: int = 500
     fuzzer_executions: int = 10_000_000
-    sanitized: Sequence[tuple[str, Sequence[str]]] = (("memory", ()), ("threads", ()))
+    sanitized: Sequence[tuple[str, Sequence[str]]] = (
+        ("memory", ()),
+        ("debug", ()),
+        ("threads", ()),
+    )
     planted: int | None = None
     soak_minutes: float = 10.0
     soak_elections: int = 10_000

@@ -23,7 +23,11 @@ from .planted_faults import PLANTED
 
 ROOT = Path(__file__).parents[1]
 
-_SANITIZERS = {"memory": "AddressSanitizer and UBSan", "threads": "ThreadSanitizer"}
+_SANITIZERS = {
+    "memory": "AddressSanitizer and UBSan",
+    "debug": "Checks of every slot and index",
+    "threads": "ThreadSanitizer",
+}
 
 
 def check_model(scale: Scale, progress: Advance) -> Part:
@@ -230,7 +234,7 @@ def fuzz(scale: Scale, progress: Advance) -> Part:
 
 
 def sanitize(scale: Scale, progress: Advance) -> Part:
-    """Run tests of the core under AddressSanitizer and UBSan, and under ThreadSanitizer."""
+    """Run tests of the core under sanitizers, and on a build that checks every slot."""
     part = Part("sanitize", "The core under sanitizers")
     told = []
     for number, (kind, options) in enumerate(scale.sanitized):

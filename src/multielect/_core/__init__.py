@@ -13,5 +13,6 @@ From the bottom up, each importing only what stands above it here:
     wakeups    announcements of elections set free
     lane       batches in flight on one connection
     seat       what any thread may read at any time
+    checks     what holds for every slot: looked at in the debug build
     core       all of it as the engine sees it
 """

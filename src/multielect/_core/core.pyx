@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..errors import ProtocolError
 from .batches cimport MOST_ENTRIES
+from .checks cimport CHECKED, check
 from .elections cimport Elections, pthread_mutex_lock, pthread_mutex_unlock
 from .lateness cimport Counts, told
 from .resp cimport Cursor, Incoming
@@ -252,6 +253,8 @@ cdef class Core(Elections):
             elif self.quiet_ns < 0:
                 self.quiet_ns = now_ns
             self._tell_facts(facts, now_ns)
+            if CHECKED:
+                check(self.terms)
         finally:
             pthread_mutex_unlock(&self.mutex)
         return 0
@@ -267,10 +270,14 @@ cdef class Core(Elections):
 
     cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
         """Take bytes from the server. Returns 1 if they make no sense: see `complaint`."""
+        cdef int outcome
         pthread_mutex_lock(&self.mutex)
         try:
             self.lane.incoming.feed(data, length)
-            return self.lane.take(now_ns)
+            outcome = self.lane.take(now_ns)
+            if CHECKED:
+                check(self.terms)
+            return outcome
         finally:
             pthread_mutex_unlock(&self.mutex)
 

@@ -29,6 +29,27 @@ Rules of this file:
     abstaining  has resigned and lets the others go first for one TTL
     idle        not started, or stopped
     gone        removed; its slot is freed once its events are taken
+
+    Beside its state a slot has flags. The debug build checks at each turn (`checks`) that none is
+    set in another state than here:
+
+        flag          set in                   meaning
+        woken         asking                   it was set free while the acquire was in flight
+        unwanted      asking                   the acquire is to be released if it wins
+        refreshing    leading                  1: a refresh is in flight; 2: another was due meanwhile
+        again         leading                  its timer is to have it refreshed out of turn
+        drained       leading, with drain_ns   the draining term's worker is done
+        moved         releasing                the counter is at `floor`, not at this term's epoch
+        refusals      all others               how often an acquire was refused in a row
+        drain_ns      leading                  when the draining term ends at the latest
+        floor         all others               the next term's epoch must be above it
+        next_state    asking, releasing        what follows where the acquire is not wanted, or once
+                                               the release is done
+        claimant      all but gone             who asked in vain for the latest term's lease
+        untold_drain  leading                  the event that it drains has not been taken
+        endless       any                      that the lease of `holder` has no end was told
+        heirless      any, without an heir     no node is to lead it
+        forgotten     gone, or on its way      it is not in the index any more
 """
 
 from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES
