@@ -20,9 +20,9 @@ from rich.table import Table
 
 from .part import QUICK, Advance, Part, Run, Scale
 from .parts import PARTS, ROOT
-from .report import put_into, write
+from .report import write, write_docs
 
-DOCS = ROOT / "docs" / "reliability.md"
+DOCS = ROOT / "docs"
 NOW_CHARACTERS = 34
 
 
@@ -39,7 +39,7 @@ NOW_CHARACTERS = 34
     type=click.Path(file_okay=False, path_type=Path),
     help="Where report.md and report.json go.",
 )
-@click.option("--docs", is_flag=True, help="Put the tables into docs/reliability.md as well.")
+@click.option("--docs", is_flag=True, help="Put the tables into the pages in docs/ as well.")
 def main(*, only: tuple[str, ...], quick: bool, seed: int, folder: Path, docs: bool) -> None:
     """Show that multielect keeps its promises, by all the means there are.
 
@@ -62,7 +62,7 @@ def main(*, only: tuple[str, ...], quick: bool, seed: int, folder: Path, docs: b
     page = write(parts, scale, folder)
     _show(parts, console)
     if docs:
-        DOCS.write_text(put_into(DOCS.read_text("utf-8"), parts), "utf-8")
+        write_docs(parts, DOCS)
     console.print(f"the report is {page}")
     sys.exit(130 if interrupted else int(not all(part.ok for part in parts)))
 

@@ -55,12 +55,11 @@ def check_model(scale: Scale, progress: Advance) -> Part:
     part.tables = [
         Table(
             "model",
-            ("asked of the model", ">states", "verdict"),
+            ("run", "what", ">states", "verdict"),
             [
                 (
-                    f"{answer.question.name}: {answer.question.about}"
-                    if answer.question.expected == model.HOLDS
-                    else answer.question.about,
+                    f"`{answer.question.name}`",
+                    answer.question.about,
                     f"{answer.states:,}",
                     answer.verdict,
                 )

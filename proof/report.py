@@ -1,8 +1,9 @@
 """The report of a proof: one page for people, one file for programs, and the tables of the docs.
 
 Rules of this file:
-    * `docs/reliability.md` is written by hand; only what stands between its marks is replaced, and
-      only by what a run of the proof has measured.
+    * The pages of the docs are written by hand. Only what stands between their marks is replaced,
+      and only by what a run of the proof has measured.
+    * Each mark stands on one page, once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .part import Part, Scale
+
+PAGES = ("reliability.md", "protocol-model.md")
+"""The pages in ``docs/`` that have marks."""
 
 _MARKED = re.compile(r"(<!-- (table|summary): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -72,6 +76,12 @@ def put_into(text: str, parts: Sequence[Part]) -> str:
         return mark[0] if made is None else f"{mark[1]}{made}{mark[4]}"
 
     return _MARKED.sub(anew, text)
+
+
+def write_docs(parts: Sequence[Part], folder: Path) -> None:
+    """Replace the marked tables and summaries of these parts on the pages in this folder."""
+    for page in (folder / name for name in PAGES):
+        page.write_text(put_into(page.read_text("utf-8"), parts), "utf-8")
 
 
 def _span(seconds: float) -> str:

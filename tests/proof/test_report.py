@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from proof.part import QUICK, Advance, Part, Scale, Table
 from proof.parts import PARTS, ROOT
-from proof.report import as_json, as_markdown, put_into
+from proof.report import PAGES, as_json, as_markdown, put_into, write_docs
 
 from proof import __main__ as command
 
-DOCS = ROOT / "docs" / "reliability.md"
+DOCS = ROOT / "docs"
 
 
 def part(name: str, **given: object) -> Part:
@@ -57,11 +57,36 @@ def test_only_what_was_run_is_put_into_the_docs() -> None:
     assert put_into(made, [part("model")]) == made
 
 
+def marks(kind: str) -> list[str]:
+    """Return the names of all marks of this kind, on all pages."""
+    texts = [page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))]
+    return [name for text in texts for name in re.findall(rf"<!-- {kind}: (\w+) -->", text)]
+
+
 def test_the_docs_have_a_place_for_every_part() -> None:
-    text = DOCS.read_text("utf-8")
-    assert set(re.findall(r"<!-- summary: (\w+) -->", text)) == set(PARTS)
+    assert sorted(marks("summary")) == sorted(PARTS)
+    text = (DOCS / "reliability.md").read_text("utf-8")
     for name in PARTS:
         assert name in text
+
+
+def test_a_table_stands_in_one_place() -> None:
+    tables = marks("table")
+    assert "model" in tables
+    assert len(tables) == len(set(tables))
+
+
+def test_every_page_with_marks_is_written() -> None:
+    marked = {page.name for page in DOCS.glob("*.md") if "<!-- end -->" in page.read_text("utf-8")}
+    assert marked == set(PAGES)
+
+
+def test_each_page_is_given_what_it_has_a_place_for(tmp_path: Path) -> None:
+    for name in PAGES:
+        (tmp_path / name).write_text(f"<!-- summary: {name[:5]} -->\nold\n<!-- end -->\n", "utf-8")
+    write_docs([part(name[:5]) for name in PAGES if name != "protocol-model.md"], tmp_path)
+    assert "all of relia\n" in (tmp_path / "reliability.md").read_text("utf-8")
+    assert "old" in (tmp_path / "protocol-model.md").read_text("utf-8")
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *parts: Part | type[BaseException]) -> int:
