@@ -36,7 +36,7 @@ Rules of this file:
         flag          set in                   meaning
         woken         asking                   it was set free while the acquire was in flight
         unwanted      asking                   the acquire is to be released if it wins
-        refreshing    leading                  1: a refresh is in flight; 2: another was due meanwhile
+        refreshing    leading                  1: a refresh is in flight; 2: another was due as well
         again         leading                  its timer is to have it refreshed out of turn
         drained       leading, with drain_ns   the draining term's worker is done
         moved         releasing                the counter is at `floor`, not at this term's epoch
