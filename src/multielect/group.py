@@ -52,7 +52,7 @@ class ElectionGroup(GroupFront[Election]):
             against clocks that run at different speeds: by default the larger of 10 % of
             `ttl` and 0.02.
         max_leases: how many elections this node leads at the most; it campaigns only while it
-            leads fewer. No limit by default.
+            leads fewer. At least 1 and at most 2,147,483,647; no limit by default.
         buckets: into how many hash tags the elections are divided; the first node of a prefix
             decides, and a node with another number is refused.
         epochs: ``"time"`` mints `max(counter + 1, server time in ms)`, which rises even where

@@ -64,7 +64,7 @@ class FleetNode(Node):
             self.core,
             settings,
             holder=holder,
-            max_leases=rest.get("max_leases", 0xFFFF_FFFF),
+            max_leases=rest.get("max_leases"),
             ttl_ns=ttl_ms * MS,
             reconnect_ns=RECONNECT_MS * MS,
             layout=self.layout,

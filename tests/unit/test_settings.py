@@ -11,6 +11,7 @@ import pytest
 from multielect import generate_node_id
 from multielect._protocol.keys import check_node_id
 from multielect._settings.settings import Settings, checked_balance, checked_timeout
+from multielect.balance import MOST_LEASES, Member
 from multielect.errors import ConfigError
 
 MS = 1_000_000
@@ -24,7 +25,7 @@ def test_the_defaults() -> None:
     settings = checked()
     assert settings.ttl_ns == 10_000 * MS
     assert settings.margin_ns == 1000 * MS
-    assert settings.max_leases == 0xFFFF_FFFF
+    assert settings.max_leases is None
     assert settings.epochs == "time"
 
 
@@ -74,10 +75,15 @@ def test_a_margin_that_is_no_number_is_refused(margin: object) -> None:
         checked(margin=margin)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", 2**32])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", 2**31, 3_000_000_000])
 def test_a_bad_number_of_leases_is_refused(value: object) -> None:
-    with pytest.raises(ConfigError, match="max_leases must be a whole number from 1 to 4294967295"):
+    with pytest.raises(ConfigError, match="max_leases must be a whole number from 1 to 2147483647"):
         checked(max_leases=value)
+
+
+@pytest.mark.parametrize("cap", [1, MOST_LEASES])
+def test_any_number_of_leases_that_is_allowed_can_be_told_to_the_fleet(cap: int) -> None:
+    assert Member("n", max_leases=checked(max_leases=cap).max_leases).max_leases == cap
 
 
 @pytest.mark.parametrize("value", [0, 1001, None])

@@ -26,7 +26,7 @@ from .._fleet.balancer import Balancer
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.scripts import LARGEST_EPOCH
 from .._settings.settings import Seconds, Settings, checked_stall_ns, checked_timeout
-from ..balance import Member
+from ..balance import MOST_LEASES, Member
 from ..election import DemotionReason, Standing, Term
 from ..errors import ClosedError, ConfigError, MultielectError, ProtocolError
 from .environment import Surroundings
@@ -104,7 +104,7 @@ class Node:
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
             margin_ns=settings.margin_ns,
-            max_leases=settings.max_leases,
+            max_leases=MOST_LEASES if settings.max_leases is None else settings.max_leases,
             heads=layout.heads,
             separator=layout.separator,
             holder=self.holder.encode("utf-8", "surrogateescape"),

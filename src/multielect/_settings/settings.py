@@ -19,14 +19,13 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
 from .._protocol.keys import check_node_id
-from ..balance import KeySet, Member, Only
+from ..balance import MOST_LEASES, KeySet, Member, Only
 from ..errors import ConfigError
 from .callables import check_function
 
 SHORTEST_TTL_S = 0.1
 LONGEST_TTL_S = 7 * 86_400.0
 SHORTEST_STALL_S = 0.01
-MOST_LEASES = 0xFFFF_FFFF
 MOST_CALLBACK_THREADS = 1_000
 LONGEST_JOIN_DELAY_S = 3_600.0
 SHORTEST_RETENTION_S = 3_600.0
@@ -99,7 +98,7 @@ class Settings:
         node_id: this node's name, without an incarnation.
         ttl_ns: how long a lease lasts; whole milliseconds, as Redis counts.
         margin_ns: how long before a lease's end this node stops calling itself leader.
-        max_leases: how many elections this node leads at once.
+        max_leases: how many elections this node leads at once; None for any number.
         epochs: how epochs are minted.
         retention_ms: how long an epoch is kept in Redis after its term; 0 for ever.
         callback_threads: how many callbacks may run at once.
@@ -111,7 +110,7 @@ class Settings:
     node_id: str
     ttl_ns: int
     margin_ns: int
-    max_leases: int
+    max_leases: int | None
     epochs: Epochs
     retention_ms: int
     callback_threads: int
@@ -151,7 +150,7 @@ class Settings:
             node_id=generate_node_id() if node_id is None else check_node_id(node_id),
             ttl_ns=ttl_ns,
             margin_ns=_margin_ns(margin, ttl_ns),
-            max_leases=MOST_LEASES
+            max_leases=None
             if max_leases is None
             else checked_count("max_leases", max_leases, MOST_LEASES),
             epochs=epochs,
