@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable
 
 from .._logging.log import Log
 from .._settings.settings import Settings
-from ..election import Term
+from ..election import Term, begun_as
 from ..errors import MultielectError
 from .dispatcher import Happening, Kind, Mailbox
 from .event_loop import LoopDispatcher, count_as_callback
@@ -58,14 +58,7 @@ class WorkerTerm(Term):
     @classmethod
     def of(cls, term: Term) -> WorkerTerm:
         """Return a term that has begun as its worker is given it. In the loop."""
-        made = cls(
-            term._node,
-            term.key,
-            term.number,
-            term.generation,
-            term.term_epoch,
-            began_ns=term.began_ns,
-        )
+        made = begun_as(cls, term)
         made.stopping = asyncio.Event()
         return made
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from .._logging.log import Log
 from .._runtime.interruptible import wait_for
 from .._settings.settings import Settings
-from ..election import Term
+from ..election import Term, begun_as
 from ..errors import ConfigError, MultielectError
 from .dispatcher import Dispatcher, Happening, Kind
 from .roster import (
@@ -59,14 +59,7 @@ class WorkerTerm(Term):
     @classmethod
     def of(cls, term: Term) -> WorkerTerm:
         """Return a term that has begun as its worker is given it."""
-        made = cls(
-            term._node,
-            term.key,
-            term.number,
-            term.generation,
-            term.term_epoch,
-            began_ns=term.began_ns,
-        )
+        made = begun_as(cls, term)
         made.stopping = threading.Event()
         return made
 

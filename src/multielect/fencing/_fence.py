@@ -23,6 +23,7 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisClusterException
 
 from .._node.front import ElectorFront, GroupFront
+from .._node.interface import node_of
 from .._protocol.keys import DEFAULT_BUCKETS, encode_key, group_layout
 from .._protocol.refusals import refusal_in
 from .._protocol.scripts import PROBE, Script, is_about_flags
@@ -64,7 +65,7 @@ class _Fencing(Generic[C]):
         elif buckets is not None:
             raise ConfigError("buckets go with a prefix only: a group knows how many it has")
         else:
-            self._layout = of._node.layout
+            self._layout = node_of(of).layout
         self._client = client
         self._raise_stale = raise_stale
         self._is_clustered = isinstance(client, clustered)

@@ -143,7 +143,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
         """
         try:
             with self._signals():
-                if not self._group._node.is_running:
+                if not self._group.is_running:
                     await self.start()
                 await self._asked_to_stop.wait()
         finally:

@@ -209,7 +209,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             if is_ours:
                 for number in ENDING:
                     signal.signal(number, self._on_signal)
-            if not self._group._node.is_running:
+            if not self._group.is_running:
                 self.start()
             take(self._asked_to_stop)
         self.stop()

@@ -76,7 +76,6 @@ def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
 def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
     """Lead all, and be as busy as the parent says, for as long; tell how late refreshes were."""
     held = Group(url, prefix, leases, ttl_s=ttl_s)
-    node = held.group._node
     try:
         held.acquire()
         settle()
@@ -84,10 +83,10 @@ def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
         while True:
             load, seconds = parent.hear()
             before = held.group.counters.demoted
-            node.watch_lateness()
+            held.probe.watch_lateness()
             LOADS[load](seconds)
             demoted = held.group.counters.demoted - before
-            parent.tell((node.lateness_ns, demoted, held.errors[-1:]))
+            parent.tell((held.probe.lateness_ns, demoted, held.errors[-1:]))
     finally:
         held.group.stop(0)
 

@@ -79,7 +79,7 @@ def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
         held.acquire()
         settle()
         gc.collect()
-        counted = held.group._node.memory_bytes
+        counted = held.probe.memory_bytes
         parent.tell({PROCESS.name: resident_bytes(), COUNTED.name: counted})
         parent.hear()
     finally:

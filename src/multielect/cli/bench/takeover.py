@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from multielect import DemotionReason, ElectionGroup, Term
+from multielect._node.interface import node_of
 from multielect._runtime.clock import Clock
 
 from ..demo.leases import LeaseReader
@@ -232,7 +233,8 @@ def _stand(parent: Parent, group: ElectionGroup, diary: _Diary, role: str) -> No
     group.start()
     try:
         if role == "lead":
-            _wait_until(lambda: group._node.leading == size)
+            probe = node_of(group).probe()
+            _wait_until(lambda: probe.leading == size)
         else:
             _wait_until(lambda: group.counters.checks >= size)
         settle()
