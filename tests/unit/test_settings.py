@@ -10,7 +10,7 @@ import pytest
 
 from multielect import generate_node_id
 from multielect._protocol.keys import check_node_id
-from multielect._settings.settings import Settings, checked_balance, checked_timeout
+from multielect._settings.settings import Settings, checked_timeout
 from multielect.balance import MOST_LEASES, Member
 from multielect.errors import ConfigError
 
@@ -172,16 +172,7 @@ def test_a_generated_node_id_begins_with_the_hostname(monkeypatch: pytest.Monkey
 
 
 def balanced(**given: Any) -> Any:
-    settings = {
-        "balance": True,
-        "weight": 1.0,
-        "labels": (),
-        "only": None,
-        "join_delay": 0.0,
-        "moves_per_second": None,
-        **given,
-    }
-    return checked_balance(**settings)
+    return checked(**{"balance": True, **given}).balance
 
 
 def test_a_share_is_kept_in_milliseconds_and_nanoseconds() -> None:
@@ -235,7 +226,8 @@ def test_a_timedelta_is_as_good_as_seconds() -> None:
         "margin": timedelta(milliseconds=300),
         "max_stall": timedelta(minutes=1),
         "drain_timeout": timedelta(seconds=2.5),
-        "balance": balanced(join_delay=timedelta(seconds=1.5)),
+        "balance": True,
+        "join_delay": timedelta(seconds=1.5),
     }
     settings = checked(**given)
     assert (settings.ttl_ns, settings.margin_ns) == (2000 * MS, 300 * MS)

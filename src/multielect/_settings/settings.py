@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from .._protocol.keys import check_node_id
 from ..balance import MOST_LEASES, KeySet, Member, Only
@@ -63,32 +63,6 @@ class BalanceSettings:
     join_delay_ms: int = 0
     move_ns: int = 0
 
-    @classmethod
-    def checked(
-        cls,
-        *,
-        weight: float,
-        labels: Iterable[str],
-        only: Only | None,
-        join_delay: Seconds,
-        moves_per_second: float | None,
-    ) -> BalanceSettings:
-        """Return the settings that a user asked for.
-
-        Raises:
-            ConfigError: for any value that is not allowed.
-        """
-        member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
-        _check_only(only)
-        delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
-        return cls(
-            weight=member.weight,
-            labels=member.labels,
-            only=only,
-            join_delay_ms=round(delay_s * 1000),
-            move_ns=_move_ns(moves_per_second),
-        )
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -132,7 +106,12 @@ class Settings:
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 0.0,
         tells_drains: bool = False,
-        balance: BalanceSettings | None = None,
+        balance: bool = False,
+        weight: float = 1.0,
+        labels: Iterable[str] = (),
+        only: Only | None = None,
+        join_delay: Seconds = 0.0,
+        moves_per_second: float | None = None,
     ) -> Settings:
         """Return the settings that a user asked for.
 
@@ -160,7 +139,14 @@ class Settings:
             ),
             max_stall_ns=checked_stall_ns(max_stall),
             drain_ns=round(drain_s * _NS),
-            balance=balance,
+            balance=_checked_balance(
+                balance=balance,
+                weight=weight,
+                labels=labels,
+                only=only,
+                join_delay=join_delay,
+                moves_per_second=moves_per_second,
+            ),
         )
 
 
@@ -193,19 +179,40 @@ def checked_timeout(timeout: Seconds) -> float:
     return seconds
 
 
-def checked_balance(*, balance: bool, **settings: Any) -> BalanceSettings | None:  # noqa: ANN401
+def _checked_balance(
+    *,
+    balance: bool,
+    weight: float,
+    labels: Iterable[str],
+    only: Only | None,
+    join_delay: Seconds,
+    moves_per_second: float | None,
+) -> BalanceSettings | None:
     """Return how a node takes its share, None where it contests all.
 
     Args:
         balance: whether it takes a share.
-        settings: those of `BalanceSettings.checked`.
+        weight: see `BalanceSettings`.
+        labels: see `BalanceSettings`.
+        only: see `BalanceSettings`.
+        join_delay: how long it waits before it is given anything.
+        moves_per_second: how many moves it makes in a second at most; None: no limit.
 
     Raises:
         ConfigError: for a value that is not allowed, or any without `balance`.
     """
     if not isinstance(balance, bool):
         raise ConfigError(f"balance must be True or False, not {balance!r}")
-    checked = BalanceSettings.checked(**settings)
+    member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
+    _check_only(only)
+    delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
+    checked = BalanceSettings(
+        weight=member.weight,
+        labels=member.labels,
+        only=only,
+        join_delay_ms=round(delay_s * 1000),
+        move_ns=_move_ns(moves_per_second),
+    )
     if balance:
         return checked
     for name, value in vars(checked).items():

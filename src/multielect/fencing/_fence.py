@@ -24,7 +24,7 @@ from redis.exceptions import NoScriptError, RedisClusterException
 
 from .._node.front import ElectorFront, GroupFront
 from .._node.interface import node_of
-from .._protocol.keys import DEFAULT_BUCKETS, encode_key, group_layout
+from .._protocol.keys import encode_key, group_layout
 from .._protocol.refusals import refusal_in
 from .._protocol.scripts import PROBE, Script, is_about_flags
 from ..election import Standing
@@ -59,7 +59,7 @@ class _Fencing(Generic[C]):
                 " many writes at once are what write_many is for"
             )
         if isinstance(of, str):
-            self._layout = group_layout(of, DEFAULT_BUCKETS if buckets is None else buckets)
+            self._layout = group_layout(of, buckets)
         elif not isinstance(of, (GroupFront, ElectorFront)):
             raise ConfigError(f"a fence is of a prefix, a group or an elector, not of {of!r}")
         elif buckets is not None:
