@@ -22,8 +22,8 @@ from .._logging.log import Log
 from .._settings.settings import Settings
 from ..election import Term, begun_as
 from ..errors import MultielectError
-from .dispatcher import Happening, Kind, Mailbox
 from .event_loop import LoopDispatcher, count_as_callback
+from .mailbox import Happening, Kind, Mailbox
 from .roster import (
     Roster,
     failure_of,

@@ -21,7 +21,8 @@ from .._runtime.interruptible import wait_for
 from .._settings.settings import Settings
 from ..election import Term, begun_as
 from ..errors import ConfigError, MultielectError
-from .dispatcher import Dispatcher, Happening, Kind
+from .dispatcher import Dispatcher
+from .mailbox import Happening, Kind
 from .roster import (
     Roster,
     failure_of,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._callbacks.dispatcher import Happening, Kind
+from .._callbacks.mailbox import Happening, Kind
 from .._core.elections import DRAINING_REASON
 from .._engine.engine import CoreEvent
 from .._protocol.keys import decode_key
