@@ -18,8 +18,8 @@ from multielect import ElectionGroup, MultielectError
 from multielect._node.interface import node_of
 from multielect._runtime.clock import Clock
 
+from ..suite import BenchError
 from .contenders import Contender, Cost
-from .suite import BenchError
 
 NAME = "multielect"
 TTL_S = 6 * 3600.0

@@ -14,13 +14,13 @@ import ctypes
 import time
 from collections.abc import Callable
 
-from .children import Child, Parent
-from .contenders import in_turns
-from .findings import Case, Key, Quantity
-from .ours import Group, settle
-from .percentiles import Tail
-from .spread import Bound
-from .suite import Bench, BenchError
+from ..instruments.children import Child, Parent
+from ..results.findings import Case, Key, Quantity
+from ..results.percentiles import Tail
+from ..results.spread import Bound
+from ..subjects.contenders import in_turns
+from ..subjects.ours import Group, settle
+from ..suite import Bench, BenchError
 
 DEMOTIONS = Quantity("terms lost", "of all")
 

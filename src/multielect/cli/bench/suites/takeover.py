@@ -20,15 +20,15 @@ from multielect import DemotionReason, ElectionGroup, Term
 from multielect._node.interface import node_of
 from multielect._runtime.clock import Clock
 
-from ..demo.leases import LeaseReader
-from . import poller
-from .children import Child, Parent
-from .contenders import in_turns
-from .findings import Case, Comparison, Key, Quantity
-from .ours import KEY, NAME, settle
-from .percentiles import P99, Tail
-from .spread import Bound
-from .suite import Bench, BenchError
+from ...demo.leases import LeaseReader
+from ..instruments.children import Child, Parent
+from ..results.findings import Case, Comparison, Key, Quantity
+from ..results.percentiles import P99, Tail
+from ..results.spread import Bound
+from ..subjects import poller
+from ..subjects.contenders import in_turns
+from ..subjects.ours import KEY, NAME, settle
+from ..suite import Bench, BenchError
 
 TOLD = Quantity("to callback", "p99, ms")
 CLEAN, CRASH = "clean stop", "crash"
