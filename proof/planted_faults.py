@@ -435,7 +435,7 @@ PLANTED = (
         "callbacks-out-of-order",
         "the callbacks of one election may run at once, or overtake each other",
         Edit(
-            "_callbacks/dispatcher.py",
+            "_callbacks/mailbox.py",
             "            if queue is None:\n",
             "            if not queue:\n",
         ),

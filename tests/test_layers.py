@@ -292,3 +292,31 @@ def test_the_check_sees_what_is_gone(tmp_path: Path) -> None:
     for component in (LEVELS | BESIDE).keys() - {"elector"}:
         (tmp_path / f"{component}.py").touch()
     assert faults(tmp_path) == ["elector: is in the table of layers, but gone"]
+
+
+MAY_REACH_A_NODE = {"multielect._node.interface", "multielect.election"}
+"""Modules that lead from a handle of a user's to the node behind it, each by functions."""
+
+
+def reached(package: Path) -> list[str]:
+    """Return where a module takes a node out of somebody else's handle."""
+    return [
+        f"{source.module}: {ast.unparse(found)}"
+        for source in sources(package)
+        if source.path.suffix == ".py" and source.module not in MAY_REACH_A_NODE
+        for found in ast.walk(ast.parse(source.path.read_text("utf-8")))
+        if isinstance(found, ast.Attribute)
+        and found.attr == "_node"
+        and not (isinstance(found.value, ast.Name) and found.value.id == "self")
+    ]
+
+
+def test_nodes_are_reached_through_their_interface() -> None:
+    assert multielect.__file__ is not None
+    assert reached(Path(multielect.__file__).parent) == []
+
+
+def test_the_check_sees_who_reaches_for_a_node(tmp_path: Path) -> None:
+    (tmp_path / "group.py").write_text("def f(self):\n    return self._node.layout\n")
+    (tmp_path / "fencing.py").write_text("def f(group):\n    return group._node.layout\n")
+    assert reached(tmp_path) == [f"{tmp_path.name}.fencing: group._node"]

@@ -55,12 +55,8 @@ FAULTS = (
     Fault(
         "place-beyond-the-batch",
         "lane",
-        "                    or not 1 <= place.number <= batch.count):\n"
-        '                return self._nonsense(b"a refresh names a key that was not sent")\n'
-        "            marks[place.number - 1] = NOT_OURS",
-        "                    or not 1 <= place.number):\n"
-        '                return self._nonsense(b"a refresh names a key that was not sent")\n'
-        "            marks[place.number - 1] = NOT_OURS",
+        "or not least <= value.number <= most):",
+        "or not least <= value.number):",
         "exchanges",
     ),
     Fault(

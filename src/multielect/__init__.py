@@ -29,8 +29,8 @@ from ._runtime import interpreter  # noqa: F401  # first: it refuses where nothi
 # isort: split
 from ._callbacks.workers import WorkerTerm
 from ._connection.health import Health
+from ._node.counters import Counters
 from ._node.environment import Source
-from ._node.node import Counters
 from ._settings.settings import generate_node_id
 from .election import DemotionReason, Election, Term
 from .elector import Elector

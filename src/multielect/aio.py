@@ -20,15 +20,15 @@ from types import TracebackType
 
 import redis
 
+from ._callbacks.callbacks import Callbacks
 from ._callbacks.event_loop import LoopDispatcher
-from ._callbacks.event_loop_workers import WorkerTerm, with_workers
-from ._node.environment import machine_of
+from ._callbacks.event_loop_workers import WorkerTerm
 from ._node.front import ElectorFront, GroupFront
+from ._node.making import node_in_loop
 from ._node.node import Node
 from ._node.readiness import STOP_S
-from ._protocol.keys import DEFAULT_BUCKETS, elector_layout, group_layout
-from ._settings.callables import check_beside_worker, checked_logger, fitted
-from ._settings.settings import Epochs, Seconds, Settings, checked_balance, checked_timeout
+from ._protocol.keys import elector_layout, group_layout
+from ._settings.settings import Epochs, Seconds, Settings, checked_timeout
 from .balance import Only
 from .election import Standing, Term
 
@@ -118,17 +118,19 @@ class ElectionGroup(GroupFront[Election]):
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
-        settings = Settings.checked(
-            node_id=node_id,
-            ttl=ttl,
-            margin=margin,
-            max_leases=max_leases,
-            epochs=epochs,
-            epoch_retention=epoch_retention,
-            max_stall=max_stall,
-            drain_timeout=drain_timeout,
-            tells_drains=on_draining is not None,
-            balance=checked_balance(
+        self._node, self._dispatcher = node_in_loop(
+            redis,
+            layout=group_layout(prefix, buckets),
+            settings=Settings.checked(
+                node_id=node_id,
+                ttl=ttl,
+                margin=margin,
+                max_leases=max_leases,
+                epochs=epochs,
+                epoch_retention=epoch_retention,
+                max_stall=max_stall,
+                drain_timeout=drain_timeout,
+                tells_drains=on_draining is not None,
                 balance=balance,
                 weight=weight,
                 labels=labels,
@@ -136,23 +138,15 @@ class ElectionGroup(GroupFront[Election]):
                 join_delay=join_delay,
                 moves_per_second=moves_per_second,
             ),
-        )
-        self._dispatcher = LoopDispatcher(
-            on_elected=fitted("on_elected", on_elected, 1, may_await=True),
-            on_demoted=fitted("on_demoted", on_demoted, 2, may_await=True),
-            on_draining=fitted("on_draining", on_draining, 2, may_await=True),
-            on_error=fitted("on_error", on_error, 1, may_await=True),
-            logger=checked_logger(logger),
-            who=f"{prefix}/{settings.node_id}",
-        )
-        work = fitted("worker", worker, 1, may_await=True)
-        check_beside_worker(worker, on_draining)
-        self._node = Node(
-            machine_of(redis),
-            layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
-            settings=settings,
-            dispatcher=with_workers(self._dispatcher, work, settings),
-            on_change=self._dispatcher.pulse,
+            callbacks=Callbacks.checked(
+                on_elected=on_elected,
+                on_demoted=on_demoted,
+                on_draining=on_draining,
+                on_error=on_error,
+                worker=worker,
+                may_await=True,
+            ),
+            logger=logger,
         )
 
     async def start(self, *, wait: Seconds | None = None) -> None:
@@ -296,27 +290,24 @@ class Elector(ElectorFront[Election]):
         logger: logging.Logger | None = None,
     ) -> None:
         self._prefix = prefix
-        settings = Settings.checked(
-            node_id=node_id,
-            ttl=ttl,
-            margin=margin,
-            epoch_retention=epoch_retention,
-            max_stall=max_stall,
-        )
-        self._dispatcher = LoopDispatcher(
-            on_elected=fitted("on_elected", on_elected, 1, may_await=True),
-            on_demoted=fitted("on_demoted", on_demoted, 2, may_await=True),
-            on_error=fitted("on_error", on_error, 1, may_await=True),
-            logger=checked_logger(logger),
-            who=f"{prefix}/{settings.node_id}",
-        )
-        work = fitted("worker", worker, 1, may_await=True)
-        self._node = Node(
-            machine_of(redis),
+        self._node, self._dispatcher = node_in_loop(
+            redis,
             layout=elector_layout(prefix),
-            settings=settings,
-            dispatcher=with_workers(self._dispatcher, work, settings),
-            on_change=self._dispatcher.pulse,
+            settings=Settings.checked(
+                node_id=node_id,
+                ttl=ttl,
+                margin=margin,
+                epoch_retention=epoch_retention,
+                max_stall=max_stall,
+            ),
+            callbacks=Callbacks.checked(
+                on_elected=on_elected,
+                on_demoted=on_demoted,
+                on_error=on_error,
+                worker=worker,
+                may_await=True,
+            ),
+            logger=logger,
         )
         self._election = Election(self._node, *self._node.add_sole(), self._dispatcher)
 

@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 from ._core.seat import Seat
 from ._core.slots import Slots
@@ -17,6 +17,8 @@ from ._protocol.keys import KeyLayout
 from ._runtime.clock import Clock
 from ._settings.settings import Seconds
 from .errors import NotLeaderError
+
+T = TypeVar("T", bound="Term")
 
 
 class ElectionNode(Protocol):
@@ -167,7 +169,7 @@ class Standing(Seat):
         Raises:
             ConfigError: if that is no epoch.
         """
-        return self._node.learn_epoch(self.number, self.generation, self.term_epoch, newest_epoch)
+        return learn_epoch(self, term_epoch=self.term_epoch, newest_epoch=newest_epoch)
 
     def campaign(self) -> None:
         """Stand for election again at once after `resign`; else there is nothing to do.
@@ -261,3 +263,42 @@ class Term(Standing):
         self.ended_ns = ended_ns
         self.reason = reason
         self.deadline = deadline
+
+
+# ---- for fences and workers: what a handle knows of its node, and users need not
+
+
+def layout_of(standing: Standing) -> KeyLayout:
+    """Return where the keys of an election's node lie."""
+    return standing._node.layout
+
+
+def learn_epoch(standing: Standing, *, term_epoch: int, newest_epoch: int) -> bool:
+    """Have an election's node take note of an epoch. Any thread.
+
+    Args:
+        standing: the election.
+        term_epoch: the epoch of the term that this concerns; 0 for the current one.
+        newest_epoch: the newest epoch that is known.
+
+    Returns:
+        Whether a term ended that is not above it.
+
+    Raises:
+        ConfigError: if `newest_epoch` is no epoch.
+    """
+    return standing._node.learn_epoch(
+        standing.number, standing.generation, term_epoch, newest_epoch
+    )
+
+
+def begun_as(kind: type[T], term: Term) -> T:
+    """Return a term that has begun as another class of handle, which is made as a `Term` is."""
+    return kind(
+        term._node,
+        term.key,
+        term.number,
+        term.generation,
+        term.term_epoch,
+        began_ns=term.began_ns,
+    )

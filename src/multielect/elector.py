@@ -11,14 +11,13 @@ import logging
 from collections.abc import Callable
 from types import TracebackType
 
-from ._callbacks.workers import with_workers
-from ._node.environment import Source, surroundings_of
+from ._callbacks.callbacks import Callbacks
+from ._node.environment import Source
 from ._node.front import ElectorFront
-from ._node.node import Node
+from ._node.making import node_on_threads
 from ._protocol.keys import elector_layout
-from ._settings.callables import checked_logger, fitted
 from ._settings.settings import Seconds, Settings
-from .election import Election, Term
+from .election import Election
 
 
 class Elector(ElectorFront[Election]):
@@ -74,34 +73,21 @@ class Elector(ElectorFront[Election]):
         worker: Callable[..., object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._on_elected = fitted("on_elected", on_elected, 1)
-        self._on_demoted = fitted("on_demoted", on_demoted, 2)
-        callbacks = (self._on_elected, self._on_demoted)
-        work = fitted("worker", worker, 1)
         self._prefix = prefix
-        settings = Settings.checked(
-            node_id=node_id,
-            ttl=ttl,
-            margin=margin,
-            epoch_retention=epoch_retention,
-            max_stall=max_stall,
-        )
-        surroundings = surroundings_of(redis)
-        dispatcher = surroundings.dispatcher(
-            tell=None if callbacks == (None, None) else self._tell,
-            tell_error=fitted("on_error", on_error, 1),
-            threads=settings.callback_threads,
-            name=f"multielect-{settings.node_id}-callback",
-            logger=checked_logger(logger),
-            who=f"{prefix}/{settings.node_id}",
-        )
-        self._node = Node(
-            surroundings,
+        self._node = node_on_threads(
+            redis,
             layout=elector_layout(prefix),
-            settings=settings,
-            dispatcher=with_workers(
-                dispatcher, work, has_threads=not surroundings.is_simulated, settings=settings
+            settings=Settings.checked(
+                node_id=node_id,
+                ttl=ttl,
+                margin=margin,
+                epoch_retention=epoch_retention,
+                max_stall=max_stall,
             ),
+            callbacks=Callbacks.checked(
+                on_elected=on_elected, on_demoted=on_demoted, on_error=on_error, worker=worker
+            ),
+            logger=logger,
         )
         self._election = Election(self._node, *self._node.add_sole())
 
@@ -164,10 +150,3 @@ class Elector(ElectorFront[Election]):
             ClosedError: if the elector was not started, or stops while waiting.
         """
         return self._election.wait(timeout)
-
-    def _tell(self, term: Term) -> None:
-        if term.reason is None:
-            if self._on_elected is not None:
-                self._on_elected(term)
-        elif self._on_demoted is not None:
-            self._on_demoted(term, term.reason)

@@ -10,15 +10,14 @@ import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from ._callbacks.workers import with_workers
-from ._node.environment import Source, surroundings_of
+from ._callbacks.callbacks import Callbacks
+from ._node.environment import Source
 from ._node.front import GroupFront
-from ._node.node import Node
-from ._protocol.keys import DEFAULT_BUCKETS, group_layout
-from ._settings.callables import check_beside_worker, checked_logger, fitted
-from ._settings.settings import Epochs, Seconds, Settings, checked_balance
+from ._node.making import node_on_threads
+from ._protocol.keys import group_layout
+from ._settings.settings import Epochs, Seconds, Settings
 from .balance import Only
-from .election import Election, Term
+from .election import Election
 
 
 class ElectionGroup(GroupFront[Election]):
@@ -52,7 +51,7 @@ class ElectionGroup(GroupFront[Election]):
             against clocks that run at different speeds: by default the larger of 10 % of
             `ttl` and 0.02.
         max_leases: how many elections this node leads at the most; it campaigns only while it
-            leads fewer. No limit by default.
+            leads fewer. At least 1 and at most 2,147,483,647; no limit by default.
         buckets: into how many hash tags the elections are divided; the first node of a prefix
             decides, and a node with another number is refused.
         epochs: ``"time"`` mints `max(counter + 1, server time in ms)`, which rises even where
@@ -141,25 +140,21 @@ class ElectionGroup(GroupFront[Election]):
         moves_per_second: float | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._on_elected = fitted("on_elected", on_elected, 1)
-        self._on_demoted = fitted("on_demoted", on_demoted, 2)
-        self._on_draining = fitted("on_draining", on_draining, 2)
-        callbacks = (self._on_elected, self._on_demoted, self._on_draining)
-        work = fitted("worker", worker, 1)
-        check_beside_worker(worker, on_draining)
         self._prefix = prefix
-        settings = Settings.checked(
-            node_id=node_id,
-            ttl=ttl,
-            margin=margin,
-            max_leases=max_leases,
-            epochs=epochs,
-            epoch_retention=epoch_retention,
-            callback_threads=callback_threads,
-            max_stall=max_stall,
-            drain_timeout=drain_timeout,
-            tells_drains=on_draining is not None,
-            balance=checked_balance(
+        self._node = node_on_threads(
+            redis,
+            layout=group_layout(prefix, buckets),
+            settings=Settings.checked(
+                node_id=node_id,
+                ttl=ttl,
+                margin=margin,
+                max_leases=max_leases,
+                epochs=epochs,
+                epoch_retention=epoch_retention,
+                callback_threads=callback_threads,
+                max_stall=max_stall,
+                drain_timeout=drain_timeout,
+                tells_drains=on_draining is not None,
                 balance=balance,
                 weight=weight,
                 labels=labels,
@@ -167,24 +162,14 @@ class ElectionGroup(GroupFront[Election]):
                 join_delay=join_delay,
                 moves_per_second=moves_per_second,
             ),
-        )
-        surroundings = surroundings_of(redis)
-        dispatcher = surroundings.dispatcher(
-            tell=None if callbacks == (None, None, None) else self._tell,
-            tell_error=fitted("on_error", on_error, 1),
-            tells_drains=self._on_draining is not None,
-            threads=settings.callback_threads,
-            name=f"multielect-{settings.node_id}-callback",
-            logger=checked_logger(logger),
-            who=f"{prefix}/{settings.node_id}",
-        )
-        self._node = Node(
-            surroundings,
-            layout=group_layout(prefix, DEFAULT_BUCKETS if buckets is None else buckets),
-            settings=settings,
-            dispatcher=with_workers(
-                dispatcher, work, has_threads=not surroundings.is_simulated, settings=settings
+            callbacks=Callbacks.checked(
+                on_elected=on_elected,
+                on_demoted=on_demoted,
+                on_draining=on_draining,
+                on_error=on_error,
+                worker=worker,
             ),
+            logger=logger,
         )
 
     # ---- life
@@ -302,13 +287,3 @@ class ElectionGroup(GroupFront[Election]):
 
     def _make(self, key: str, number: int, generation: int) -> Election:
         return Election(self._node, key, number, generation)
-
-    def _tell(self, term: Term) -> None:
-        if term.deadline is not None:
-            if self._on_draining is not None:
-                self._on_draining(term, term.deadline)
-        elif term.reason is None:
-            if self._on_elected is not None:
-                self._on_elected(term)
-        elif self._on_demoted is not None:
-            self._on_demoted(term, term.reason)

@@ -221,6 +221,7 @@ def test_nobody_and_nothing() -> None:
         ({"weight": True}, "0 or a number"),
         ({"max_leases": -1}, "whole number from 0"),
         ({"max_leases": 1.5}, "whole number from 0"),
+        ({"max_leases": 2**31}, "whole number from 0 to 2147483647"),
         ({"labels": "gpu"}, "a set of texts"),
         ({"labels": {""}}, "not empty"),
         ({"labels": {7}}, "texts"),

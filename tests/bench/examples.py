@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from multielect.cli.bench.findings import Case, Comparison, Findings, Key, Quantity
-from multielect.cli.bench.spread import Bound
+from multielect.cli.bench.results.findings import Case, Comparison, Findings, Key, Quantity
+from multielect.cli.bench.results.spread import Bound
 from multielect.cli.bench.suite import Bench
 
 WALL = Quantity("wall", "us a lease")

@@ -10,10 +10,10 @@ from typing import cast
 import pytest
 import redis
 
-from multielect.cli.bench import lateness, neighbours, standby
-from multielect.cli.bench.children import Child
-from multielect.cli.bench.raw import RawConnection
-from multielect.cli.bench.servers import Server
+from multielect.cli.bench.instruments.children import Child
+from multielect.cli.bench.instruments.raw import RawConnection
+from multielect.cli.bench.instruments.servers import Server
+from multielect.cli.bench.suites import lateness, neighbours, standby
 
 LONGEST_S = 60
 TTL_S = 3.0

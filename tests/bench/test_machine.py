@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from multielect.cli.bench import machine
-from multielect.cli.bench.machine import Stolen
+from multielect.cli.bench.instruments import machine
+from multielect.cli.bench.instruments.machine import Stolen
 
 # user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice
 BEFORE = [100, 0, 50, 1000, 5, 0, 5, 20, 7, 0]

@@ -10,14 +10,14 @@ import pytest
 import redis
 
 from multielect._protocol.keys import group_layout
-from multielect.cli.bench import ours
-from multielect.cli.bench.children import Child, Parent
-from multielect.cli.bench.contenders import Contender, Cost, measure, passes_of
-from multielect.cli.bench.floor import Floor
-from multielect.cli.bench.memory import resident_bytes
-from multielect.cli.bench.raw import RawConnection, packed
-from multielect.cli.bench.servers import Server
+from multielect.cli.bench.instruments.children import Child, Parent
+from multielect.cli.bench.instruments.raw import RawConnection, packed
+from multielect.cli.bench.instruments.servers import Server
+from multielect.cli.bench.subjects import ours
+from multielect.cli.bench.subjects.contenders import Contender, Cost, measure, passes_of
+from multielect.cli.bench.subjects.floor import Floor
 from multielect.cli.bench.suite import BenchError
+from multielect.cli.bench.suites.memory import resident_bytes
 
 LEASES = 700
 needs_proc = pytest.mark.skipif(

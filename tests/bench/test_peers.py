@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from multielect.cli.bench.peers import Peer, PeerContender, load
+from multielect.cli.bench.subjects.peers import Peer, PeerContender, load
 from multielect.cli.bench.suite import BenchError
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"

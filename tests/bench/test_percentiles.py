@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from multielect.cli.bench.findings import Case, Findings
-from multielect.cli.bench.percentiles import Tail
+from multielect.cli.bench.results.findings import Case, Findings
+from multielect.cli.bench.results.percentiles import Tail
 
 MS = 1_000_000
 

@@ -9,9 +9,9 @@ import statistics
 import pytest
 from rich.console import Console
 
-from multielect.cli.bench.findings import Case, Findings, Key
-from multielect.cli.bench.report import print_machine, print_suite, to_json
-from multielect.cli.bench.spread import Bound
+from multielect.cli.bench.results.findings import Case, Findings, Key
+from multielect.cli.bench.results.report import print_machine, print_suite, to_json
+from multielect.cli.bench.results.spread import Bound
 
 from .examples import CASE, OURS, WALL, Example, found
 

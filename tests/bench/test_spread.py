@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from multielect.cli.bench.contenders import in_turns
-from multielect.cli.bench.spread import Bound, Spread, number, ratios
+from multielect.cli.bench.results.spread import Bound, Spread, number, ratios
+from multielect.cli.bench.subjects.contenders import in_turns
 
 
 def test_a_spread_is_median_quartiles_and_ends() -> None:

@@ -6,11 +6,11 @@ import pytest
 import redis
 
 from multielect._runtime.clock import Clock
-from multielect.cli.bench.children import Child
-from multielect.cli.bench.ours import KEY
-from multielect.cli.bench.poller import Poller, names_of, poll, sliced
+from multielect.cli.bench.instruments.children import Child
+from multielect.cli.bench.subjects.ours import KEY
+from multielect.cli.bench.subjects.poller import Poller, names_of, poll, sliced
 from multielect.cli.bench.suite import BenchError
-from multielect.cli.bench.takeover import Begun, gaps_ns, stand
+from multielect.cli.bench.suites.takeover import Begun, gaps_ns, stand
 
 KEYS = [KEY.format(number) for number in range(40)]
 LONGEST_S = 60

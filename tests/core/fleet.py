@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from multielect._fleet.balancer import Balancer
-from multielect._fleet.plan import netstrings
+from multielect._protocol.netstrings import read_netstrings
 from multielect._settings.settings import BalanceSettings
 from multielect.balance import Only
 from multielect.errors import MultielectError
@@ -64,7 +64,7 @@ class FleetNode(Node):
             self.core,
             settings,
             holder=holder,
-            max_leases=rest.get("max_leases", 0xFFFF_FFFF),
+            max_leases=rest.get("max_leases"),
             ttl_ns=ttl_ms * MS,
             reconnect_ns=RECONNECT_MS * MS,
             layout=self.layout,
@@ -108,7 +108,7 @@ class FleetNode(Node):
         return next_ns if due_ns is None else min(next_ns, due_ns)
 
     def _seen(self, answer: bytes) -> bytes:
-        words = netstrings(answer)
+        words = read_netstrings(answer)
         kept = words[:HEAD_WORDS]
         for at in range(HEAD_WORDS, len(words), ENTRY_WORDS):
             if words[at] not in self.hidden:

@@ -299,7 +299,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     *(
         ({name: value}, f"{name} must be a whole number from 1 to {most}, not ")
         for name, most in (
-            ("max_leases", 4294967295),
+            ("max_leases", 2147483647),
             ("buckets", 16384),
             ("callback_threads", 1000),
         )

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from multielect import ClosedError, DemotionReason, Election, Term
 from multielect._protocol.keys import group_layout
+from multielect._protocol.netstrings import netstring
 from multielect.fencing._writes import Write, Writer, packed
 from multielect.testing import Refusal, SimulatedWorld
-from multielect.testing._scripts_model import netstring
 
 from .checker import Actor, BrokenPromiseError, Checker
 from .plan import LOSES_DATA, Action, Plan, healed_within_ms

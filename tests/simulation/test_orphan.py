@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from multielect import DemotionReason, ElectionGroup
 from multielect._protocol.keys import group_layout
+from multielect._protocol.netstrings import netstring
 from multielect.fencing._writes import Write, Writer, packed
 from multielect.testing import SimulatedWorld
-from multielect.testing._scripts_model import netstring
 
 from .worlds import make, watched
 

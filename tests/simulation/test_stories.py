@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from multielect import DemotionReason, Term
-from multielect._callbacks.dispatcher import Happening, Kind, Mailbox
+from multielect._callbacks.mailbox import Happening, Kind, Mailbox
 from multielect._node.node import Node
 from multielect.testing import _engine
 from multielect.testing._clocks import LocalClock

@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from multielect import MultielectError
+from multielect._connection.backoff import Pauses
 from multielect.fencing import Outcome
 from multielect.streams._commits import commit
-from multielect.streams._exchange import Exchange, Pauses
+from multielect.streams._exchange import Exchange
 from multielect.streams._flow import Flow
 from multielect.streams._reading import Ask
 from multielect.streams._settings import FlowSettings
@@ -51,7 +52,7 @@ class Rig:
             clock=lambda: self.now_s,
         )
         self.now_s = 0.0
-        self.pauses = Pauses()
+        self.pauses = Pauses(random.random)
         for key in STREAMS:
             self.flow.add(key, key.encode())
             self.flow.elected(Term(key))

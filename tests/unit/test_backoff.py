@@ -1,4 +1,4 @@
-"""How long a node waits between two attempts to connect."""
+"""How long a node waits between two attempts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from multielect import ConfigError, ConnectionLostError, MultielectError
-from multielect._connection.backoff import LONGEST_PAUSE_S, PAUSES_A_TTL, Backoff
+from multielect._connection.backoff import LONGEST_PAUSE_S, PAUSES_A_TTL, Backoff, Pauses, pause_s
 
 MS = 1_000_000
 TTLS_MS = [100, 500, 1_000, 3_000, 10_000, 3_600_000]
@@ -57,3 +57,18 @@ def test_one_kind_of_trouble_begins_anew_after_the_other() -> None:
     backoff = Backoff(10_000 * MS, lambda: 1.0)
     for error, first_s in [(PASSES, 0.05), (PERMANENT, 0.5), (PASSES, 0.05)]:
         assert pauses(backoff, error, 3)[0] == first_s
+
+
+def test_a_reader_waits_ever_longer_until_an_attempt_works() -> None:
+    pauses = Pauses(lambda: 1.0)
+    assert [pauses.take() for _ in range(7)] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+    pauses.reset()
+    assert pauses.take() == 0.05
+
+
+def test_any_number_of_failures_has_a_pause() -> None:
+    told = [
+        pause_s(failures, first_s=0.1, longest_s=30.0, chance=lambda: 0.0)
+        for failures in (0, 1, 2, 1_000, 10_000)
+    ]
+    assert told == [0.05, 0.05, 0.1, 15.0, 15.0]

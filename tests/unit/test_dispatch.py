@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from multielect._callbacks.dispatcher import MOST_ERRORS, Happening, Kind, ThreadDispatcher
+from multielect._callbacks.dispatcher import MOST_ERRORS, ThreadDispatcher
+from multielect._callbacks.mailbox import Happening, Kind
 from multielect._runtime.foreign import in_words
 from multielect.errors import CallbackError, MultielectError
 

@@ -84,10 +84,14 @@ def test_a_bad_prefix_is_refused(prefix: object, allowed: str) -> None:
             make(prefix)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("buckets", [0, -1, 16_385, 1.0, True, "256", None])
+@pytest.mark.parametrize("buckets", [0, -1, 16_385, 1.0, True, "256"])
 def test_a_bad_number_of_buckets_is_refused(buckets: object) -> None:
     with pytest.raises(ConfigError, match="from 1 to 16384"):
         _keys.group_layout("p", buckets)  # type: ignore[arg-type]
+
+
+def test_a_group_has_256_buckets_unless_told_otherwise() -> None:
+    assert _keys.group_layout("p") == _keys.group_layout("p", None) == _keys.group_layout("p", 256)
 
 
 @pytest.mark.parametrize(

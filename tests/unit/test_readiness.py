@@ -29,7 +29,8 @@ def test_a_node_is_balanced_with_its_share_and_nothing_else(
 ) -> None:
     since = datetime.now(timezone.utc) if is_connected else None
     clock = SimpleNamespace(now_ns=lambda: 0)
-    node: Any = SimpleNamespace(check_started=lambda: None, clock=clock)
+    phase = SimpleNamespace(check_started=lambda: None)
+    node: Any = SimpleNamespace(phase=phase, clock=clock)
     core: Any = SimpleNamespace(leading=len(leads), owned=lambda _: [(key, 0, 0) for key in leads])
     engine: Any = SimpleNamespace(reading=Reading(connected_since=since))
     balancer: Any = SimpleNamespace(share=lambda: share)

@@ -9,11 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from multielect._fleet.membership import Entry, counted, describe, pack, parse
+from multielect._protocol.netstrings import netstring
 from multielect.balance import Member
-
-
-def netstring(word: bytes) -> bytes:
-    return b"%d:%s" % (len(word), word)
 
 
 def answer(*entries: tuple[bytes, bytes, bytes, bytes], was_there: bool = True) -> bytes:

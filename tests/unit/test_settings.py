@@ -10,7 +10,8 @@ import pytest
 
 from multielect import generate_node_id
 from multielect._protocol.keys import check_node_id
-from multielect._settings.settings import Settings, checked_balance, checked_timeout
+from multielect._settings.settings import Settings, checked_timeout
+from multielect.balance import MOST_LEASES, Member
 from multielect.errors import ConfigError
 
 MS = 1_000_000
@@ -24,7 +25,7 @@ def test_the_defaults() -> None:
     settings = checked()
     assert settings.ttl_ns == 10_000 * MS
     assert settings.margin_ns == 1000 * MS
-    assert settings.max_leases == 0xFFFF_FFFF
+    assert settings.max_leases is None
     assert settings.epochs == "time"
 
 
@@ -74,10 +75,15 @@ def test_a_margin_that_is_no_number_is_refused(margin: object) -> None:
         checked(margin=margin)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", 2**32])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", 2**31, 3_000_000_000])
 def test_a_bad_number_of_leases_is_refused(value: object) -> None:
-    with pytest.raises(ConfigError, match="max_leases must be a whole number from 1 to 4294967295"):
+    with pytest.raises(ConfigError, match="max_leases must be a whole number from 1 to 2147483647"):
         checked(max_leases=value)
+
+
+@pytest.mark.parametrize("cap", [1, MOST_LEASES])
+def test_any_number_of_leases_that_is_allowed_can_be_told_to_the_fleet(cap: int) -> None:
+    assert Member("n", max_leases=checked(max_leases=cap).max_leases).max_leases == cap
 
 
 @pytest.mark.parametrize("value", [0, 1001, None])
@@ -166,16 +172,7 @@ def test_a_generated_node_id_begins_with_the_hostname(monkeypatch: pytest.Monkey
 
 
 def balanced(**given: Any) -> Any:
-    settings = {
-        "balance": True,
-        "weight": 1.0,
-        "labels": (),
-        "only": None,
-        "join_delay": 0.0,
-        "moves_per_second": None,
-        **given,
-    }
-    return checked_balance(**settings)
+    return checked(**{"balance": True, **given}).balance
 
 
 def test_a_share_is_kept_in_milliseconds_and_nanoseconds() -> None:
@@ -229,7 +226,8 @@ def test_a_timedelta_is_as_good_as_seconds() -> None:
         "margin": timedelta(milliseconds=300),
         "max_stall": timedelta(minutes=1),
         "drain_timeout": timedelta(seconds=2.5),
-        "balance": balanced(join_delay=timedelta(seconds=1.5)),
+        "balance": True,
+        "join_delay": timedelta(seconds=1.5),
     }
     settings = checked(**given)
     assert (settings.ttl_ns, settings.margin_ns) == (2000 * MS, 300 * MS)

@@ -3,9 +3,7 @@
 Rules of this file:
     * For one election, callbacks run in order and never at once; for different elections
       they run side by side, as many as there are threads.
-    * What waits is bounded: behind others that wait, a term that ended before its begin was
-      told is not told at all, nor is a drain that is over. So no more than four wait for one
-      election. Errors that wait are kept to the newest.
+    * What waits is bounded: see `_callbacks.mailbox`. Errors that wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers. No logger is
       called here: see `_logging.log`.
     * Callbacks that hold all threads for long are told of: see `_callbacks.stalls`.
@@ -17,13 +15,11 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -32,6 +28,7 @@ from .._protocol.keys import decode_key
 from .._runtime.foreign import in_words
 from .._runtime.interruptible import wait_for
 from ..errors import CallbackError, MultielectError
+from .mailbox import Happening, Kind, Mailbox
 from .stalls import Held
 
 MOST_ERRORS = 100
@@ -45,25 +42,7 @@ _PATIENCE_S = 0.002
 T = TypeVar("T")
 
 
-class Kind(enum.Enum):
-    """What may happen to a term."""
-
-    BEGIN = 1
-    DRAIN = 2
-    END = 3
-
-
 _CALLBACKS = {Kind.BEGIN: "on_elected", Kind.DRAIN: "on_draining", Kind.END: "on_demoted"}
-
-
-@dataclass(frozen=True)
-class Happening(Generic[T]):
-    """A term begun, draining or ended, to be told to a callback."""
-
-    key: Hashable
-    epoch: int
-    kind: Kind
-    subject: T
 
 
 class Dispatcher(Protocol[T]):
@@ -103,54 +82,6 @@ class Dispatcher(Protocol[T]):
 
         Called from a callback it does not wait: a callback cannot outwait itself.
         """
-
-
-class Mailbox(Generic[T]):
-    """Happenings that wait, in order for each key, with one reader a key at a time."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._lock = threading.Lock()
-        self._emptied = threading.Condition(self._lock)
-        self._waiting: dict[Hashable, deque[Happening[T]]] = {}
-
-    def put(self, happening: Happening[T]) -> bool:
-        """Add a happening. Returns True if its key has no reader, who must be found now."""
-        with self._lock:
-            queue = self._waiting.get(happening.key)
-            if queue is None:
-                # The one being told stands outside the queue; the entry says that there
-                # is a reader.
-                self._waiting[happening.key] = deque([happening])
-                return True
-            if happening.kind is Kind.END:
-                if _is_last(queue, Kind.DRAIN, happening.epoch):
-                    queue.pop()
-                if len(queue) > 1 and _is_last(queue, Kind.BEGIN, happening.epoch):
-                    queue.pop()
-                    return False
-            queue.append(happening)
-            return False
-
-    def take(self, key: Hashable) -> Happening[T] | None:
-        """Take the next happening of a key, for its reader; None ends the reader's duty."""
-        with self._lock:
-            queue = self._waiting[key]
-            if queue:
-                return queue.popleft()
-            del self._waiting[key]
-            if not self._waiting:
-                self._emptied.notify_all()
-            return None
-
-    def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until all has been taken and all readers are done."""
-        with self._lock:
-            return wait_for(self._emptied, lambda: not self._waiting, timeout_s)
-
-
-def _is_last(queue: deque[Happening[T]], kind: Kind, epoch: int) -> bool:
-    return bool(queue) and queue[-1].kind is kind and queue[-1].epoch == epoch
 
 
 class ThreadDispatcher(Generic[T]):

@@ -24,7 +24,8 @@ from collections.abc import AsyncGenerator, Callable, Hashable
 from .._logging.log import FLUSH_S, ThreadLog
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, MultielectError
-from .dispatcher import MOST_ERRORS, Happening, Mailbox, callback_error, on_error_failure
+from .dispatcher import MOST_ERRORS, callback_error, on_error_failure
+from .mailbox import Happening, Mailbox
 
 _CANCEL_S = 1.0
 """What callbacks are given to end when they are cancelled."""

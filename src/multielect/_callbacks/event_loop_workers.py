@@ -15,28 +15,29 @@ import asyncio
 import contextlib
 import inspect
 import threading
-import time
 from collections.abc import Callable, Hashable
 
-from .._logging.log import Log
 from .._settings.settings import Settings
 from ..election import Term
 from ..errors import MultielectError
-from .dispatcher import Happening, Kind, Mailbox
+from .dispatcher import Dispatcher
 from .event_loop import LoopDispatcher, count_as_callback
+from .mailbox import Happening, Kind, Mailbox
 from .roster import (
     Roster,
+    WorkedTerm,
     failure_of,
     give_up,
     given_up_for_want,
     left_behind,
     still_at_work,
 )
+from .worker_dispatcher import WorkerDispatcher
 
 _NS = 1_000_000_000
 
 
-class WorkerTerm(Term):
+class WorkerTerm(WorkedTerm):
     """One term, as its worker is given it: see `multielect.WorkerTerm`.
 
     ::
@@ -51,23 +52,10 @@ class WorkerTerm(Term):
             term that drains until its `deadline`.
     """
 
-    __slots__ = ("stopping",)
+    __slots__ = ()
 
+    _event = asyncio.Event
     stopping: asyncio.Event
-
-    @classmethod
-    def of(cls, term: Term) -> WorkerTerm:
-        """Return a term that has begun as its worker is given it. In the loop."""
-        made = cls(
-            term._node,
-            term.key,
-            term.number,
-            term.generation,
-            term.term_epoch,
-            began_ns=term.began_ns,
-        )
-        made.stopping = asyncio.Event()
-        return made
 
 
 class LoopWorkers:
@@ -80,7 +68,7 @@ class LoopWorkers:
         patience_s: float,
         report: Callable[[MultielectError], None],
     ) -> None:
-        """Keep what to run; the arguments are those of `_workers.Workers`."""
+        """Keep what to run; the arguments are those of `workers.Workers`."""
         self._work = work
         self._patience_s = patience_s
         self._report = report
@@ -96,7 +84,15 @@ class LoopWorkers:
         """Run workers in this loop from now on."""
         self._loop = asyncio.get_running_loop()
 
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+        self._loop = None
+
     # ---- any thread
+
+    def is_inside(self) -> bool:
+        """Return False: workers here count as callbacks, which the dispatcher knows of."""
+        return False
 
     def put(self, *happenings: Happening[Term]) -> None:
         """Begin and stop workers as terms begin, drain and end."""
@@ -145,19 +141,10 @@ class LoopWorkers:
             self._see_later(self._see_waiting, term)
 
     def _stop(self, told: Term) -> None:
-        term = self._roster.find(told.key, told.epoch)
-        if term is None:
-            return
-        if told.reason is None:
-            term.deadline = told.deadline
-        else:
-            term.ended_ns, term.reason = told.ended_ns, told.reason
-            if self._roster.is_working(term):
-                self._tasks[term].cancel()
-                self._see_later(self._see_ended, term)
-            else:
-                self._roster.stop_waiting(term)
-        term.stopping.set()
+        ended = self._roster.stop(told)
+        if ended is not None:
+            self._tasks[ended].cancel()
+            self._see_later(self._see_ended, ended)
 
     def _close(self) -> None:
         self._closed = True
@@ -225,56 +212,11 @@ class LoopWorkers:
         self._look_whether_ended()
 
 
-class LoopWorkerDispatcher:
-    """Has each term worked on, and all else told as a `LoopDispatcher` does."""
-
-    is_listening = True
-    is_told_of_drains = True
-
-    def __init__(self, below: LoopDispatcher, workers: LoopWorkers) -> None:
-        """Keep both."""
-        self._below = below
-        self._workers = workers
-
-    @property
-    def log(self) -> Log:
-        """Where else it is told what happened."""
-        return self._below.log
-
-    def start(self) -> None:
-        """Run callbacks and workers in this loop from now on."""
-        self._below.start()
-        self._workers.start()
-
-    def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
-        self._below.unstart()
-
-    def is_inside(self) -> bool:
-        """Tell whether this is called on behalf of a callback, or of a worker."""
-        return self._below.is_inside()
-
-    def put(self, *happenings: Happening[Term]) -> None:
-        """Begin and stop workers, and have happenings told. Any thread."""
-        self._workers.put(*happenings)
-        self._below.put(*happenings)
-
-    def put_error(self, error: MultielectError) -> None:
-        """Log an error and have it told to the user. Any thread."""
-        self._below.put_error(error)
-
-    def close(self, timeout_s: float) -> bool:
-        """Take nothing more, and wait for workers and callbacks. Not in the loop's thread."""
-        until = time.monotonic() + timeout_s
-        ended = self._workers.close(0.0 if self.is_inside() else timeout_s)
-        return self._below.close(max(0.0, until - time.monotonic())) and ended
-
-
 def with_workers(
     below: LoopDispatcher, work: Callable[..., object] | None, settings: Settings
-) -> LoopDispatcher | LoopWorkerDispatcher:
+) -> Dispatcher[Term]:
     """Return a dispatcher that has `work` done for each term as well; the same if there is none."""
     if work is None:
         return below
     workers = LoopWorkers(work, patience_s=settings.ttl_ns / _NS, report=below.put_error)
-    return LoopWorkerDispatcher(below, workers)
+    return WorkerDispatcher(below, workers)

@@ -9,16 +9,38 @@ Rules of this file:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-from ..election import Term
+from ..election import Term, begun_as
 from ..errors import CallbackError, ClosedError, MultielectError
 
-W = TypeVar("W", bound=Term)
+W = TypeVar("W", bound="WorkedTerm")
 
 _MOST_NAMED = 5
+
+
+class WorkedTerm(Term):
+    """One term, as its worker is given it.
+
+    Attributes:
+        stopping: set when the worker is to return.
+    """
+
+    __slots__ = ("stopping",)
+
+    _event: ClassVar[type[threading.Event | asyncio.Event]]
+    stopping: threading.Event | asyncio.Event
+
+    @classmethod
+    def of(cls: type[W], term: Term) -> W:  # noqa: PYI019  # Self needs Python 3.11
+        """Return a term that has begun as its worker is given it; in the loop, if there is one."""
+        made = begun_as(cls, term)
+        made.stopping = cls._event()
+        return made
 
 
 class Roster(Generic[W]):
@@ -62,6 +84,29 @@ class Roster(Generic[W]):
             return None
         del self._waiting[term.key]
         return self._working[term.key]
+
+    def stop(self, told: Term) -> W | None:
+        """Have a term's worker know that it drains, or has ended.
+
+        Args:
+            told: the term as it is now.
+
+        Returns:
+            The term, if it has ended and its worker has not.
+        """
+        term = self.find(told.key, told.epoch)
+        if term is None:
+            return None
+        is_left = False
+        if told.reason is None:
+            term.deadline = told.deadline
+        else:
+            term.ended_ns, term.reason = told.ended_ns, told.reason
+            is_left = self.is_working(term)
+            if not is_left:
+                self.stop_waiting(term)
+        term.stopping.set()
+        return term if is_left else None
 
     def leave(self, term: W) -> W | None:
         """Take note that a worker has ended. Returns the term whose worker may begin now."""

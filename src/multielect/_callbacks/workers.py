@@ -16,25 +16,27 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .._logging.log import Log
 from .._runtime.interruptible import wait_for
 from .._settings.settings import Settings
 from ..election import Term
 from ..errors import ConfigError, MultielectError
-from .dispatcher import Dispatcher, Happening, Kind
+from .dispatcher import Dispatcher
+from .mailbox import Happening, Kind
 from .roster import (
     Roster,
+    WorkedTerm,
     failure_of,
     give_up,
     given_up_for_want,
     left_behind,
     still_at_work,
 )
+from .worker_dispatcher import WorkerDispatcher
 
 _NS = 1_000_000_000
 
 
-class WorkerTerm(Term):
+class WorkerTerm(WorkedTerm):
     """One term, as its worker is given it.
 
     ::
@@ -52,23 +54,10 @@ class WorkerTerm(Term):
             has in hand, and its return hands the term over.
     """
 
-    __slots__ = ("stopping",)
+    __slots__ = ()
 
+    _event = threading.Event
     stopping: threading.Event
-
-    @classmethod
-    def of(cls, term: Term) -> WorkerTerm:
-        """Return a term that has begun as its worker is given it."""
-        made = cls(
-            term._node,
-            term.key,
-            term.number,
-            term.generation,
-            term.term_epoch,
-            began_ns=term.began_ns,
-        )
-        made.stopping = threading.Event()
-        return made
 
 
 class Workers:
@@ -167,18 +156,9 @@ class Workers:
             self._see_later(self._see_waiting, term)
 
     def _stop(self, told: Term) -> None:
-        term = self._roster.find(told.key, told.epoch)
-        if term is None:
-            return
-        if told.reason is None:
-            term.deadline = told.deadline
-        else:
-            term.ended_ns, term.reason = told.ended_ns, told.reason
-            if self._roster.is_working(term):
-                self._see_later(self._see_ended, term)
-            else:
-                self._roster.stop_waiting(term)
-        term.stopping.set()
+        ended = self._roster.stop(told)
+        if ended is not None:
+            self._see_later(self._see_ended, ended)
 
     def _see_later(self, see: Callable[[WorkerTerm], None], term: WorkerTerm) -> None:
         self._to_see.append((time.monotonic() + self._patience_s, see, term))
@@ -257,60 +237,6 @@ class Workers:
                 self._called.notify()
             if not self._roster:
                 self._emptied.notify_all()
-
-
-class WorkerDispatcher:
-    """Has each term worked on, and all else told as a dispatcher does."""
-
-    is_listening = True
-    is_told_of_drains = True
-
-    def __init__(self, below: Dispatcher[Term], workers: Workers) -> None:
-        """Keep both."""
-        self._below = below
-        self._workers = workers
-
-    @property
-    def log(self) -> Log:
-        """Where else it is told what happened."""
-        return self._below.log
-
-    def start(self) -> None:
-        """Be ready to tell, and to have workers begin.
-
-        Raises:
-            RuntimeError: if the system or the interpreter has no thread for us.
-        """
-        self._below.start()
-        try:
-            self._workers.start()
-        except BaseException:
-            self._below.unstart()
-            raise
-
-    def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
-        self._workers.unstart()
-        self._below.unstart()
-
-    def is_inside(self) -> bool:
-        """Tell whether this is called by a callback, or by a worker."""
-        return self._below.is_inside() or self._workers.is_inside()
-
-    def put(self, *happenings: Happening[Term]) -> None:
-        """Begin and stop workers, and have happenings told. Any thread."""
-        self._workers.put(*happenings)
-        self._below.put(*happenings)
-
-    def put_error(self, error: MultielectError) -> None:
-        """Log an error and have it told to the user. Any thread."""
-        self._below.put_error(error)
-
-    def close(self, timeout_s: float) -> bool:
-        """Take nothing more, and wait for workers and callbacks. Returns whether all are done."""
-        until = time.monotonic() + timeout_s
-        ended = self._workers.close(0.0 if self._below.is_inside() else timeout_s)
-        return self._below.close(max(0.0, until - time.monotonic())) and ended
 
 
 def with_workers(

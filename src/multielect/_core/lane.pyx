@@ -70,6 +70,17 @@ cdef inline bint _is_for_all(Value *error) noexcept nogil:
             or _starts(error, b"ASK ", 4) or _starts(error, b"CLUSTERDOWN", 11))
 
 
+cdef inline bint _read_place(Cursor *frame, int64_t least, int64_t most,
+                             uint32_t *place) noexcept nogil:
+    """Read which key of a batch is meant, from `least` to `most`; False for anything else."""
+    cdef Value value
+    if (read_value(frame, &value) != WHOLE or value.kind != c':'
+            or not least <= value.number <= most):
+        return False
+    place[0] = <uint32_t>value.number
+    return True
+
+
 cdef class Lane(Batches):
     """Sends what is due, and hands the replies to the terms."""
 
@@ -350,7 +361,7 @@ cdef class Lane(Batches):
     cdef int _answer_refresh(self, Batch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
         cdef uint8_t marks[MOST_ENTRIES]
         cdef Value value
-        cdef Value place
+        cdef uint32_t place
         cdef Asked *entry
         cdef int64_t _i
         cdef uint32_t i
@@ -359,10 +370,9 @@ cdef class Lane(Batches):
         if read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0:
             return self._nonsense(b"a refresh does not say which keys are not ours")
         for _i in range(value.number):
-            if (read_value(frame, &place) != WHOLE or place.kind != c':'
-                    or not 1 <= place.number <= batch.count):
+            if not _read_place(frame, 1, batch.count, &place):
                 return self._nonsense(b"a refresh names a key that was not sent")
-            marks[place.number - 1] = NOT_OURS
+            marks[place - 1] = NOT_OURS
         if self._read_failures(batch, frame, marks):
             return 1
         for i in range(batch.count):
@@ -380,7 +390,7 @@ cdef class Lane(Batches):
     cdef int _read_failures(self, Batch *batch, Cursor *frame, uint8_t *marks) except -1 nogil:
         """Mark what could not be done, and tell why."""
         cdef Value value
-        cdef Value place
+        cdef uint32_t place
         cdef int64_t _i
         cdef bint is_refresh = batch.request == REFRESH
         if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
@@ -390,19 +400,18 @@ cdef class Lane(Batches):
             self.wake_up_refused = 0
         for _i in range(value.number // 2):
             # At place 0 it is others that could not be told.
-            if (read_value(frame, &place) != WHOLE or place.kind != c':'
-                    or not is_refresh <= place.number <= batch.count):
+            if not _read_place(frame, is_refresh, batch.count, &place):
                 return self._nonsense(b"a script names a key that was not sent")
             if read_value(frame, &value) != WHOLE or value.kind != c'-':
                 return self._nonsense(b"a script failed for no reason")
-            if place.number == 0:
+            if place == 0:
                 self._tell_once(WAKE_UP, &self.wake_up_refused, batch.count, &value)
                 continue
-            marks[place.number - 1] = FAILED
+            marks[place - 1] = FAILED
             # A replica before 7.0 runs the script, and refuses each key.
             self._note_refusal(&value)
             self.terms.events.note(REFRESH if is_refresh else UNENDED, 1,
-                                   batch.entries[place.number - 1].number,
+                                   batch.entries[place - 1].number,
                                    value.text, value.length)
         return 0
 
@@ -410,7 +419,7 @@ cdef class Lane(Batches):
         cdef uint8_t marks[MOST_ENTRIES]
         cdef int64_t epochs[MOST_ENTRIES]
         cdef Value value
-        cdef Value place
+        cdef uint32_t place
         cdef Asked *entry
         cdef int64_t _i
         cdef uint32_t i
@@ -420,13 +429,12 @@ cdef class Lane(Batches):
                 or value.number % 2):
             return self._nonsense(b"a release does not say which leases are under other epochs")
         for _i in range(value.number // 2):
-            if (read_value(frame, &place) != WHOLE or place.kind != c':'
-                    or not 1 <= place.number <= batch.count):
+            if not _read_place(frame, 1, batch.count, &place):
                 return self._nonsense(b"a release names a key that was not sent")
             if read_value(frame, &value) != WHOLE or value.kind != c':':
                 return self._nonsense(b"a release names no epoch")
-            marks[place.number - 1] = MOVED
-            epochs[place.number - 1] = value.number
+            marks[place - 1] = MOVED
+            epochs[place - 1] = value.number
         if self._read_failures(batch, frame, marks):
             return 1
         for i in range(batch.count):

@@ -25,7 +25,7 @@ from .._runtime.clock import Clock
 from .._runtime.foreign import in_words
 from .._runtime.interruptible import join
 from .._settings.settings import BalanceSettings
-from ..balance import MOST_LEASES, Assignment, KeySet, Member
+from ..balance import Assignment, KeySet, Member
 from ..errors import MultielectError, ProtocolError
 from .membership import Entry, Roll, counted, describe, pack, parse
 from .plan import Plan, following, planned, read_plan, succeeding
@@ -52,7 +52,7 @@ class Balancer:
         settings: BalanceSettings,
         *,
         holder: str,
-        max_leases: int,
+        max_leases: int | None,
         ttl_ns: int,
         reconnect_ns: int,
         layout: KeyLayout,
@@ -69,7 +69,7 @@ class Balancer:
             core: what to tell who is to lead what.
             settings: this node's share, and who may lead what.
             holder: the value of this node's leases.
-            max_leases: how many elections this node may lead.
+            max_leases: how many elections this node may lead; None for any number.
             ttl_ns: how long a lease lasts.
             reconnect_ns: how much longer than this node another may take to find a server that was
                 restarted.
@@ -89,7 +89,7 @@ class Balancer:
             node_id,
             incarnation,
             weight=settings.weight,
-            max_leases=max_leases if max_leases <= MOST_LEASES else None,
+            max_leases=max_leases,
             labels=settings.labels,
         )
         self._holder = _raw(holder)

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .._protocol.keys import decode_key
+from .._protocol.netstrings import read_netstrings
 from .._settings.settings import LONGEST_JOIN_DELAY_S
 from ..balance import Member
 from ..errors import ConfigError
-from .plan import netstrings
 
 LAST_MS = 1 << 42
 """Beyond the year 2100, and no further than what counts in nanoseconds can count."""
@@ -84,7 +84,7 @@ def parse(answer: bytes) -> Roll:
     Raises:
         ValueError: for an answer that is none.
     """
-    server, was_there, plan_number, plan_text, *rest = netstrings(answer)
+    server, was_there, plan_number, plan_text, *rest = read_netstrings(answer)
     if len(rest) % 4:
         raise ValueError("an entry of the roll is cut off")
     found = [(rest[at], _entry(*rest[at : at + 4])) for at in range(0, len(rest), 4)]

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from .._protocol.keys import decode_key
+from .._protocol.netstrings import netstring, read_netstrings
 from ..balance import Assignment, KeySet, Member, assign
 
 MOST_NEW_KEYS = 4_096
@@ -61,7 +62,7 @@ def read_plan(number: int, text: bytes) -> Plan:
     Raises:
         ValueError: for what is no plan.
     """
-    fleet, *shares = netstrings(text)
+    fleet, *shares = read_netstrings(text)
     held = {}
     for holder, packed in zip(shares[::2], shares[1::2], strict=True):
         name = decode_key(holder)
@@ -96,7 +97,7 @@ def following(assignment: Assignment, plan: Plan | None) -> bytes | None:
     was_kept = plan is not None and bool(plan.held)
     if len(keys) > (MOST_KEYS if was_kept else MOST_NEW_KEYS):
         # Without shares it says that members and keys alone decide from now on.
-        return _netstring(fleet) if was_kept else None
+        return netstring(fleet) if was_kept else None
     shares = [array("Q") for _ in range(len(assignment.members) + 1)]
     for number, owner in zip(keys.hashes, assignment.owners, strict=True):
         shares[owner].append(number)
@@ -105,7 +106,7 @@ def following(assignment: Assignment, plan: Plan | None) -> bytes | None:
     for member, share in zip(assignment.members, shares[:-1], strict=True):
         if share:
             words += [member.holder.encode("utf-8", "surrogateescape"), _packed(share)]
-    return b"".join(map(_netstring, words))
+    return b"".join(map(netstring, words))
 
 
 def succeeding(assignment: Assignment, plan: Plan | None, members: Sequence[Member]) -> Assignment:
@@ -126,29 +127,6 @@ def fleet_mark(members: Sequence[Member]) -> bytes:
     """Return a short text that differs where members, or what they may be given, do."""
     told = sorted([m.holder, m.thousandths, m.max_leases, sorted(m.labels)] for m in members)
     return blake2b(json.dumps(told).encode(), digest_size=16).hexdigest().encode()
-
-
-def netstrings(text: bytes) -> list[bytes]:
-    """Return the words of a text of netstrings.
-
-    Raises:
-        ValueError: for what is none.
-    """
-    words = []
-    at = 0
-    while at < len(text):
-        colon = text.index(b":", at)
-        size = text[at:colon]
-        end = colon + 1 + int(size)
-        if not size.isdigit() or end > len(text):
-            raise ValueError("a netstring is cut off")
-        words.append(text[colon + 1 : end])
-        at = end
-    return words
-
-
-def _netstring(word: bytes) -> bytes:
-    return b"%d:%s" % (len(word), word)
 
 
 def _packed(hashes: array[int]) -> bytes:

@@ -16,7 +16,8 @@ from .._connection.health import Health
 from .._settings.settings import Seconds
 from ..balance import Member
 from ..election import Standing
-from .node import Counters, Node
+from .counters import Counters
+from .node import Node
 
 E = TypeVar("E", bound=Standing)
 

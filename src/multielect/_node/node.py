@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
-from .._callbacks.dispatcher import Dispatcher, Happening, Kind
+from .._callbacks.dispatcher import Dispatcher
 from .._connection.connector import longest_reconnect_ns
-from .._core.elections import DRAINING_REASON
 from .._core.fleet import FleetCore
 from .._core.slots import Slots
 from .._engine.engine import Arrival, CoreEvent, Outlets
@@ -26,11 +23,15 @@ from .._fleet.balancer import Balancer
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.scripts import LARGEST_EPOCH
 from .._settings.settings import Seconds, Settings, checked_stall_ns, checked_timeout
-from ..balance import Member
-from ..election import DemotionReason, Standing, Term
+from ..balance import MOST_LEASES, Member
+from ..election import Standing, Term
 from ..errors import ClosedError, ConfigError, MultielectError, ProtocolError
+from .counters import Counters
 from .environment import Surroundings
+from .happenings import happening_of
 from .lifecycle import News
+from .phase import Phase
+from .probe import Probe
 from .readiness import Readiness
 
 _LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
@@ -42,33 +43,6 @@ _NS = 1_000_000_000
 
 Place = tuple[str, int, int]
 """Where an election is: its key, the number of its slot, and the slot's generation."""
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What a node has done since it was made.
-
-    Attributes:
-        refreshes: leases sent for refresh.
-        checks: elections asked for, won or not.
-        elected: terms begun.
-        demoted: terms ended.
-        released: terms that Redis was told of being given up, and answered.
-        batches: scripts sent.
-        wakeups: elections asked for at once because another node released them.
-        stale_replies: outcomes that came too late to count.
-        reconnects: connections lost.
-    """
-
-    refreshes: int
-    checks: int
-    elected: int
-    demoted: int
-    released: int
-    batches: int
-    wakeups: int
-    stale_replies: int
-    reconnects: int
 
 
 class Node:
@@ -104,7 +78,7 @@ class Node:
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
             margin_ns=settings.margin_ns,
-            max_leases=settings.max_leases,
+            max_leases=MOST_LEASES if settings.max_leases is None else settings.max_leases,
             heads=layout.heads,
             separator=layout.separator,
             holder=self.holder.encode("utf-8", "surrogateescape"),
@@ -141,12 +115,8 @@ class Node:
             name=name,
         )
         self._balancer = self._make_balancer(f"{name}-balance")
+        self.phase = Phase(surroundings)
         self.readiness = Readiness(self, self._core, self._engine, self._balancer)
-        self._pid = os.getpid()
-        self._started = False
-        self._drains = False
-        self._stopped = False
-        self._fault: MultielectError | None = None
         self._drains_since_s: float | None = None
         self._changed = threading.Condition()
         if not surroundings.is_simulated:
@@ -166,13 +136,13 @@ class Node:
             RuntimeError: if no thread can be started: there are too many, or the interpreter
                 is ending.
         """
-        self.check_process()
+        self.phase.check_process()
         # Whoever stops the node meanwhile waits, and then finds it whole.
         with self._changed:
-            self.check_open()
-            if self._started:
+            self.phase.check_open()
+            if self.phase.started:
                 return False
-            self._check_campaigning()
+            self.phase.check_campaigning()
             with contextlib.ExitStack() as undoing:
                 self._dispatcher.start()
                 undoing.callback(self._dispatcher.unstart)
@@ -180,7 +150,7 @@ class Node:
                     self._balancer.start()
                     undoing.callback(self._balancer.unstart)
                 # What is told the moment that the engine runs must find the node started.
-                self._started = True
+                self.phase.started = True
                 undoing.callback(self._unstart)
                 self._news.started(len(self._core))
                 self._engine.start()
@@ -188,17 +158,17 @@ class Node:
         return True
 
     def _unstart(self) -> None:
-        self._started = False
+        self.phase.started = False
 
     def stop(self, timeout: Seconds) -> None:
         """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
         timeout_s = checked_timeout(timeout)
-        if os.getpid() != self._pid or self.surroundings.has_died:
+        if self.phase.is_elsewhere:
             return
         until = self.surroundings.monotonic_s() + timeout_s
         with self._changed:
-            was_stopped, self._stopped = self._stopped, True
-            started = self._started
+            was_stopped, self.phase.stopped = self.phase.stopped, True
+            started = self.phase.started
         self.notify()
         led, released = self._core.leading, self._core.counters["released"]
         if started:
@@ -212,80 +182,22 @@ class Node:
         self._dispatcher.close(max(0.0, until - self.surroundings.monotonic_s()))
         _live.discard(self)
 
-    def check_process(self) -> None:
-        """Raise `ClosedError` in a forked child, which must touch nothing of its parent's.
-
-        It may even have inherited the core's mutex, or the condition for those who wait, as
-        another thread was holding it.
-        """
-        if os.getpid() != self._pid:
-            raise ClosedError(
-                f"this node belongs to process {self._pid}: a forked child must make its own"
-            )
-
-    def check_open(self) -> None:
-        """Raise `ClosedError` if the node is over."""
-        self.check_process()
-        if self.surroundings.has_died:
-            raise ClosedError("this node's process has died: make a new one")
-        if self._fault is not None:
-            raise ClosedError(f"this node has failed, make a new one: {self._fault}")
-        if self._stopped:
-            raise ClosedError("this node was stopped: make a new one to stand for election again")
-
-    def _check_campaigning(self) -> None:
-        """Raise `ClosedError` if the node is over, or has begun to drain."""
-        self.check_open()
-        if self._drains:
-            raise ClosedError(
-                "this node drains, or has drained: it stands for nothing any more. Make a new one"
-                " to stand for election again"
-            )
-
     def report(self, error: MultielectError) -> None:
         """Log an error and have it told through `on_error`. Any thread."""
         self._dispatcher.put_error(error)
 
-    def check_started(self) -> None:
-        """Raise `ClosedError` if the node is over, or has not begun."""
-        self.check_open()
-        if not self._started:
-            raise ClosedError(
-                "this node was not started: call start() before you wait, or enter its with block"
-            )
+    def probe(self) -> Probe:
+        """Return what measures the node."""
+        return Probe(self._core, self._engine, self.phase.check_open)
 
     @property
     def is_running(self) -> bool:
         """Whether the node was started, was not stopped and has not failed, in this process."""
-        if self.surroundings.has_died or self._fault is not None or self.is_forked:
+        # A forked child must ask neither of the others.
+        if not self.phase.is_running:
             return False
         is_whole = self._balancer is None or self._balancer.is_running
-        return self._started and not self._stopped and is_whole and self._engine.is_running
-
-    @property
-    def is_forked(self) -> bool:
-        """Whether it belongs to the parent of this process."""
-        return os.getpid() != self._pid
-
-    @property
-    def is_started(self) -> bool:
-        """Whether it was started, whatever became of it."""
-        return self._started
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it was stopped."""
-        return self._stopped
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether it stands for nothing any more."""
-        return self._drains
-
-    @property
-    def fault(self) -> MultielectError | None:
-        """The fault of ours that ended it."""
-        return self._fault
+        return is_whole and self._engine.is_running
 
     # ---- elections
 
@@ -301,7 +213,7 @@ class Node:
         return self._add_raw(b"", 0)
 
     def _add_raw(self, raw: bytes, max_stall_ns: int) -> Place:
-        self._check_campaigning()
+        self.phase.check_campaigning()
         number, generation, is_new = self._core.add(
             raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
         )
@@ -316,7 +228,7 @@ class Node:
                 f"add_many takes many keys, as a list of them or the like, not {keys!r}: for one"
                 " key there is add"
             )
-        self._check_campaigning()
+        self.phase.check_campaigning()
         count = 0
         try:
             for key in keys:
@@ -331,7 +243,7 @@ class Node:
     def find(self, key: str | bytes) -> Place | None:
         """Return where the election with this key is."""
         raw = encode_key(key)
-        self.check_process()
+        self.phase.check_process()
         place = self._core.find(raw)
         return None if place is None else (decode_key(raw), *place)
 
@@ -342,7 +254,7 @@ class Node:
             KeyError: if there is none with this key.
         """
         raw = encode_key(key)
-        self.check_open()
+        self.phase.check_open()
         if not self._core.remove(raw, self.clock.now_ns()):
             raise KeyError(key)
         if self._balancer is not None:
@@ -351,13 +263,13 @@ class Node:
 
     def keys(self) -> list[str]:
         """Return the keys of all elections."""
-        self.check_process()
+        self.phase.check_process()
         return [decode_key(raw) for raw in self._core.list_keys()]
 
     def owned(self) -> list[Place]:
         """Return the elections that this node leads now."""
         # While the node stops, what is not released yet is led still.
-        if not self._started or self.surroundings.has_died or os.getpid() != self._pid:
+        if not self.phase.started or self.phase.is_elsewhere:
             return []
         owned = self._core.owned(self.clock.now_ns())
         return [(decode_key(raw), number, generation) for raw, number, generation in owned]
@@ -365,40 +277,8 @@ class Node:
     @property
     def counters(self) -> Counters:
         """What this node has done since it was made."""
-        self.check_process()
+        self.phase.check_process()
         return Counters(**self._core.counters, reconnects=self._engine.reconnects)
-
-    # ---- what a benchmark asks for
-
-    def refresh_all(self) -> None:
-        """Refresh every lease at once, due or not."""
-        self.check_open()
-        self._core.refresh_all()
-        self._engine.wake()
-
-    def watch_lateness(self) -> None:
-        """Count from now on how late refreshes go out; see `lateness_ns`."""
-        self._core.watch_lateness()
-
-    @property
-    def lateness_ns(self) -> list[tuple[int, int]]:
-        """How late refreshes went out since `watch_lateness`, rising, and how many so late."""
-        return self._core.lateness_ns
-
-    @property
-    def leading(self) -> int:
-        """How many terms this node has now, overdue ones included."""
-        return self._core.leading
-
-    @property
-    def quiet_since_ns(self) -> int | None:
-        """Since when all that was due is answered; None while something is not."""
-        return self._core.quiet_since_ns
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes that the core holds for the elections: slots, index and keys."""
-        return self._core.memory_bytes
 
     # ---- what elections ask for
 
@@ -406,13 +286,13 @@ class Node:
         """Return the node id of whoever leads, as last seen."""
         if election.is_leader:
             return self.settings.node_id
-        self.check_process()
+        self.phase.check_process()
         holder = self._core.leader(election.number, election.generation)
         return None if holder is None else decode_key(holder).partition("/")[0]
 
     def resign(self, election: Standing) -> bool:
         """End the election's current term."""
-        self.check_open()
+        self.phase.check_open()
         resigned = self._core.resign(
             election.number, election.generation, election.term_epoch, self.clock.now_ns()
         )
@@ -421,7 +301,7 @@ class Node:
 
     def campaign(self, election: Standing) -> None:
         """Cut short what is left of an abstention."""
-        self._check_campaigning()
+        self.phase.check_campaigning()
         self._core.campaign(election.number, election.generation)
         self._after_change()
 
@@ -449,7 +329,7 @@ class Node:
             raise ConfigError(
                 f"an epoch is a whole number from 1 to {LARGEST_EPOCH}, not {newest_epoch!r}"
             )
-        if os.getpid() != self._pid or self.surroundings.has_died or newest_epoch == LARGEST_EPOCH:
+        if self.phase.is_elsewhere or newest_epoch == LARGEST_EPOCH:
             return False
         ended = self._core.learn_epoch(
             number, generation, term_epoch, newest_epoch, self.clock.now_ns()
@@ -459,7 +339,7 @@ class Node:
 
     def drained(self, election: Standing) -> bool:
         """Hand a draining term over: its worker is done."""
-        self.check_open()
+        self.phase.check_open()
         found = self._core.drained(
             election.number, election.generation, election.term_epoch, self.clock.now_ns()
         )
@@ -473,11 +353,11 @@ class Node:
             How many seconds to wait at the most until `is_empty_handed`.
         """
         timeout_s = self.settings.drain_ns / _NS if timeout is None else checked_timeout(timeout)
-        self.check_open()
-        self._drains = True
+        self.phase.check_open()
+        self.phase.draining = True
         alone = self._balancer is None or not self._balancer.retire()
         now_ns = self.clock.now_ns()
-        if self._started and self._drains_since_s is None:
+        if self.phase.started and self._drains_since_s is None:
             self._drains_since_s = self.surroundings.monotonic_s()
             self._news.drain_begun(self._core.leading, timeout_s)
         self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
@@ -514,7 +394,7 @@ class Node:
         """Wait until something is so, which is looked at when the node has changed."""
         timeout_s = None if timeout is None else checked_timeout(timeout)
         # Before the lock, which a forked child may have inherited locked.
-        self.check_process()
+        self.phase.check_process()
         with self._changed:
             return self.surroundings.wait_for(self._changed, is_so, timeout_s)
 
@@ -526,10 +406,10 @@ class Node:
         """Return whether this node leads; raise `ClosedError` if it never will any more."""
         if election.is_leader:
             return True
-        self._check_campaigning()
+        self.phase.check_campaigning()
         if election.is_removed:
             raise ClosedError(f"the election {election.key!r} was removed")
-        self.check_started()
+        self.phase.check_started()
         return False
 
     # ---- inside
@@ -565,7 +445,7 @@ class Node:
     def _after_adding(self) -> None:
         if self._balancer is not None:
             self._balancer.note_keys()
-        if self._started:
+        if self.phase.started:
             self._engine.wake()
 
     def notify(self) -> None:
@@ -576,14 +456,15 @@ class Node:
             self._on_change()
 
     def _after_change(self) -> None:
-        if self._started:
+        if self.phase.started:
             self._engine.wake()
         else:
             self._core.take_events()
         self.notify()
 
     def _on_events(self, events: list[CoreEvent]) -> None:
-        self._dispatcher.put(*map(self._happening, events))
+        now_s = self.surroundings.monotonic_s
+        self._dispatcher.put(*(happening_of(self, event, now_s) for event in events))
 
     def _on_counts(self, counts: Mapping[int, int]) -> None:
         # After the callbacks: whoever waited for a term finds them on their way.
@@ -601,22 +482,10 @@ class Node:
         self.readiness.shared_out()
 
     def _on_fault(self, fault: MultielectError) -> None:
-        if self._fault is None:
-            self._fault = fault
+        if self.phase.fault is None:
+            self.phase.fault = fault
             self._dispatcher.put_error(fault)
         self.notify()
-
-    def _happening(self, event: CoreEvent) -> Happening[Term]:
-        raw, number, generation, epoch, reason, at_ns = event
-        place = (self, decode_key(raw), number, generation, epoch)
-        if reason == 0:
-            return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
-        if reason == DRAINING_REASON:
-            left_s = (at_ns - self.clock.now_ns()) / _NS
-            term = Term(*place, deadline=self.surroundings.monotonic_s() + left_s)
-            return Happening(raw, epoch, Kind.DRAIN, term)
-        term = Term(*place, ended_ns=at_ns, reason=DemotionReason(reason))
-        return Happening(raw, epoch, Kind.END, term)
 
 
 _live: weakref.WeakSet[Node] = weakref.WeakSet()

@@ -48,8 +48,8 @@ class Readiness:
         # A forked child may have inherited the core's mutex as another thread was holding it.
         is_forked = state == "forked"
         error, error_at = reading.last_error, reading.last_error_at
-        if state == "failed" and node.fault is not None:
-            error = node.fault
+        if state == "failed" and node.phase.fault is not None:
+            error = node.phase.fault
         return Health(
             state=state,
             server=self._engine.endpoint.address,
@@ -66,23 +66,23 @@ class Readiness:
 
     def _state(self) -> HealthState:
         node = self._node
-        if node.is_forked:
+        if node.phase.is_forked:
             return "forked"
-        if node.is_stopped:
+        if node.phase.stopped:
             return "stopped"
-        if not node.is_started:
+        if not node.phase.started:
             return "new"
         if not node.is_running:
             return "failed"
         if self._engine.reading.connected_since is None:
             return "connecting"
-        return "draining" if node.is_draining else "connected"
+        return "draining" if node.phase.draining else "connected"
 
     # ---- conditions
 
     def is_connected(self) -> bool:
         """Return whether there is a connection; raise `ClosedError` if there never will be."""
-        self._node.check_started()
+        self._node.phase.check_started()
         return self._engine.reading.connected_since is not None
 
     def is_decided(self) -> bool:

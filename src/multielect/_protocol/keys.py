@@ -69,13 +69,19 @@ class KeyLayout:
         return self.heads[self.bucket(key)] + key + self.fence_tail
 
 
-def group_layout(prefix: str, buckets: int = DEFAULT_BUCKETS) -> KeyLayout:
+def group_layout(prefix: str, buckets: int | None = None) -> KeyLayout:
     """Return the layout of a group: ``{prefix}:{<bucket>}:<key>:leader``.
+
+    Args:
+        prefix: the namespace in Redis.
+        buckets: into how many hash tags the elections are divided; None for `DEFAULT_BUCKETS`.
 
     Raises:
         ConfigError: for a bad prefix or number of buckets.
     """
     head = check_prefix(prefix)
+    if buckets is None:
+        buckets = DEFAULT_BUCKETS
     if type(buckets) is not int or not 1 <= buckets <= MOST_BUCKETS:
         raise ConfigError(
             f"buckets must be a whole number from 1 to {MOST_BUCKETS}, not {buckets!r}"

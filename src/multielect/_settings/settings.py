@@ -16,17 +16,16 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from .._protocol.keys import check_node_id
-from ..balance import KeySet, Member, Only
+from ..balance import MOST_LEASES, KeySet, Member, Only
 from ..errors import ConfigError
 from .callables import check_function
 
 SHORTEST_TTL_S = 0.1
 LONGEST_TTL_S = 7 * 86_400.0
 SHORTEST_STALL_S = 0.01
-MOST_LEASES = 0xFFFF_FFFF
 MOST_CALLBACK_THREADS = 1_000
 LONGEST_JOIN_DELAY_S = 3_600.0
 SHORTEST_RETENTION_S = 3_600.0
@@ -64,32 +63,6 @@ class BalanceSettings:
     join_delay_ms: int = 0
     move_ns: int = 0
 
-    @classmethod
-    def checked(
-        cls,
-        *,
-        weight: float,
-        labels: Iterable[str],
-        only: Only | None,
-        join_delay: Seconds,
-        moves_per_second: float | None,
-    ) -> BalanceSettings:
-        """Return the settings that a user asked for.
-
-        Raises:
-            ConfigError: for any value that is not allowed.
-        """
-        member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
-        _check_only(only)
-        delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
-        return cls(
-            weight=member.weight,
-            labels=member.labels,
-            only=only,
-            join_delay_ms=round(delay_s * 1000),
-            move_ns=_move_ns(moves_per_second),
-        )
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -99,7 +72,7 @@ class Settings:
         node_id: this node's name, without an incarnation.
         ttl_ns: how long a lease lasts; whole milliseconds, as Redis counts.
         margin_ns: how long before a lease's end this node stops calling itself leader.
-        max_leases: how many elections this node leads at once.
+        max_leases: how many elections this node leads at once; None for any number.
         epochs: how epochs are minted.
         retention_ms: how long an epoch is kept in Redis after its term; 0 for ever.
         callback_threads: how many callbacks may run at once.
@@ -111,7 +84,7 @@ class Settings:
     node_id: str
     ttl_ns: int
     margin_ns: int
-    max_leases: int
+    max_leases: int | None
     epochs: Epochs
     retention_ms: int
     callback_threads: int
@@ -133,7 +106,12 @@ class Settings:
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 0.0,
         tells_drains: bool = False,
-        balance: BalanceSettings | None = None,
+        balance: bool = False,
+        weight: float = 1.0,
+        labels: Iterable[str] = (),
+        only: Only | None = None,
+        join_delay: Seconds = 0.0,
+        moves_per_second: float | None = None,
     ) -> Settings:
         """Return the settings that a user asked for.
 
@@ -151,7 +129,7 @@ class Settings:
             node_id=generate_node_id() if node_id is None else check_node_id(node_id),
             ttl_ns=ttl_ns,
             margin_ns=_margin_ns(margin, ttl_ns),
-            max_leases=MOST_LEASES
+            max_leases=None
             if max_leases is None
             else checked_count("max_leases", max_leases, MOST_LEASES),
             epochs=epochs,
@@ -161,7 +139,14 @@ class Settings:
             ),
             max_stall_ns=checked_stall_ns(max_stall),
             drain_ns=round(drain_s * _NS),
-            balance=balance,
+            balance=_checked_balance(
+                balance=balance,
+                weight=weight,
+                labels=labels,
+                only=only,
+                join_delay=join_delay,
+                moves_per_second=moves_per_second,
+            ),
         )
 
 
@@ -194,19 +179,40 @@ def checked_timeout(timeout: Seconds) -> float:
     return seconds
 
 
-def checked_balance(*, balance: bool, **settings: Any) -> BalanceSettings | None:  # noqa: ANN401
+def _checked_balance(
+    *,
+    balance: bool,
+    weight: float,
+    labels: Iterable[str],
+    only: Only | None,
+    join_delay: Seconds,
+    moves_per_second: float | None,
+) -> BalanceSettings | None:
     """Return how a node takes its share, None where it contests all.
 
     Args:
         balance: whether it takes a share.
-        settings: those of `BalanceSettings.checked`.
+        weight: see `BalanceSettings`.
+        labels: see `BalanceSettings`.
+        only: see `BalanceSettings`.
+        join_delay: how long it waits before it is given anything.
+        moves_per_second: how many moves it makes in a second at most; None: no limit.
 
     Raises:
         ConfigError: for a value that is not allowed, or any without `balance`.
     """
     if not isinstance(balance, bool):
         raise ConfigError(f"balance must be True or False, not {balance!r}")
-    checked = BalanceSettings.checked(**settings)
+    member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
+    _check_only(only)
+    delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
+    checked = BalanceSettings(
+        weight=member.weight,
+        labels=member.labels,
+        only=only,
+        join_delay_ms=round(delay_s * 1000),
+        move_ns=_move_ns(moves_per_second),
+    )
     if balance:
         return checked
     for name, value in vars(checked).items():

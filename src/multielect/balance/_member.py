@@ -18,6 +18,7 @@ from ..errors import ConfigError
 LEAST_WEIGHT = 0.001
 MOST_WEIGHT = 1_000_000.0
 MOST_LEASES = 0x7FFF_FFFF
+"""The largest `max_leases`, of a `Member` as of a group."""
 
 _INCARNATION = re.compile(r"[^/\x00-\x1f\x7f]*")
 

@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.refusals import naming, refusal_in
 from .._protocol.scripts import LARGEST_EPOCH, Script, fenced
-from ..election import Standing
+from ..election import Standing, layout_of, learn_epoch
 from ..errors import ConfigError, NotLeaderError, StaleEpochError
 
 MOST_WRITES = 250
@@ -145,7 +145,7 @@ class Write:
     ) -> None:
         """Use `set`, `hset`, `xadd` and `run`."""
         if isinstance(writer, Standing):
-            self.layout = writer._node.layout
+            self.layout = layout_of(writer)
             self.standing = writer
             self.epoch = writer.epoch
             if self.epoch == 0:
@@ -327,9 +327,7 @@ class Batch:
             error, standing = outcomes[place].error, write.standing
             if standing is not None and isinstance(error, StaleEpochError):
                 # Of the write's epoch: the election may have been won again since.
-                standing._node.learn_epoch(
-                    standing.number, standing.generation, write.epoch, error.newest_epoch
-                )
+                learn_epoch(standing, term_epoch=write.epoch, newest_epoch=error.newest_epoch)
 
     def failed(self, error: Exception) -> Iterable[tuple[int, Outcome]]:
         """Give all its writes the same end."""

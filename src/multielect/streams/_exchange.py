@@ -14,13 +14,13 @@ Rules of this file:
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import redis
 
+from .._connection.backoff import Pauses
 from .._protocol.refusals import refusal_in
 from .._runtime.foreign import in_words
 from ..errors import (
@@ -47,9 +47,6 @@ from ._flow import Flow, Writes
 from ._reading import Ask, Reading, Work
 from ._troubles import Troubles, partitions
 
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
-
 PACE_S = 20e-6
 """How long to stand back a stream, after waiting for many brought something of few."""
 
@@ -58,23 +55,6 @@ _NOT_REACHED = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 class _MovedError(Exception):
     """Somebody else set the checkpoint."""
-
-
-class Pauses:
-    """How long one reader waits after each failure in a row."""
-
-    def __init__(self) -> None:
-        self._next_s = FIRST_PAUSE_S
-
-    def reset(self) -> None:
-        """Begin again: it worked."""
-        self._next_s = FIRST_PAUSE_S
-
-    def take(self) -> float:
-        """Return the next pause, in seconds."""
-        pause_s = self._next_s * random.uniform(0.5, 1.0)  # noqa: S311
-        self._next_s = min(2 * self._next_s, LONGEST_PAUSE_S)
-        return pause_s
 
 
 class Next(NamedTuple):

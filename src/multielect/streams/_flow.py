@@ -16,8 +16,10 @@ import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
+from .._connection.backoff import pause_s
 from ..fencing._writes import Write
 from ._entries import Entry
 from ._intake import POLL_S, Intake
@@ -75,7 +77,8 @@ class Flow:
     def __init__(self, settings: FlowSettings, randomness: random.Random) -> None:
         self._settings = settings
         self._intake = Intake(settings)
-        self._timers: Timers[Reading | Work] = Timers(randomness)
+        self._timers: Timers[Reading | Work] = Timers()
+        self._pause_s = partial(pause_s, chance=randomness.random)
         self._known = Known()
         self.tally = Tally()
         self.is_closing = False
@@ -354,10 +357,10 @@ class Flow:
             reading.alone = len(work.entries)
         self._intake.rewind(reading)
         settings = self._settings
-        pause_s = self._timers.pause_s(
-            reading.failures, settings.retry_base_s, settings.retry_max_s
+        wait_s = self._pause_s(
+            reading.failures, first_s=settings.retry_base_s, longest_s=settings.retry_max_s
         )
-        self._wait(reading, now_s + pause_s)
+        self._wait(reading, now_s + wait_s)
         self._forget(work)
         return "retry"
 
@@ -443,8 +446,8 @@ class Flow:
         else:
             reading.trouble += 1
             work.is_waiting = True
-            pause_s = self._timers.pause_s(reading.trouble, TROUBLE_BASE_S, TROUBLE_MAX_S)
-            self._timers.set(work, now_s + pause_s)
+            wait_s = self._pause_s(reading.trouble, first_s=TROUBLE_BASE_S, longest_s=TROUBLE_MAX_S)
+            self._timers.set(work, now_s + wait_s)
 
     # ---- time
 
@@ -471,7 +474,8 @@ class Flow:
     def _stand_back(self, reading: Reading, now_s: float, base_s: float, most_s: float) -> None:
         if reading.state is not State.OVER:
             reading.trouble += 1
-            self._wait(reading, now_s + self._timers.pause_s(reading.trouble, base_s, most_s))
+            wait_s = self._pause_s(reading.trouble, first_s=base_s, longest_s=most_s)
+            self._wait(reading, now_s + wait_s)
 
     def _wait(self, reading: Reading, until_s: float) -> None:
         reading.is_waiting = True

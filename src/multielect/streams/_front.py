@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import redis
 
 from .._node.front import GroupFront
+from .._node.interface import node_of
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._runtime.foreign import in_words
 from .._settings.settings import Seconds, checked_count, checked_stall_ns
@@ -260,7 +261,7 @@ class ConsumerFront(Generic[G, F]):
 
     @property
     def _layout(self) -> KeyLayout:
-        return self._group._node.layout
+        return node_of(self._group).layout
 
     def _add(self, key: str, stream: bytes) -> bool:
         """Know a partition. Returns whether it is new. Inside `_changing`, once that is there."""
@@ -385,7 +386,7 @@ class ConsumerFront(Generic[G, F]):
     # ---- what goes wrong
 
     def _report(self, error: MultielectError) -> None:
-        self._group._node.report(error)
+        node_of(self._group).report(error)
 
     def _report_listing(self, what: str, cause: Exception | None = None) -> None:
         """Tell what is wrong with a listing, unless the last ones were told of the same."""

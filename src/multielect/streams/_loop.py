@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
@@ -23,6 +24,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import redis
 
+from .._connection.backoff import Pauses
 from .._settings.callables import refuse_unfinished
 from .._settings.settings import checked_timeout
 from ..aio import ElectionGroup
@@ -31,7 +33,6 @@ from ..fencing import AsyncFence
 from ._batch import Batch
 from ._clients import async_client_of
 from ._commits import LAG, message_of
-from ._exchange import Pauses
 from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
 from ._reading import Ask, Work
@@ -142,7 +143,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
         """
         try:
             with self._signals():
-                if not self._group._node.is_running:
+                if not self._group.is_running:
                     await self.start()
                 await self._asked_to_stop.wait()
         finally:
@@ -217,12 +218,12 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
             self._to_pass_time.clear()
 
     async def _fetch(self) -> None:
-        pauses = Pauses()
+        pauses = Pauses(random.random)
         while (ask := await self._taken(self._to_fetch, self._flow.take_fetch)) is not None:
             await self._read(ask, pauses)
 
     async def _watch(self) -> None:
-        pauses = Pauses()
+        pauses = Pauses(random.random)
         while (ask := await self._taken(self._to_watch, self._flow.take_watch)) is not None:
             await self._read(ask, pauses)
 

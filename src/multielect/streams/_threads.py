@@ -15,6 +15,7 @@ import contextlib
 import inspect
 import os
 import queue
+import random
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from .._connection.backoff import Pauses
 from .._runtime.foreign import ordinary
 from .._runtime.interruptible import join, take, wait_for
 from .._runtime.thread_group import Crew
@@ -36,7 +38,6 @@ from ..group import ElectionGroup
 from ._batch import Batch
 from ._clients import client_of
 from ._commits import LAG, message_of
-from ._exchange import Pauses
 from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
 from ._reading import Ask, Work
@@ -208,7 +209,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
             if is_ours:
                 for number in ENDING:
                     signal.signal(number, self._on_signal)
-            if not self._group._node.is_running:
+            if not self._group.is_running:
                 self.start()
             take(self._asked_to_stop)
         self.stop()
@@ -300,12 +301,12 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
                 self._to_pass_time.wait(idle_s)
 
     def _fetch(self) -> None:
-        pauses = Pauses()
+        pauses = Pauses(random.random)
         while (ask := self._taken(self._to_fetch, self._flow.take_fetch)) is not None:
             self._read(ask, pauses)
 
     def _watch(self) -> None:
-        pauses = Pauses()
+        pauses = Pauses(random.random)
         while (ask := self._taken(self._to_watch, self._flow.take_watch)) is not None:
             self._read(ask, pauses)
 

@@ -1,7 +1,7 @@
-"""Who stands back until when, and for how long after how many failures in a row.
+"""Who stands back until when.
 
 Rules of this file:
-    * No clock and no randomness of its own: both are passed in.
+    * No clock of its own: the time is passed in.
     * Whoever stood back comes back once for each time; whether it still means anything is the
       asker's affair.
 """
@@ -9,10 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import heapq
-import random
 from typing import Generic, TypeVar
-
-_LONGEST_DOUBLING = 30
 
 T = TypeVar("T")
 
@@ -20,8 +17,7 @@ T = TypeVar("T")
 class Timers(Generic[T]):
     """What is to be gone on with later."""
 
-    def __init__(self, randomness: random.Random) -> None:
-        self._random = randomness
+    def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
         self._number = 0
 
@@ -41,8 +37,3 @@ class Timers(Generic[T]):
     def next_s(self) -> float | None:
         """When the next is due."""
         return self._heap[0][0] if self._heap else None
-
-    def pause_s(self, failures: int, base_s: float, most_s: float) -> float:
-        """Return how long to stand back after so many failures, the first of which counts 1."""
-        doublings = min(max(failures - 1, 0), _LONGEST_DOUBLING)
-        return min(base_s * 2.0**doublings, most_s) * self._random.uniform(0.5, 1.0)

@@ -14,13 +14,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._callbacks.dispatcher import (
-    MOST_ERRORS,
-    Happening,
-    Mailbox,
-    callback_error,
-    on_error_failure,
-)
+from .._callbacks.dispatcher import MOST_ERRORS, callback_error, on_error_failure
+from .._callbacks.mailbox import Happening, Mailbox
 from ..errors import MultielectError
 from ._log import SimulatedLog
 

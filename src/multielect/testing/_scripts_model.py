@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from .._protocol.netstrings import netstring
 from .._protocol.scripts import LARGEST_EPOCH
 from ._resp import Refusal, Reply
 from ._store import WRONGTYPE, Store
@@ -358,8 +359,3 @@ class Scripts:
 def _plan_number(plan: bytes) -> int:
     digits, space, _ = plan.partition(b" ")
     return int(digits) if space and digits.isdigit() and len(digits) <= 15 else 0
-
-
-def netstring(text: bytes) -> bytes:
-    """Return text with its length before it."""
-    return b"%d:%s" % (len(text), text)

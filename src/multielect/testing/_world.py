@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from .._node.front import ElectorFront, GroupFront
+from .._node.interface import node_of
 from .._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 from .._settings.settings import checked_seconds
 from ..elector import Elector
@@ -443,7 +444,7 @@ class SimulatedWorld(Timeline):
     def _node_of(self, who: Who) -> SimulatedNode:
         if isinstance(who, SimulatedNode):
             return who
-        surroundings = who._node.surroundings
+        surroundings = node_of(who).surroundings
         if not isinstance(surroundings, SimulatedNode) or surroundings.world is not self:
             raise ConfigError(f"{who!r} is not of this world")
         return surroundings

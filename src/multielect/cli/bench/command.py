@@ -25,13 +25,13 @@ from multielect.embedded import EmbeddedServer
 
 from ..ending import INTERRUPTED, interruptible
 from ..server import check_server, server_option
-from .findings import Findings
-from .machine import Stolen, described_machine
-from .peers import DEFAULT_FOLDER
-from .plot import check_plot, write_plot
+from .instruments.machine import Stolen, described_machine
+from .instruments.servers import Server
 from .progress import Progress
-from .report import print_machine, print_suite, to_json
-from .servers import Server
+from .results.findings import Findings
+from .results.plot import check_plot, write_plot
+from .results.report import print_machine, print_suite, to_json
+from .subjects.peers import DEFAULT_FOLDER
 from .suite import Bench, BenchError, Scale, Suite
 from .suites import SUITES
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .findings import Findings
+from .instruments.servers import Server
 from .progress import Progress
-from .servers import Server
+from .results.findings import Findings
 
 T = TypeVar("T")
 

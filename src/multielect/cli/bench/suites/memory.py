@@ -13,11 +13,11 @@ import resource
 import sys
 from pathlib import Path
 
-from .children import Child, Parent
-from .findings import Case, Key, Quantity
-from .ours import KEY, NAME, Group, settle
-from .spread import Bound
-from .suite import Bench
+from ..instruments.children import Child, Parent
+from ..results.findings import Case, Key, Quantity
+from ..results.spread import Bound
+from ..subjects.ours import KEY, NAME, Group, settle
+from ..suite import Bench
 
 PROCESS = Quantity("in the process", "bytes beyond key")
 COUNTED = Quantity("of which counted", "bytes beyond key")
@@ -79,7 +79,7 @@ def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
         held.acquire()
         settle()
         gc.collect()
-        counted = held.group._node.memory_bytes
+        counted = held.probe.memory_bytes
         parent.tell({PROCESS.name: resident_bytes(), COUNTED.name: counted})
         parent.hear()
     finally:

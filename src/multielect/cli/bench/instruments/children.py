@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from .suite import BenchError
+from ..suite import BenchError
 
 _END_S = 5.0
-_PROGRAM = "from multielect.cli.bench.children import main; main()"
+_PROGRAM = "from multielect.cli.bench.instruments.children import main; main()"
 
 
 class Parent:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import time
 
-from .children import Child, Parent
-from .contenders import in_turns
-from .findings import Case, Key
-from .ours import Group, settle
-from .percentiles import P99, Tail
-from .raw import RawConnection, packed
-from .spread import Bound
-from .suite import Bench
+from ..instruments.children import Child, Parent
+from ..instruments.raw import RawConnection, packed
+from ..results.findings import Case, Key
+from ..results.percentiles import P99, Tail
+from ..results.spread import Bound
+from ..subjects.contenders import in_turns
+from ..subjects.ours import Group, settle
+from ..suite import Bench
 
 NOBODY = "PING, nothing refreshed"
 REFRESHED = "PING, leases refreshed"

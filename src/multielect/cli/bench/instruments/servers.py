@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 
-from ..server import described, remove_keys
+from ...server import described, remove_keys
 
 _FIRST_WITH_FLAGS = 7
 _TIMEOUT_S = 120.0

@@ -14,13 +14,13 @@ import time
 from multielect._protocol.keys import KeyLayout, group_layout
 from multielect._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 
-from . import ours
-from .contenders import in_turns
-from .findings import Case, Comparison, Key, Quantity
-from .raw import RawConnection, packed
-from .servers import Server
-from .spread import Bound
-from .suite import Bench, BenchError
+from ..instruments.raw import RawConnection, packed
+from ..instruments.servers import Server
+from ..results.findings import Case, Comparison, Key, Quantity
+from ..results.spread import Bound
+from ..subjects import ours
+from ..subjects.contenders import in_turns
+from ..suite import Bench, BenchError
 
 WALL = Quantity("wall", "us an election")
 SERVER = Quantity("server CPU", "us an election")

@@ -12,12 +12,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from . import floor, ours
-from .contenders import Contender, in_turns, measure, passes_of
-from .findings import Case, Comparison, Findings, Key, Quantity
-from .peers import Peer, PeerContender, load
-from .spread import Bound
-from .suite import Bench, BenchError
+from ..results.findings import Case, Comparison, Findings, Key, Quantity
+from ..results.spread import Bound
+from ..subjects import floor, ours
+from ..subjects.contenders import Contender, in_turns, measure, passes_of
+from ..subjects.peers import Peer, PeerContender, load
+from ..suite import Bench, BenchError
 
 WALL = Quantity("wall", "us a lease")
 SERVER = Quantity("server CPU", "us a lease")

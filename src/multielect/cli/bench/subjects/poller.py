@@ -17,7 +17,7 @@ import redis
 from multielect._protocol.keys import group_layout
 from multielect._runtime.clock import Clock
 
-from .children import Parent
+from ..instruments.children import Parent
 from .ours import KEY
 
 NAME = "a poller at TTL/3"

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from multielect import ElectionGroup, MultielectError
+from multielect._node.interface import node_of
 from multielect._runtime.clock import Clock
 
+from ..suite import BenchError
 from .contenders import Contender, Cost
-from .suite import BenchError
 
 NAME = "multielect"
 TTL_S = 6 * 3600.0
@@ -40,6 +41,7 @@ class Group:
         self._clock = Clock()
         self.leases = leases
         self.group = ElectionGroup(url, prefix=prefix, ttl=ttl_s, on_error=self._errors.append)
+        self.probe = node_of(self.group).probe()
         self.group.add_many(KEY.format(number) for number in range(leases))
         self._look_s = _SHORTEST_LOOK_S
 
@@ -49,8 +51,7 @@ class Group:
         Raises:
             BenchError: if that does not come about.
         """
-        node = self.group._node
-        return self._until(self.group.start, lambda: node.leading == self.leases)
+        return self._until(self.group.start, lambda: self.probe.leading == self.leases)
 
     def refresh(self) -> Cost:
         """Refresh all at once, and return what it took until the last answer was dealt with.
@@ -58,20 +59,19 @@ class Group:
         Raises:
             BenchError: if it cannot be, or a lease was lost.
         """
-        cost = self._until(self.group._node.refresh_all, lambda: True)
+        cost = self._until(self.probe.refresh_all, lambda: True)
         # A lease that was lost may have been had again within the round.
         if self.group.counters.demoted or self._errors:
             raise BenchError(f"leases were lost: {self._why()}")
         return cost
 
     def _until(self, begin: Callable[[], None], is_so: Callable[[], bool]) -> Cost:
-        node = self.group._node
         cpu_s = time.process_time()
         began_ns = self._clock.now_ns()
         begin()
         own_s = time.thread_time()
         give_up_ns = began_ns + int(_LONGEST_S * _NS)
-        while (ended_ns := node.quiet_since_ns) is None or not is_so():
+        while (ended_ns := self.probe.quiet_since_ns) is None or not is_so():
             if self._clock.now_ns() > give_up_ns:
                 raise BenchError(f"not done after {_LONGEST_S:.0f} seconds: {self._why()}")
             time.sleep(self._look_s)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from .children import Child, Parent
-from .findings import Case, Key, Quantity
-from .ours import NAME, Group, settle
-from .spread import Bound
-from .suite import Bench
+from ..instruments.children import Child, Parent
+from ..results.findings import Case, Key, Quantity
+from ..results.spread import Bound
+from ..subjects.ours import NAME, Group, settle
+from ..suite import Bench
 
 DEMOTIONS = Quantity("terms lost", "of all")
 CPU = Quantity("client CPU", "% of a core")

@@ -8,9 +8,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+from ..instruments.raw import RawConnection, packed
+from ..suite import BenchError
 from .contenders import Contender, Cost, Stopwatch
-from .raw import RawConnection, packed
-from .suite import BenchError
 
 NAME = "native PEXPIRE, no check"
 

@@ -14,13 +14,13 @@ import ctypes
 import time
 from collections.abc import Callable
 
-from .children import Child, Parent
-from .contenders import in_turns
-from .findings import Case, Key, Quantity
-from .ours import Group, settle
-from .percentiles import Tail
-from .spread import Bound
-from .suite import Bench, BenchError
+from ..instruments.children import Child, Parent
+from ..results.findings import Case, Key, Quantity
+from ..results.percentiles import Tail
+from ..results.spread import Bound
+from ..subjects.contenders import in_turns
+from ..subjects.ours import Group, settle
+from ..suite import Bench, BenchError
 
 DEMOTIONS = Quantity("terms lost", "of all")
 
@@ -76,7 +76,6 @@ def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
 def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
     """Lead all, and be as busy as the parent says, for as long; tell how late refreshes were."""
     held = Group(url, prefix, leases, ttl_s=ttl_s)
-    node = held.group._node
     try:
         held.acquire()
         settle()
@@ -84,10 +83,10 @@ def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
         while True:
             load, seconds = parent.hear()
             before = held.group.counters.demoted
-            node.watch_lateness()
+            held.probe.watch_lateness()
             LOADS[load](seconds)
             demoted = held.group.counters.demoted - before
-            parent.tell((node.lateness_ns, demoted, held.errors[-1:]))
+            parent.tell((held.probe.lateness_ns, demoted, held.errors[-1:]))
     finally:
         held.group.stop(0)
 

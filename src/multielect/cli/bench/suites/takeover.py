@@ -17,17 +17,18 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from multielect import DemotionReason, ElectionGroup, Term
+from multielect._node.interface import node_of
 from multielect._runtime.clock import Clock
 
-from ..demo.leases import LeaseReader
-from . import poller
-from .children import Child, Parent
-from .contenders import in_turns
-from .findings import Case, Comparison, Key, Quantity
-from .ours import KEY, NAME, settle
-from .percentiles import P99, Tail
-from .spread import Bound
-from .suite import Bench, BenchError
+from ...demo.leases import LeaseReader
+from ..instruments.children import Child, Parent
+from ..results.findings import Case, Comparison, Key, Quantity
+from ..results.percentiles import P99, Tail
+from ..results.spread import Bound
+from ..subjects import poller
+from ..subjects.contenders import in_turns
+from ..subjects.ours import KEY, NAME, settle
+from ..suite import Bench, BenchError
 
 TOLD = Quantity("to callback", "p99, ms")
 CLEAN, CRASH = "clean stop", "crash"
@@ -232,7 +233,8 @@ def _stand(parent: Parent, group: ElectionGroup, diary: _Diary, role: str) -> No
     group.start()
     try:
         if role == "lead":
-            _wait_until(lambda: group._node.leading == size)
+            probe = node_of(group).probe()
+            _wait_until(lambda: probe.leading == size)
         else:
             _wait_until(lambda: group.counters.checks >= size)
         settle()

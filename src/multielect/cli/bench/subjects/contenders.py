@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .servers import Server
+from ..instruments.servers import Server
 
 T = TypeVar("T")
 

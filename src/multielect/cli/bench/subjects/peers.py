@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ..suite import BenchError
 from .contenders import Contender, Cost, Stopwatch
-from .suite import BenchError
 
 DEFAULT_FOLDER = Path("benchmarks/peers")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..suite import Suite
 from .acquire import Acquire
 from .hold import Hold
 from .lateness import Lateness
@@ -9,7 +10,6 @@ from .memory import Memory
 from .neighbours import Neighbours
 from .refresh import Refresh
 from .standby import Standby
-from .suite import Suite
 from .takeover import Takeover
 
 SUITES: tuple[Suite, ...] = (

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ..suite import Suite
 from .findings import Findings, Quantity
 from .spread import Bound, Spread, number
-from .suite import Suite
 
 COLUMNS = 79
 _SUBJECT_COLUMNS = 27

@@ -17,12 +17,12 @@ from typing import Any
 
 from multielect import ElectionGroup
 
-from .children import Child, Parent
-from .contenders import in_turns
-from .findings import Case, Comparison, Key, Quantity
-from .ours import KEY, Group, settle
-from .servers import Server
-from .suite import Bench, BenchError
+from ..instruments.children import Child, Parent
+from ..instruments.servers import Server
+from ..results.findings import Case, Comparison, Key, Quantity
+from ..subjects.contenders import in_turns
+from ..subjects.ours import KEY, Group, settle
+from ..suite import Bench, BenchError
 
 COMMANDS = Quantity("commands", "a key a TTL")
 CHECKS = Quantity("checks, each", "a key a TTL")

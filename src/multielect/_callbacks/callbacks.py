@@ -1,0 +1,84 @@
+"""What a user gave to be called, for fronts of threads and of event loops alike.
+
+Rules of this file:
+    * Callbacks are checked here, once, before anything is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .._settings.callables import check_beside_worker, fitted
+from ..election import Term
+
+Callback = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """The callbacks of a group or an elector, each None where the user gave none.
+
+    Attributes:
+        on_elected: takes a term that began.
+        on_demoted: takes a term that ended, and why.
+        on_draining: takes a term that is to be handed over, and when it ends at the latest.
+        on_error: takes what went wrong.
+        worker: takes a term, and works for as long as that lasts.
+    """
+
+    on_elected: Callback | None
+    on_demoted: Callback | None
+    on_draining: Callback | None
+    on_error: Callback | None
+    worker: Callback | None
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        on_elected: Callback | None,
+        on_demoted: Callback | None,
+        on_draining: Callback | None = None,
+        on_error: Callback | None,
+        worker: Callback | None,
+        may_await: bool = False,
+    ) -> Callbacks:
+        """Return what a user gave, each to be called with as many arguments as it takes.
+
+        Args:
+            on_elected: as the user gave it, like the others.
+            on_demoted: see `on_elected`.
+            on_draining: see `on_elected`.
+            on_error: see `on_elected`.
+            worker: see `on_elected`.
+            may_await: whether what they return is awaited where it can be.
+
+        Raises:
+            ConfigError: for what cannot be called so, or would never run; for a worker and an
+                `on_draining` at once.
+        """
+        check_beside_worker(worker, on_draining)
+        return cls(
+            on_elected=fitted("on_elected", on_elected, 1, may_await=may_await),
+            on_demoted=fitted("on_demoted", on_demoted, 2, may_await=may_await),
+            on_draining=fitted("on_draining", on_draining, 2, may_await=may_await),
+            on_error=fitted("on_error", on_error, 1, may_await=may_await),
+            worker=fitted("worker", worker, 1, may_await=may_await),
+        )
+
+    @property
+    def tells_terms(self) -> bool:
+        """Whether anybody wants to be told of terms."""
+        return (self.on_elected, self.on_demoted, self.on_draining) != (None, None, None)
+
+    def tell(self, term: Term) -> None:
+        """Tell of a term that began, drains or ended, by the callback for that."""
+        if term.deadline is not None:
+            if self.on_draining is not None:
+                self.on_draining(term, term.deadline)
+        elif term.reason is None:
+            if self.on_elected is not None:
+                self.on_elected(term)
+        elif self.on_demoted is not None:
+            self.on_demoted(term, term.reason)

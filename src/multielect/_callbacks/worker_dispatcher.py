@@ -1,0 +1,93 @@
+"""Terms told to workers first, and to callbacks then: on threads and in event loops alike.
+
+Rules of this file:
+    * Workers and callbacks begin together or not at all, and are waited for together.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from .._logging.log import Log
+from ..election import Term
+from ..errors import MultielectError
+from .dispatcher import Dispatcher
+from .mailbox import Happening
+
+
+class RunsWorkers(Protocol):
+    """What begins and stops workers, as `Workers` and `LoopWorkers` do."""
+
+    def start(self) -> None:
+        """Be ready.
+
+        Raises:
+            RuntimeError: if the system or the interpreter has no thread for us.
+        """
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+
+    def is_inside(self) -> bool:
+        """Tell whether this is called by a worker, which must not wait for workers."""
+
+    def put(self, *happenings: Happening[Term]) -> None:
+        """Begin and stop workers as terms begin, drain and end. Any thread."""
+
+    def close(self, timeout_s: float) -> bool:
+        """Have no more begin, stop all, and wait for them. Returns whether all have ended."""
+
+
+class WorkerDispatcher:
+    """Has each term worked on, and all else told as a dispatcher does."""
+
+    is_listening = True
+    is_told_of_drains = True
+
+    def __init__(self, below: Dispatcher[Term], workers: RunsWorkers) -> None:
+        """Keep both."""
+        self._below = below
+        self._workers = workers
+
+    @property
+    def log(self) -> Log:
+        """Where else it is told what happened."""
+        return self._below.log
+
+    def start(self) -> None:
+        """Be ready to tell, and to have workers begin.
+
+        Raises:
+            RuntimeError: if the system or the interpreter has no thread for us.
+        """
+        self._below.start()
+        try:
+            self._workers.start()
+        except BaseException:
+            self._below.unstart()
+            raise
+
+    def unstart(self) -> None:
+        """Be as before `start`: the node could not be started."""
+        self._workers.unstart()
+        self._below.unstart()
+
+    def is_inside(self) -> bool:
+        """Tell whether this is called by a callback, or by a worker."""
+        return self._below.is_inside() or self._workers.is_inside()
+
+    def put(self, *happenings: Happening[Term]) -> None:
+        """Begin and stop workers, and have happenings told. Any thread."""
+        self._workers.put(*happenings)
+        self._below.put(*happenings)
+
+    def put_error(self, error: MultielectError) -> None:
+        """Log an error and have it told to the user. Any thread."""
+        self._below.put_error(error)
+
+    def close(self, timeout_s: float) -> bool:
+        """Take nothing more, and wait for workers and callbacks. Returns whether all are done."""
+        until = time.monotonic() + timeout_s
+        ended = self._workers.close(0.0 if self._below.is_inside() else timeout_s)
+        return self._below.close(max(0.0, until - time.monotonic())) and ended

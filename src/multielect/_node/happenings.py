@@ -1,0 +1,38 @@
+"""What the core reports of a term, as callbacks are told it.
+
+Rules of this file:
+    * The times of the core are those of its clock; users are given those of `time.monotonic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .._callbacks.mailbox import Happening, Kind
+from .._core.elections import DRAINING_REASON
+from .._engine.engine import CoreEvent
+from .._protocol.keys import decode_key
+from ..election import DemotionReason, ElectionNode, Term
+
+_NS = 1_000_000_000
+
+
+def happening_of(
+    node: ElectionNode, event: CoreEvent, monotonic_s: Callable[[], float]
+) -> Happening[Term]:
+    """Return what a callback is told of an event.
+
+    Args:
+        node: the node of the term.
+        event: what the core reports.
+        monotonic_s: gives the time of `time.monotonic`.
+    """
+    raw, number, generation, epoch, reason, at_ns = event
+    place = (node, decode_key(raw), number, generation, epoch)
+    if reason == 0:
+        return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
+    if reason == DRAINING_REASON:
+        left_s = (at_ns - node.clock.now_ns()) / _NS
+        return Happening(raw, epoch, Kind.DRAIN, Term(*place, deadline=monotonic_s() + left_s))
+    term = Term(*place, ended_ns=at_ns, reason=DemotionReason(reason))
+    return Happening(raw, epoch, Kind.END, term)

@@ -1,0 +1,104 @@
+"""How groups and electors make their nodes: on threads, or in an event loop.
+
+Rules of this file:
+    * What a group and an elector have in common is made here, once for each way to call back.
+      Their signatures are written out in the fronts, where users and their editors look.
+    * Nothing is connected, and no thread begins.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+
+from .._callbacks import event_loop_workers, workers
+from .._callbacks.callbacks import Callbacks
+from .._callbacks.event_loop import LoopDispatcher
+from .._protocol.keys import KeyLayout
+from .._settings.callables import checked_logger
+from .._settings.settings import Settings
+from .environment import Source, machine_of, surroundings_of
+from .node import Node
+
+
+def node_on_threads(
+    source: Source,
+    *,
+    layout: KeyLayout,
+    settings: Settings,
+    callbacks: Callbacks,
+    logger: logging.Logger | None,
+) -> Node:
+    """Return a node whose callbacks and workers run on threads of its own.
+
+    Args:
+        source: what the user gave as `redis`.
+        layout: how the elections are named in Redis.
+        settings: how the node goes about it.
+        callbacks: what to call.
+        logger: what the user gave.
+
+    Raises:
+        ConfigError: for a source or logger that is not allowed; for a worker where there are no
+            threads.
+    """
+    surroundings = surroundings_of(source)
+    dispatcher = surroundings.dispatcher(
+        tell=callbacks.tell if callbacks.tells_terms else None,
+        tell_error=callbacks.on_error,
+        tells_drains=callbacks.on_draining is not None,
+        threads=settings.callback_threads,
+        name=f"multielect-{settings.node_id}-callback",
+        logger=checked_logger(logger),
+        who=f"{layout.prefix}/{settings.node_id}",
+    )
+    return Node(
+        surroundings,
+        layout=layout,
+        settings=settings,
+        dispatcher=workers.with_workers(
+            dispatcher,
+            callbacks.worker,
+            has_threads=not surroundings.is_simulated,
+            settings=settings,
+        ),
+    )
+
+
+def node_in_loop(
+    source: str | redis.Redis,
+    *,
+    layout: KeyLayout,
+    settings: Settings,
+    callbacks: Callbacks,
+    logger: logging.Logger | None,
+) -> tuple[Node, LoopDispatcher]:
+    """Return a node whose callbacks and workers run in an event loop, and what runs them.
+
+    Args:
+        source: what the user gave as `redis`.
+        layout: how the elections are named in Redis.
+        settings: how the node goes about it.
+        callbacks: what to call.
+        logger: what the user gave.
+
+    Raises:
+        ConfigError: for a source or logger that is not allowed.
+    """
+    dispatcher = LoopDispatcher(
+        on_elected=callbacks.on_elected,
+        on_demoted=callbacks.on_demoted,
+        on_draining=callbacks.on_draining,
+        on_error=callbacks.on_error,
+        logger=checked_logger(logger),
+        who=f"{layout.prefix}/{settings.node_id}",
+    )
+    node = Node(
+        machine_of(source),
+        layout=layout,
+        settings=settings,
+        dispatcher=event_loop_workers.with_workers(dispatcher, callbacks.worker, settings),
+        on_change=dispatcher.pulse,
+    )
+    return node, dispatcher

@@ -1,0 +1,1 @@
+"""Whom the bench measures: this library, the server's own limit, and others."""
