@@ -21,12 +21,12 @@ MS = 1_000_000
 TTL_MS = 10_000
 DUE_MS = TTL_MS // 3 + 2  # by then every refresh is due, whichever phase it belongs to
 SERVER_AHEAD_MS = 1_700_000_000_000
-MOST_IN_FLIGHT = 32
+MAX_IN_FLIGHT = 32
 REFRESHED_AT_ONCE = 250
 ACQUIRED_AT_ONCE = REFRESHED_AT_ONCE // 2
-MOST_LEASES = MOST_IN_FLIGHT * ACQUIRED_AT_ONCE
+MAX_LEASES = MAX_IN_FLIGHT * ACQUIRED_AT_ONCE
 HOLDER = b"node-1/0123456789abcdef"
-RIVAL = b"node-2/fedcba9876543210"
+OTHER_LEADER = b"node-2/fedcba9876543210"
 LAYOUT = group_layout("orders")
 
 
@@ -34,9 +34,9 @@ class Stage:
     """One core that leads so many elections, and what a server would answer it."""
 
     def __init__(self, leases: int) -> None:
-        if leases % REFRESHED_AT_ONCE or not 0 < leases <= MOST_LEASES:
+        if leases % REFRESHED_AT_ONCE or not 0 < leases <= MAX_LEASES:
             raise ValueError(
-                f"leases must fill batches of {REFRESHED_AT_ONCE}, {MOST_LEASES} at most: {leases}"
+                f"leases must fill batches of {REFRESHED_AT_ONCE}, {MAX_LEASES} at most: {leases}"
             )
         self.leases = leases
         self.now_ns = 1_000_000_000
@@ -73,7 +73,7 @@ class Stage:
             now_ns=self.now_ns,
             ttl_ns=TTL_MS * MS,
             margin_ns=TTL_MS // 10 * MS,
-            heads=LAYOUT.heads,
+            key_prefixes=LAYOUT.key_prefixes,
             separator=LAYOUT.separator,
             holder=HOLDER,
             channel=LAYOUT.channel,
@@ -122,7 +122,7 @@ class Stage:
     def empty(self) -> None:
         """Make room again: a rival leads what was asked for."""
         assert self.core.outgoing_bytes == 0, "it was to have no room"
-        self.core.receive(self.led_by_rival * MOST_IN_FLIGHT, self.now_ns)
+        self.core.receive(self.led_by_other * MAX_IN_FLIGHT, self.now_ns)
         for key in self._bystanders():
             self.core.remove(key, self.now_ns)
 
@@ -156,7 +156,7 @@ class Stage:
         self.check_packed()
 
     def _bystanders(self) -> list[bytes]:
-        return [b"bystander-%d" % number for number in range(MOST_IN_FLIGHT)]
+        return [b"bystander-%d" % number for number in range(MAX_IN_FLIGHT)]
 
     def _write_answers(self) -> None:
         time = b":%d\r\n" % (SERVER_AHEAD_MS + self.now_ns // MS)
@@ -164,11 +164,11 @@ class Stage:
         all_of_them = b"".join(b":%d\r\n" % place for place in range(1, 1 + REFRESHED_AT_ONCE))
         lost = b"*3\r\n%s*%d\r\n%s*0\r\n" % (time, REFRESHED_AT_ONCE, all_of_them)
         extended = b"*3\r\n%s*0\r\n*0\r\n" % time
-        rival = b"$%d\r\n%s\r\n" % (len(RIVAL), RIVAL)
+        rival = b"$%d\r\n%s\r\n" % (len(OTHER_LEADER), OTHER_LEADER)
         self.won = won * (self.leases // ACQUIRED_AT_ONCE)
         self.lost = lost * (self.leases // REFRESHED_AT_ONCE)
         self.extended = extended * (self.leases // REFRESHED_AT_ONCE)
-        self.led_by_rival = b"*3\r\n%s*1\r\n%s:-%d\r\n" % (time, rival, 256 * TTL_MS + 1)
+        self.led_by_other = b"*3\r\n%s*1\r\n%s:-%d\r\n" % (time, rival, 256 * TTL_MS + 1)
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,8 @@ def _nodes(plan: Plan, names: list[str], pipe: Connection) -> None:
         group.start()
     pipe.send("started")
     while (word := pipe.recv()) != "stop":
-        if word == "owned":
-            pipe.send([len(group.owned) for group in groups])
+        if word == "led":
+            pipe.send([len(group.led) for group in groups])
         elif word == "drain":
             pipe.send(all(group.drain(10) for group in groups))
     stoppers = [threading.Thread(target=group.stop) for group in groups]
@@ -157,7 +157,7 @@ class Fleet:
 
     def loads(self) -> list[int]:
         """Return how many elections each node leads."""
-        return [count for name in list(self._running) for count in self.ask(name, "owned")]
+        return [count for name in list(self._running) for count in self.ask(name, "led")]
 
     def settle(self, least: int) -> None:
         """Wait until all is led, and no node leads fewer than `least`."""

@@ -36,7 +36,7 @@ from multielect._core import fleet
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_suffix(".json")
 LEASES = 2000
-MOST_SECONDS = 110
+MAX_SECONDS = 110
 _STEADY = {
     "PYTHONHASHSEED": "0",
     "LD_BIND_NOW": "1",  # functions of libraries are looked up before it begins
@@ -132,7 +132,7 @@ def _run(part: Path) -> dict[str, tuple[Path, Path]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=MOST_SECONDS,
+        timeout=MAX_SECONDS,
     )
     found = len(list(part.parent.glob(f"{part.name}.*")))
     if done.returncode or found != 4 * len(STEPS):

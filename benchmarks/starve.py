@@ -36,7 +36,7 @@ from tests.python_pump import PythonPump
 PREFIX = "benchmark-starve"
 PUMPS = {"without the GIL": f"{PREFIX}-ours", "in Python": f"{PREFIX}-python"}
 SPAWN = multiprocessing.get_context("spawn")
-LONGEST_WAIT_S = 60.0
+MAX_WAIT_S = 60.0
 WATCHED = 8
 """Leases of each pump that are looked at: they are refreshed in batches of hundreds."""
 
@@ -73,8 +73,8 @@ def _starving(url: str, scenario: Scenario, pipe: Connection) -> None:
     group = ElectionGroup(url, prefix=ours, ttl=scenario.ttl)
     group.add_many(keys)
     with group, PythonPump(url, prefix=python, keys=keys, ttl_s=scenario.ttl) as pump:
-        until = time.monotonic() + LONGEST_WAIT_S
-        while len(group.owned) < scenario.leases or pump.leading < scenario.leases:
+        until = time.monotonic() + MAX_WAIT_S
+        while len(group.led) < scenario.leases or pump.leading < scenario.leases:
             if time.monotonic() > until:
                 raise TimeoutError("not all elections were won")
             time.sleep(0.01)
@@ -125,7 +125,7 @@ def _measure(url: str, scenario: Scenario, console: Console) -> dict[str, Outcom
     process.start()
     theirs.close()
     try:
-        if not ours.poll(2 * LONGEST_WAIT_S):
+        if not ours.poll(2 * MAX_WAIT_S):
             raise click.ClickException("the process with both pumps did not get ready")
         ours.recv()
         with (

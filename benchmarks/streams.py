@@ -50,9 +50,9 @@ from tests.streams.judge import Commit, Verdict, judge
 PREFIX = "benchmark-streams"
 LOST = ".lost"
 SPAWN = multiprocessing.get_context("spawn")
-LEAST_NODES, MOST_NODES = 3, 5
+MIN_NODES, MAX_NODES = 3, 5
 FEED_AT_ONCE = 1_000
-LONGEST_AFTER_S = 60.0
+MAX_AFTER_S = 60.0
 STOP_WITHIN_S = 30.0
 
 
@@ -202,7 +202,7 @@ class Fleet:
 
     def change(self, number: int, rng: random.Random, *, kills: bool) -> str:
         """Do the next thing to it."""
-        if len(self.nodes) <= LEAST_NODES or (number % 2 and len(self.nodes) < MOST_NODES):
+        if len(self.nodes) <= MIN_NODES or (number % 2 and len(self.nodes) < MAX_NODES):
             self._verdict.joins += 1
             return self.join()
         name = rng.choice(sorted(self.nodes))
@@ -258,7 +258,7 @@ def consume(
 ) -> Verdict:
     """Do one run and judge it."""
     name = "with kills" if kills else "without a kill"
-    verdict = Verdict(name, least_kills=int(kills))
+    verdict = Verdict(name, min_kills=int(kills))
     rng = random.Random(options["seed"])
     ending = threading.Event()
     began = time.monotonic()
@@ -322,7 +322,7 @@ def _watch(
     *,
     verdict: Verdict,
 ) -> None:
-    until = time.monotonic() + seconds + LONGEST_AFTER_S
+    until = time.monotonic() + seconds + MAX_AFTER_S
     with Progress(
         TextColumn(f"{verdict.name}: {{task.completed:,.0f}} of {{task.total:,.0f}} events"),
         BarColumn(),
@@ -363,7 +363,7 @@ def _words(name: str) -> str:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--events", type=click.Path(exists=True, path_type=Path), help="A CSV, or zip of it.")
-@click.option("--nodes", default=4, show_default=True, type=click.IntRange(LEAST_NODES))
+@click.option("--nodes", default=4, show_default=True, type=click.IntRange(MIN_NODES))
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1))
 @click.option("--changes", default=12, show_default=True, help="Joins, leaves and kills in a run.")
 @click.option("--ttl", default=3.0, show_default=True, type=click.FloatRange(0.1))

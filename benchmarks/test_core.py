@@ -9,13 +9,13 @@ Rules of this file:
 from __future__ import annotations
 
 import pytest
-from benchmarks.core_stage import MOST_LEASES, STEPS, Stage
+from benchmarks.core_stage import MAX_LEASES, STEPS, Stage
 from pytest_benchmark.fixture import BenchmarkFixture
 
 ROUNDS = 50
 
 
-@pytest.mark.parametrize("leases", [1000, MOST_LEASES])
+@pytest.mark.parametrize("leases", [1000, MAX_LEASES])
 @pytest.mark.parametrize("name", STEPS)
 def test_step(benchmark: BenchmarkFixture, name: str, leases: int) -> None:
     """Some rounds of one step for all leases; the figure of one, in ns, is in the extra info."""

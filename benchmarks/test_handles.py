@@ -18,7 +18,7 @@ from multielect import Election, ElectionGroup
 from multielect.embedded import EmbeddedServer
 
 READS = 100_000
-NAMES = ["is_leader", "epoch", "remaining", "alive()", "is_removed", "leader_id"]
+NAMES = ["is_leader", "epoch", "remaining", "heartbeat()", "is_removed", "leader_id"]
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ class PartitionConsumer:
 
     async def _drain(self, term: Term, _deadline: float) -> None:
         await self._stop(self._readings[term.key])
-        term.drained()
+        term.finish_drain()
 
     async def _end(self, term: Term, reason: DemotionReason) -> None:
         log.info("%s: epoch %d ended, %s", term.key, term.epoch, reason.name)

@@ -165,7 +165,7 @@ class ShardConsumer:
         reading = self._readings[term.key]
         reading.stopping.set()
         if reading.over.is_set():
-            term.drained()
+            term.finish_drain()
         # Else its thread says so: to wait for it here would hold up the callbacks of other shards.
 
     def _end(self, term: Term, reason: DemotionReason) -> None:
@@ -192,7 +192,7 @@ class ShardConsumer:
             reading.over.set()
             if reading.stopping.is_set():
                 with contextlib.suppress(ClosedError):
-                    term.drained()
+                    term.finish_drain()
 
     def _read(self, reading: Reading) -> None:
         term, refusals = reading.term, self._kinesis.exceptions

@@ -44,7 +44,7 @@
 #else
 #define MARGIN (2 * DRIFT)
 #endif
-#define LONGEST (TTL - MARGIN + DRIFT)  /* ticks of belief, by a clock that is slow */
+#define MAX_BELIEF (TTL - MARGIN + DRIFT)  /* ticks of belief, by a clock that is slow */
 
 #ifdef SHARED_HOLDER
 #define HOLDER(n, life) 1
@@ -53,8 +53,8 @@
 #endif
 
 /* states of an election on a node */
-#define WAITING 0
-#define ASKING 1
+#define CANDIDATE 0
+#define ACQUIRING 1
 #define LEADING 2
 #define RELEASING 3
 
@@ -69,7 +69,7 @@ typedef Request {
     unsigned kind : 3;
     unsigned epoch : 3;     /* which term is given up; of an acquire: its floor */
     unsigned holder : 3;    /* who asks */
-    unsigned heir : 3;      /* who is granted the lease */
+    unsigned successor : 3;  /* who is granted the lease */
     unsigned left : 3;      /* ticks until the deadline that an answer would set */
     unsigned served : 1;    /* the server has run it: the reply is on its way */
     unsigned stale : 1;      /* the state that asked is over: the reply says nothing */
@@ -143,12 +143,12 @@ inline check() {
 /* ---- small things */
 
 inline forget(request) {
-    request.kind = NOTHING; request.epoch = 0; request.holder = 0; request.heir = 0;
+    request.kind = NOTHING; request.epoch = 0; request.holder = 0; request.successor = 0;
     request.left = 0; request.served = 0; request.stale = 0; request.outcome = 0
 }
 
 inline copy(from, to) {
-    to.kind = from.kind; to.epoch = from.epoch; to.holder = from.holder; to.heir = from.heir;
+    to.kind = from.kind; to.epoch = from.epoch; to.holder = from.holder; to.successor = from.successor;
     to.left = from.left; to.served = from.served; to.stale = from.stale; to.outcome = from.outcome
 }
 
@@ -193,7 +193,7 @@ inline end_term(n) {
 /* `left` is the entry's: the deadline was anchored when the request was sent. */
 inline extend(n, ticks) {
 #ifdef ANCHOR_AT_REPLY
-    node[n].left = LONGEST;
+    node[n].left = MAX_BELIEF;
 #else
     node[n].left = ticks;
 #endif
@@ -215,16 +215,16 @@ inline begin_term(n, ticks, new_epoch) {
     extend(n, ticks)
 }
 
-inline send(n, what, which_epoch, to_heir) {
+inline send(n, what, which_epoch, to_successor) {
     i = 0;
     do
     :: node[n].wire[i].kind != NOTHING -> i++
     :: else -> break
     od;
     node[n].wire[i].kind = what; node[n].wire[i].epoch = which_epoch;
-    node[n].wire[i].holder = HOLDER(n, node[n].life); node[n].wire[i].heir = to_heir;
+    node[n].wire[i].holder = HOLDER(n, node[n].life); node[n].wire[i].successor = to_successor;
     if
-    :: what == ACQUIRE || what == REFRESH -> node[n].wire[i].left = LONGEST
+    :: what == ACQUIRE || what == REFRESH -> node[n].wire[i].left = MAX_BELIEF
     :: else
     fi
 }
@@ -318,7 +318,7 @@ inline release(who, which_epoch) {
 }
 
 /* grant.lua */
-inline grant(who, which_epoch, to_heir) {
+inline grant(who, which_epoch, to_successor) {
     if
 #if defined(GRANT_COMPARES_NOTHING)
     :: true ->
@@ -327,8 +327,8 @@ inline grant(who, which_epoch, to_heir) {
 #else
     :: key == who && counter == which_epoch ->
 #endif
-        key = to_heir; key_left = GRANT_TTL;
-        printf("   the lease is handed to holder %d\n", to_heir)
+        key = to_successor; key_left = GRANT_TTL;
+        printf("   the lease is handed to holder %d\n", to_successor)
     :: else -> printf("   a grant of epoch %d changes nothing\n", which_epoch)
     fi
 }
@@ -338,7 +338,7 @@ inline serve(request) {
     :: request.kind == ACQUIRE -> acquire(request.holder, request.epoch, request.outcome)
     :: request.kind == REFRESH -> refresh(request.holder, request.outcome)
     :: request.kind == RELEASE -> release(request.holder, request.epoch)
-    :: request.kind == GRANT -> grant(request.holder, request.epoch, request.heir)
+    :: request.kind == GRANT -> grant(request.holder, request.epoch, request.successor)
     fi
 }
 
@@ -360,22 +360,22 @@ end:
         if
         :: i < WIRE && node[n].wire[i].kind != NOTHING ->
 #ifdef EPOCH_APART
-            /* The lease first, and its epoch later: `heir` says that it is still to come. */
+            /* The lease first, and its epoch later: `successor` says that it is still to come. */
             if
-            :: node[n].wire[i].kind == ACQUIRE && node[n].wire[i].heir == 0 ->
+            :: node[n].wire[i].kind == ACQUIRE && node[n].wire[i].successor == 0 ->
                 if
                 :: key == NOBODY && leases < GRANTS ->
                     leases++; start_lease(node[n].wire[i].holder);
-                    node[n].wire[i].heir = leases
+                    node[n].wire[i].successor = leases
                 :: else -> node[n].wire[i].served = 1; node[n].wire[i].outcome = 0
                 fi
-            :: node[n].wire[i].kind == ACQUIRE && node[n].wire[i].heir != 0 ->
+            :: node[n].wire[i].kind == ACQUIRE && node[n].wire[i].successor != 0 ->
                 /* I2: in the order in which the leases were taken. */
-                order = node[n].wire[i].heir;
+                order = node[n].wire[i].successor;
                 assert(order > minted);
                 minted = order;
                 mint(0, node[n].wire[i].outcome);
-                node[n].wire[i].served = 1; node[n].wire[i].heir = 0
+                node[n].wire[i].served = 1; node[n].wire[i].successor = 0
             :: else ->
                 serve(node[n].wire[i]); node[n].wire[i].served = 1
             fi;
@@ -469,8 +469,8 @@ proctype Candidate(byte n) {
 end:
     do
     :: atomic {
-        node[n].state == WAITING && HAS_ROOM(n) && grants < GRANTS ->
-        node[n].state = ASKING;
+        node[n].state == CANDIDATE && HAS_ROOM(n) && grants < GRANTS ->
+        node[n].state = ACQUIRING;
         printf("node %d: asks for the lease\n", n);
         send(n, ACQUIRE, FLOOR(n), 0);
         i = 0
@@ -495,7 +495,7 @@ end:
             node[n].refused = 1;
 #else
             node[n].floor = NEWEST;
-            node[n].state = WAITING; node[n].epoch = 0;
+            node[n].state = CANDIDATE; node[n].epoch = 0;
             end_term(n);
             make_stale(n);
 #endif
@@ -513,7 +513,7 @@ end:
     :: atomic {
         node[n].state == LEADING && node[n].left <= DRIFT ->
         printf("node %d: the deadline has passed, the term is over\n", n);
-        node[n].state = WAITING; node[n].epoch = 0;
+        node[n].state = CANDIDATE; node[n].epoch = 0;
         end_term(n);
         make_stale(n);
         i = 0
@@ -553,13 +553,13 @@ end:
     :: atomic {
         node[n].state == RELEASING ->
         printf("node %d: stands for election again\n", n);
-        node[n].state = WAITING; node[n].epoch = 0;
+        node[n].state = CANDIDATE; node[n].epoch = 0;
         end_term(n)
       }
 #ifdef GRANT_IS_A_TERM
     :: atomic {
-        node[n].state == WAITING && key == HOLDER(n, node[n].life) ->
-        begin_term(n, LONGEST, counter);
+        node[n].state == CANDIDATE && key == HOLDER(n, node[n].life) ->
+        begin_term(n, MAX_BELIEF, counter);
         check()
       }
 #endif
@@ -576,9 +576,9 @@ end:
             assert(node[n].wire[0].kind != ACQUIRE || got == 0 || got > node[n].wire[0].epoch);
 #endif
             if
-            :: node[n].wire[0].kind == ACQUIRE && node[n].state == ASKING ->
+            :: node[n].wire[0].kind == ACQUIRE && node[n].state == ACQUIRING ->
                 if
-                :: got == 0 -> node[n].state = WAITING
+                :: got == 0 -> node[n].state = CANDIDATE
                 :: got > 0 && node[n].wire[0].left > 0 && IS_NEW(n, got) ->
                     begin_term(n, node[n].wire[0].left, got)
                 :: got > 0 && (node[n].wire[0].left <= DRIFT || !IS_NEW(n, got)) ->
@@ -600,7 +600,7 @@ end:
 #endif
             :: node[n].wire[0].kind == REFRESH && got == 0 && node[n].state == LEADING ->
                 /* LOST */
-                node[n].state = WAITING; node[n].epoch = 0;
+                node[n].state = CANDIDATE; node[n].epoch = 0;
                 end_term(n);
                 make_stale(n)
             :: else
@@ -619,9 +619,9 @@ end:
         lose(n);
         if
 #ifdef ADOPT_LOST_ACQUIRE
-        :: node[n].state == ASKING && got > 0 -> begin_term(n, got, counter)
+        :: node[n].state == ACQUIRING && got > 0 -> begin_term(n, got, counter)
 #endif
-        :: node[n].state == ASKING -> node[n].state = WAITING
+        :: node[n].state == ACQUIRING -> node[n].state = CANDIDATE
         :: else
         fi;
         i = 0; got = 0;
@@ -636,7 +636,7 @@ end:
         :: else
         fi;
         node[n].life = node[n].life + 1;
-        node[n].state = WAITING; node[n].epoch = 0;
+        node[n].state = CANDIDATE; node[n].epoch = 0;
         end_term(n);
         i = 0; got = 0
       }

@@ -8,7 +8,7 @@ Rules of this file:
     * What is believed to hold is searched to its end: a search that was cut off is a failure.
     * A fault that is not found is a failure, and so is a limit of the protocol that cannot be
       shown any more: then the text about it is out of date.
-    * One process at a time, and no more memory than `MOST_MB`.
+    * One process at a time, and no more memory than `MAX_MB`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 MODEL = Path(__file__).parent / "lease.pml"
-MOST_MB = 1000
-MOST_SECONDS = 600
+MAX_MB = 1000
+MAX_SECONDS = 600
 DEEPEST = 200_000
 
 HOLDS, CAUGHT, SHOWN = "holds", "caught", "as stated"
@@ -97,7 +97,7 @@ FAULTS = (
     _fault("a grant compares nothing", "GRANT_COMPARES_NOTHING"),
     _fault("a grant compares the holder alone", "GRANT_WITHOUT_EPOCH"),
     _fault("a grant is sent before the term has ended", "GRANT_BEFORE_END"),
-    _fault("the heir leads by the grant, without an acquire", "GRANT_IS_A_TERM"),
+    _fault("the successor leads by the grant, without an acquire", "GRANT_IS_A_TERM"),
     _fault("the fence compares nothing", "FENCE", "FENCE_COMPARES_NOTHING"),
     _fault("epochs are counted only, and FLUSHALL comes", "FLUSH", "EPOCHS_BY_COUNTER"),
     _fault("a leader that is refused by its fence leads on", "ORPHAN", "NEWER_EPOCH_IGNORED"),
@@ -177,7 +177,7 @@ def ask(question: Question) -> Answer:
         _run(["spin", "-a", *defines, MODEL.name], folder)
         # Depth first is the leaner search of all; breadth first finds the shortest history.
         way = ["-O2"] if question.expected == HOLDS else ["-O0", "-DBFS"]
-        options = ["-DSAFETY", "-DNOREDUCE", f"-DMEMLIM={MOST_MB}"]
+        options = ["-DSAFETY", "-DNOREDUCE", f"-DMEMLIM={MAX_MB}"]
         _run(["gcc", "-w", *way, *options, "-o", "pan", "pan.c"], folder)
         told = _run(["./pan", f"-m{DEEPEST}"], folder)
         violated = re.search(r"assertion violated (.*) \(at depth", told)
@@ -199,7 +199,7 @@ def ask(question: Question) -> Answer:
 
 def _run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=MOST_SECONDS, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=MAX_SECONDS, check=False
     )
     # spin and the searcher it makes end with other codes than 0 when they find something.
     said = done.stdout + done.stderr

@@ -81,7 +81,7 @@ def simulate(scale: Scale, progress: Advance) -> Part:
     def told(report: Report) -> None:
         progress(report.happened, scale.simulated_events, f"seed {report.seeds}")
 
-    report = tell(count(scale.seed), most_happened=scale.simulated_events, told=told)
+    report = tell(count(scale.seed), max_events=scale.simulated_events, told=told)
     part.ok = report.broken is None and report.happened >= scale.simulated_events
     part.trouble = [str(report.broken)] if report.broken else []
     faults = sum(report.faults.values())

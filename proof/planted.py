@@ -33,7 +33,7 @@ from .planted_faults import PLANTED, Edit, Fault
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("src") / "multielect"
-MOST_SECONDS = 900
+MAX_SECONDS = 900
 """How long the tests of one fault may take, of which the longest suite needs a third."""
 _JOBS = max(1, (os.cpu_count() or 2) // 2)
 _LEFT_OUT = shutil.ignore_patterns(
@@ -164,7 +164,7 @@ def _passes_in(root: Path, test: str) -> bool:
 def _run_suite(copy: Path, suite: str) -> tuple[str, str, str]:
     """Return the test that found something, how it did, and what was said; or empty words."""
     options = ["-x", "-v", "--no-header", "-p", "no:cacheprovider", "--color=no", "--tb=short"]
-    done = _python(copy, "-m", "pytest", *options, suite, seconds=MOST_SECONDS)
+    done = _python(copy, "-m", "pytest", *options, suite, seconds=MAX_SECONDS)
     said = done.stdout[-4000:]
     told = [match for line in done.stdout.splitlines() if (match := _TELLING.match(line))]
     bad = [match[1] for match in told if match[2] in {"FAILED", "ERROR"}]
@@ -183,7 +183,7 @@ def _is_compiled(fault: Fault) -> bool:
 
 
 def _compile(copy: Path) -> None:
-    built = _python(copy, "setup.py", "-q", "build_ext", "--inplace", seconds=MOST_SECONDS)
+    built = _python(copy, "setup.py", "-q", "build_ext", "--inplace", seconds=MAX_SECONDS)
     if built.returncode:
         raise PlantingError(f"does not compile:\n{built.stdout[-4000:]}")
 

@@ -72,7 +72,7 @@ PLANTED = (
         "cached-boolean",
         "is_leader is what the last event said, without the clock",
         Edit(
-            "_core/seat.pyx",
+            "_core/candidacy.pyx",
             "return deadline_ns != 0 and self.clock.now() < deadline_ns",
             "return deadline_ns != 0",
         ),
@@ -216,14 +216,14 @@ PLANTED = (
         ),
     ),
     _fault(
-        "cohort-is-not-told",
-        "a lease that joins a cohort does not bring its timer forward",
+        "refresh-group-is-not-told",
+        "a lease that joins a refresh group does not bring its timer forward",
         Edit(
             "_core/states.pyx",
-            "        self.cohorts.hurry(number // self.batch_keys,\n"
-            "                           min(self.cohorts.join(number, sent_ns), deadline_ns))\n",
-            "        self.cohorts.join(number, sent_ns)\n"
-            "        self.cohorts.hurry(number // self.batch_keys, deadline_ns)\n",
+            "        self.refresh_groups.hurry(number // self.batch_keys,\n"
+            "                           min(self.refresh_groups.join(number, sent_ns), deadline_ns))\n",
+            "        self.refresh_groups.join(number, sent_ns)\n"
+            "        self.refresh_groups.hurry(number // self.batch_keys, deadline_ns)\n",
         ),
     ),
     _fault(
@@ -231,7 +231,7 @@ PLANTED = (
         "a node that stops stands again for what it loses meanwhile",
         Edit(
             "_core/states.pyx",
-            "        if not self.running:\n            return self._become_idle(number)\n"
+            "        if not self.running:\n            return self._enter_idle(number)\n"
             "        if self.slots",
             "        if self.slots",
         ),
@@ -311,7 +311,7 @@ PLANTED = (
         Edit(
             "_core/terms.pyx",
             "        if slot.woken and not slot.unwanted:\n"
-            "            return self._become_candidate(number)\n",
+            "            return self._enter_candidate_now(number)\n",
             "",
         ),
     ),
@@ -336,12 +336,12 @@ PLANTED = (
         ),
     ),
     _fault(
-        "handover-without-heir",
+        "handover-without-successor",
         "a term is given away though nobody is there to take it",
         Edit(
             "_core/states.pyx",
-            "        return slot.heir != NONE and slot.claimant == slot.heir\n",
-            "        return slot.heir != NONE\n",
+            "        return slot.successor != NONE and slot.claimant == slot.successor\n",
+            "        return slot.successor != NONE\n",
         ),
     ),
     _fault(
@@ -448,9 +448,9 @@ PLANTED = (
             "_callbacks/dispatcher.py",
             "            # Also SystemExit and its like: there is nothing here for them to end.\n"
             "            except BaseException as cause:  # noqa: BLE001\n"
-            "                error = callback_error(happening, cause)\n",
+            "                error = callback_error(term_event, cause)\n",
             "            except OSError as cause:\n"
-            "                error = callback_error(happening, cause)\n",
+            "                error = callback_error(term_event, cause)\n",
         ),
         suites=("tests/unit", "tests/integration"),
     ),

@@ -19,7 +19,7 @@ from multielect._runtime.clock import Clock
 from multielect.election import DemotionReason
 
 NS = 1_000_000_000
-LONGEST_SLEEP_S = 0.2
+MAX_SLEEP_S = 0.2
 
 
 class PythonPump:
@@ -36,7 +36,7 @@ class PythonPump:
             now_ns=self._clock.now_ns(),
             ttl_ns=ttl_ns,
             margin_ns=ttl_ns // 10,
-            heads=layout.heads,
+            key_prefixes=layout.key_prefixes,
             separator=layout.separator,
             holder=b"python/pump",
             channel=layout.channel,
@@ -62,7 +62,7 @@ class PythonPump:
     @property
     def leading(self) -> int:
         """How many leases it holds now."""
-        return len(self._core.owned(self._clock.now_ns()))
+        return len(self._core.led(self._clock.now_ns()))
 
     def _run(self) -> None:
         due_ns = self._clock.now_ns()
@@ -83,7 +83,7 @@ class PythonPump:
         for *_, reason, _ in self._core.take_events():
             if reason:
                 self.demotions.append(DemotionReason(reason))
-        sleep_s = min(max(0.0, (due_ns - self._clock.now_ns()) / NS), LONGEST_SLEEP_S)
+        sleep_s = min(max(0.0, (due_ns - self._clock.now_ns()) / NS), MAX_SLEEP_S)
         writers = [batches] if self._core.outgoing_bytes else []
         if select.select([batches], writers, [], sleep_s)[0]:
             self._core.receive(batches.recv(1 << 16), self._clock.now_ns())

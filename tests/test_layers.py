@@ -41,7 +41,7 @@ ORDER = (
     "_fleet",
     "_callbacks",
     "_node",
-    # The fronts.
+    # The public classes.
     "elector",
     "group",
     "aio",
@@ -264,9 +264,9 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("file", "line", "complaint"), PLANTED)
+@pytest.mark.parametrize(("file", "line", "message"), PLANTED)
 def test_the_check_sees_what_is_planted(
-    tmp_path: Path, file: str, line: str, complaint: str | None
+    tmp_path: Path, file: str, line: str, message: str | None
 ) -> None:
     package = tmp_path / "multielect"
     for name, text in SOUND.items():
@@ -285,7 +285,7 @@ def test_the_check_sees_what_is_planted(
         end.write(f"{line}\n")
 
     found = faults(package)
-    assert [complaint in fault for fault in found if complaint] == ([True] if complaint else [])
+    assert [message in fault for fault in found if message] == ([True] if message else [])
 
 
 def test_the_check_sees_what_is_gone(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ _COMMON = (
     *("-g", "-O1", "-fno-omit-frame-pointer", "-w"),
     *("-fno-sanitize-recover=undefined", f"-fno-sanitize={_NOT_CHECKED}"),
 )
-_UNUSED = ("fleet", "seat")
+_UNUSED = ("fleet", "candidacy")
 _EMPTY = "int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return 0; }\n"
 _WITH_MAIN = _EMPTY + "int main(void) { return 0; }\n"
 

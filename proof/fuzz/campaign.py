@@ -28,8 +28,8 @@ from .recording import seeds
 SHARES = {"replies": 95, "exchanges": 5}
 """How many of 100 executions go where: an exchange is some thirty times the work."""
 
-LONGEST = {"replies": 1000, "exchanges": 700}
-MOST_MB = 512
+MAX_INPUT_BYTES = {"replies": 1000, "exchanges": 700}
+MAX_MB = 512
 SLOWEST_S = 10
 _POLL_S = 0.2
 _INTERRUPTED = {72, -signal.SIGINT, -signal.SIGTERM}
@@ -226,12 +226,12 @@ class _Course:
         counter.write_bytes(bytes(mmap.PAGESIZE))
         log = self.folder / f"log-{worker}"
         # The seeds are worth more than what is short.
-        limits = ("-len_control=0", f"-rss_limit_mb={MOST_MB}", f"-timeout={SLOWEST_S}")
+        limits = ("-len_control=0", f"-rss_limit_mb={MAX_MB}", f"-timeout={SLOWEST_S}")
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [
                     *(str(self.program.path), f"-runs={share}", f"-seed={number + 1}", *limits),
-                    *(f"-max_len={LONGEST[self.target]}", f"-dict={HERE / 'resp.dict'}"),
+                    *(f"-max_len={MAX_INPUT_BYTES[self.target]}", f"-dict={HERE / 'resp.dict'}"),
                     *(f"-artifact_prefix={prefix}", str(self.folder / "corpus")),
                     str(self.folder / "seeds"),
                 ],

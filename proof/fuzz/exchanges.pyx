@@ -19,10 +19,11 @@ from types import SimpleNamespace
 
 from faults cimport fail, hide, show
 from multielect._core.core cimport Core, Facts
-from multielect._core.lane cimport Batch
+from multielect._core.lane cimport ScriptBatch
 from multielect._core.resp cimport Incoming
 from multielect._core.slots cimport NONE, Slot
-from multielect._core.states cimport (ACQUIRE, BARRED, CAMPAIGNS, LEADING, REFRESH, ROLL, WATCHES)
+from multielect._core.states cimport (ACQUIRE, ELIGIBLE, INELIGIBLE, LEADING, MEMBERSHIP, REFRESH,
+                                      STANDBY)
 from soundness cimport digest, look_at
 
 cdef enum Step:
@@ -39,15 +40,15 @@ cdef enum Step:
     ASSIGN = 10
     DRAINED = 11
     RETIRE = 12
-    CALL = 13               # the roll
+    CALL = 13               # the membership
     TAKE = 14               # the events that wait
     SENT = 15               # some of what is to be sent
 
 cdef enum:
-    MOST_ELECTIONS = 8
-    MOST_STEPS = 48
-    MOST_ROUNDS = 64
-    MOST_REPLY = 4096
+    MAX_ELECTIONS = 8
+    MAX_STEPS = 48
+    MAX_ROUNDS = 64
+    MAX_REPLY = 4096
 
 cdef int64_t MS = 1_000_000
 cdef int64_t BEGIN_NS = 1_000_000_000
@@ -59,9 +60,9 @@ WAITS_MS[:] = [0, 1, 2, 5, 10, 20, 50, 100, 200, 335, 500, 700, 900, 1000, 5000,
 ME, OTHER, BARE = b"me/1", b"you/1", b"go"
 SCRIPTS = SimpleNamespace(**{
     name: SimpleNamespace(body=name.upper().encode(), sha=name.encode())
-    for name in ("acquire", "refresh", "release", "grant", "roll")
+    for name in ("acquire", "refresh", "release", "grant", "membership")
 })
-HEADS = (b"fuzz:{0}:", b"fuzz:{1}:")
+KEY_PREFIXES = (b"fuzz:{0}:", b"fuzz:{1}:")
 
 
 def _announcement(how):
@@ -70,7 +71,7 @@ def _announcement(how):
     if how & 7 == 7:
         return form + b"\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
     words = (b"5:you/1", b"5:/me/15:grant", b"5:/me/15:claim5:you/1", b"1:/")[how & 3]
-    for number in range(MOST_ELECTIONS):
+    for number in range(MAX_ELECTIONS):
         if how & 3 != 3 and (how & 4 or number % 2):
             words += b"18:fuzz:{%d}:k%d:leader" % (number % 2, number)
     return form + b"\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (len(words), words)
@@ -88,7 +89,7 @@ cdef class Play:
     cdef int64_t epoch
     cdef uint64_t chance
     cdef uint8_t elections
-    cdef uint32_t most_leases
+    cdef uint32_t max_leases
     cdef bint stopped
     cdef char[4096] reply
     cdef size_t reply_length
@@ -97,8 +98,8 @@ cdef class Play:
         cdef uint32_t i
         self.now_ns = BEGIN_NS
         self.chance = size | 1
-        self.elections = 1 + size % MOST_ELECTIONS
-        self.most_leases = 2 if manner & 4 else NONE
+        self.elections = 1 + size % MAX_ELECTIONS
+        self.max_leases = 2 if manner & 4 else NONE
         self.whole = self.make(manner)
         self.cut = self.make(manner)
         for i in range(self.elections):
@@ -110,15 +111,15 @@ cdef class Play:
 
     cdef Core make(self, uint8_t manner):
         cdef Core core = Core(
-            now_ns=BEGIN_NS, ttl_ns=TTL_NS, margin_ns=MARGIN_NS, heads=HEADS, separator=b":",
+            now_ns=BEGIN_NS, ttl_ns=TTL_NS, margin_ns=MARGIN_NS, key_prefixes=KEY_PREFIXES, separator=b":",
             holder=ME, channel=b"fuzz:released", epochs=b"counter",
-            max_leases=self.most_leases, batch_keys=250 if manner & 8 else 3, seed=1)
+            max_leases=self.max_leases, batch_keys=250 if manner & 8 else 3, seed=1)
         core.terms.balanced = bool(manner & 1)
-        core.terms.tells_drains = bool(manner & 2)
+        core.terms.notifies_drains = bool(manner & 2)
         core.terms.drain_ns = 300 * MS
         core.terms.move_ns = 100 * MS if manner & 16 else 0
-        core.roll.set_words(<char *>malloc(1), 0, 0)
-        core.terms.first_standing = <uint8_t>CAMPAIGNS if not manner & 32 else <uint8_t>BARRED
+        core.membership.set_words(<char *>malloc(1), 0, 0)
+        core.terms.initial_eligibility = <uint8_t>ELIGIBLE if not manner & 32 else <uint8_t>INELIGIBLE
         return core
 
     cdef int add(self, Core core, uint32_t place) except -1:
@@ -134,7 +135,7 @@ cdef class Play:
     cdef uint32_t find(self, Core core, uint32_t place):
         cdef char[2] key
         key[0] = c'k'
-        key[1] = <char>(c'0' + place % MOST_ELECTIONS)
+        key[1] = <char>(c'0' + place % MAX_ELECTIONS)
         return core.terms.slots.find(key, 2)
 
     # ---- steps
@@ -178,11 +179,11 @@ cdef class Play:
             if number != NONE:
                 core.terms.remove(number, self.now_ns)
             else:
-                self.add(core, how % MOST_ELECTIONS)
+                self.add(core, how % MAX_ELECTIONS)
         elif what == ASSIGN and number != NONE:
             self.assign(core, number, how)
         elif what == DRAINED and number != NONE:
-            core.terms.drained(number, self.now_ns)
+            core.terms.finish_drain(number, self.now_ns)
         elif what == RETIRE:
             # Seldom, as little can happen afterwards.
             if how == 15:
@@ -195,25 +196,25 @@ cdef class Play:
             elif number != NONE:
                 core.terms.watch(number)
         elif what == CALL:
-            core.roll.period_ns = 160 * MS
-            core.roll.call_by(self.now_ns + WAITS_MS[how % 8] * MS)
+            core.membership.period_ns = 160 * MS
+            core.membership.poll_by(self.now_ns + WAITS_MS[how % 8] * MS)
         elif what == TAKE:
             core.terms.events.taken_to(core.terms.events.start + min(
                 <uint32_t>how + 1, core.terms.events.count - core.terms.events.start))
             if core.terms.events.count == 0:
                 core.terms.reap()
-            core.terms.events.note_count = 0
+            core.terms.events.report_count = 0
         elif what == SENT:
             core.lane.outgoing.drop(core.lane.outgoing.waiting() * (how + 1) // 16)
         return 0
 
     cdef int assign(self, Core core, uint32_t number, uint8_t how) except -1:
-        cdef uint32_t heir = NONE
-        cdef uint8_t standing = (CAMPAIGNS, WATCHES, BARRED, WATCHES)[how >> 2]
-        if standing != CAMPAIGNS and how & 1:
-            core.terms.holders.intern(OTHER, len(OTHER), &heir)
-        core.terms.assign(number, standing, heir, self.now_ns)
-        core.terms.holders.drop(heir)
+        cdef uint32_t successor = NONE
+        cdef uint8_t eligibility = (ELIGIBLE, STANDBY, INELIGIBLE, STANDBY)[how >> 2]
+        if eligibility != ELIGIBLE and how & 1:
+            core.terms.holders.intern(OTHER, len(OTHER), &successor)
+        core.terms.assign(number, eligibility, successor, self.now_ns)
+        core.terms.holders.drop(successor)
         return 0
 
     cdef int lose(self, Core core) except -1:
@@ -241,9 +242,9 @@ cdef class Play:
         if made_no_sense != too:
             fail(b"split otherwise, the bytes make sense or none")
         if made_no_sense:
-            if self.whole.lane.complaint == NULL:
-                fail(b"bytes make no sense, and nothing is said of it")
-            if self.whole.lane.complaint != self.cut.lane.complaint:
+            if self.whole.lane.parse_error == NULL:
+                fail(b"bytes are malformed, and nothing is said of it")
+            if self.whole.lane.parse_error != self.cut.lane.parse_error:
                 fail(b"split otherwise, the bytes are refused for another reason")
             self.lose(self.whole)
             self.lose(self.cut)
@@ -267,24 +268,24 @@ cdef class Play:
 
     cdef int put(self, const char *form, int64_t number) except -1:
         self.reply_length += snprintf(self.reply + self.reply_length,
-                                      MOST_REPLY - self.reply_length, form, number)
+                                      MAX_REPLY - self.reply_length, form, number)
         return 0
 
     cdef int put_netstring(self, const char *text) except -1:
         self.reply_length += snprintf(self.reply + self.reply_length,
-                                      MOST_REPLY - self.reply_length, b"%zu:%s", len(text), text)
+                                      MAX_REPLY - self.reply_length, b"%zu:%s", len(text), text)
         return 0
 
     cdef int answer(self, uint8_t how) except -1:
         """Answer the oldest batch, well, or with a refusal that there is."""
-        cdef Batch *batch = self.whole.lane._batch(0)
+        cdef ScriptBatch *batch = self.whole.lane._batch(0)
         self.reply_length = 0
         if self.whole.lane.in_flight == 0:
             return 0
         if how >= 12:
             self.put((b"-OOM full\r\n", b"-NOSCRIPT none\r\n", b"-READONLY replica\r\n",
                       b"-ERR no\r\n")[how - 12], 0)
-        elif batch.request == ROLL:
+        elif batch.request == MEMBERSHIP:
             self.put(b"$25\r\n13:17000000000001:14:xxxx\r\n", 0)
         elif batch.request == ACQUIRE:
             self.answer_acquire(batch, how)
@@ -294,7 +295,7 @@ cdef class Play:
             self.answer_release(batch, how)
         return 0
 
-    cdef int answer_release(self, Batch *batch, uint8_t how) except -1:
+    cdef int answer_release(self, ScriptBatch *batch, uint8_t how) except -1:
         self.put(b"*3\r\n:1700000000000\r\n", 0)
         if how & 1:
             # Somebody raised the counter.
@@ -310,7 +311,7 @@ cdef class Play:
             self.put(b":0\r\n-NOPERM publish\r\n", 0)
         return 0
 
-    cdef int answer_acquire(self, Batch *batch, uint8_t how) except -1:
+    cdef int answer_acquire(self, ScriptBatch *batch, uint8_t how) except -1:
         cdef uint32_t i
         cdef bint is_untold = batch.claims and how == 3
         self.put(b"*%ld\r\n:1700000000000\r\n", 2 + batch.count + is_untold)
@@ -329,7 +330,7 @@ cdef class Play:
             self.put(b"-NOPERM publish\r\n", 0)
         return 0
 
-    cdef int answer_refresh(self, Batch *batch, uint8_t how) except -1:
+    cdef int answer_refresh(self, ScriptBatch *batch, uint8_t how) except -1:
         cdef uint32_t i, lost = min(<uint32_t>how & 3, batch.count)
         self.put(b"*3\r\n:1700000000000\r\n*%ld\r\n", lost)
         for i in range(lost):
@@ -358,7 +359,7 @@ cdef class Play:
         """Let the server come to its senses: all that is to be led is led."""
         cdef int _i
         self.lose(self.whole)
-        for _i in range(MOST_ROUNDS):
+        for _i in range(MAX_ROUNDS):
             self.serve()
             if self.is_settled():
                 return 0
@@ -373,18 +374,18 @@ cdef class Play:
         for number in range(self.whole.terms.slots.used):
             slot = self.whole.terms.slots.at(number)
             if slot.key != NULL and not slot.forgotten:
-                wanted += slot.standing == CAMPAIGNS
-                led += slot.state == LEADING and slot.standing == CAMPAIGNS
+                wanted += slot.eligibility == ELIGIBLE
+                led += slot.state == LEADING and slot.eligibility == ELIGIBLE
         # What was granted counts as well where no more may be led.
-        return led == wanted or self.whole.terms.population[<int>LEADING] == self.most_leases
+        return led == wanted or self.whole.terms.population[<int>LEADING] == self.max_leases
 
     cdef int end(self) except -1:
         cdef Facts facts
         cdef int _i
         self.whole.terms.stop()
-        for _i in range(MOST_ROUNDS):
+        for _i in range(MAX_ROUNDS):
             self.serve()
-            self.whole.tell(&facts, self.now_ns)
+            self.whole.read_facts(&facts, self.now_ns)
             if facts.is_quiet:
                 look_at(self.whole, self.now_ns + TTL_NS - MARGIN_NS)
                 return 0
@@ -396,12 +397,12 @@ cdef class Play:
         cdef Facts facts
         cdef int _i
         self.whole.turn(self.now_ns, &facts)
-        for _i in range(MOST_ROUNDS):
+        for _i in range(MAX_ROUNDS):
             if self.whole.lane.in_flight == 0:
                 break
             self.answer(0)
             if self.hear(self.whole, self.reply, self.reply_length, False):
-                fail(b"a good answer is said to make no sense")
+                fail(b"a good answer is said to be malformed")
         self.whole.lane.outgoing.drop(self.whole.lane.outgoing.waiting())
         return 0
 
@@ -416,7 +417,7 @@ cdef int play(const uint8_t *data, size_t size) except -1:
     cdef Play game = Play(data[0], data[1])
     cdef size_t at = 2
     cdef int steps = 0
-    while at < size and steps < MOST_STEPS:
+    while at < size and steps < MAX_STEPS:
         at += game.step(data + at, size - at)
         look_at(game.whole, game.now_ns + TTL_NS - MARGIN_NS)
         steps += 1

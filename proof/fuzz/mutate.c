@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST_SEEDS 4096
-#define MOST_BYTES 65536
+#define MAX_SEEDS 4096
+#define MAX_BYTES 65536
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -29,7 +29,7 @@ struct input {
     size_t size;
 };
 
-static struct input seeds[MOST_SEEDS];
+static struct input seeds[MAX_SEEDS];
 static size_t seed_count;
 static struct input current;
 static char crash_path[4096];
@@ -77,11 +77,11 @@ static void try_input(const uint8_t *data, size_t size)
 
 static void read_seed(const char *path)
 {
-    static uint8_t bytes[MOST_BYTES];
+    static uint8_t bytes[MAX_BYTES];
     FILE *file = fopen(path, "rb");
     size_t size;
 
-    if (!file || seed_count == MOST_SEEDS)
+    if (!file || seed_count == MAX_SEEDS)
         return;
     size = fread(bytes, 1, sizeof(bytes), file);
     fclose(file);
@@ -161,7 +161,7 @@ static size_t change(uint8_t *bytes, size_t size, size_t most)
 
 static void run(unsigned long runs, size_t most)
 {
-    static uint8_t bytes[MOST_BYTES];
+    static uint8_t bytes[MAX_BYTES];
     unsigned long i;
     size_t size, changes;
 
@@ -195,8 +195,8 @@ int main(int argc, char **argv)
         else if (!strncmp(argv[i], "-artifact_prefix=", 17))
             prefix = argv[i] + 17;
     }
-    if (most > MOST_BYTES / 2)
-        most = MOST_BYTES / 2;
+    if (most > MAX_BYTES / 2)
+        most = MAX_BYTES / 2;
     LLVMFuzzerInitialize(&argc, &argv);
     snprintf(crash_path, sizeof(crash_path), "%scrash-%d", prefix, (int)getpid());
     __asan_set_death_callback(keep_input);

@@ -38,7 +38,7 @@ TTL_MS = 1000
 MS = 1_000_000
 LAYOUT = KeyLayout(
     prefix="fuzz",
-    heads=(b"fuzz:{0}:", b"fuzz:{1}:"),
+    key_prefixes=(b"fuzz:{0}:", b"fuzz:{1}:"),
     separator=b":",
     channel=b"fuzz:released",
     buckets_key=b"",
@@ -85,14 +85,14 @@ class Stage:
             now_ns=self.clock.now_ns(),
             ttl_ns=TTL_MS * MS,
             margin_ns=100 * MS,
-            heads=LAYOUT.heads,
+            key_prefixes=LAYOUT.key_prefixes,
             separator=LAYOUT.separator,
             holder=ME,
             channel=LAYOUT.channel,
             epochs=b"counter",
             seed=1,
             balanced=True,
-            tells_drains=True,
+            notifies_drains=True,
             drain_ns=300 * MS,
         )
         for number in range(8):
@@ -103,7 +103,7 @@ class Stage:
         """What the node itself does in the story."""
         return {
             "yield k0": lambda: self.yield_to_other(0),
-            "call the roll": self.call_roll,
+            "poll the membership": self.poll_membership,
             "resign k6": lambda: self.resign(b"k6"),
             "lose": lambda: self.core.connection_lost(self.clock.now_ns()),
             "connect": self.connect,
@@ -127,19 +127,19 @@ class Stage:
             self.core.receive(piece, self.clock.now_ns())
         for piece in self.cut(self.wire.announced()):
             self.core.receive_announcements(piece, self.clock.now_ns())
-        self.outcome += [sent, *self.core.take_events(), *self.core.take_notes()]
-        self.outcome += [self.core.take_roll(), self.core.counters, self.core.is_refused]
+        self.outcome += [sent, *self.core.take_events(), *self.core.take_error_reports()]
+        self.outcome += [self.core.take_membership(), self.core.counters, self.core.is_refused]
         self.outcome += [self.core.leader(number, 0) for number in range(8)]
 
     def connect(self) -> None:
         """Begin on a fresh connection."""
         self.core.connection_made(WITH_FLAGS)
 
-    def call_roll(self) -> None:
+    def poll_membership(self) -> None:
         """Become a member of the fleet."""
         fleet = (LAYOUT.members_key, LAYOUT.plan_key)
         words = (*fleet, ME, b"666", b"0", b'{"weight":1}', LAYOUT.channel, b"0", b"")
-        self.core.set_roll(pack(*words), len(words), period_ns=166 * MS)
+        self.core.set_membership_poll(pack(*words), len(words), period_ns=166 * MS)
 
     def resign(self, key: bytes) -> None:
         """End a term."""
@@ -157,7 +157,7 @@ _STORY: tuple[str | int, ...] = (
     *("release k1", 0, 0),
     *("yield k0", "claim", 0, 310, 0),
     *("grant k5", 0, 0),
-    *("call the roll", 0, "join", 0, 0),
+    *("poll the membership", 0, "join", 0, 0),
     *("resign k6", 0),
     *("fill", 1100, "empty", 400, 400),
     *("become a replica", 335, "lose", "become a primary", "connect", 0),
@@ -288,7 +288,7 @@ _DEEDS: dict[str, Callable[[Client], object]] = {
     ),
     "join": lambda client: _run(
         client,
-        WITH_FLAGS.roll,
+        WITH_FLAGS.membership,
         [LAYOUT.members_key, LAYOUT.plan_key],
         *(OTHER, b"86400000", b"0", b'{"weight":2.5,"labels":["a b"]}', LAYOUT.channel),
         *(b"0", b"1 {}"),
@@ -367,7 +367,7 @@ _ASKED = {
     "refresh": _LED + _335_MS + _TURN,
     "release": _LED + _step(7) + _TURN,
     "grant": _LED + _step(10, 5) + _step(6, 6) + _335_MS + _ANSWER + _TURN,
-    "roll": _step(13) + _TURN,
+    "membership": _step(13) + _TURN,
 }
 """Steps after which a script is in flight."""
 

@@ -20,7 +20,7 @@ from multielect._core.resp cimport Cursor, Incoming, Outgoing, Value, read_value
 cdef enum:
     BAD = -1
     WHOLE = 1
-    MOST_VALUES = 1 << 20
+    MAX_VALUES = 1 << 20
 
 cdef size_t[4] LARGEST
 LARGEST[0] = 1 << 24
@@ -130,7 +130,7 @@ cdef class Parsers:
                 missing += 2 * value.number + 1
             elif value.kind == c':':
                 self.write(value.number)
-            if missing > MOST_VALUES or values > 64 * MOST_VALUES:
+            if missing > MAX_VALUES or values > 64 * MAX_VALUES:
                 fail(b"a frame holds more values than it may")
         if frame.here != frame.end:
             fail(b"a frame goes on behind its value")

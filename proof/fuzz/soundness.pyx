@@ -3,7 +3,7 @@
 
     * No deadline lies further ahead than a lease that begins now would allow.
     * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
-    * A leader's cohort is looked at no later than its term ends, and the heap of cohorts is one.
+    * A leader's refresh group is looked at no later than its term ends, and the heap of refresh groups is one.
     * Terms are told in pairs, and what was told last is how it stands.
     * Elections and the names of holders are counted right; buffers and queues are bounded.
 """
@@ -12,17 +12,17 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from faults cimport fail
-from multielect._core.cohorts cimport Cohort
+from multielect._core.refresh_groups cimport RefreshGroup
 from multielect._core.core cimport Core
 from multielect._core.events cimport DRAINING
-from multielect._core.lane cimport Batch
+from multielect._core.lane cimport ScriptBatch
 from multielect._core.schedule cimport REFRESHES
 from multielect._core.slots cimport NONE, QUEUE, TIMER, Slot
-from multielect._core.states cimport (ABSTAINING, ACQUIRE, ASKING, CAMPAIGNS, LEADING, RELEASING,
-                                      REFRESH, WAITING)
+from multielect._core.states cimport (ACQUIRE, ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, LEADING,
+                                      REFRESH, RELEASING)
 
 cdef enum:
-    MOST_BUFFER = 1 << 20
+    MAX_BUFFER = 1 << 20
 
 
 cdef int look_at(Core core, int64_t latest_ns) except -1:
@@ -47,10 +47,10 @@ cdef int look_at(Core core, int64_t latest_ns) except -1:
     _look_at_cohorts(core)
     _look_at_holders(core)
     _look_at_events(core)
-    if core.lane.in_flight > 32 or core.terms.events.note_count > 16:
+    if core.lane.in_flight > 32 or core.terms.events.report_count > 16:
         fail(b"more is in flight, or noted, than may be")
-    if (core.lane.incoming.capacity > MOST_BUFFER or core.announcements.capacity > MOST_BUFFER
-            or core.lane.outgoing.capacity > MOST_BUFFER):
+    if (core.lane.incoming.capacity > MAX_BUFFER or core.announcements.capacity > MAX_BUFFER
+            or core.lane.outgoing.capacity > MAX_BUFFER):
         fail(b"a buffer has grown without need")
     return 0
 
@@ -60,25 +60,25 @@ cdef int _look_after(Core core, uint32_t number) except -1:
     cdef Slot *slot = core.terms.slots.at(number)
     cdef bint timed = slot.links[TIMER].list != NONE
     cdef bint queued = slot.links[QUEUE].list != NONE
-    cdef uint32_t cohort = number // core.terms.batch_keys
-    if slot.state in (RELEASING, ABSTAINING) and not timed:
+    cdef uint32_t refresh_group = number // core.terms.batch_keys
+    if slot.state in (RELEASING, COOLDOWN) and not timed:
         fail(b"an election has been forgotten")
-    if slot.state == LEADING and core.terms.cohorts.items[cohort].timer_ns > slot.deadline_ns:
+    if slot.state == LEADING and core.terms.refresh_groups.items[refresh_group].timer_ns > slot.deadline_ns:
         fail(b"a term may outlast its deadline")
     if slot.state == LEADING and slot.refreshing and not _is_asked(core, number, REFRESH):
         fail(b"a lease waits for a refresh that nobody was asked for")
-    if slot.state == WAITING and slot.standing == CAMPAIGNS and not timed and not queued:
+    if slot.state == CANDIDATE and slot.eligibility == ELIGIBLE and not timed and not queued:
         fail(b"an election that is to be led has been forgotten")
     if slot.state == LEADING and queued and slot.links[QUEUE].list != REFRESHES:
         fail(b"a leader waits for something else than a refresh")
-    if slot.state == ASKING and not _is_asked(core, number, ACQUIRE):
+    if slot.state == ACQUIRING and not _is_asked(core, number, ACQUIRE):
         fail(b"an election waits for an answer that nobody was asked for")
     return 0
 
 
 cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
     cdef Slot *slot = core.terms.slots.at(number)
-    cdef Batch *batch
+    cdef ScriptBatch *batch
     cdef uint32_t i, j
     for i in range(core.lane.in_flight):
         batch = core.lane._batch(i)
@@ -90,14 +90,14 @@ cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
 
 
 cdef int _look_at_cohorts(Core core) except -1:
-    cdef Cohort *items = core.terms.cohorts.items
-    cdef uint32_t *heap = core.terms.cohorts.heap
+    cdef RefreshGroup *items = core.terms.refresh_groups.items
+    cdef uint32_t *heap = core.terms.refresh_groups.heap
     cdef uint32_t place
-    for place in range(core.terms.cohorts.timed):
+    for place in range(core.terms.refresh_groups.timed):
         if items[heap[place]].place != place:
-            fail(b"a cohort does not know its place")
+            fail(b"a refresh group does not know its place")
         if place and items[heap[place]].timer_ns < items[heap[(place - 1) // 2]].timer_ns:
-            fail(b"a cohort rings before those above it")
+            fail(b"a refresh group rings before those above it")
     return 0
 
 
@@ -109,7 +109,7 @@ cdef int _look_at_holders(Core core) except -1:
         for number in range(core.terms.slots.used):
             slot = core.terms.slots.at(number)
             if slot.key != NULL:
-                uses += (slot.holder == i) + (slot.heir == i) + (slot.claimant == i)
+                uses += (slot.holder == i) + (slot.successor == i) + (slot.claimant == i)
         if uses != core.terms.holders.items[i].uses:
             fail(b"the uses of a holder's name are counted wrong")
     return 0
@@ -153,14 +153,14 @@ cdef uint64_t digest(Core core) except? 0:
         mixed = mix(mixed, <uint64_t>slot.due_ns)
         mixed = mix(mixed, <uint64_t>slot.phase.drain_ns)
         mixed = mix(mixed, <uint64_t>slot.serial << 32 | slot.generation)
-        mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.heir)
+        mixed = mix(mixed, <uint64_t>slot.holder << 32 | slot.successor)
         mixed = mix(mixed, <uint64_t>slot.claimant << 32 | slot.state << 8 | slot.next_state)
         mixed = mix(mixed, slot.refreshing << 8 | slot.again)
-        mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.mark.drained << 8
-                    | slot.standing)
-    for number in range(core.terms.cohorts.count):
-        mixed = mix(mixed, <uint64_t>core.terms.cohorts.items[number].timer_ns)
-        mixed = mix(mixed, <uint64_t>core.terms.cohorts.items[number].refresh_ns)
+        mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.mark.worker_done << 8
+                    | slot.eligibility)
+    for number in range(core.terms.refresh_groups.count):
+        mixed = mix(mixed, <uint64_t>core.terms.refresh_groups.items[number].timer_ns)
+        mixed = mix(mixed, <uint64_t>core.terms.refresh_groups.items[number].refresh_ns)
     for i in range(sizeof(core.terms.events.tally) // sizeof(uint64_t)):
         mixed = mix(mixed, tally[i])
     for i in range(core.terms.events.start, core.terms.events.count):
@@ -169,11 +169,11 @@ cdef uint64_t digest(Core core) except? 0:
         mixed = mix(mixed, core.terms.events.items[i].reason)
     for at in range(core.lane.outgoing.start, core.lane.outgoing.end):
         mixed = mix(mixed, <uint8_t>core.lane.outgoing.data[at])
-    mixed = mix(mixed, core.terms.events.note_count)
+    mixed = mix(mixed, core.terms.events.report_count)
     mixed = mix(mixed, core.lane.in_flight)
     mixed = mix(mixed, core.lane.refused)
-    mixed = mix(mixed, core.roll.due_ns)
-    mixed = mix(mixed, core.roll.in_flight)
+    mixed = mix(mixed, core.membership.due_ns)
+    mixed = mix(mixed, core.membership.in_flight)
     mixed = mix(mixed, core.terms.random_state)
     return mixed
 

@@ -6,7 +6,7 @@ what stands below it::
     cli, __main__          the command line
     streams                consumers of partitioned Redis streams
     fencing                writes that only the newest epoch can make
-    aio, group, elector    the fronts: what a program makes and calls
+    aio, group, elector    the public classes: what a program makes and calls
     _node                  one node, put together
     _callbacks             callbacks and workers, on threads and in an event loop
     _fleet                 who is a member of a balanced fleet, and who leads what
@@ -21,7 +21,7 @@ what stands below it::
     errors                 what is raised, and what callbacks are told
     _runtime               the clock, threads, texts of foreign objects
 
-Beside them stand `embedded`, a private server, and `testing`, a simulated world for the fronts.
+Beside them stand `embedded`, a private server, and `testing`, a simulated world for the public classes.
 """
 
 from ._runtime import interpreter  # noqa: F401  # first: it refuses where nothing is safe

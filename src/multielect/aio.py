@@ -20,28 +20,28 @@ from types import TracebackType
 
 import redis
 
+from ._callbacks.asyncio_dispatcher import AsyncioDispatcher
+from ._callbacks.asyncio_workers import WorkerTerm
 from ._callbacks.callbacks import Callbacks
-from ._callbacks.event_loop import LoopDispatcher
-from ._callbacks.event_loop_workers import WorkerTerm
-from ._node.front import ElectorFront, GroupFront
+from ._node.base import BaseElectionGroup, BaseElector
 from ._node.making import node_in_loop
 from ._node.node import Node
 from ._node.readiness import STOP_S
 from ._protocol.keys import elector_layout, group_layout
 from ._settings.settings import Epochs, Seconds, Settings, checked_timeout
 from .balance import Only
-from .election import Standing, Term
+from .election import Candidacy, Term
 
 __all__ = ["Election", "ElectionGroup", "Elector", "WorkerTerm"]
 
 
-class Election(Standing):
+class Election(Candidacy):
     """One election of a group."""
 
     __slots__ = ("_changes",)
 
     def __init__(
-        self, node: Node, key: str, number: int, generation: int, changes: LoopDispatcher
+        self, node: Node, key: str, number: int, generation: int, changes: AsyncioDispatcher
     ) -> None:
         """Only a group or an elector makes elections."""
         super().__init__(node, key, number, generation)
@@ -69,7 +69,7 @@ class Election(Standing):
         return self.is_leader
 
 
-class ElectionGroup(GroupFront[Election]):
+class ElectionGroup(BaseElectionGroup[Election]):
     """Stands for many elections, each led by at most one node at a time.
 
     ::
@@ -130,7 +130,7 @@ class ElectionGroup(GroupFront[Election]):
                 epoch_retention=epoch_retention,
                 max_stall=max_stall,
                 drain_timeout=drain_timeout,
-                tells_drains=on_draining is not None,
+                notifies_drains=on_draining is not None,
                 balance=balance,
                 weight=weight,
                 labels=labels,
@@ -258,7 +258,7 @@ class ElectionGroup(GroupFront[Election]):
         return Election(self._node, key, number, generation, self._dispatcher)
 
 
-class Elector(ElectorFront[Election]):
+class Elector(BaseElector[Election]):
     """Stands for the one election of a prefix: see `multielect.Elector`.
 
     ::
@@ -372,7 +372,7 @@ class Elector(ElectorFront[Election]):
         await asyncio.shield(asyncio.ensure_future(self.stop()))
 
 
-async def _start(node: Node, dispatcher: LoopDispatcher, wait: Seconds | None) -> None:
+async def _start(node: Node, dispatcher: AsyncioDispatcher, wait: Seconds | None) -> None:
     wait_s = None if wait is None else checked_timeout(wait)
     begun = node.start()
     if wait_s is None:
@@ -387,13 +387,13 @@ async def _start(node: Node, dispatcher: LoopDispatcher, wait: Seconds | None) -
 
 
 async def _wait_for(
-    is_so: Callable[[], bool], dispatcher: LoopDispatcher, timeout: Seconds | None
+    is_so: Callable[[], bool], dispatcher: AsyncioDispatcher, timeout: Seconds | None
 ) -> bool:
     timeout_s = None if timeout is None else checked_timeout(timeout)
     return is_so() or await dispatcher.wait_for(is_so, timeout_s)
 
 
-async def _stop(node: Node, dispatcher: LoopDispatcher, timeout: Seconds) -> None:
+async def _stop(node: Node, dispatcher: AsyncioDispatcher, timeout: Seconds) -> None:
     timeout_s = checked_timeout(timeout)
     dispatcher.be_here_to_stop()
     # The node's threads are waited for on another thread; the loop stays free for callbacks,

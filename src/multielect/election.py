@@ -2,7 +2,7 @@
 
 Rules of this file:
     * What is asked most (`is_leader`, `epoch`, `remaining`) is inherited from the compiled
-      `Seat`: no lock, no I/O, any thread.
+      `BaseCandidacy`: no lock, no I/O, any thread.
     * These are handles: they hold no state of their own, and two for one election are equal.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from typing import NoReturn, Protocol, TypeVar
 
-from ._core.seat import Seat
+from ._core.candidacy import BaseCandidacy
 from ._core.slots import Slots
 from ._protocol.keys import KeyLayout
 from ._runtime.clock import Clock
@@ -34,25 +34,25 @@ class ElectionNode(Protocol):
     clock: Clock
     layout: KeyLayout
 
-    def leader_id(self, election: Standing) -> str | None:
+    def leader_id(self, election: Candidacy) -> str | None:
         """Return the node id of whoever leads, as last seen."""
 
-    def resign(self, election: Standing) -> bool:
+    def resign(self, election: Candidacy) -> bool:
         """Give the current term up. Returns whether there was one."""
 
-    def drained(self, election: Standing) -> bool:
+    def finish_drain(self, election: Candidacy) -> bool:
         """Hand a draining term over. Returns whether there was one."""
 
     def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
         """Take note of an epoch. Returns whether a term ended that is not above it."""
 
-    def campaign(self, election: Standing) -> None:
+    def campaign(self, election: Candidacy) -> None:
         """Stand for election again."""
 
-    def leads_or_may(self, election: Standing) -> bool:
+    def leads_or_may(self, election: Candidacy) -> bool:
         """Return whether this node leads; raise `ClosedError` if it never will any more."""
 
-    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
+    def wait(self, election: Candidacy, timeout: Seconds | None) -> bool:
         """Wait until this node leads. Returns whether it does."""
 
 
@@ -70,7 +70,7 @@ class DemotionReason(enum.Enum):
     STOPPED = 5
     """The group or elector stopped."""
     STALLED = 6
-    """`alive` was not called for `max_stall` seconds. This node stands back for one TTL."""
+    """`heartbeat` was not called for `max_stall` seconds. This node stands back for one TTL."""
     REBALANCED = 7
     """The election was handed to the node that it is assigned to."""
     DRAINED = 8
@@ -80,7 +80,7 @@ class DemotionReason(enum.Enum):
     it. This node stands again at once, under an epoch above it."""
 
 
-class Standing(Seat):
+class Candidacy(BaseCandidacy):
     """A node's place in an election: whether it leads, by what epoch, and who leads if not.
 
     All of it may be used from any thread.
@@ -137,11 +137,11 @@ class Standing(Seat):
         """
         return self._node.resign(self)
 
-    def drained(self) -> bool:
+    def finish_drain(self) -> bool:
         """Say that the work on a draining term is done: it is handed over at once.
 
         To be called after `on_draining`, from any thread, when nothing more will be done in this
-        term's name. `is_leader` is False when this returns, unless its heir has still to say that
+        term's name. `is_leader` is False when this returns, unless its successor has still to say that
         it is there: that is waited for, but for no longer than a third of the TTL, or a second
         (the TTL, if that is shorter) where that is more. After that it is free for all.
 
@@ -151,7 +151,7 @@ class Standing(Seat):
         Raises:
             ClosedError: if the group has stopped.
         """
-        return self._node.drained(self)
+        return self._node.finish_drain(self)
 
     def learn_epoch(self, newest_epoch: int) -> bool:
         """Say that a newer epoch is known, as a store of yours that is fenced found out.
@@ -181,7 +181,7 @@ class Standing(Seat):
 
     def __eq__(self, other: object) -> bool:
         """Compare what is viewed: the same election, and the same term of it if bound to one."""
-        if not isinstance(other, Standing):
+        if not isinstance(other, Candidacy):
             return NotImplemented
         return self._identity() == other._identity() and self._node is other._node
 
@@ -203,7 +203,7 @@ class Standing(Seat):
         return f"<{type(self).__name__} {self.key!r}: {state}>"
 
 
-class Election(Standing):
+class Election(Candidacy):
     """One election of a group."""
 
     __slots__ = ()
@@ -224,7 +224,7 @@ class Election(Standing):
         return self._node.wait(self, timeout)
 
 
-class Term(Standing):
+class Term(Candidacy):
     """One term of an election, as callbacks are given it.
 
     Its `epoch` is that term's, whatever has happened since, and its `is_leader` is True only
@@ -268,16 +268,16 @@ class Term(Standing):
 # ---- for fences and workers: what a handle knows of its node, and users need not
 
 
-def layout_of(standing: Standing) -> KeyLayout:
+def layout_of(candidacy: Candidacy) -> KeyLayout:
     """Return where the keys of an election's node lie."""
-    return standing._node.layout
+    return candidacy._node.layout
 
 
-def learn_epoch(standing: Standing, *, term_epoch: int, newest_epoch: int) -> bool:
+def learn_epoch(candidacy: Candidacy, *, term_epoch: int, newest_epoch: int) -> bool:
     """Have an election's node take note of an epoch. Any thread.
 
     Args:
-        standing: the election.
+        candidacy: the election.
         term_epoch: the epoch of the term that this concerns; 0 for the current one.
         newest_epoch: the newest epoch that is known.
 
@@ -287,8 +287,8 @@ def learn_epoch(standing: Standing, *, term_epoch: int, newest_epoch: int) -> bo
     Raises:
         ConfigError: if `newest_epoch` is no epoch.
     """
-    return standing._node.learn_epoch(
-        standing.number, standing.generation, term_epoch, newest_epoch
+    return candidacy._node.learn_epoch(
+        candidacy.number, candidacy.generation, term_epoch, newest_epoch
     )
 
 

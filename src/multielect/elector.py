@@ -12,15 +12,15 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ._callbacks.callbacks import Callbacks
+from ._node.base import BaseElector
 from ._node.environment import Source
-from ._node.front import ElectorFront
 from ._node.making import node_on_threads
 from ._protocol.keys import elector_layout
 from ._settings.settings import Seconds, Settings
 from .election import Election
 
 
-class Elector(ElectorFront[Election]):
+class Elector(BaseElector[Election]):
     """Stands for the one election of a prefix.
 
     ::

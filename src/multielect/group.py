@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from ._callbacks.callbacks import Callbacks
+from ._node.base import BaseElectionGroup
 from ._node.environment import Source
-from ._node.front import GroupFront
 from ._node.making import node_on_threads
 from ._protocol.keys import group_layout
 from ._settings.settings import Epochs, Seconds, Settings
@@ -20,7 +20,7 @@ from .balance import Only
 from .election import Election
 
 
-class ElectionGroup(GroupFront[Election]):
+class ElectionGroup(BaseElectionGroup[Election]):
     """Stands for many elections, each led by at most one node at a time.
 
     ::
@@ -65,7 +65,7 @@ class ElectionGroup(GroupFront[Election]):
             and longer than the server's clock could be set back, as the next epoch is the time. It
             is for ``epochs="time"`` only, on all nodes of the prefix. See docs/fencing.md.
         max_stall: seconds after which a term is given up, with reason ``STALLED``, if the
-            worker has not called `Election.alive` in between; then the other nodes go first
+            worker has not called `Election.heartbeat` in between; then the other nodes go first
             for one TTL. So a wedged worker does not lead for ever because its refreshes are
             good. Never by default.
         on_elected: called with the `Term` that began. It, and the callbacks below, are given as
@@ -74,7 +74,7 @@ class ElectionGroup(GroupFront[Election]):
             blocks, a term that ended before its `on_elected` was called is not told at all.
         on_draining: called with a `Term` that is to be handed to another node, and the time of
             `time.monotonic` at which it ends at the latest. The term goes on until
-            `Term.drained` is called, which may be after the callback has returned. Without this
+            `Term.finish_drain` is called, which may be after the callback has returned. Without this
             callback a term is handed over at once. Terms that are lost otherwise end without it.
             Terms drain where the group balances, and everywhere while it is drained by `drain`.
         on_error: called with what went wrong: the connection, the server, a callback. It is
@@ -154,7 +154,7 @@ class ElectionGroup(GroupFront[Election]):
                 callback_threads=callback_threads,
                 max_stall=max_stall,
                 drain_timeout=drain_timeout,
-                tells_drains=on_draining is not None,
+                notifies_drains=on_draining is not None,
                 balance=balance,
                 weight=weight,
                 labels=labels,
@@ -244,7 +244,7 @@ class ElectionGroup(GroupFront[Election]):
     def drain(self, timeout: Seconds | None = None) -> bool:
         """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
 
-        Each leading term drains: `on_draining` is called, and the term goes on until `drained` is
+        Each leading term drains: `on_draining` is called, and the term goes on until `finish_drain` is
         called for it or the time is up. In a balanced fleet the others take over what is assigned
         to them meanwhile, each election the moment that it is handed over. Terms end with reason
         ``DRAINED``. Afterwards there is nothing left to do but `stop`.

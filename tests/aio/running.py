@@ -15,14 +15,14 @@ from typing import Any
 
 from tests.diary import until
 
-LONGEST_S = 60.0
+MAX_S = 60.0
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run the scenario to its end and see that nothing is left of it."""
 
     async def main() -> None:
-        await asyncio.wait_for(scenario(), LONGEST_S)
+        await asyncio.wait_for(scenario(), MAX_S)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks are left: {left}"
 

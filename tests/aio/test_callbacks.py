@@ -142,7 +142,7 @@ def test_that_raise_are_reported_and_harm_nobody(
             await eventually(lambda: len(diary.errors) == 1)
             assert await group["bad"].wait(5)
             assert await group["good"].wait(5)
-            epochs.update({election.key: election.epoch for election in group.owned})
+            epochs.update({election.key: election.epoch for election in group.led})
             assert group.counters.demoted == 0
         assert len(epochs) == 2
 
@@ -175,7 +175,7 @@ def test_on_error_that_raises_is_logged(redis_url: str, caplog: pytest.LogCaptur
         group.add_many(["a", "b"])
         async with group:
             await eventually(lambda: len(told) == 2)
-            assert len(group.owned) == 2
+            assert len(group.led) == 2
 
     run(scenario)
     assert caplog.text.count("on_error failed") == 2

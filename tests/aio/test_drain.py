@@ -30,7 +30,7 @@ def test_a_callback_begins_a_drain_and_does_not_wait(redis_url: str, where: str)
 
         async def on_draining(term: Term, _deadline: float) -> None:
             await drain_from("on_draining")
-            term.drained()
+            term.finish_drain()
 
         async def on_demoted(_term: Term, reason: DemotionReason) -> None:
             reasons.append(reason)
@@ -46,12 +46,12 @@ def test_a_callback_begins_a_drain_and_does_not_wait(redis_url: str, where: str)
         ) as group:
             group.add_many(["a", "b"])
             if where != "on_elected":
-                await eventually(lambda: len(group.owned) == 2)
+                await eventually(lambda: len(group.led) == 2)
             if where == "on_demoted":
                 group.remove("b")
             elif where == "on_draining":
                 assert await group.drain(LONG_S)
-            await eventually(lambda: bool(answers) and not group.owned)
+            await eventually(lambda: bool(answers) and not group.led)
             await eventually(lambda: DemotionReason.DRAINED in reasons)
 
     run(scenario)
@@ -66,11 +66,11 @@ def test_two_who_wait_for_a_drain_wait_for_the_same(redis_url: str) -> None:
         async def on_draining(term: Term, _deadline: float) -> None:
             drains.append(term.key)
             await gate.wait()
-            term.drained()
+            term.finish_drain()
 
         async with ElectionGroup(redis_url, prefix=PREFIX, on_draining=on_draining) as group:
             group.add_many(["a", "b"])
-            await eventually(lambda: len(group.owned) == 2)
+            await eventually(lambda: len(group.led) == 2)
             calls = [asyncio.ensure_future(group.drain(LONG_S)) for _ in range(2)]
             await eventually(lambda: len(drains) == 2)
             assert not any(call.done() for call in calls)

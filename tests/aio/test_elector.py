@@ -87,7 +87,7 @@ def test_is_demoted_when_it_stalls(redis_url: str) -> None:
             on_demoted=lambda _, reason: reasons.append(reason),
         ) as elector:
             assert await elector.wait(10)
-            elector.alive()
+            elector.heartbeat()
             await eventually(lambda: reasons == [DemotionReason.STALLED])
 
     run(scenario)

@@ -51,7 +51,7 @@ def test_leaving_the_block_releases_all(redis_url: str, redis_client: redis.Redi
             assert leases(redis_client) == 3
         assert leases(redis_client) == 0
         assert_told_of_the_stop(diary)
-        assert group.owned == []
+        assert group.led == []
         await group.stop()
         with pytest.raises(ClosedError, match="stopped"):
             await group.start()
@@ -284,7 +284,7 @@ def test_starting_twice_is_starting_once(redis_url: str) -> None:
             await eventually(lambda: len(diary.entries) == 3)
             with pytest.raises(ConfigError, match="timeout"):
                 await group.stop(timeout=-1)
-            assert len(group.owned) == 3
+            assert len(group.led) == 3
         assert_told_of_the_stop(diary)
 
     run(scenario)

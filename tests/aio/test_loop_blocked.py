@@ -40,11 +40,11 @@ def blocked_loop_keeps(
         group.add_many(f"election-{number}" for number in range(leases))
         async with group:
             await eventually(lambda: len(diary.entries) == leases)
-            epochs = {election.key: election.epoch for election in group.owned}
+            epochs = {election.key: election.epoch for election in group.led}
             before = group.counters
             block(3 * ttl)
-            after, owned = group.counters, group.owned
-            assert {election.key: election.epoch for election in owned} == epochs
+            after, led_now = group.counters, group.led
+            assert {election.key: election.epoch for election in led_now} == epochs
             assert len(epochs) == leases
             assert (after.demoted, after.reconnects) == (0, 0)
             assert after.refreshes - before.refreshes >= 6 * leases

@@ -70,7 +70,7 @@ def test_after_its_loop_has_closed_it_says_so_at_once(redis_url: str, waits: Wai
     finally:
         # Where nobody is left to be told, leases are released all the same.
         asyncio.run(group.stop())
-    assert group.owned == []
+    assert group.led == []
     assert group.counters.released == 1
 
 

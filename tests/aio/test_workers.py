@@ -127,14 +127,14 @@ def test_never_two_at_once_for_one_election_however_leases_come_and_go(
         keys = [f"k{number}" for number in range(10)]
         async with a_group(redis_url, work, diary, *keys, ttl=TTL_S) as group:
             for turn in range(10):
-                await eventually(lambda: len(group.owned) == len(keys))
+                await eventually(lambda: len(group.led) == len(keys))
                 demotions = group.counters.demoted
                 for key in keys[turn % 3 :: 3]:
                     lose_lease(redis_client, key)
                 group[keys[turn]].resign()
                 group[keys[turn]].campaign()
                 await eventually(lambda: group.counters.demoted >= demotions + 3)  # noqa: B023
-            await eventually(lambda: len(group.owned) == len(keys))
+            await eventually(lambda: len(group.led) == len(keys))
         assert work.running == 0
         assert work.at_once == []
         assert len(work.terms) == len(work.ended) > 2 * len(keys)
@@ -201,7 +201,7 @@ def test_a_worker_that_fails_is_told_of_and_its_term_is_given_up(
             assert told == ("worker", "bad", group["bad"].epoch)
             (ended,) = diary.demotions()
             assert (ended.key, ended.reason) == ("bad", DemotionReason.RESIGNED)
-            await eventually(lambda: [each.key for each in group.owned] == ["good"])
+            await eventually(lambda: [each.key for each in group.led] == ["good"])
 
     run(scenario)
 
@@ -299,8 +299,8 @@ def test_stop_waits_until_a_worker_has_cleaned_up(redis_url: str) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("front", [ElectionGroup, Elector])
-def test_stop_waits_no_longer_than_it_may(redis_url: str, front: Any) -> None:
+@pytest.mark.parametrize("public_class", [ElectionGroup, Elector])
+def test_stop_waits_no_longer_than_it_may(redis_url: str, public_class: Any) -> None:
     async def scenario() -> None:
         go_on = asyncio.Event()
 
@@ -313,8 +313,10 @@ def test_stop_waits_no_longer_than_it_may(redis_url: str, front: Any) -> None:
 
         errors: list[MultielectError] = []
         work = Work(resist)
-        group = front(redis_url, prefix=PREFIX, ttl=60.0, worker=work, on_error=errors.append)
-        if front is ElectionGroup:
+        group = public_class(
+            redis_url, prefix=PREFIX, ttl=60.0, worker=work, on_error=errors.append
+        )
+        if public_class is ElectionGroup:
             group.add("k")
         await group.start()
         await work.begun(1)

@@ -110,7 +110,7 @@ def reaches(answer: Assignment, taker: Member) -> tuple[set[str], set[str]]:
     return reached, loose
 
 
-def least_moves(before: dict[str, str], after: Assignment) -> int:
+def min_moves(before: dict[str, str], after: Assignment) -> int:
     """Return with how few moves the loads of `after` can be had, by the textbook: shortest paths.
 
     One key after the other goes to a place; it costs nothing where the key was, and 1 elsewhere.

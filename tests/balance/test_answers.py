@@ -108,7 +108,7 @@ def test_a_function_is_asked_once_for_each_pair() -> None:
     assert sorted(asked) == [(key, node) for key in keys.names for node in "abc"]
 
 
-def test_who_is_barred_is_known_without_asking_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_ineligible_is_known_without_asking_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def may_lead(key: str, member: Member) -> bool:
         return key != "k0" or member.node_id == "b"
 
@@ -116,9 +116,9 @@ def test_who_is_barred_is_known_without_asking_again(monkeypatch: pytest.MonkeyP
     alone = assign([Member("a")], KeySet(["k0", "k1"], may_lead))
     monkeypatch.setattr(KeySet, "classes", lambda *_: pytest.fail("worked out again"))
 
-    assert answer.barred(0) == b"\1\0\0"
-    assert answer.barred(1) == b"\0\0\0"
-    assert alone.barred(0) == b"\1\0"
+    assert answer.ineligible(0) == b"\1\0\0"
+    assert answer.ineligible(1) == b"\0\0\0"
+    assert alone.ineligible(0) == b"\1\0"
 
 
 def test_a_set_knows_whom_it_has_asked_about() -> None:
@@ -209,7 +209,7 @@ def test_nobody_and_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "complaint"),
+    ("wrong", "message"),
     [
         ({"node_id": "a/b"}, "no '/'"),
         ({"node_id": ""}, "1 to 512 bytes"),
@@ -227,13 +227,13 @@ def test_nobody_and_nothing() -> None:
         ({"labels": {7}}, "texts"),
     ],
 )
-def test_a_bad_member_is_refused(wrong: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
+def test_a_bad_member_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Member(**({"node_id": "a"} | wrong))
 
 
 @pytest.mark.parametrize(
-    ("only", "complaint"),
+    ("only", "message"),
     [
         ({"k": "gpu"}, "a set of texts"),
         ({"k": set()}, "names no label"),
@@ -241,8 +241,8 @@ def test_a_bad_member_is_refused(wrong: dict[str, Any], complaint: str) -> None:
         ("gpu", "map keys to sets of labels"),
     ],
 )
-def test_bad_labels_are_refused(only: Any, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
+def test_bad_labels_are_refused(only: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         KeySet(["k"], only)
 
 

@@ -17,7 +17,7 @@ from tests.balance.fleets import (
     fleets,
     keys_named,
     labelled_keys,
-    least_moves,
+    min_moves,
 )
 
 from multielect.balance import Assignment, KeySet, Member, assign
@@ -77,10 +77,10 @@ def test_weighted_nodes_move_a_share_and_at_most_five_percent(
 
         # Rounding may ask for a key more, however few there are.
         assert moved <= math.ceil(share) + max(1, count // 20)
-        assert moved == least_for_loads(before, answer)
+        assert moved == min_moves_for_loads(before, answer)
 
 
-def least_for_loads(before: Assignment, after: Assignment) -> int:
+def min_moves_for_loads(before: Assignment, after: Assignment) -> int:
     """Return how many keys must move where all may lead all: what each has too many."""
     loads = after.loads
     return sum(max(0, load - loads.get(holder, 0)) for holder, load in before.loads.items())
@@ -97,7 +97,7 @@ def test_caps_move_only_what_the_loads_ask_for(
 
         moved = len(answer.moved_since(before))
 
-        assert moved == least_for_loads(before, answer)
+        assert moved == min_moves_for_loads(before, answer)
         assert moved <= load_of(subject, before, answer) + max(1, count // 20)
 
 
@@ -115,7 +115,7 @@ def test_with_labels_no_way_to_the_same_loads_moves_less(
     after = before.after(others)
 
     moved = sum(after.get(key) is None or after[key].holder != before[key].holder for key in before)
-    assert moved == least_moves(before.holders(), after)
+    assert moved == min_moves(before.holders(), after)
 
 
 @examples(60)

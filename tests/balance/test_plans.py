@@ -24,12 +24,12 @@ from tests.balance.fleets import (
     fleets,
     keys_named,
     labelled_keys,
-    least_moves,
     may_lead,
+    min_moves,
 )
 from tests.balance.test_moves import STEPS, walk
 
-from multielect._fleet.plan import MOST_NEW_KEYS, Plan, following, planned, read_plan
+from multielect._fleet.plan import MAX_NEW_KEYS, Plan, following, planned, read_plan
 from multielect.balance import Assignment, KeySet, Member
 
 COUNTS = st.one_of(st.integers(1, 70), st.integers(1, 5_000))
@@ -56,7 +56,7 @@ class Fleet:
         return answer
 
 
-def most_moves(share: float, keys: int) -> int:
+def max_moves(share: float, keys: int) -> int:
     return math.ceil(share) + max(1, keys // 20)
 
 
@@ -76,7 +76,7 @@ def test_equal_nodes(
         largest = max(len(before.members), len(after))
         share = math.ceil(count / largest)
         # Where there is a plan, not even the 5 % are needed.
-        allowed = share if count <= MOST_NEW_KEYS else most_moves(share, count)
+        allowed = share if count <= MAX_NEW_KEYS else max_moves(share, count)
         assert len(answer.moved_since(before)) <= allowed
 
 
@@ -96,7 +96,7 @@ def test_weights(
             assert abs(answer.loads[member.holder] - count * member.thousandths / weight) < 1
         largest = max(before.members, after, key=len)
         share = count * subject.thousandths / sum(member.thousandths for member in largest)
-        assert len(answer.moved_since(before)) <= most_moves(share, count)
+        assert len(answer.moved_since(before)) <= max_moves(share, count)
 
 
 @examples(80)
@@ -114,7 +114,7 @@ def test_caps(
             assert member.max_leases is None or answer.loads[member.holder] <= member.max_leases
         # A share is then what a node has, as a cap may give its neighbours more.
         loads = [each.loads.get(subject.holder, 0) for each in (before, answer)]
-        assert len(answer.moved_since(before)) <= most_moves(max(loads), count)
+        assert len(answer.moved_since(before)) <= max_moves(max(loads), count)
 
 
 @examples(50)
@@ -130,7 +130,7 @@ def test_labels_move_the_least_there_is_for_their_loads(
 
         assert all(may_lead(keys, member, key) for key, member in answer.items())
         moves = sum(key not in answer or answer[key].holder != before[key].holder for key in before)
-        assert moves == least_moves(before.holders(), answer)
+        assert moves == min_moves(before.holders(), answer)
 
 
 @pytest.mark.parametrize("count", [10, 100, 1_000, 4_044])
@@ -150,5 +150,5 @@ def test_a_rolling_deploy_moves_two_shares_a_node(count: int, weights: list[floa
             answer = fleet.become(members)
             share = count * max(member.weight, weight) / total
             moved = len(answer.moved_since(before))
-            assert moved <= (most_moves(share, count) if instead else 0), (number, instead)
+            assert moved <= (max_moves(share, count) if instead else 0), (number, instead)
         total = sum(member.weight for member in members)

@@ -39,7 +39,7 @@ def test_help_teaches_in_80_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "complaint"),
+    ("args", "message"),
     [
         (["--suite", "nonsense"], "'nonsense' is not one of"),
         (["--rounds", "0"], "0 is not in the range"),
@@ -52,11 +52,11 @@ def test_help_teaches_in_80_columns() -> None:
         (["--plot", "figures.gif"], "ends in neither .svg nor .png"),
     ],
 )
-def test_wrong_options_are_refused(args: list[str], complaint: str) -> None:
+def test_wrong_options_are_refused(args: list[str], message: str) -> None:
     status, text = run(*args)
 
     assert status == 2
-    assert complaint in text
+    assert message in text
     assert "Traceback" not in text
 
 

@@ -172,16 +172,16 @@ def test_a_child_is_talked_to_and_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "complaint"),
+    ("target", "message"),
     [
         (fail, "the child failed: RuntimeError: on purpose"),
         (end, "the child has ended"),
         (hush, "the child said nothing for 0 seconds"),
     ],
 )
-def test_a_child_that_fails_is_reported(target: object, complaint: str) -> None:
+def test_a_child_that_fails_is_reported(target: object, message: str) -> None:
     assert callable(target)
-    with Child("the child", target) as child, pytest.raises(BenchError, match=complaint):
+    with Child("the child", target) as child, pytest.raises(BenchError, match=message):
         child.hear(0 if target is hush else 30)
 
 

@@ -18,7 +18,7 @@ import redis
 from multielect.cli.bench.suites import SUITES
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
-MOST_SECONDS = 100.0
+MAX_SECONDS = 100.0
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc"
@@ -41,8 +41,8 @@ def run(*args: str | Path, folder: Path) -> tuple[str, dict[str, Any]]:
     """Run it to its end; it must measure all. Returns what it said, and its figures."""
     figures = folder / "figures.json"
     with start(*args, "--json", figures, folder=folder) as bench:
-        said, complaints = bench.communicate(timeout=MOST_SECONDS)
-    assert bench.returncode == 0, said + complaints
+        said, errors = bench.communicate(timeout=MAX_SECONDS)
+    assert bench.returncode == 0, said + errors
     return said, json.loads(figures.read_text())
 
 
@@ -165,11 +165,11 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing_behind(
             assert bench.poll() is None
         children = children_of(bench.pid)
         bench.send_signal(number)
-        said, complaints = bench.communicate(timeout=MOST_SECONDS)
+        said, errors = bench.communicate(timeout=MAX_SECONDS)
 
-    assert bench.returncode == 130, said + complaints
-    assert complaints.endswith("nothing is left behind. Above is what was measured.\n")
-    assert "Traceback" not in said + complaints
+    assert bench.returncode == 130, said + errors
+    assert errors.endswith("nothing is left behind. Above is what was measured.\n")
+    assert "Traceback" not in said + errors
     assert redis_client.keys() == [b"of somebody else"]
     assert children
     wait_until_gone(children)
@@ -193,10 +193,10 @@ def test_a_suite_of_several_processes_leaves_nothing_behind(
             assert bench.poll() is None
         children = children_of(bench.pid)
         bench.send_signal(signal.SIGINT)
-        said, complaints = bench.communicate(timeout=MOST_SECONDS)
+        said, errors = bench.communicate(timeout=MAX_SECONDS)
 
-    assert bench.returncode == 130, said + complaints
-    assert "Traceback" not in said + complaints
+    assert bench.returncode == 130, said + errors
+    assert "Traceback" not in said + errors
     assert children
     wait_until_gone(children)
     assert redis_client.keys() == [b"of somebody else"]
@@ -211,10 +211,10 @@ def test_interrupted_on_a_server_of_its_own_it_ends_that_too(tmp_path: Path) -> 
         assert bench.stderr.readline().startswith("refresh")
         assert list(tmp_path.glob("multielect*"))
         bench.send_signal(signal.SIGINT)
-        said, complaints = bench.communicate(timeout=MOST_SECONDS)
+        said, errors = bench.communicate(timeout=MAX_SECONDS)
 
-    assert bench.returncode == 130, said + complaints
-    assert "Traceback" not in said + complaints
+    assert bench.returncode == 130, said + errors
+    assert "Traceback" not in said + errors
     assert list(tmp_path.glob("multielect*")) == []
 
 
@@ -226,7 +226,7 @@ def children_of(pid: int) -> list[int]:
 
 def wait_until_gone(processes: list[int]) -> None:
     """Wait until all have ended: one of them is Python's own, and ends once it sees us ended."""
-    give_up = time.monotonic() + MOST_SECONDS
+    give_up = time.monotonic() + MAX_SECONDS
     while any(map(is_running, processes)):
         assert time.monotonic() < give_up, "they outlived their parent"
         time.sleep(0.01)

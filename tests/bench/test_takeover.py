@@ -13,7 +13,7 @@ from multielect.cli.bench.suite import BenchError
 from multielect.cli.bench.suites.takeover import Begun, gaps_ns, stand
 
 KEYS = [KEY.format(number) for number in range(40)]
-LONGEST_S = 60
+MAX_S = 60
 HOUR_S = 3600.0
 
 
@@ -80,11 +80,11 @@ def test_a_polling_process_follows_its_leader(redis_url: str, redis_client: redi
         for _ in range(2):
             redis_client.mset(dict.fromkeys(names, "leader/0"))
             child.tell(names)
-            child.hear(LONGEST_S)
+            child.hear(MAX_S)
             ended_ns = Clock().now_ns()
             redis_client.delete(*names)
             child.tell("took")
-            won_ns = child.hear(LONGEST_S)
+            won_ns = child.hear(MAX_S)
 
             assert sorted(won_ns) == sorted(names)
             assert min(won_ns.values()) > ended_ns
@@ -98,22 +98,22 @@ def test_who_stands_takes_over_and_tells_when(redis_url: str) -> None:
         Child("b", stand, redis_url, "b", HOUR_S) as second,
     ):
         first.tell((*order, "lead"))
-        first.hear(LONGEST_S)
+        first.hear(MAX_S)
         second.tell((*order, "stand by"))
-        second.hear(LONGEST_S)
+        second.hear(MAX_S)
         told_ns = Clock().now_ns()
         first.tell("stop")
-        ended_ns = first.hear(LONGEST_S)
+        ended_ns = first.hear(MAX_S)
         second.tell("took")
-        begun = second.hear(LONGEST_S)
+        begun = second.hear(MAX_S)
 
         assert sorted(ended_ns) == sorted(begun) == KEYS
         for key, term in begun.items():
             assert told_ns < ended_ns[key] < term.began_ns < term.told_ns <= Clock().now_ns()
         # It is ready for the next.
         second.tell("end")
-        assert second.hear(LONGEST_S) is not None
+        assert second.hear(MAX_S) is not None
         second.tell(("another", 3, "lead"))
-        second.hear(LONGEST_S)
+        second.hear(MAX_S)
         second.tell("took")
-        assert sorted(second.hear(LONGEST_S)) == KEYS[:3]
+        assert sorted(second.hear(MAX_S)) == KEYS[:3]

@@ -27,14 +27,14 @@ HEAD_WORDS = 4
 ENTRY_WORDS = 4
 
 
-def roll_of(server: RedisModel) -> list[bytes]:
+def members_on(server: RedisModel) -> list[bytes]:
     """Return the holders of the members that the server knows."""
     stored = server.store.find(LAYOUT.members_key)
     return list(stored[0]) if stored is not None and isinstance(stored[0], dict) else []
 
 
 def forge_member(server: RedisModel, holder: bytes, words: bytes, lasts_ms: int) -> None:
-    """Write an entry of the roll, as anybody may who can write to the server."""
+    """Write an entry of the membership, as anybody may who can write to the server."""
     stored = server.store.find(LAYOUT.members_key)
     members = stored[0] if stored is not None and isinstance(stored[0], dict) else {}
     now_ms = server.now_ms()
@@ -78,7 +78,7 @@ class FleetNode(Node):
 
     @property
     def leads_now(self) -> set[str]:
-        return {key.decode() for key, _, _ in self.core.owned(self.clock.now_ns())}
+        return {key.decode() for key, _, _ in self.core.led(self.clock.now_ns())}
 
     def join(self) -> None:
         """Become a member, connected."""
@@ -93,7 +93,7 @@ class FleetNode(Node):
 
     def take(self) -> None:
         super().take()
-        answer = self.core.take_roll()
+        answer = self.core.take_membership()
         if self.is_hung:
             return
         if answer is not None:
@@ -177,7 +177,7 @@ class Fleet:
 
     def count_ended(self) -> int:
         """Return how many terms have ended so far."""
-        return sum(each.reason is not None for node in self.all for each in node.happenings)
+        return sum(each.reason is not None for node in self.all for each in node.term_events)
 
     def is_settled(self) -> bool:
         """Tell whether all come to the same assignment, for the members there are, and it is so."""
@@ -204,7 +204,7 @@ class Fleet:
         terms: dict[str, list[tuple[int, int, int]]] = {}
         for node in self.all:
             begun: dict[str, tuple[int, int]] = {}
-            for key, epoch, reason, at_ns in node.happenings:
+            for key, epoch, reason, at_ns in node.term_events:
                 if reason is None:
                     begun[key] = (epoch, at_ns)
                 else:

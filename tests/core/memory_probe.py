@@ -33,7 +33,7 @@ def main(count: int, key_bytes: int) -> None:
         now_ns=10**9,
         ttl_ns=TTL_NS,
         margin_ns=0,
-        heads=layout.heads,
+        key_prefixes=layout.key_prefixes,
         separator=layout.separator,
         holder=b"node/1",
         channel=layout.channel,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from .rig import Happening
+from .rig import TermEvent
 
 
-def check_pairs(happenings: list[Happening]) -> None:
+def check_pairs(term_events: list[TermEvent]) -> None:
     """See that each term that begins ends once, under its epoch, before the next begins."""
-    open_terms: dict[str, Happening] = {}
-    for happening in happenings:
-        if happening.reason is None:
-            assert happening.key not in open_terms, "a term began before the last one ended"
-            open_terms[happening.key] = happening
+    open_terms: dict[str, TermEvent] = {}
+    for term_event in term_events:
+        if term_event.reason is None:
+            assert term_event.key not in open_terms, "a term began before the last one ended"
+            open_terms[term_event.key] = term_event
         else:
-            began = open_terms.pop(happening.key)
-            assert began.epoch == happening.epoch, "another term ended than had begun"
-            assert began.at_ns <= happening.at_ns
+            began = open_terms.pop(term_event.key)
+            assert began.epoch == term_event.epoch, "another term ended than had begun"
+            assert began.at_ns <= term_event.at_ns

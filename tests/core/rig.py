@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from multielect._core.candidacy import BaseCandidacy
 from multielect._core.elections import DRAINING_REASON
 from multielect._core.fleet import FleetCore
-from multielect._core.seat import Seat
 from multielect._protocol.keys import KeyLayout, group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
@@ -27,12 +27,12 @@ from multielect.testing._resp import Push, encode, parse_commands
 MS = 1_000_000
 WHEEL_TICK_NS = 1 << 20
 DUE_MS = 335  # a third of a TTL of one second, and one tick of the wheel: a refresh is due
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 
 LAYOUT = group_layout("rig", 16)
 
 
-class Happening(NamedTuple):
+class TermEvent(NamedTuple):
     """A term begun (`reason` None) or ended, as the core told it."""
 
     key: str
@@ -42,7 +42,7 @@ class Happening(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """A term told to drain, until `until_ns`, after so many happenings."""
+    """A term told to drain, until `until_ns`, after so many events."""
 
     key: str
     epoch: int
@@ -79,7 +79,7 @@ class Node:
             now_ns=self.clock.now_ns(),
             ttl_ns=ttl_ms * MS,
             margin_ns=margin_ms * MS,
-            heads=layout.heads,
+            key_prefixes=layout.key_prefixes,
             separator=layout.separator,
             holder=self.holder,
             channel=layout.channel,
@@ -88,12 +88,12 @@ class Node:
             batch_keys=batch_keys,
             seed=seed,
             balanced=balanced,
-            tells_drains=drain_ms is not None,
+            notifies_drains=drain_ms is not None,
             drain_ns=(drain_ms or 0) * MS,
             move_ns=1_000_000_000 // moves_per_second if moves_per_second else 0,
             retention_ms=retention_ms,
         )
-        self.happenings: list[Happening] = []
+        self.term_events: list[TermEvent] = []
         self.drains: list[Drain] = []
         self.requests: deque[list[bytes]] = deque()
         self.replies: deque[bytes] = deque()
@@ -114,11 +114,11 @@ class Node:
         assert place is not None, f"there is no election {key!r}"
         return place
 
-    def seat(self, key: str, term_epoch: int = 0) -> Seat:
-        return Seat(self.core.terms.slots, self.clock, *self.place(key), term_epoch)
+    def candidacy(self, key: str, term_epoch: int = 0) -> BaseCandidacy:
+        return BaseCandidacy(self.core.terms.slots, self.clock, *self.place(key), term_epoch)
 
     def leads(self, key: str) -> bool:
-        return self.seat(key).is_leader
+        return self.candidacy(key).is_leader
 
     def remove(self, key: str) -> None:
         assert self.core.remove(key.encode(), self.clock.now_ns()), f"there is no {key!r}"
@@ -138,7 +138,7 @@ class Node:
 
     # ---- the fleet
 
-    def assign(self, owners: Mapping[str, Node | None], *, barred: Iterable[str] = ()) -> None:
+    def assign(self, owners: Mapping[str, Node | None], *, ineligible: Iterable[str] = ()) -> None:
         """Tell this node who is to lead what."""
         nodes = sorted({node.holder for node in owners.values() if node is not None})
         places = [-1 if node is None else nodes.index(node.holder) for node in owners.values()]
@@ -147,12 +147,12 @@ class Node:
             array("i", places),
             nodes,
             nodes.index(self.holder) if self.holder in nodes else -1,
-            bytes(key in set(barred) for key in owners),
+            bytes(key in set(ineligible) for key in owners),
             self.clock.now_ns(),
         )
 
-    def drained(self, key: str, epoch: int = 0) -> bool:
-        return self.core.drained(*self.place(key), epoch, self.clock.now_ns())
+    def finish_drain(self, key: str, epoch: int = 0) -> bool:
+        return self.core.finish_drain(*self.place(key), epoch, self.clock.now_ns())
 
     def retire(self, within_ms: int, *, alone: bool = False) -> None:
         now_ns = self.clock.now_ns()
@@ -190,7 +190,7 @@ class Node:
         self.core.sent(len(data))
         return data
 
-    def serve(self, most: int = MOST_ROUNDS) -> int:
+    def serve(self, most: int = MAX_ROUNDS) -> int:
         """Let the server run what has been sent. Returns how many batches."""
         served = 0
         while self.requests and served < most:
@@ -198,7 +198,7 @@ class Node:
             served += 1
         return served
 
-    def deliver(self, most: int = MOST_ROUNDS) -> int:
+    def deliver(self, most: int = MAX_ROUNDS) -> int:
         """Let the core have what the server answered and pushed. Returns how many frames."""
         delivered = 0
         while self.replies and delivered < most:
@@ -218,10 +218,10 @@ class Node:
         while events := self.core.take_events():
             for key, _, _, epoch, reason, at_ns in events:
                 if reason == DRAINING_REASON:
-                    self.drains.append(Drain(key.decode(), epoch, at_ns, len(self.happenings)))
+                    self.drains.append(Drain(key.decode(), epoch, at_ns, len(self.term_events)))
                     continue
                 why = DemotionReason(reason) if reason else None
-                self.happenings.append(Happening(key.decode(), epoch, why, at_ns))
+                self.term_events.append(TermEvent(key.decode(), epoch, why, at_ns))
 
     def next_tick_ns(self) -> int:
         return self.core.next_tick_ns(self.clock.now_ns())
@@ -237,14 +237,14 @@ class Node:
 
     def told(self, key: str) -> list[DemotionReason | None]:
         """Return what became of one election's terms: None for each that began."""
-        return [happening.reason for happening in self.happenings if happening.key == key]
+        return [term_event.reason for term_event in self.term_events if term_event.key == key]
 
     def counted(self, what: str) -> int:
         return self.core.counters[what]
 
-    def notes(self) -> list[tuple[str, int, str]]:
+    def error_reports(self) -> list[tuple[str, int, str]]:
         """Take what was noted of the server: request, number of elections, its words."""
-        return [note[:3] for note in self.core.take_notes()]
+        return [report[:3] for report in self.core.take_error_reports()]
 
     def _hear(self, push: Push) -> None:
         self.replies.append(encode(push))
@@ -303,7 +303,7 @@ class Rig:
 
     def settle(self) -> None:
         """Let everything happen that happens at this instant."""
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             for node in self.nodes:
                 node.tick()
             moved = sum(node.serve() for node in self.nodes)

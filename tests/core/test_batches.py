@@ -6,7 +6,7 @@ from multielect._protocol.scripts import WITH_FLAGS
 
 from .rig import DUE_MS, MS, Rig
 
-MOST_IN_FLIGHT = 32
+MAX_IN_FLIGHT = 32
 
 
 def keys(count: int) -> list[str]:
@@ -50,11 +50,11 @@ def test_at_most_32_batches_are_in_flight(rig: Rig) -> None:
     node = rig.node(*keys(10_000))
     for _ in range(3):
         node.tick()
-        assert len(node.requests) == MOST_IN_FLIGHT
+        assert len(node.requests) == MAX_IN_FLIGHT
     node.serve(most=1)
     node.deliver()
     node.tick()
-    assert len(node.requests) == MOST_IN_FLIGHT
+    assert len(node.requests) == MAX_IN_FLIGHT
     rig.settle()
     assert node.core.leading == 10_000
 
@@ -118,7 +118,7 @@ def test_a_digest_that_the_server_has_forgotten_is_sent_again_as_text(rig: Rig) 
     assert node.leads("a")
     rig.run_ms(5000)
     assert node.told("a") == [None]
-    assert node.notes() == [], "it is no error that anyone must know"
+    assert node.error_reports() == [], "it is no error that anyone must know"
 
 
 def test_many_batches_that_meet_a_forgetful_server_all_come_through(rig: Rig) -> None:

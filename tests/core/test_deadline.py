@@ -22,7 +22,7 @@ def test_an_acquire_counts_from_when_it_was_sent(rig: Rig) -> None:
     node.deliver()
 
     assert node.leads("a")
-    assert node.seat("a").remaining == pytest.approx(0.001)
+    assert node.candidacy("a").remaining == pytest.approx(0.001)
     rig.advance_ms(1)
     assert not node.leads("a")
 
@@ -36,7 +36,7 @@ def test_a_refresh_counts_from_when_it_was_sent(rig: Rig) -> None:
     rig.advance_ms(500)
     node.deliver()
 
-    assert node.seat("a").remaining == pytest.approx((TERM_MS - 500) / 1000)
+    assert node.candidacy("a").remaining == pytest.approx((TERM_MS - 500) / 1000)
 
 
 def test_time_before_the_server_ran_it_counts_too(rig: Rig) -> None:
@@ -46,19 +46,19 @@ def test_time_before_the_server_ran_it_counts_too(rig: Rig) -> None:
     node.serve()
     node.deliver()
 
-    assert node.seat("a").remaining == pytest.approx((TERM_MS - 600) / 1000)
+    assert node.candidacy("a").remaining == pytest.approx((TERM_MS - 600) / 1000)
     lease_ends_ms = rig.server.remaining_ms(rig.leader_key("a"))
-    assert lease_ends_ms >= node.seat("a").remaining * 1000 + MARGIN_MS
+    assert lease_ends_ms >= node.candidacy("a").remaining * 1000 + MARGIN_MS
 
 
 def test_leadership_ends_by_the_clock_alone(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
-    seat = node.seat("a")
+    candidacy = node.candidacy("a")
     rig.clock.advance_ns(TERM_MS * MS - 1)
     assert node.leads("a")
     rig.clock.advance_ns(1)
     assert not node.leads("a")
-    assert seat.remaining == 0.0
+    assert candidacy.remaining == 0.0
 
 
 def test_the_end_is_told_with_the_instant_of_the_deadline(rig: Rig) -> None:
@@ -69,7 +69,7 @@ def test_the_end_is_told_with_the_instant_of_the_deadline(rig: Rig) -> None:
     node.tick()
 
     assert node.told("a") == [None, EXPIRED]
-    assert node.happenings[-1].at_ns == began_ns + TERM_MS * MS
+    assert node.term_events[-1].at_ns == began_ns + TERM_MS * MS
 
 
 @pytest.mark.parametrize("delay_ms", [TERM_MS, TTL_MS - 1, TTL_MS + 400])
@@ -88,12 +88,12 @@ def test_a_win_that_is_told_too_late_gives_no_leadership_and_is_released(
     node.tick()
     node.serve()
     assert rig.holder_of("a") is None, "others need not wait for what it does not use"
-    assert node.happenings == []
+    assert node.term_events == []
 
 
 def test_a_refresh_that_is_told_too_late_does_not_revive_the_term(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
-    old = node.happenings[0].epoch
+    old = node.term_events[0].epoch
     rig.advance_ms(DUE_MS)
     node.tick()
     node.serve()
@@ -104,9 +104,9 @@ def test_a_refresh_that_is_told_too_late_does_not_revive_the_term(rig: Rig) -> N
 
     node.exchange()
     assert node.told("a") == [None, EXPIRED, None], "its own lease is taken under a new epoch"
-    assert node.happenings[-1].epoch > old
-    assert not node.seat("a", term_epoch=old).is_leader
-    assert node.seat("a", term_epoch=node.happenings[-1].epoch).is_leader
+    assert node.term_events[-1].epoch > old
+    assert not node.candidacy("a", term_epoch=old).is_leader
+    assert node.candidacy("a", term_epoch=node.term_events[-1].epoch).is_leader
 
 
 def test_a_refresh_that_is_told_just_in_time_extends_the_term(rig: Rig) -> None:
@@ -133,10 +133,10 @@ def test_a_refresh_is_not_sent_after_the_deadline(rig: Rig) -> None:
 
 def test_a_term_goes_on_as_long_as_it_is_refreshed(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
-    seat = node.seat("a")
+    candidacy = node.candidacy("a")
     for _ in range(50 * TTL_MS // 20):
         rig.run_ms(20)
-        assert seat.remaining > (TERM_MS - TTL_MS / 3) / 1000 - 0.002
+        assert candidacy.remaining > (TERM_MS - TTL_MS / 3) / 1000 - 0.002
     assert node.told("a") == [None]
 
 
@@ -144,16 +144,16 @@ def test_the_epoch_is_what_the_server_minted(rig: Rig) -> None:
     rig.server.put(rig.epoch_key("a"), b"%d" % (rig.server.now_ms() + 41))
     node = rig.leader("a")
 
-    assert node.seat("a").epoch == rig.server.now_ms() + 42
-    assert node.happenings[0].epoch == node.seat("a").epoch
+    assert node.candidacy("a").epoch == rig.server.now_ms() + 42
+    assert node.term_events[0].epoch == node.candidacy("a").epoch
 
 
 def test_epochs_can_be_plain_counts(rig: Rig) -> None:
     node = rig.node("a", epochs="counter")
     node.exchange()
-    assert node.seat("a").epoch == 1
+    assert node.candidacy("a").epoch == 1
 
 
 def test_there_is_no_epoch_before_the_first_term(rig: Rig) -> None:
     node = rig.node("a")
-    assert node.seat("a").epoch == 0
+    assert node.candidacy("a").epoch == 0

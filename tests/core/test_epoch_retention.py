@@ -33,7 +33,7 @@ def test_an_epoch_stays_for_as_long_as_its_election_is_led(rig: Rig) -> None:
 @pytest.mark.parametrize("how", ["resign", "remove", "stop"])
 def test_an_epoch_expires_after_a_release(how: str, rig: Rig) -> None:
     node = leader(rig, "a", "b")
-    rig.server.put(fence_key("b"), b"%d" % node.seat("b").epoch)
+    rig.server.put(fence_key("b"), b"%d" % node.candidacy("b").epoch)
     if how == "stop":
         node.core.stop()
     for key in ("a", "b"):
@@ -50,13 +50,13 @@ def test_an_epoch_expires_after_a_release(how: str, rig: Rig) -> None:
 
 def test_whoever_is_elected_meanwhile_keeps_the_epoch(rig: Rig) -> None:
     node = leader(rig, "a")
-    before = node.seat("a").epoch
+    before = node.candidacy("a").epoch
     node.resign("a")
     rig.settle()
     other = rig.node("a")
     other.exchange()
     assert other.leads("a")
-    assert other.seat("a").epoch > before
+    assert other.candidacy("a").epoch > before
     assert rig.server.remaining_ms(epoch_key("a")) == -1
 
 
@@ -64,13 +64,13 @@ def test_an_epoch_ahead_of_the_clock_stays_until_the_clock_has_passed_it(rig: Ri
     ahead_ms = rig.server.now_ms() + 10 * RETENTION_MS
     rig.server.put(epoch_key("a"), b"%d" % ahead_ms)
     node = leader(rig, "a")
-    assert node.seat("a").epoch == ahead_ms + 1
+    assert node.candidacy("a").epoch == ahead_ms + 1
     node.remove("a")
     rig.settle()
     assert rig.server.remaining_ms(epoch_key("a")) == 11 * RETENTION_MS + 1
     rig.advance_ms(11 * RETENTION_MS + 1)
     after = leader(rig, "a")
-    assert after.seat("a").epoch > ahead_ms + 1
+    assert after.candidacy("a").epoch > ahead_ms + 1
 
 
 def test_so_does_a_fence_ahead_of_the_clock(rig: Rig) -> None:
@@ -95,26 +95,26 @@ def test_a_newer_term_keeps_its_epoch_when_an_old_release_comes_late(rig: Rig) -
     assert rig.server.remaining_ms(epoch_key("a")) == -1
 
 
-@pytest.mark.parametrize("is_heir_gone", [False, True])
-def test_an_epoch_expires_after_a_grant_unless_the_heir_takes_it(
-    is_heir_gone: bool, rig: Rig
+@pytest.mark.parametrize("is_successor_gone", [False, True])
+def test_an_epoch_expires_after_a_grant_unless_the_successor_takes_it(
+    is_successor_gone: bool, rig: Rig
 ) -> None:
     old = rig.node("a", balanced=True, retention_ms=RETENTION_MS)
-    heir = rig.node("a", balanced=True, retention_ms=RETENTION_MS)
-    for node in (old, heir):
+    successor = rig.node("a", balanced=True, retention_ms=RETENTION_MS)
+    for node in (old, successor):
         node.assign({"a": old})
     rig.settle()
-    heir.assign({"a": heir})
+    successor.assign({"a": successor})
     rig.settle()
-    old.assign({"a": heir})
-    if is_heir_gone:
-        heir.lose()
+    old.assign({"a": successor})
+    if is_successor_gone:
+        successor.lose()
     old.exchange()
     assert rig.server.batches[-1].request == "expiring_grant"
     assert rig.server.remaining_ms(epoch_key("a")) == RETENTION_MS
-    if not is_heir_gone:
+    if not is_successor_gone:
         rig.settle()
-        assert heir.leads("a")
+        assert successor.leads("a")
         assert rig.server.remaining_ms(epoch_key("a")) == -1
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from multielect import MultielectError, ProtocolError
 from multielect._core.fleet import FleetCore
-from multielect._fleet.plan import MOST_NEW_KEYS
+from multielect._fleet.plan import MAX_NEW_KEYS
 from multielect.balance import Member
 
-from .fleet import LAYOUT, RECONNECT_MS, Fleet, FleetNode, forge_member, moved, roll_of
+from .fleet import LAYOUT, RECONNECT_MS, Fleet, FleetNode, forge_member, members_on, moved
 from .rig import MS, Rig
 
 TTL_MS = 1000
@@ -98,7 +98,7 @@ def test_weighted_nodes_move_a_share_and_little_more(
 
 
 def test_a_fleet_with_many_elections_keeps_no_plan(rig: Rig) -> None:
-    fleet = Fleet(rig, [f"k{number}" for number in range(MOST_NEW_KEYS + 1)], ttl_ms=TTL_MS)
+    fleet = Fleet(rig, [f"k{number}" for number in range(MAX_NEW_KEYS + 1)], ttl_ms=TTL_MS)
     fleet.join()
     fleet.join()
     rig.run_ms(PERIOD_MS)
@@ -118,7 +118,9 @@ def test_one_change_makes_one_plan(rig: Rig) -> None:
     assert plan_number(rig) == 4
     rig.run_ms(10 * TTL_MS)
     assert plan_number(rig) == 4
-    calls = [batch.arguments for batch in rig.server.batches[-100:] if batch.request == "roll"]
+    calls = [
+        batch.arguments for batch in rig.server.batches[-100:] if batch.request == "membership"
+    ]
     assert len(calls) > 50
     assert {arguments[-1] for arguments in calls} == {b""}
     assert len(fleet.members) == 4
@@ -170,7 +172,7 @@ def test_keys_that_are_added_move_no_others(rig: Rig) -> None:
     new = [f"new-{number}" for number in range(8)]
     for node in fleet.members:
         node.add(*new)
-        node.balancer.note_keys()
+        node.balancer.on_keys_changed()
         node.balancer.balance()
     fleet.keys += tuple(new)
     fleet.settle(SETTLED_MS)
@@ -188,16 +190,16 @@ def test_members_that_see_different_fleets_share_nothing(
     fleet = fleet_of(Rig(), size, keys)
     holders = [node.holder for node in fleet.members]
     unled_ms = dict.fromkeys(fleet.keys, 0)
-    longest_ms = 0
+    max_ms = 0
 
     def play(span_ms: int) -> None:
-        nonlocal longest_ms
+        nonlocal max_ms
         for _ in range(0, span_ms, 10):
             fleet.rig.run_ms(10)
             leaders = fleet.leaders()
             for key in fleet.keys:
                 unled_ms[key] = 0 if key in leaders else unled_ms[key] + 10
-            longest_ms = max(longest_ms, *unled_ms.values())
+            max_ms = max(max_ms, *unled_ms.values())
 
     for _ in range(12):
         for node in fleet.members:
@@ -212,7 +214,7 @@ def test_members_that_see_different_fleets_share_nothing(
         play(20)
         assert fleet.rig.server.now_ms() - began_ms < SETTLED_MS, "they do not come to agree"
     # A lease that was granted to a node which did not want it ends, and is found by who looks.
-    assert longest_ms <= 2 * TTL_MS
+    assert max_ms <= 2 * TTL_MS
     fleet.check_terms()
 
 
@@ -360,21 +362,21 @@ def test_false_news_of_the_fleet_does_not_keep_it_busy(rig: Rig) -> None:
     for _ in range(1000):
         rig.server.publish(LAYOUT.channel, b"1:/")
         rig.run_ms(1)
-    calls = sum(batch.request == "roll" for batch in rig.server.batches[before:])
+    calls = sum(batch.request == "membership" for batch in rig.server.batches[before:])
     assert calls <= 2 * (1000 // 20 + 6)
     assert len(fleet.leaders()) == 10
 
 
-def test_a_refused_roll_is_told_once(rig: Rig) -> None:
+def test_a_refused_membership_poll_is_reported_once(rig: Rig) -> None:
     fleet = fleet_of(rig, 1, 4)
     (node,) = fleet.members
     rig.server.put(LAYOUT.members_key, b"no hash")
-    notes = []
+    error_reports = []
     for _ in range(5):
         rig.run_ms(TTL_MS)
-        notes += [note for note in node.notes() if note[0] == "roll"]
-    assert len(notes) == 1
-    assert "WRONGTYPE" in notes[0][2]
+        error_reports += [report for report in node.error_reports() if report[0] == "membership"]
+    assert len(error_reports) == 1
+    assert "WRONGTYPE" in error_reports[0][2]
     assert len(fleet.leaders()) == 4
     rig.server.delete(LAYOUT.members_key)
     fleet.join()
@@ -428,7 +430,7 @@ def test_a_node_is_quiet_when_its_last_call_was_answered(rig: Rig) -> None:
     assert not node.is_quiet()
     node.deliver()
     assert node.is_quiet()
-    assert roll_of(rig.server) == []
+    assert members_on(rig.server) == []
 
 
 def test_a_last_call_that_is_refused_is_not_made_again(rig: Rig) -> None:
@@ -450,7 +452,7 @@ def test_a_last_call_that_was_lost_is_made_again(rig: Rig) -> None:
     node.connect()
     rig.settle()
     assert node.is_quiet()
-    assert roll_of(rig.server) == []
+    assert members_on(rig.server) == []
 
 
 def test_nobody_waits_for_a_last_call_when_the_entry_has_ended(rig: Rig) -> None:

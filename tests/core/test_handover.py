@@ -17,12 +17,12 @@ REBALANCED, DRAINED = DemotionReason.REBALANCED, DemotionReason.DRAINED
 def fleet(rig: Rig, *keys: str, drain_ms: int | None = None) -> tuple[Node, Node]:
     """Two balanced nodes, the first of which leads everything."""
     old = rig.node(*keys, balanced=True, drain_ms=drain_ms)
-    heir = rig.node(*keys, balanced=True, drain_ms=drain_ms)
+    successor = rig.node(*keys, balanced=True, drain_ms=drain_ms)
     old.assign(dict.fromkeys(keys, old))
-    heir.assign(dict.fromkeys(keys, old))
+    successor.assign(dict.fromkeys(keys, old))
     rig.settle()
     assert all(old.leads(key) for key in keys)
-    return old, heir
+    return old, successor
 
 
 def assign_to(node: Node, *all_nodes: Node, keys: tuple[str, ...] = ("a",)) -> None:
@@ -44,9 +44,9 @@ def test_a_balanced_node_stands_for_nothing_until_it_is_told_to(rig: Rig) -> Non
 
 
 def test_what_another_is_to_lead_is_not_asked_for(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
+    old, successor = fleet(rig, "a")
     rig.run_ms(5000)
-    assert heir.counted("checks") == 0
+    assert successor.counted("checks") == 0
     assert old.told("a") == [None]
 
 
@@ -77,32 +77,32 @@ def test_what_stays_free_is_found_by_whoever_watches(rig: Rig) -> None:
         assert all(sum(node.leads(key) for node in nodes) == 1 for key in keys)
 
 
-def test_the_barred_do_not_watch_and_do_not_heed_a_release(rig: Rig) -> None:
+def test_the_ineligible_do_not_watch_and_do_not_heed_a_release(rig: Rig) -> None:
     leader = rig.leader("a")
-    barred = rig.node("a", balanced=True)
-    barred.assign({"a": None}, barred=["a"])
+    ineligible = rig.node("a", balanced=True)
+    ineligible.assign({"a": None}, ineligible=["a"])
     leader.remove("a")
-    barred.core.watch(0, 1)
+    ineligible.core.watch(0, 1)
     rig.run_ms(3000)
-    assert barred.counted("checks") == 0
+    assert ineligible.counted("checks") == 0
 
 
 # ---- a drain begins
 
 
 def test_an_assignment_without_a_claim_moves_nothing(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    old.assign({"a": heir})
+    old, successor = fleet(rig, "a")
+    old.assign({"a": successor})
     rig.run_ms(5000)
     assert old.told("a") == [None]
     assert old.leads("a")
 
 
 def test_a_claim_against_the_assignment_moves_nothing(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    heir.assign({"a": heir})
+    old, successor = fleet(rig, "a")
+    successor.assign({"a": successor})
     rig.run_ms(5000)
-    assert heir.counted("checks") >= 5
+    assert successor.counted("checks") >= 5
     assert old.told("a") == [None]
     assert old.leads("a")
 
@@ -113,62 +113,62 @@ def third(rig: Rig, *keys: str) -> Node:
     return node
 
 
-def test_a_late_claim_of_another_does_not_take_the_place_of_the_heirs(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=500)
+def test_a_late_claim_of_another_does_not_take_the_place_of_the_successors(rig: Rig) -> None:
+    old, successor = fleet(rig, "a", drain_ms=500)
     late = third(rig, "a")
-    for node in (old, heir):
-        node.assign({"a": heir})
+    for node in (old, successor):
+        node.assign({"a": successor})
     late.assign({"a": late})
-    heir.exchange()
+    successor.exchange()
     late.exchange()
-    assert old.deliver() == 2, "both claims are heard, that of the heir first"
-    late.assign({"a": heir})
-    assert old.drained("a")
+    assert old.deliver() == 2, "both claims are heard, that of the successor first"
+    late.assign({"a": successor})
+    assert old.finish_drain("a")
     rig.settle()
-    assert heir.leads("a")
+    assert successor.leads("a")
     assert late.told("a") == []
 
 
 def test_a_claim_that_another_was_mistaken_for_is_made_again(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
+    old, successor = fleet(rig, "a")
     late = third(rig, "a")
-    heir.assign({"a": heir})
+    successor.assign({"a": successor})
     late.assign({"a": late})
-    heir.exchange()
+    successor.exchange()
     late.exchange()
     assert old.deliver() == 2
     for node in (old, late):
-        node.assign({"a": heir})
+        node.assign({"a": successor})
     rig.run_ms(TTL_MS / 3 + 20)
-    assert heir.leads("a")
+    assert successor.leads("a")
     assert late.told("a") == []
 
 
 def test_who_is_to_lead_says_so_again_before_the_lease_can_end(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    heir.assign({"a": heir})
+    old, successor = fleet(rig, "a")
+    successor.assign({"a": successor})
     rig.settle()
-    assert heir.counted("checks") == 1
+    assert successor.counted("checks") == 1
     old.lose()
     old.connect()
     rig.run_ms(TTL_MS / 3 + 20)
-    assert heir.counted("checks") == 2
+    assert successor.counted("checks") == 2
 
 
 @pytest.mark.parametrize("claim_first", [True, False])
 def test_both_together_hand_it_over_at_once(rig: Rig, claim_first: bool) -> None:
-    old, heir = fleet(rig, "a")
-    (first, second) = (heir, old) if claim_first else (old, heir)
-    first.assign({"a": heir})
+    old, successor = fleet(rig, "a")
+    (first, second) = (successor, old) if claim_first else (old, successor)
+    first.assign({"a": successor})
     rig.settle()
     assert old.leads("a")
-    second.assign({"a": heir})
+    second.assign({"a": successor})
     rig.settle()
     assert old.told("a") == [None, REBALANCED]
-    assert heir.told("a") == [None]
-    assert heir.leads("a")
-    assert heir.happenings[-1].epoch > old.happenings[0].epoch
-    assert heir.happenings[-1].at_ns >= old.happenings[-1].at_ns
+    assert successor.told("a") == [None]
+    assert successor.leads("a")
+    assert successor.term_events[-1].epoch > old.term_events[0].epoch
+    assert successor.term_events[-1].at_ns >= old.term_events[-1].at_ns
 
 
 def test_a_plain_node_heeds_no_claim(rig: Rig) -> None:
@@ -198,9 +198,9 @@ def test_a_claim_that_its_leader_never_heard_is_made_again_within_seconds(rig: R
 
 
 def test_a_third_who_claims_gets_nothing(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
+    old, successor = fleet(rig, "a")
     third = rig.node("a", balanced=True)
-    old.assign({"a": heir})
+    old.assign({"a": successor})
     third.assign({"a": third})
     rig.run_ms(3000)
     assert old.told("a") == [None]
@@ -209,15 +209,15 @@ def test_a_third_who_claims_gets_nothing(rig: Rig) -> None:
 def test_only_so_many_moves_begin_in_a_second(rig: Rig) -> None:
     keys = tuple(f"k{number}" for number in range(100))
     old = rig.node(*keys, balanced=True, moves_per_second=20)
-    heir = rig.node(*keys, balanced=True)
-    assign_to(old, old, heir, keys=keys)
+    successor = rig.node(*keys, balanced=True)
+    assign_to(old, old, successor, keys=keys)
     rig.settle()
-    assign_to(heir, old, heir, keys=keys)
+    assign_to(successor, old, successor, keys=keys)
     rig.settle()
-    moved = [len(heir.happenings)]
+    moved = [len(successor.term_events)]
     for _ in range(6):
         rig.run_ms(1000)
-        moved.append(len(heir.happenings))
+        moved.append(len(successor.term_events))
     steps = [after - before for before, after in pairwise(moved)]
     assert moved[0] <= 21
     assert all(step <= 21 for step in steps)
@@ -228,77 +228,77 @@ def test_only_so_many_moves_begin_in_a_second(rig: Rig) -> None:
 
 
 def test_a_draining_term_goes_on_and_is_refreshed(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=10_000)
-    assign_to(heir, old, heir)
+    old, successor = fleet(rig, "a", drain_ms=10_000)
+    assign_to(successor, old, successor)
     rig.settle()
     (drain,) = old.drains
     assert drain.until_ns == rig.clock.now_ns() + 10_000 * MS
-    assert drain.epoch == old.happenings[0].epoch
+    assert drain.epoch == old.term_events[0].epoch
     rig.run_ms(6000)
     assert old.leads("a")
     assert old.told("a") == [None]
-    assert old.drained("a")
+    assert old.finish_drain("a")
     rig.settle()
     assert old.told("a") == [None, REBALANCED]
-    assert heir.leads("a")
-    assert not old.drained("a")
+    assert successor.leads("a")
+    assert not old.finish_drain("a")
 
 
 def test_a_drain_ends_at_its_deadline(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=2500)
-    assign_to(heir, old, heir)
+    old, successor = fleet(rig, "a", drain_ms=2500)
+    assign_to(successor, old, successor)
     rig.settle()
     until_ns = old.drains[0].until_ns
     rig.run_ms(2400)
     assert old.leads("a")
     rig.run_ms(110)
     assert old.told("a") == [None, REBALANCED]
-    assert until_ns <= old.happenings[-1].at_ns <= until_ns + 5 * MS
-    assert heir.leads("a")
+    assert until_ns <= old.term_events[-1].at_ns <= until_ns + 5 * MS
+    assert successor.leads("a")
 
 
 def test_what_is_not_draining_cannot_be_drained(rig: Rig) -> None:
     old, _ = fleet(rig, "a", drain_ms=1000)
-    assert not old.drained("a")
+    assert not old.finish_drain("a")
     assert old.leads("a")
 
 
 def test_the_word_of_an_older_term_drains_nothing(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=1000)
-    assign_to(heir, old, heir)
+    old, successor = fleet(rig, "a", drain_ms=1000)
+    assign_to(successor, old, successor)
     rig.settle()
-    epoch = old.happenings[0].epoch
-    assert not old.drained("a", epoch - 1)
+    epoch = old.term_events[0].epoch
+    assert not old.finish_drain("a", epoch - 1)
     assert old.leads("a")
-    assert old.drained("a", epoch)
+    assert old.finish_drain("a", epoch)
 
 
 def test_assigned_back_meanwhile_it_ends_and_begins_anew_on_the_same_node(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=1000)
-    assign_to(heir, old, heir)
+    old, successor = fleet(rig, "a", drain_ms=1000)
+    assign_to(successor, old, successor)
     rig.settle()
-    assign_to(old, old, heir)
-    checks = heir.counted("checks")
-    assert old.drained("a")
+    assign_to(old, old, successor)
+    checks = successor.counted("checks")
+    assert old.finish_drain("a")
     rig.settle()
     assert old.told("a") == [None, REBALANCED, None]
-    assert heir.counted("checks") == checks, "it was free for a moment"
+    assert successor.counted("checks") == checks, "it was free for a moment"
 
 
 def test_a_drain_that_is_over_is_not_told(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=1000)
-    heir.assign({"a": heir})
+    old, successor = fleet(rig, "a", drain_ms=1000)
+    successor.assign({"a": successor})
     rig.settle()
-    old.assign({"a": heir})
-    assert old.drained("a")
+    old.assign({"a": successor})
+    assert old.finish_drain("a")
     old.take()
     assert old.drains == []
     assert old.told("a") == [None, REBALANCED]
 
 
 def test_a_lease_that_is_lost_while_it_drains_is_lost(rig: Rig) -> None:
-    old, heir = fleet(rig, "a", drain_ms=10_000)
-    assign_to(heir, old, heir)
+    old, successor = fleet(rig, "a", drain_ms=10_000)
+    assign_to(successor, old, successor)
     rig.settle()
     rig.server.put(rig.leader_key("a"), b"thief/1", 60_000)
     rig.run_ms(1000)
@@ -308,31 +308,31 @@ def test_a_lease_that_is_lost_while_it_drains_is_lost(rig: Rig) -> None:
 # ---- the grant
 
 
-def test_a_grant_is_for_its_heir_alone(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
+def test_a_grant_is_for_its_successor_alone(rig: Rig) -> None:
+    old, successor = fleet(rig, "a")
     plain = rig.node("a")
-    heir.assign({"a": heir})
+    successor.assign({"a": successor})
     rig.settle()
-    old.assign({"a": heir})
+    old.assign({"a": successor})
     old.tick()
     old.serve()
-    # Granted and not yet taken: whoever asks is told of the heir.
-    assert rig.holder_of("a") == heir.holder
+    # Granted and not yet taken: whoever asks is told of the successor.
+    assert rig.holder_of("a") == successor.holder
     plain.core.campaign(*plain.place("a"))
     rig.settle()
     assert not plain.leads("a")
-    assert heir.leads("a")
+    assert successor.leads("a")
 
 
-def test_a_grant_to_an_heir_that_is_gone_runs_out(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    heir.assign({"a": heir})
+def test_a_grant_to_a_successor_that_is_gone_runs_out(rig: Rig) -> None:
+    old, successor = fleet(rig, "a")
+    successor.assign({"a": successor})
     rig.settle()
-    heir.lose()
-    rig.nodes.remove(heir)
-    old.assign({"a": heir})
+    successor.lose()
+    rig.nodes.remove(successor)
+    old.assign({"a": successor})
     rig.settle()
-    assert rig.holder_of("a") == heir.holder
+    assert rig.holder_of("a") == successor.holder
     assert 0 < rig.server.remaining_ms(rig.leader_key("a")) <= 1000
     old.assign({"a": old})
     rig.run_ms(1100)
@@ -340,24 +340,24 @@ def test_a_grant_to_an_heir_that_is_gone_runs_out(rig: Rig) -> None:
 
 
 def test_a_grant_that_was_lost_on_its_way_is_sent_again(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    heir.assign({"a": heir})
+    old, successor = fleet(rig, "a")
+    successor.assign({"a": successor})
     rig.settle()
-    old.assign({"a": heir})
+    old.assign({"a": successor})
     old.tick()
     assert old.requests
     old.lose()
     assert rig.holder_of("a") == old.holder
     old.connect()
     rig.settle()
-    assert heir.leads("a")
+    assert successor.leads("a")
 
 
 def test_a_late_grant_ends_no_newer_term(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    heir.assign({"a": heir})
+    old, successor = fleet(rig, "a")
+    successor.assign({"a": successor})
     rig.settle()
-    old.assign({"a": heir})
+    old.assign({"a": successor})
     old.tick()
     late = list(old.requests)
     old.lose()
@@ -375,27 +375,27 @@ def test_a_late_grant_ends_no_newer_term(rig: Rig) -> None:
 # ---- a whole node
 
 
-@pytest.mark.parametrize("heir_first", [True, False])
+@pytest.mark.parametrize("successor_first", [True, False])
 def test_a_node_that_retires_hands_all_over_and_stands_for_nothing(
-    rig: Rig, heir_first: bool
+    rig: Rig, successor_first: bool
 ) -> None:
-    old, heir = fleet(rig, "a", "b", drain_ms=5000)
+    old, successor = fleet(rig, "a", "b", drain_ms=5000)
     old.retire(2000)
     rig.settle()
     assert {drain.key for drain in old.drains} == {"a", "b"}
-    assert old.drained("a")
+    assert old.finish_drain("a")
     rig.settle()
     # Nobody is there yet to take it: it goes on being led.
     assert old.leads("a")
-    for node in (heir, old) if heir_first else (old, heir):
-        assign_to(heir, node, keys=("a", "b"))
+    for node in (successor, old) if successor_first else (old, successor):
+        assign_to(successor, node, keys=("a", "b"))
         rig.settle()
     assert old.told("a") == [None, DRAINED]
-    assert heir.leads("a")
+    assert successor.leads("a")
     assert old.leads("b")
     rig.run_ms(2005)
     assert old.told("b") == [None, DRAINED]
-    assert heir.leads("b")
+    assert successor.leads("b")
     assert not old.is_refused()
     checks = old.counted("checks")
     rig.run_ms(5000)
@@ -422,15 +422,15 @@ def test_a_plain_node_that_retires_releases(rig: Rig) -> None:
     assert waiting.leads("a")
 
 
-def test_at_a_stop_the_heirs_are_granted_what_was_led(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
+def test_at_a_stop_the_successors_are_granted_what_was_led(rig: Rig) -> None:
+    old, successor = fleet(rig, "a")
     third = rig.node("a", balanced=True)
-    third.assign({"a": heir})
-    old.assign({"a": heir})
+    third.assign({"a": successor})
+    old.assign({"a": successor})
     old.core.stop()
     rig.settle()
     # It was told before it knew of its assignment, and nobody else was.
-    assert heir.leads("a")
+    assert successor.leads("a")
     assert third.counted("checks") == 0
 
 
@@ -463,11 +463,11 @@ def test_a_message_that_makes_no_sense_does_nothing(rig: Rig, message: bytes) ->
 
 
 def test_a_forged_grant_makes_no_leader(rig: Rig) -> None:
-    old, heir = fleet(rig, "a")
-    name = b"/" + heir.holder
+    old, successor = fleet(rig, "a")
+    name = b"/" + successor.holder
     key = rig.leader_key("a")
     rig.server.publish(LAYOUT.channel, b"%d:%s5:grant%d:%s" % (len(name), name, len(key), key))
     rig.settle()
-    assert heir.counted("checks") == 1
-    assert not heir.leads("a")
+    assert successor.counted("checks") == 1
+    assert not successor.leads("a")
     assert old.leads("a")

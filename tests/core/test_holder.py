@@ -28,7 +28,7 @@ def test_a_mismatch_demotes_at_once(rig: Rig, found: bytes | list[bytes] | None)
 
     assert not node.leads("a")
     assert node.told("a") == [None, LOST]
-    assert node.happenings[-1].at_ns == now_ns
+    assert node.term_events[-1].at_ns == now_ns
     assert node.leads("b"), "nothing else suffers"
 
 
@@ -38,7 +38,7 @@ def test_a_term_that_was_lost_is_stood_for_again(rig: Rig) -> None:
     rig.run_ms(350)
 
     assert node.told("a") == [None, LOST, None]
-    first, _, second = node.happenings
+    first, _, second = node.term_events
     assert second.epoch > first.epoch
 
 
@@ -73,7 +73,7 @@ def test_a_late_release_of_an_older_epoch_ends_no_newer_term(rig: Rig) -> None:
 
 def test_a_release_names_the_epoch_of_the_term_it_ends(rig: Rig) -> None:
     node = rig.leader("a", "b")
-    epochs = [b"%d" % node.seat(key).epoch for key in ("a", "b")]
+    epochs = [b"%d" % node.candidacy(key).epoch for key in ("a", "b")]
     node.core.stop()
     node.exchange()
 
@@ -96,7 +96,7 @@ def test_a_release_leaves_anothers_lease_alone(rig: Rig) -> None:
 
 def test_an_election_removed_and_added_again_is_released_before_it_is_acquired(rig: Rig) -> None:
     node = rig.leader("a")
-    old = node.seat("a").epoch
+    old = node.candidacy("a").epoch
     node.remove("a")
     node.add("a")
     rig.server.batches.clear()
@@ -105,7 +105,7 @@ def test_an_election_removed_and_added_again_is_released_before_it_is_acquired(r
     assert [batch.request for batch in rig.server.batches] == ["release", "acquire"]
     assert node.leads("a")
     assert rig.holder_of("a") == node.holder
-    assert node.seat("a").epoch > old
+    assert node.candidacy("a").epoch > old
     assert node.told("a") == [None, DemotionReason.REMOVED, None]
 
 
@@ -129,5 +129,5 @@ def test_an_election_removed_while_asked_for_is_released_when_won(rig: Rig) -> N
     rig.settle()
 
     assert rig.holder_of("a") is None
-    assert node.happenings == []
+    assert node.term_events == []
     assert node.is_quiet()

@@ -57,7 +57,7 @@ def test_a_turn_that_comes_late_is_counted_in_full(rig: Rig, late_ms: int) -> No
 
 def test_a_refresh_that_waits_for_room_is_late_when_it_goes_out(rig: Rig) -> None:
     keys = [f"k{number}" for number in range(40)]
-    # A cohort each; where all are due together, 32 fill the pipeline.
+    # A refresh group each; where all are due together, 32 fill the pipeline.
     node = rig.node(*keys, ttl_ms=TTL_MS, batch_keys=1)
     rig.settle()
     node.core.watch_lateness()

@@ -10,21 +10,21 @@ from multielect._fleet.membership import pack
 from multielect._settings.settings import BalanceSettings
 from multielect.testing._resp import encode
 
-from .fleet import roll_of
+from .fleet import members_on
 from .rig import LAYOUT, MS, Node, Rig
 
 HERE, GONE = b"I am here", b"I am gone"
 
 
 def member(rig: Rig) -> Node:
-    """A node that is to call the roll, and has not."""
+    """A node that is to poll the membership, and has not."""
     node = rig.node(balanced=True)
-    node.core.set_roll(pack(HERE), 1, period_ns=100 * MS)
+    node.core.set_membership_poll(pack(HERE), 1, period_ns=100 * MS)
     return node
 
 
 def leave(node: Node) -> None:
-    node.core.set_roll(pack(GONE), 1, period_ns=100 * MS, last_ns=400 * MS)
+    node.core.set_membership_poll(pack(GONE), 1, period_ns=100 * MS, last_ns=400 * MS)
     node.core.stop()
 
 
@@ -34,7 +34,7 @@ def said(node: Node) -> list[bytes]:
     words = [request[-1] for request in node.requests]
     node.requests.clear()
     for _ in words:
-        node.core.receive(encode(b"the roll"), node.clock.now_ns())
+        node.core.receive(encode(b"the membership"), node.clock.now_ns())
     return words
 
 
@@ -57,7 +57,7 @@ def test_who_leaves_before_it_was_answered_says_so(rig: Rig) -> None:
     assert len(node.requests) == 1, "one call is in flight at most"
     assert not node.is_quiet()
     node.requests.clear()
-    node.core.receive(encode(b"the roll"), node.clock.now_ns())
+    node.core.receive(encode(b"the membership"), node.clock.now_ns())
     assert said(node) == [GONE]
     assert node.is_quiet()
 
@@ -88,7 +88,7 @@ def test_who_never_called_has_nothing_to_leave(rig: Rig) -> None:
 
 
 def balanced(rig: Rig) -> tuple[Node, Balancer]:
-    """A node whose first call of the roll is at the server, and not answered yet."""
+    """A node whose first poll of the membership is at the server, and not answered yet."""
     node = rig.node("a", balanced=True)
     balancer = Balancer(
         node.core,
@@ -108,7 +108,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
     balancer.start()
     node.tick()
     node.serve()
-    assert roll_of(rig.server) == [node.holder]
+    assert members_on(rig.server) == [node.holder]
     return node, balancer
 
 
@@ -122,19 +122,19 @@ def test_a_member_that_does_not_know_that_it_is_one_leaves(rig: Rig) -> None:
     node, balancer = balanced(rig)
     end(balancer, node)
     rig.settle()
-    assert roll_of(rig.server) == []
+    assert members_on(rig.server) == []
     assert node.is_quiet()
 
 
 def test_who_has_left_does_not_come_back_by_what_it_hears_late(rig: Rig) -> None:
     node, balancer = balanced(rig)
     node.deliver()
-    answer = node.core.take_roll()
+    answer = node.core.take_membership()
     assert answer is not None
     end(balancer, node)
     balancer.hear(answer, rig.clock.now_ns())
     rig.run_ms(2000)
-    assert roll_of(rig.server) == []
+    assert members_on(rig.server) == []
 
 
 def test_who_has_left_does_not_come_back_by_a_drain(rig: Rig) -> None:
@@ -142,4 +142,4 @@ def test_who_has_left_does_not_come_back_by_a_drain(rig: Rig) -> None:
     end(balancer, node)
     balancer.retire()
     rig.run_ms(2000)
-    assert roll_of(rig.server) == []
+    assert members_on(rig.server) == []

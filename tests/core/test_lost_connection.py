@@ -20,7 +20,7 @@ def test_a_lost_refresh_keeps_the_old_deadline(rig: Rig, executed: bool) -> None
     node.lose()
 
     assert node.leads("a")
-    assert node.seat("a").remaining == pytest.approx(0.9 - DUE_MS / 1000)
+    assert node.candidacy("a").remaining == pytest.approx(0.9 - DUE_MS / 1000)
     rig.advance_ms(900 - DUE_MS)
     assert not node.leads("a")
 
@@ -34,7 +34,7 @@ def test_a_lost_refresh_is_sent_again_on_the_next_connection(rig: Rig) -> None:
     node.connect()
     node.exchange()
 
-    assert node.seat("a").remaining == pytest.approx(0.9)
+    assert node.candidacy("a").remaining == pytest.approx(0.9)
     assert node.told("a") == [None]
 
 
@@ -58,7 +58,7 @@ def test_a_lease_found_to_be_ones_own_is_taken_under_a_higher_epoch(rig: Rig) ->
     node.exchange()
 
     assert node.leads("a")
-    assert node.seat("a").epoch == 2
+    assert node.candidacy("a").epoch == 2
 
 
 def test_a_reply_of_an_earlier_connection_cannot_be_taken_for_a_later_ones(rig: Rig) -> None:

@@ -60,7 +60,7 @@ def test_a_wake_up_finds_no_room(rig: Rig) -> None:
     first.core.stop()
     rig.settle()
     assert node.core.leading == 3
-    assert len(node.core.owned(rig.clock.now_ns())) == 3
+    assert len(node.core.led(rig.clock.now_ns())) == 3
 
 
 def test_three_nodes_share_what_one_may_not_lead_alone(rig: Rig) -> None:

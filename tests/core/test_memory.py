@@ -13,7 +13,7 @@ from .memory_probe import resident_bytes
 from .rig import Rig
 
 PROBE = Path(__file__).with_name("memory_probe.py")
-MOST_BYTES = 200
+MAX_BYTES = 200
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
@@ -28,8 +28,8 @@ def test_an_election_costs_no_more_than_200_bytes_beyond_its_key(key_bytes: int)
         timeout=60,
     )
     cost = json.loads(done.stdout)
-    assert 0 < cost["resident"] <= MOST_BYTES
-    assert 0 < cost["counted"] <= MOST_BYTES
+    assert 0 < cost["resident"] <= MAX_BYTES
+    assert 0 < cost["counted"] <= MAX_BYTES
     assert cost["counted"] <= cost["resident"] + 16, "what it counts of its own is what it takes"
 
 

@@ -15,7 +15,7 @@ EPOCHS = pytest.mark.parametrize("epochs", ["time", "counter"])
 
 
 def epoch_of(node: Node, key: str = "a") -> int:
-    return node.seat(key).epoch
+    return node.candidacy(key).epoch
 
 
 def leading(rig: Rig, epochs: str, *keys: str) -> Node:
@@ -186,18 +186,18 @@ def test_a_server_that_does_not_heed_floors_is_not_overrun(rig: Rig) -> None:
 
 def test_one_that_is_not_to_lead_takes_over_what_stands_in_its_name(rig: Rig) -> None:
     # Nobody else could take it, and it cannot be released under the old epoch.
-    node, heir = rig.node("a", balanced=True), rig.node("a", balanced=True)
-    for one in (node, heir):
+    node, successor = rig.node("a", balanced=True), rig.node("a", balanced=True)
+    for one in (node, successor):
         one.assign({"a": node})
     rig.settle()
-    node.assign({"a": heir})
+    node.assign({"a": successor})
     node.learn("a", epoch_of(node) + 9_000)
     rig.settle()
     assert node.told("a") == [None, SUPERSEDED, None]
-    heir.assign({"a": heir})
+    successor.assign({"a": successor})
     rig.run_ms(DUE_MS)
-    assert heir.leads("a")
-    assert epoch_of(heir) > epoch_of(node)
+    assert successor.leads("a")
+    assert epoch_of(successor) > epoch_of(node)
 
 
 def test_a_node_that_stops_does_not_stand_again(rig: Rig) -> None:
@@ -252,7 +252,7 @@ def test_a_floor_that_no_epoch_can_be_above_is_refused_and_told(rig: Rig) -> Non
     node.learn("a", LARGEST_EPOCH)
     rig.settle()
     assert not node.leads("a")
-    assert node.notes() == [("acquire", 1, "ERR epoch counter would overflow")]
+    assert node.error_reports() == [("acquire", 1, "ERR epoch counter would overflow")]
     assert rig.server.get(rig.epoch_key("a")) == b"%d" % epoch_of(node)
 
 
@@ -278,7 +278,7 @@ def test_a_drain_and_a_floor_do_not_touch_each_other(rig: Rig, what: str) -> Non
         assert node.told("a") == [None, SUPERSEDED]
         assert rig.holder_of("a") is None, "taken over, and given back as the node retires"
     else:
-        node.drained("a")
+        node.finish_drain("a")
         rig.settle()
         rig.run_ms(3_100)
         assert node.told("a") == [None, DemotionReason.DRAINED]

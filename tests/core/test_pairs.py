@@ -7,7 +7,7 @@ import pytest
 from multielect.election import DemotionReason
 
 from .pairs import check_pairs
-from .rig import Happening, Rig
+from .rig import Rig, TermEvent
 
 KEYS = ("a", "b", "c", "d")
 
@@ -33,11 +33,11 @@ def test_events_come_in_pairs_and_in_order(rig: Rig) -> None:
         assert told[0::2] == [None] * (len(told) // 2)
         assert None not in told[1::2]
         assert len(told) > 10
-    check_pairs(node.happenings)
+    check_pairs(node.term_events)
 
 
-ELECTED = Happening("a", 1, None, 5)
-ENDED = Happening("a", 1, DemotionReason.LOST, 6)
+ELECTED = TermEvent("a", 1, None, 5)
+ENDED = TermEvent("a", 1, DemotionReason.LOST, 6)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,6 @@ ENDED = Happening("a", 1, DemotionReason.LOST, 6)
         [ELECTED, ENDED._replace(at_ns=4)],
     ],
 )
-def test_the_check_of_pairs_sees_what_is_wrong(story: list[Happening]) -> None:
+def test_the_check_of_pairs_sees_what_is_wrong(story: list[TermEvent]) -> None:
     with pytest.raises((AssertionError, KeyError)):
         check_pairs(story)

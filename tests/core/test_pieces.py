@@ -9,12 +9,12 @@ import pytest
 from multielect._protocol.scripts import LARGEST_EPOCH
 from multielect.testing._resp import Push, encode, parse_commands
 
-from .rig import DUE_MS, Happening, Node, Rig
+from .rig import DUE_MS, Node, Rig, TermEvent
 
 Cut = Callable[[bytes], list[bytes]]
 
 
-def scene(cut: Cut) -> tuple[list[Happening], list[tuple[str, int, str]], bytes, dict[str, int]]:
+def scene(cut: Cut) -> tuple[list[TermEvent], list[tuple[str, int, str]], bytes, dict[str, int]]:
     """Play replies of every kind, each cut into pieces; returns all that came of it."""
     rig = Rig()
     other = rig.leader("theirs", "free", ttl_ms=60_000)
@@ -45,7 +45,7 @@ def scene(cut: Cut) -> tuple[list[Happening], list[tuple[str, int, str]], bytes,
     turn()
     node.resign("mine")
     turn()
-    return node.happenings, node.notes(), sent, node.core.counters
+    return node.term_events, node.error_reports(), sent, node.core.counters
 
 
 def whole(data: bytes) -> list[bytes]:
@@ -57,9 +57,9 @@ def one_by_one(data: bytes) -> list[bytes]:
 
 
 def test_the_scene_shows_what_it_should() -> None:
-    happenings, notes, _, _ = scene(whole)
-    assert {happening.key for happening in happenings} == {"mine", "lost", "free"}
-    assert len(notes) >= 2
+    term_events, error_reports, _, _ = scene(whole)
+    assert {term_event.key for term_event in term_events} == {"mine", "lost", "free"}
+    assert len(error_reports) >= 2
 
 
 def test_byte_by_byte() -> None:

@@ -31,8 +31,8 @@ def test_a_refused_refresh_keeps_the_old_deadline_and_is_tried_again(rig: Rig, t
     rig.server.refusal = Refusal(text)
     rig.advance_ms(DUE_MS)
     node.exchange()
-    assert node.notes() == [("refresh", 1, text)]
-    assert node.seat("a").remaining == pytest.approx(0.9 - DUE_MS / 1000)
+    assert node.error_reports() == [("refresh", 1, text)]
+    assert node.candidacy("a").remaining == pytest.approx(0.9 - DUE_MS / 1000)
     assert not node.is_refused()
 
     # Between half and three quarters of a third of the TTL later, and one tick of the wheel.
@@ -50,7 +50,7 @@ def test_a_refused_acquire_is_tried_again(rig: Rig, text: str) -> None:
     rig.server.refusal = Refusal(text)
     node = rig.node("a", "b", ttl_ms=1000)
     rig.settle()
-    assert node.notes() == [("acquire", 2, text)]
+    assert node.error_reports() == [("acquire", 2, text)]
     assert not node.leads("a")
     rig.server.refusal = None
     rig.run_ms(252)
@@ -75,7 +75,7 @@ def test_a_server_that_does_not_know_the_script_it_was_just_brought_is_not_overr
     node.add("b")
     rig.run_ms(1000)
     assert node.told("a") == [None, DemotionReason.EXPIRED]
-    assert {(request, text[:8]) for request, _, text in node.notes()} == {
+    assert {(request, text[:8]) for request, _, text in node.error_reports()} == {
         ("refresh", "NOSCRIPT"),
         ("acquire", "NOSCRIPT"),
     }
@@ -93,7 +93,7 @@ def test_a_term_that_nobody_refreshes_ends_at_its_deadline(rig: Rig) -> None:
     began_ns = rig.clock.now_ns()
     rig.run_ms(2000)
     assert node.told("a") == [None, DemotionReason.EXPIRED]
-    assert node.happenings[-1].at_ns == began_ns + 900 * MS
+    assert node.term_events[-1].at_ns == began_ns + 900 * MS
 
 
 def test_a_refused_release_ends_by_itself(rig: Rig) -> None:
@@ -101,7 +101,7 @@ def test_a_refused_release_ends_by_itself(rig: Rig) -> None:
     rig.server.refusal = Refusal(PASSING[2])
     node.core.stop()
     rig.settle()
-    assert node.notes() == [("release", 1, PASSING[2])]
+    assert node.error_reports() == [("release", 1, PASSING[2])]
     assert node.is_quiet()
 
 
@@ -156,7 +156,7 @@ def test_one_bad_key_fails_alone(rig: Rig, bad: str) -> None:
     assert node.leads("before")
     assert node.leads("after")
     assert not node.leads("bad")
-    [(request, elections, text)] = node.notes()
+    [(request, elections, text)] = node.error_reports()
     assert (request, elections) == ("acquire", 1)
     assert text.split()[0] in {"WRONGTYPE", "ERR"}
 
@@ -176,9 +176,9 @@ def test_one_lease_that_could_not_be_extended_keeps_its_deadline(rig: Rig) -> No
         b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-READONLY not extended\r\n" % rig.server.now_ms(),
         rig.clock.now_ns(),
     )
-    assert node.seat("a").remaining == pytest.approx(0.9)
-    assert node.seat("b").remaining == pytest.approx(0.9 - DUE_MS / 1000)
-    assert node.notes() == [("refresh", 1, "READONLY not extended")]
+    assert node.candidacy("a").remaining == pytest.approx(0.9)
+    assert node.candidacy("b").remaining == pytest.approx(0.9 - DUE_MS / 1000)
+    assert node.error_reports() == [("refresh", 1, "READONLY not extended")]
 
 
 def test_refusals_of_one_text_are_told_once(rig: Rig) -> None:
@@ -187,9 +187,9 @@ def test_refusals_of_one_text_are_told_once(rig: Rig) -> None:
         rig.server.put(rig.leader_key(key), [b"a", b"list"])
     node = rig.node(*keys)
     rig.settle()
-    [(request, elections, _)] = node.notes()
+    [(request, elections, _)] = node.error_reports()
     assert (request, elections) == ("acquire", 1000)
-    assert node.notes() == []
+    assert node.error_reports() == []
 
 
 def test_refusals_that_nobody_takes_are_bounded(rig: Rig) -> None:
@@ -197,16 +197,16 @@ def test_refusals_that_nobody_takes_are_bounded(rig: Rig) -> None:
     for n in range(100):
         rig.server.refusal = Refusal(f"ERR reason {n} " + "x" * 5000)
         rig.run_ms(252)
-    notes = node.notes()
-    assert len(notes) == 16
-    assert max(len(text) for _, _, text in notes) == 200
+    error_reports = node.error_reports()
+    assert len(error_reports) == 16
+    assert max(len(text) for _, _, text in error_reports) == 200
 
 
 def test_a_refusal_that_is_no_text_is_told_all_the_same(rig: Rig) -> None:
     node = rig.node("a")
     node.tick()
     node.core.receive(b"-ERR \xff\xfe\r\n", rig.clock.now_ns())
-    [(_, _, text)] = node.notes()
+    [(_, _, text)] = node.error_reports()
     assert text.startswith("ERR ")
 
 
@@ -237,7 +237,7 @@ def test_a_key_that_is_good_again_is_led_within_a_ttl(rig: Rig) -> None:
     rig.server.delete(rig.leader_key("a"))
     rig.run_ms(751)
     assert node.leads("a")
-    node.notes()
+    node.error_reports()
 
 
 def test_a_refusal_that_has_passed_does_not_slow_the_next_down(rig: Rig) -> None:
@@ -260,7 +260,7 @@ def test_a_lease_is_tried_once_more_before_its_deadline(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000, margin_ms=100)
     rig.server.refusal = Refusal(PASSING[0])
     # Until the next try would come after the deadline.
-    while node.seat("a").remaining > 0.125:
+    while node.candidacy("a").remaining > 0.125:
         rig.run_ms(10)
     rig.server.refusal = None
     rig.run_ms(100)
@@ -278,7 +278,7 @@ def test_a_script_that_was_refused_with_its_text_is_brought_again(rig: Rig, elec
     node = rig.node(*keys, ttl_ms=1000)
     rig.run_ms(5_000)
     asked = len(rig.server.batches)
-    assert {text for _, _, text in node.notes()} == {PASSING[1]}, "no NOSCRIPT is told"
+    assert {text for _, _, text in node.error_reports()} == {PASSING[1]}, "no NOSCRIPT is told"
     # Each try of a batch costs one script, as without the fault: 5 s are 9 tries at the most.
     assert asked <= 9 * ((elections + 124) // 125) + 24
     rig.server.is_full = False
@@ -290,7 +290,7 @@ def test_all_that_were_refused_behind_it_are_counted(rig: Rig) -> None:
     rig.server.is_full = True
     node = rig.node(*(f"k{n}" for n in range(1000)), ttl_ms=1000)
     node.exchange()
-    assert node.notes() == [("acquire", 1000, PASSING[1])]
+    assert node.error_reports() == [("acquire", 1000, PASSING[1])]
 
 
 def test_batches_do_not_wait_for_the_script_to_be_there(rig: Rig) -> None:
@@ -319,7 +319,7 @@ def test_a_script_that_is_forgotten_after_it_was_known_is_brought_at_once(rig: R
 def test_a_release_whose_counter_was_raised_is_sent_again_under_that_epoch(rig: Rig) -> None:
     node, other = rig.leader("a"), rig.node("a")
     rig.settle()
-    rig.server.put(rig.epoch_key("a"), b"%d" % (node.seat("a").epoch + 9_000))
+    rig.server.put(rig.epoch_key("a"), b"%d" % (node.candidacy("a").epoch + 9_000))
     node.resign("a")
     rig.settle()
     assert other.leads("a"), "nobody waits for a TTL needlessly"
@@ -327,15 +327,15 @@ def test_a_release_whose_counter_was_raised_is_sent_again_under_that_epoch(rig: 
 
 
 def test_a_grant_whose_counter_was_raised_is_sent_again_under_that_epoch(rig: Rig) -> None:
-    node, heir = rig.node("a", balanced=True), rig.node("a", balanced=True)
-    for one in (node, heir):
+    node, successor = rig.node("a", balanced=True), rig.node("a", balanced=True)
+    for one in (node, successor):
         one.assign({"a": node})
     rig.settle()
-    rig.server.put(rig.epoch_key("a"), b"%d" % (node.seat("a").epoch + 9_000))
-    for one in (node, heir):
-        one.assign({"a": heir})
+    rig.server.put(rig.epoch_key("a"), b"%d" % (node.candidacy("a").epoch + 9_000))
+    for one in (node, successor):
+        one.assign({"a": successor})
     rig.settle()
-    assert heir.leads("a")
+    assert successor.leads("a")
     assert node.told("a") == [None, DemotionReason.REBALANCED]
 
 
@@ -375,7 +375,7 @@ def test_a_lease_that_cannot_be_deleted_is_told_and_left_to_its_end(rig: Rig) ->
     node.core.stop()
     node.tick()
     answer(node, rig, b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-ERR ACL failure\r\n")
-    assert node.core.take_notes() == [("unended", 1, "ERR ACL failure", b"b")]
+    assert node.core.take_error_reports() == [("unended", 1, "ERR ACL failure", b"b")]
     assert node.is_quiet()
     assert node.counted("released") == 1
 
@@ -389,14 +389,14 @@ def test_what_cannot_be_published_is_told_once(rig: Rig) -> None:
         node.resign(key)
         node.tick()
         answer(node, rig, reply)
-        told += node.notes()
+        told += node.error_reports()
     assert told == [("wake-up", 1, "NOPERM publish")]
     node.campaign("a")
     rig.settle()
     node.resign("a")
     node.tick()
     answer(node, rig, refused)
-    assert node.notes() == [("wake-up", 1, "NOPERM publish")], "it had been well meanwhile"
+    assert node.error_reports() == [("wake-up", 1, "NOPERM publish")], "it had been well meanwhile"
 
 
 def test_a_claim_that_cannot_be_published_is_told_once(rig: Rig) -> None:
@@ -410,11 +410,11 @@ def test_a_claim_that_cannot_be_published_is_told_once(rig: Rig) -> None:
         wait_ms + 1,
         wait_ms + 1,
     )
-    for well, notes in ((False, 1), (False, 0), (True, 0), (False, 1)):
+    for well, error_reports in ((False, 1), (False, 0), (True, 0), (False, 1)):
         error = b"" if well else b"-NOPERM publish\r\n"
         node.tick()
         answer(node, rig, b"*%d\r\n:%%d\r\n*1\r\n%b%b" % (5 - well, body, error))
-        assert node.notes() == [("claim", 1, "NOPERM publish")] * notes
+        assert node.error_reports() == [("claim", 1, "NOPERM publish")] * error_reports
         rig.advance_ms(400)
 
 
@@ -429,35 +429,35 @@ def test_a_lease_without_an_end_is_told_once_for_each_holder(rig: Rig) -> None:
     rig.server.put(rig.leader_key("good"), b"good/1", 5_000)
     node = rig.node(*keys, "other", "good", ttl_ms=1000)
     rig.settle()
-    assert node.core.take_notes() == [
+    assert node.core.take_error_reports() == [
         ("endless", 300, "somebody", b"k0"),
         ("endless", 1, "somebody else/1", b"other"),
     ]
     rig.run_ms(5_000)
-    assert node.core.take_notes() == []
+    assert node.core.take_error_reports() == []
     assert node.seen_leader("k7") == b"somebody"
 
     rig.server.put(rig.leader_key("k7"), b"a third")
     rig.run_ms(1_100)
-    assert node.core.take_notes() == [("endless", 1, "a third", b"k7")]
+    assert node.core.take_error_reports() == [("endless", 1, "a third", b"k7")]
 
 
 def test_a_lease_without_an_end_is_told_again_once_it_was_gone(rig: Rig) -> None:
     rig.server.put(rig.leader_key("a"), b"somebody")
     node = rig.node("a", ttl_ms=1000)
     rig.settle()
-    assert len(node.notes()) == 1
+    assert len(node.error_reports()) == 1
     rig.server.delete(rig.leader_key("a"))
     rig.run_ms(1_100)
     assert node.leads("a")
     rig.server.put(rig.leader_key("a"), b"somebody")
     rig.run_ms(DUE_MS)
-    assert node.notes() == [("endless", 1, "somebody")]
+    assert node.error_reports() == [("endless", 1, "somebody")]
 
     rig.server.put(rig.leader_key("a"), b"somebody", 500)
     rig.run_ms(1_100)
     assert node.leads("a")
-    assert node.notes() == []
+    assert node.error_reports() == []
 
 
 def test_a_lease_that_got_an_end_is_told_again_when_it_lost_it(rig: Rig) -> None:
@@ -466,7 +466,7 @@ def test_a_lease_that_got_an_end_is_told_again_when_it_lost_it(rig: Rig) -> None
     rig.settle()
     rig.server.put(rig.leader_key("a"), b"somebody", 90_000)
     rig.run_ms(1_100)
-    assert len(node.notes()) == 1
+    assert len(node.error_reports()) == 1
     rig.server.put(rig.leader_key("a"), b"somebody")
     rig.run_ms(1_100)
-    assert node.notes() == [("endless", 1, "somebody")]
+    assert node.error_reports() == [("endless", 1, "somebody")]

@@ -18,10 +18,10 @@ def test_resigning_ends_the_term_at_once_and_releases_the_lease(rig: Rig) -> Non
 
     assert rig.holder_of("a") is None
     assert node.told("a") == [None, RESIGNED]
-    assert node.happenings[-1].at_ns == rig.clock.now_ns()
+    assert node.term_events[-1].at_ns == rig.clock.now_ns()
 
 
-def test_a_node_that_resigned_abstains_for_one_ttl(rig: Rig) -> None:
+def test_a_node_that_resigned_cools_down_for_one_ttl(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     node.resign("a")
     rig.run_ms(999)
@@ -80,7 +80,7 @@ def test_there_is_nothing_to_resign_without_a_term(rig: Rig) -> None:
     other = rig.node("a")
     rig.settle()
     assert not other.resign("a")
-    assert other.happenings == []
+    assert other.term_events == []
 
 
 def test_resigning_after_the_deadline_is_an_end_by_the_deadline(rig: Rig) -> None:
@@ -93,7 +93,7 @@ def test_resigning_after_the_deadline_is_an_end_by_the_deadline(rig: Rig) -> Non
 
 def test_resigning_an_earlier_term_does_not_end_the_newer_one(rig: Rig) -> None:
     node = rig.leader("a")
-    old = node.seat("a").epoch
+    old = node.candidacy("a").epoch
     node.resign("a")
     rig.settle()
     node.campaign("a")
@@ -101,5 +101,5 @@ def test_resigning_an_earlier_term_does_not_end_the_newer_one(rig: Rig) -> None:
 
     assert not node.resign("a", epoch=old)
     assert node.leads("a")
-    assert node.resign("a", epoch=node.seat("a").epoch)
+    assert node.resign("a", epoch=node.candidacy("a").epoch)
     assert not node.leads("a")

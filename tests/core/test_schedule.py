@@ -151,16 +151,16 @@ def hop(node: Node) -> int:
 def test_deadlines_of_any_ttl_are_told_in_time(ttl_ms: int, pauses: list[float]) -> None:
     rig, node, keys = elected_one_by_one(ttl_ms, pauses)
     now_ns = rig.clock.now_ns()
-    ends_ns = {key: now_ns + round(node.seat(key).remaining * 1e9) for key in keys}
+    ends_ns = {key: now_ns + round(node.candidacy(key).remaining * 1e9) for key in keys}
     node.lose()
     for _ in range(10 * len(keys)):
-        told = len(node.happenings)
+        told = len(node.term_events)
         now_ns = hop(node)
-        for happening in node.happenings[told:]:
-            assert happening.reason is DemotionReason.EXPIRED
+        for term_event in node.term_events[told:]:
+            assert term_event.reason is DemotionReason.EXPIRED
             # `remaining` is a float: seven days in nanoseconds do not fit one exactly.
-            assert abs(happening.at_ns - ends_ns.pop(happening.key)) < 1000
-            assert happening.at_ns <= now_ns < happening.at_ns + WHEEL_TICK_NS
+            assert abs(term_event.at_ns - ends_ns.pop(term_event.key)) < 1000
+            assert term_event.at_ns <= now_ns < term_event.at_ns + WHEEL_TICK_NS
         if not ends_ns:
             return
     raise AssertionError("a deadline was missed")
@@ -255,9 +255,9 @@ def test_a_clock_that_jumps_by_years_costs_a_tick_nothing() -> None:
     assert time.process_time() - began < 1.0, "also with next to no timers"
 
 
-@pytest.mark.parametrize(("batches", "least_ms", "most_ms"), [(8, 120, 130), (10, 60, 130)])
+@pytest.mark.parametrize(("batches", "min_ms", "max_ms"), [(8, 120, 130), (10, 60, 130)])
 def test_refreshes_are_spread_over_phases_that_fill_their_batches(
-    rig: Rig, batches: int, least_ms: int, most_ms: int
+    rig: Rig, batches: int, min_ms: int, max_ms: int
 ) -> None:
     node = rig.node(*(f"k{n}" for n in range(250 * batches)), ttl_ms=3000)
     rig.run_ms(3005)
@@ -271,5 +271,5 @@ def test_refreshes_are_spread_over_phases_that_fill_their_batches(
         rig.clock.advance_ns(max(1, node.next_tick_ns() - rig.clock.now_ns()))
     assert [batch.elections for batch in rig.server.batches] == [250] * batches
     gaps = [after - before for before, after in itertools.pairwise(times)]
-    assert min(gaps) > least_ms * MS
-    assert max(gaps) < most_ms * MS
+    assert min(gaps) > min_ms * MS
+    assert max(gaps) < max_ms * MS

@@ -20,9 +20,9 @@ EXPIRED, LOST = DemotionReason.EXPIRED, DemotionReason.LOST
 
 def jumps(node: Node) -> list[tuple[int, int]]:
     """Return the jumps told since: by how many ms, and how many terms were given up."""
-    notes = node.notes()
-    assert all(request == "clock" for request, _, _ in notes), notes
-    return [(int(text), terms) for _, terms, text in notes]
+    error_reports = node.error_reports()
+    assert all(request == "clock" for request, _, _ in error_reports), error_reports
+    return [(int(text), terms) for _, terms, text in error_reports]
 
 
 def two_phases(rig: Rig) -> Node:
@@ -63,7 +63,7 @@ def test_the_end_is_told_as_of_when_it_was_believed_until(rig: Rig) -> None:
     rig.server.store.step_clock(15_000 * MS)
     exchange_for(node, "new")
     now_ns = rig.clock.now_ns()
-    ended = [each for each in node.happenings if each.reason is EXPIRED]
+    ended = [each for each in node.term_events if each.reason is EXPIRED]
     assert [each.at_ns for each in ended] == [now_ns, now_ns]
 
 
@@ -80,18 +80,18 @@ def test_nothing_is_led_twice_after_the_jump_was_noticed(rig: Rig) -> None:
 
 def test_terms_that_outlast_the_jump_are_shortened_by_it_and_refreshed_at_once(rig: Rig) -> None:
     node = two_phases(rig)
-    left_ms = {key: node.seat(key).remaining * 1000 for key in ("early", "late")}
+    left_ms = {key: node.candidacy(key).remaining * 1000 for key in ("early", "late")}
     jump_ms = 300
     rig.server.store.step_clock(jump_ms * MS)
     exchange_for(node, "new")
 
     for key, before_ms in left_ms.items():
         lease_left_ms = rig.server.remaining_ms(rig.leader_key(key))
-        believed_ms = node.seat(key).remaining * 1000
+        believed_ms = node.candidacy(key).remaining * 1000
         assert before_ms - jump_ms - 5 <= believed_ms <= before_ms - jump_ms
         assert believed_ms + MARGIN_MS <= lease_left_ms + 1
     node.exchange()
-    assert node.seat("early").remaining == pytest.approx((TTL_MS - MARGIN_MS) / 1000)
+    assert node.candidacy("early").remaining == pytest.approx((TTL_MS - MARGIN_MS) / 1000)
     assert [terms for _, terms in jumps(node)] == [0]
     assert node.told("early") == node.told("late") == [None]
 
@@ -205,7 +205,7 @@ def test_a_term_the_refresh_of_which_is_on_its_way_is_shortened_too(rig: Rig) ->
 
 
 @pytest.mark.parametrize("time_ms", [-1, 9_000_000_000_001, 2**53 - 1], ids=str)
-def test_a_time_that_is_none_is_nonsense(rig: Rig, time_ms: int) -> None:
+def test_a_time_that_is_none_is_malformed(rig: Rig, time_ms: int) -> None:
     node = rig.node("a")
     node.tick()
     with pytest.raises(Exception, match="the server's time is none"):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multielect._core.candidacy import BaseCandidacy
 from multielect._core.core import Core
-from multielect._core.seat import Seat
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
 
@@ -20,8 +20,8 @@ def test_the_seat_of_a_removed_election_reads_false_also_when_its_slot_is_used_a
     rig: Rig,
 ) -> None:
     node = rig.leader("old")
-    old, number = node.seat("old"), node.number("old")
-    old_term = node.seat("old", term_epoch=old.epoch)
+    old, number = node.candidacy("old"), node.number("old")
+    old_term = node.candidacy("old", term_epoch=old.epoch)
     old_epoch = old.epoch
     node.remove("old")
     assert not reads_leader(old)
@@ -33,16 +33,16 @@ def test_the_seat_of_a_removed_election_reads_false_also_when_its_slot_is_used_a
     assert node.number("new") == number, "the slot is used again"
     rig.settle()
     assert node.leads("new")
-    for seat in (old, old_term):
-        assert not reads_leader(seat)
-        assert seat.remaining == 0.0
-        assert seat.is_removed
+    for candidacy in (old, old_term):
+        assert not reads_leader(candidacy)
+        assert candidacy.remaining == 0.0
+        assert candidacy.is_removed
     assert old.epoch == 0
     assert old_term.epoch == old_epoch
 
 
-def reads_leader(seat: Seat) -> bool:
-    return seat.is_leader
+def reads_leader(candidacy: BaseCandidacy) -> bool:
+    return candidacy.is_leader
 
 
 def test_a_stale_number_changes_nothing(rig: Rig) -> None:
@@ -81,7 +81,7 @@ def test_a_slot_is_kept_until_its_last_event_is_taken(rig: Rig) -> None:
 
 def test_a_seat_of_one_term_ends_with_it(rig: Rig) -> None:
     node = rig.leader("a")
-    first = node.seat("a", term_epoch=node.seat("a").epoch)
+    first = node.candidacy("a", term_epoch=node.candidacy("a").epoch)
     assert reads_leader(first)
     node.resign("a")
     rig.settle()
@@ -95,13 +95,13 @@ def test_an_abandoned_core_leads_nothing(rig: Rig) -> None:
     node = rig.leader("a")
     node.core.abandon()
     assert not node.leads("a")
-    assert node.seat("a").remaining == 0.0
+    assert node.candidacy("a").remaining == 0.0
 
 
 def test_a_seat_needs_a_slot(rig: Rig) -> None:
     node = rig.leader("a")
     with pytest.raises(IndexError, match="no election number 1"):
-        Seat(node.core.terms.slots, rig.clock, 1, 0)
+        BaseCandidacy(node.core.terms.slots, rig.clock, 1, 0)
 
 
 def test_adding_twice_gives_the_same_election(rig: Rig) -> None:
@@ -117,7 +117,7 @@ def make_core() -> Core:
         now_ns=10**9,
         ttl_ns=10**9,
         margin_ns=0,
-        heads=LAYOUT.heads,
+        key_prefixes=LAYOUT.key_prefixes,
         separator=LAYOUT.separator,
         holder=b"node/1",
         channel=LAYOUT.channel,
@@ -185,7 +185,7 @@ def test_a_batch_size_out_of_bounds_is_refused(batch_keys: int) -> None:
             now_ns=1,
             ttl_ns=10**9,
             margin_ns=0,
-            heads=LAYOUT.heads,
+            key_prefixes=LAYOUT.key_prefixes,
             separator=b":",
             holder=b"n/1",
             channel=b"c",

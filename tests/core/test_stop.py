@@ -10,7 +10,7 @@ STOPPED = DemotionReason.STOPPED
 
 
 BATCH = 125
-MOST_AT_ONCE = 8 * BATCH
+MAX_AT_ONCE = 8 * BATCH
 
 
 def test_terms_end_as_their_releases_go_out(rig: Rig) -> None:
@@ -23,29 +23,29 @@ def test_terms_end_as_their_releases_go_out(rig: Rig) -> None:
     assert len(node.requests) == 1
     assert not node.leads("a")
     assert not node.leads("b")
-    assert node.core.owned(rig.clock.now_ns()) == []
+    assert node.core.led(rig.clock.now_ns()) == []
     node.take()
     assert node.told("a") == [None, STOPPED]
-    assert node.happenings[-1].at_ns == rig.clock.now_ns()
+    assert node.term_events[-1].at_ns == rig.clock.now_ns()
 
 
 def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(2 * MOST_AT_ONCE + 3)]
+    keys = [f"k{n}" for n in range(2 * MAX_AT_ONCE + 3)]
     node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
     node.core.stop()
     node.tick()
-    assert [node.leads(key) for key in keys] == [n >= MOST_AT_ONCE for n in range(len(keys))]
+    assert [node.leads(key) for key in keys] == [n >= MAX_AT_ONCE for n in range(len(keys))]
     assert not node.is_quiet()
     # Nothing is to be done before an answer comes, or a refresh is due.
     assert node.next_tick_ns() > rig.clock.now_ns()
     rig.advance_ms(340)
     refreshed = node.counted("refreshes")
     node.tick()
-    assert node.counted("refreshes") == refreshed + len(keys) - MOST_AT_ONCE
+    assert node.counted("refreshes") == refreshed + len(keys) - MAX_AT_ONCE
     node.serve(1)
     node.deliver()
     node.tick()
-    assert sum(node.leads(key) for key in keys) == len(keys) - MOST_AT_ONCE - BATCH
+    assert sum(node.leads(key) for key in keys) == len(keys) - MAX_AT_ONCE - BATCH
     node.serve()
     node.deliver()
     rig.advance_ms(600)
@@ -57,7 +57,7 @@ def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
 
 
 def test_without_a_connection_all_terms_end_with_the_next_tick(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 1)]
+    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 1)]
     node = rig.leader(*keys)
     node.lose()
     node.core.stop()
@@ -68,7 +68,7 @@ def test_without_a_connection_all_terms_end_with_the_next_tick(rig: Rig) -> None
 
 
 def test_a_connection_that_is_lost_ends_the_terms_that_are_left(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 1)]
+    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 1)]
     node = rig.leader(*keys)
     node.core.stop()
     node.tick()
@@ -81,7 +81,7 @@ def test_a_connection_that_is_lost_ends_the_terms_that_are_left(rig: Rig) -> Non
 
 
 def test_whoever_cannot_wait_gives_up_what_is_left(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 1)]
+    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 1)]
     node = rig.leader(*keys)
     node.core.stop()
     node.tick()
@@ -94,7 +94,7 @@ def test_whoever_cannot_wait_gives_up_what_is_left(rig: Rig) -> None:
 def test_a_term_that_ends_otherwise_while_the_node_stops_is_not_followed_by_another(
     rig: Rig,
 ) -> None:
-    keys = [f"k{n}" for n in range(MOST_AT_ONCE + 3)]
+    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 3)]
     node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
     resigned, lost, expired = keys[-3:]
     node.core.stop()
@@ -156,7 +156,7 @@ def test_what_was_being_asked_for_is_released_when_it_was_won(rig: Rig) -> None:
 
     assert node.is_quiet()
     assert rig.holder_of("a") is None
-    assert node.happenings == [], "a term that was never begun is not told"
+    assert node.term_events == [], "a term that was never begun is not told"
 
 
 def test_what_was_being_asked_for_and_was_lost_is_let_be(rig: Rig) -> None:
@@ -228,7 +228,7 @@ def test_stopping_after_the_deadline_tells_the_deadline(rig: Rig) -> None:
     node.core.stop()
     node.tick()
     node.take()
-    assert node.happenings[-1].at_ns == began_ns + 900 * MS
+    assert node.term_events[-1].at_ns == began_ns + 900 * MS
 
 
 def test_stopping_before_anything_began_is_quiet(rig: Rig) -> None:

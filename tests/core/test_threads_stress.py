@@ -19,8 +19,8 @@ from collections import Counter
 import pytest
 from tests.core.answering import AnsweringServer
 
+from multielect._core.candidacy import BaseCandidacy
 from multielect._core.core import Core
-from multielect._core.seat import Seat
 from multielect._protocol.keys import group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
@@ -33,7 +33,7 @@ LAYOUT = group_layout("stress", 16)
 HOLDER = b"node/1"
 KEYS_A_THREAD = 24
 SHARED = [b"shared-%d" % number for number in range(4)]
-LONGEST_S = 100.0
+MAX_S = 100.0
 
 Event = tuple[bytes, int, int, int, int, int]
 
@@ -48,7 +48,7 @@ class Pumping:
             now_ns=self.clock.now_ns(),
             ttl_ns=TTL_MS * MS,
             margin_ns=TTL_MS * MS // 10,
-            heads=LAYOUT.heads,
+            key_prefixes=LAYOUT.key_prefixes,
             separator=LAYOUT.separator,
             holder=HOLDER,
             channel=LAYOUT.channel,
@@ -110,7 +110,7 @@ class User:
         self._core = pumping.core
         self._random = random.Random(seed)
         self._mine = [b"thread-%d-%d" % (seed, number) for number in range(KEYS_A_THREAD)]
-        self._seats: dict[bytes, tuple[Seat, int]] = {}
+        self._candidacies: dict[bytes, tuple[BaseCandidacy, int]] = {}
         self.thread = threading.Thread(target=self._run, name=f"user-{seed}")
 
     def _run(self) -> None:
@@ -133,12 +133,14 @@ class User:
                 assert is_new == (key not in self.own)
                 self.own.add(key)
                 if is_new:
-                    seat = Seat(core.terms.slots, self._pumping.clock, number, generation)
-                    self._seats[key] = (seat, 0)
+                    candidacy = BaseCandidacy(
+                        core.terms.slots, self._pumping.clock, number, generation
+                    )
+                    self._candidacies[key] = (candidacy, 0)
             case 1:
                 assert core.remove(key, now_ns) == (key in self.own)
                 self.own.discard(key)
-                self._seats.pop(key, None)
+                self._candidacies.pop(key, None)
             case 2:
                 self.balance[shared] += core.add(shared, LAYOUT.bucket(shared))[2]
             case 3:
@@ -150,22 +152,22 @@ class User:
 
     def _look(self) -> None:
         core = self._core
-        for key, (seat, epoch_before) in self._seats.items():
-            seat.alive()
-            led, epoch = seat.is_leader, seat.epoch
+        for key, (candidacy, epoch_before) in self._candidacies.items():
+            candidacy.heartbeat()
+            led, epoch = candidacy.is_leader, candidacy.epoch
             assert epoch >= epoch_before
             assert epoch > 0 or not led
-            assert not seat.is_removed
-            assert 0 <= seat.remaining <= TTL_MS / 1000
-            self._seats[key] = (seat, epoch)
+            assert not candidacy.is_removed
+            assert 0 <= candidacy.remaining <= TTL_MS / 1000
+            self._candidacies[key] = (candidacy, epoch)
         match self._random.randrange(4):
             case 0:
                 keys = set(core.list_keys())
                 assert keys & set(self._mine) == self.own
             case 1:
-                owned = core.owned(self._pumping.clock.now_ns())
-                assert {key for key, _, _ in owned} & set(self._mine) <= self.own
-                assert len({number for _, number, _ in owned}) == len(owned)
+                led_now = core.led(self._pumping.clock.now_ns())
+                assert {key for key, _, _ in led_now} & set(self._mine) <= self.own
+                assert len({number for _, number, _ in led_now}) == len(led_now)
             case 2:
                 counters = core.counters
                 assert 0 <= counters["elected"] - counters["demoted"] <= 200
@@ -195,7 +197,7 @@ def test_an_hour_of_eight_threads(minutes: int) -> None:
     finally:
         ended.set()
         for user in users:
-            user.thread.join(LONGEST_S)
+            user.thread.join(MAX_S)
         sys.setswitchinterval(usual_s)
     assert [user.failure for user in users] == [None] * THREADS
     assert min(user.calls for user in users) > 100
@@ -219,10 +221,10 @@ def assert_the_books_agree(pumping: Pumping, users: list[User]) -> None:
             place = core.find(key)
             assert place is not None
             core.campaign(*place)
-            Seat(core.terms.slots, pumping.clock, *place).alive()
+            BaseCandidacy(core.terms.slots, pumping.clock, *place).heartbeat()
         pumping.turn()
-    owned = {key for key, _, _ in core.owned(pumping.clock.now_ns())}
-    assert owned == expected
+    led_now = {key for key, _, _ in core.led(pumping.clock.now_ns())}
+    assert led_now == expected
     held = {key for key, holder in pumping.server.leases().items() if holder == HOLDER}
     assert held == {LAYOUT.leader_key(key) for key in expected}
     core.stop()

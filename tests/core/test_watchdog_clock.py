@@ -12,8 +12,8 @@ import pytest
 from tests.core.answering import AnsweringServer
 
 from multielect import DemotionReason
+from multielect._core.candidacy import BaseCandidacy
 from multielect._core.core import Core
-from multielect._core.seat import Seat
 from multielect._protocol.keys import group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
@@ -35,14 +35,14 @@ class Worker:
             now_ns=self.clock.now_ns(),
             ttl_ns=TTL_MS * MS,
             margin_ns=100 * MS,
-            heads=LAYOUT.heads,
+            key_prefixes=LAYOUT.key_prefixes,
             separator=LAYOUT.separator,
             holder=b"node/1",
             channel=LAYOUT.channel,
         )
         number, generation, _ = self.core.add(b"key", 0, max_stall_ms * MS)
         self.place = number, generation
-        self.seat = Seat(self.core.terms.slots, self.clock, number, generation)
+        self.candidacy = BaseCandidacy(self.core.terms.slots, self.clock, number, generation)
         self.told: list[tuple[DemotionReason | None, float]] = []
         self.kept: list[bytes] | None = None
         self.core.start()
@@ -56,7 +56,7 @@ class Worker:
         return (self.clock.now_ns() - self.born_ns) / MS
 
     def leads(self) -> bool:
-        return self.seat.is_leader
+        return self.candidacy.is_leader
 
     def keep_replies(self) -> None:
         self.kept = []
@@ -84,13 +84,13 @@ class Worker:
             why = DemotionReason(reason) if reason else None
             self.told.append((why, (at_ns - self.born_ns) / MS))
 
-    def run_ms(self, span_ms: float, *, alive_every_ms: float = 0) -> None:
+    def run_ms(self, span_ms: float, *, heartbeat_every_ms: float = 0) -> None:
         until_ns = self.clock.now_ns() + round(span_ms * MS)
         spoke_ms = self.now_ms
         while self.clock.now_ns() < until_ns:
             self.clock.advance_ns(STEP_NS)
-            if alive_every_ms and self.now_ms - spoke_ms >= alive_every_ms:
-                self.seat.alive()
+            if heartbeat_every_ms and self.now_ms - spoke_ms >= heartbeat_every_ms:
+                self.candidacy.heartbeat()
                 spoke_ms = self.now_ms
             self.turn()
 
@@ -114,10 +114,10 @@ def test_silence_ends_the_term_in_time(max_stall_ms: int) -> None:
 @pytest.mark.parametrize("max_stall_ms", [50, 400, 3000])
 def test_a_sign_of_life_keeps_the_term(max_stall_ms: int) -> None:
     worker = Worker(max_stall_ms)
-    worker.run_ms(4 * max_stall_ms, alive_every_ms=max_stall_ms * 0.9)
+    worker.run_ms(4 * max_stall_ms, heartbeat_every_ms=max_stall_ms * 0.9)
     assert worker.reasons() == [None]
     assert worker.leads()
-    worker.seat.alive()
+    worker.candidacy.heartbeat()
     silent_from_ms = worker.now_ms
     worker.run_ms(max_stall_ms - 1)
     assert worker.leads()
@@ -184,7 +184,7 @@ def test_a_lost_connection_does_not_delay_it() -> None:
 
 def test_signs_of_life_of_an_earlier_election_do_not_count() -> None:
     worker = Worker(500)
-    former = worker.seat
+    former = worker.candidacy
     worker.core.remove(b"key", worker.clock.now_ns())
     worker.turn()
     worker.turn()
@@ -192,10 +192,10 @@ def test_signs_of_life_of_an_earlier_election_do_not_count() -> None:
     assert (is_new, number) == (True, worker.place[0])
     assert generation != worker.place[1]
     worker.turn()
-    worker.seat = Seat(worker.core.terms.slots, worker.clock, number, generation)
+    worker.candidacy = BaseCandidacy(worker.core.terms.slots, worker.clock, number, generation)
     assert worker.leads()
     began_ms = worker.told[-1][1]
     worker.run_ms(400)
-    former.alive()
+    former.heartbeat()
     worker.run_ms(began_ms + 500 + WHEEL_TICK_MS - worker.now_ms)
     assert worker.reasons()[-2:] == [None, DemotionReason.STALLED]

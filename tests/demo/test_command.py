@@ -55,7 +55,7 @@ def test_help_teaches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "complaint"),
+    ("args", "message"),
     [
         (["--nodes", "1"], "1 is not in the range 2<=x<=16"),
         (["--nodes", "three"], "'three' is not a valid integer"),
@@ -67,11 +67,11 @@ def test_help_teaches() -> None:
         (["--json", "nowhere/figures.json"], "no directory nowhere"),
     ],
 )
-def test_wrong_options_are_refused(args: list[str], complaint: str) -> None:
+def test_wrong_options_are_refused(args: list[str], message: str) -> None:
     status, text = run(*args)
 
     assert status == 2
-    assert complaint in text
+    assert message in text
     assert "Traceback" not in text
 
 

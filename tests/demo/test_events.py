@@ -76,7 +76,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, zipped
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         ("", "the file is empty"),
         ("flight,tailnum\n", "a header but no events"),
@@ -89,11 +89,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, zipped
         ("tailnum\n" + "x" * 200_000, "cannot read.*field larger"),
     ],
 )
-def test_bad_content_is_refused(tmp_path: Path, content: str | bytes, complaint: str) -> None:
+def test_bad_content_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     path = tmp_path / "events.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    with pytest.raises(EventsError, match=complaint) as refusal:
+    with pytest.raises(EventsError, match=message) as refusal:
         read_events(path)
     assert str(path) in str(refusal.value)
 

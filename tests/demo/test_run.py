@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multielect.embedded import EmbeddedServer
 
 FULL = Path(__file__).parents[3] / "shared" / "data" / "flights.csv.zip"
-MOST_SECONDS = 60.0
+MAX_SECONDS = 60.0
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc"
@@ -226,7 +226,7 @@ def rest_of(demo: subprocess.Popen[str]) -> str:
     """Read what the demo says until it ends; `communicate` forgets what was read ahead."""
     assert demo.stdout is not None
     said = demo.stdout.read()
-    demo.wait(MOST_SECONDS)
+    demo.wait(MAX_SECONDS)
     return said
 
 

@@ -40,7 +40,7 @@ class HandMadeTerm:
     def resign(self) -> None:
         self.resigned += 1
 
-    def drained(self) -> None:
+    def finish_drain(self) -> None:
         self.handed_over += 1
         self.is_leader = False
 
@@ -167,7 +167,7 @@ def test_a_draining_term_is_handed_over_when_all_that_was_available_is_committed
     term = stage.elect(A, 3)
     stage.run_for(0.5)
     committed: list[int] = []
-    term.drained = lambda: committed.append(stage.store.read([A])[0].next_event)  # type: ignore[method-assign]
+    term.finish_drain = lambda: committed.append(stage.store.read([A])[0].next_event)  # type: ignore[method-assign]
     stage.worker.draining(A, term)
     assert committed == []
     stage.run_for(2)

@@ -142,12 +142,12 @@ class Watched(PartitionConsumer):
         self.stop = asyncio.Event()
         self.told: list[str] = []
 
-    def owned(self) -> set[str]:
-        return {election.key for election in self._group.owned}
+    def led(self) -> set[str]:
+        return {election.key for election in self._group.led}
 
     async def is_refreshed(self) -> None:
         """Wait until all that it leads was refreshed twice: for most of a TTL."""
-        refreshes = self._group.counters.refreshes + 2 * len(self.owned())
+        refreshes = self._group.counters.refreshes + 2 * len(self.led())
         await eventually(lambda: self._group.counters.refreshes >= refreshes)
 
     async def _drain(self, term: Term, deadline: float) -> None:
@@ -268,7 +268,7 @@ def test_a_term_that_is_lost_and_won_again_is_read_by_one_at_a_time(
             begun_at = checkpoints(redis_client)[held]
             forget_lease(redis_client, PREFIX, held)
             await eventually(lambda: "ended, LOST" in caplog.text)
-            await eventually(lambda: held in consumer.owned())
+            await eventually(lambda: held in consumer.led())
             await consumer.is_refreshed()
             assert notes.handled[held] == [0, 1, 2, 3], "read by two at once"
             go_on.set()
@@ -367,11 +367,11 @@ def test_all_partitions_that_move_are_handed_over_side_by_side(
             async with running(redis_url, kafka, others) as second:
                 await eventually(lambda: len(first.told) == PARTITIONS // 2)
                 await first.is_refreshed()
-                assert first.owned() == set(KEYS), "handed over under a handler that is at work"
+                assert first.led() == set(KEYS), "handed over under a handler that is at work"
                 assert not any(others.handled.values())
                 moved = set(first.told)
                 go_on.set()
-                await eventually(lambda: second.owned() == moved)
+                await eventually(lambda: second.led() == moved)
                 await eventually(lambda: set(checkpoints(redis_client).values()) == {10})
         return notes.handled, others.handled, moved
 

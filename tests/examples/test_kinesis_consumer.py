@@ -73,8 +73,8 @@ class Watched(ShardConsumer):
         super().__init__(*arguments, **settings)
         self.told: list[str] = []
 
-    def owned(self) -> set[str]:
-        return {election.key for election in self._group.owned}
+    def led(self) -> set[str]:
+        return {election.key for election in self._group.led}
 
     def is_read(self, shard: str) -> bool:
         """Tell whether its latest reader still is at it."""
@@ -82,7 +82,7 @@ class Watched(ShardConsumer):
 
     def is_refreshed(self) -> None:
         """Wait until all that it leads was refreshed twice: for most of a TTL."""
-        refreshes = self._group.counters.refreshes + 2 * len(self.owned())
+        refreshes = self._group.counters.refreshes + 2 * len(self.led())
         until(lambda: self._group.counters.refreshes >= refreshes)
 
     def _drain(self, term: Term, deadline: float) -> None:
@@ -212,7 +212,7 @@ def test_a_term_that_is_lost_and_won_again_is_read_by_one_at_a_time(
         assert stuck.wait(WITHIN_S)
         forget_lease(redis_client, PREFIX, held)
         until(lambda: "ended, LOST" in caplog.text)
-        until(lambda: held in consumer.owned())
+        until(lambda: held in consumer.led())
         consumer.is_refreshed()
         assert notes.of(held) == [1, 2, 3], "read by two at once"
         go_on.set()
@@ -303,11 +303,11 @@ def test_all_shards_that_move_are_handed_over_side_by_side(
             with running(redis_url, kinesis, other_notes) as second:
                 until(lambda: len(first.told) == 12)
                 first.is_refreshed()
-                assert first.owned() == shards, "handed over under a handler that is at work"
+                assert first.led() == shards, "handed over under a handler that is at work"
                 assert other_notes.handled == []
                 moved = set(first.told)
                 go_on.set()
-                until(lambda: second.owned() == moved)
+                until(lambda: second.led() == moved)
                 until(lambda: all(checkpoint(redis_client, shard) == "3" for shard in shards))
         for shard in shards:
             assert shared(3, 1, notes.of(shard), other_notes.of(shard))
@@ -349,7 +349,7 @@ def test_a_shard_that_nobody_reads_any_more_is_handed_over_at_once(
         kinesis.split(left)
         until(lambda: checkpoint(redis_client, left) == SHARD_END)
         until(lambda: not consumer.is_read(left))
-        assert left in consumer.owned()
+        assert left in consumer.led()
     assert redis_client.keys("*:leader") == []
 
 
@@ -447,7 +447,7 @@ def test_a_split_while_running_is_followed(
         low, high = sorted(kinesis.shards().keys() - {left, right})
         until(lambda: notes.of(low) == notes.of(high) == [1, 2, 3, 4, 5])
         until(lambda: notes.of(right) == list(range(1, 11)))
-        until(lambda: consumer.owned() == {low, high, right})
+        until(lambda: consumer.led() == {low, high, right})
     assert checkpoint(redis_client, left) == SHARD_END
 
 

@@ -46,7 +46,7 @@ LOOK_S = 0.001
 ELECTIONS_A_LOOK = 64
 WRITE_S = 0.04
 WRITES_A_PASS = 4
-LONGEST_BLOCK_S = 30.0
+MAX_BLOCK_S = 30.0
 
 _PR_SET_PDEATHSIG = 1
 
@@ -249,7 +249,7 @@ class Node:
         self._misbehaves = lambda _: self._wait_unblocked()
 
     def _wait_unblocked(self) -> None:
-        self._unblocked.wait(LONGEST_BLOCK_S)
+        self._unblocked.wait(MAX_BLOCK_S)
 
     def _raise(self) -> None:
         def fail(term: Term) -> None:
@@ -271,7 +271,7 @@ class Node:
                 self._group.remove(term.key)
                 self._sampler.watched[number] = self._group.add(term.key)
             self._group[term.key].campaign()
-            assert len(self._group.owned) <= self._spec.elections
+            assert len(self._group.led) <= self._spec.elections
 
         self._misbehaves = reenter
 

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from . import node_faults, server_faults, wire_faults
 from .fault import FAULTS, Fault, Rank
 
-__all__ = ["FAULTS", "MODULES", "MOST_AT_ONCE", "are_compatible", "choose"]
+__all__ = ["FAULTS", "MODULES", "MAX_AT_ONCE", "are_compatible", "choose"]
 
 MODULES = (node_faults, wire_faults, server_faults)
 """Where they are from: importing these has entered them."""
 
-MOST_AT_ONCE = 4
+MAX_AT_ONCE = 4
 
 _ONCE = (Rank.LIMITS_SERVER, Rank.STOPS_SERVER)
 _ALONE = (Rank.REPLACES_SERVER, Rank.TURNS_CLOCK)

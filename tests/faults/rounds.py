@@ -22,7 +22,7 @@ from pathlib import Path
 from .checker import Findings
 from .fault import Fault, Rank
 from .fleet import Fleet, FleetPlan
-from .registry import FAULTS, MOST_AT_ONCE, choose
+from .registry import FAULTS, MAX_AT_ONCE, choose
 from .report import MANY, Recorder, Report
 from .round import run_round
 from .server import faketime_library
@@ -102,7 +102,7 @@ def chosen(seed: int, number: int, plan: FleetPlan) -> list[Fault]:
     random.Random(f"{seed}/{number // len(names)}/order").shuffle(names)
     name = names[number % len(names)]
     if name == MANY or FAULTS[name].rank is Rank.TURNS_CLOCK:
-        return choose(chance, plan.nodes, chance.randint(2, MOST_AT_ONCE))
+        return choose(chance, plan.nodes, chance.randint(2, MAX_AT_ONCE))
     return [FAULTS[name]]
 
 

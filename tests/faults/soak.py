@@ -6,7 +6,7 @@ Rules of this file:
     * Half of the nodes live from the start to the end, and it is these that are measured; the
       others are killed like everybody.
     * Flat means: the median of the last third of the samples is not above that of the second by
-      more than `MOST_GROWTH` or `LEAST_BYTES`, and no more descriptors than `SPARE_DESCRIPTORS`.
+      more than `MAX_GROWTH` or `MIN_BYTES`, and no more descriptors than `SPARE_DESCRIPTORS`.
       In the first third a process still takes what it will need.
     * Memory is what is the process's own: the mapped journals are not.
 """
@@ -32,10 +32,10 @@ from .report import Recorder, Report
 from .round import run_round
 
 SAMPLE_S = 0.5
-MOST_GROWTH = 0.05
-LEAST_BYTES = 4 << 20
+MAX_GROWTH = 0.05
+MIN_BYTES = 4 << 20
 SPARE_DESCRIPTORS = 4
-MOST_AT_ONCE = 2
+MAX_AT_ONCE = 2
 RECORDS_AN_ELECTION = 1_000
 
 
@@ -67,7 +67,7 @@ class Usage:
     def is_flat(self) -> bool:
         """Whether neither grew."""
         second, _ = _thirds(self.memory_bytes)
-        allowed = max(LEAST_BYTES, MOST_GROWTH * statistics.median(second))
+        allowed = max(MIN_BYTES, MAX_GROWTH * statistics.median(second))
         return self.grown_bytes() <= allowed and self.more_descriptors() <= SPARE_DESCRIPTORS
 
 
@@ -142,7 +142,7 @@ def soak(
                 with _watched(spared, usage):
                     while fleet.now_ns() < end_ns and recorder.report.ok:
                         chance = random.Random(f"{seed}/{number}")
-                        count = chance.randint(1, MOST_AT_ONCE)
+                        count = chance.randint(1, MAX_AT_ONCE)
                         faults = choose(chance, nodes, count, spared=len(spared))
                         names = [fault.name for fault in faults]
                         progress(f"round {number}: {', '.join(names)}")

@@ -203,7 +203,7 @@ def test_an_epoch_that_was_granted_to_another(past: Past) -> None:
     assert past.broken() == ["I2", "I4"]
 
 
-def test_an_heirs_lease_is_no_grant(past: Past) -> None:
+def test_a_successors_lease_is_no_grant(past: Past) -> None:
     past.server(1950, '"TIME"', f'"SET" "p:{{1}}:k0:leader" "{A}" "PX" "{TTL}"')
     past.granted(1960, A, 1960)
     assert past.broken() == []

@@ -11,7 +11,7 @@ import pytest
 
 from .fault import Fault, Rank, Scene
 from .fleet import FleetPlan
-from .registry import FAULTS, MOST_AT_ONCE, are_compatible, choose
+from .registry import FAULTS, MAX_AT_ONCE, are_compatible, choose
 from .report import MANY
 from .rounds import chosen, run_rounds
 
@@ -33,7 +33,7 @@ def test_every_fault_strikes_alone_before_one_does_twice() -> None:
     assert clock > FAULTS.keys() - wanted
 
 
-@pytest.mark.parametrize("count", range(1, MOST_AT_ONCE + 1))
+@pytest.mark.parametrize("count", range(1, MAX_AT_ONCE + 1))
 def test_what_strikes_at_once_does_not_get_in_each_others_way(count: int) -> None:
     for seed in range(100):
         faults = choose(random.Random(seed), 3, count, spared=2)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .soak import LEAST_BYTES, SPARE_DESCRIPTORS, Usage, soak
+from .soak import MIN_BYTES, SPARE_DESCRIPTORS, Usage, soak
 
 MB = 1 << 20
 
@@ -48,9 +48,9 @@ def test_memory_that_grows_is_seen(memory_mb: Callable[[int], float], holds: boo
 
 
 def test_what_may_grow_is_little() -> None:
-    grown = [100 * MB] * 200 + [100 * MB + LEAST_BYTES + MB] * 100
+    grown = [100 * MB] * 200 + [100 * MB + MIN_BYTES + MB] * 100
     assert Usage("node", grown, [10] * 300).is_flat
-    grown = [10 * MB] * 200 + [10 * MB + LEAST_BYTES + 1] * 100
+    grown = [10 * MB] * 200 + [10 * MB + MIN_BYTES + 1] * 100
     assert not Usage("node", grown, [10] * 300).is_flat
 
 

@@ -54,7 +54,7 @@ def test_a_refused_write_names_the_command_and_is_made_once_that_is_granted(
     epoch = elect(redis_client)
     write = written(right, epoch)
     # As a group leaves it: a fence asks for it until it is there.
-    redis_client.set(LAYOUT.buckets_key, len(LAYOUT.heads))
+    redis_client.set(LAYOUT.buckets_key, len(LAYOUT.key_prefixes))
     fence = Fence(client, PREFIX)
     fence.set(Writer(key="p", epoch=epoch), "data:first", 1)
     clerk.take_away(right)

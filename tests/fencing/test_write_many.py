@@ -8,7 +8,7 @@ import redis
 from multielect import ConfigError, StaleEpochError
 from multielect._protocol.keys import group_layout
 from multielect.fencing import Fence, FencedScript, Write, Writer
-from multielect.fencing._writes import MOST_BYTES, packed
+from multielect.fencing._writes import MAX_BYTES, packed
 
 from .elections import LAYOUT, PREFIX, elect
 
@@ -97,8 +97,8 @@ def test_a_script_is_given_a_bounded_share() -> None:
     assert [len(batch.writes) for batch in without_keys] == [250, 1]
     many_keys = packed([Write.run(writer, PUSH, ["k"] * 100)] * 20, LAYOUT, spans_buckets=True)
     assert [len(batch.writes) for batch in many_keys] == [7, 7, 6]
-    large = [Write.set(writer, "k", b"x" * (MOST_BYTES // 3))] * 5
-    huge = Write.set(writer, "k", b"x" * (2 * MOST_BYTES))
+    large = [Write.set(writer, "k", b"x" * (MAX_BYTES // 3))] * 5
+    huge = Write.set(writer, "k", b"x" * (2 * MAX_BYTES))
     batches = packed([*large, huge, large[0]], LAYOUT, spans_buckets=True)
     assert [[place for place, _ in batch.writes] for batch in batches] == [
         [0, 1],

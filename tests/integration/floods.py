@@ -72,7 +72,7 @@ def log_of_a_refusal(
     group.add_many(KEYS)
     with group:
         time.sleep(seconds)
-        assert not group.owned
+        assert not group.led
     return lines
 
 

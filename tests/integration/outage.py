@@ -71,7 +71,7 @@ def log_of_an_outage(
         group.add_many(f"k{number}" for number in range(ELECTIONS))
 
     def lead_all() -> bool:
-        return all(len(group.owned) == ELECTIONS for group in groups)
+        return all(len(group.led) == ELECTIONS for group in groups)
 
     try:
         for group in groups:
@@ -79,7 +79,7 @@ def log_of_an_outage(
         until(lead_all, WITHIN_S)
         os.kill(server.pid, signal.SIGKILL)
         time.sleep(seconds)
-        assert not any(group.owned for group in groups)
+        assert not any(group.led for group in groups)
         server.stop()
         server.start()
         until(lead_all, WITHIN_S)

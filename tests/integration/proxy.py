@@ -30,7 +30,7 @@ from multielect._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 Command = list[bytes]
 
 READ_BYTES = 1 << 16
-MOST_COMMANDS = 100_000
+MAX_COMMANDS = 100_000
 LATE_S = 1.0
 """What the server gets to read what comes late, and to close."""
 
@@ -75,7 +75,7 @@ class Proxy:
     def __init__(self, socket_path: str) -> None:
         """Prepare; entering the context listens."""
         self.url = ""
-        self.commands: deque[Command] = deque(maxlen=MOST_COMMANDS)
+        self.commands: deque[Command] = deque(maxlen=MAX_COMMANDS)
         self.on_command: Callable[[Command], None] = lambda _: None
         self.request_delay_s = 0.0
         self.reply_delay_s = 0.0

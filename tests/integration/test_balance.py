@@ -30,12 +30,12 @@ LONG_S = 10.0
 
 
 def loads(*groups: ElectionGroup) -> list[int]:
-    return [len(group.owned) for group in groups]
+    return [len(group.led) for group in groups]
 
 
 def let_pass(ttls: int, group: ElectionGroup) -> None:
     """Wait until a group has refreshed all that it leads for so many TTLs."""
-    refreshes = group.counters.refreshes + 3 * ttls * len(group.owned)
+    refreshes = group.counters.refreshes + 3 * ttls * len(group.led)
     until(lambda: group.counters.refreshes >= refreshes)
 
 
@@ -112,13 +112,13 @@ def test_nobody_leads_what_it_may_not(redis_url: str, stand: Stand, as_function:
 
     only = may_lead if as_function else {key: {"gpu"} for key in special}
     plain, told = stand(redis_url, *KEYS, balance=True, only=only)
-    until(lambda: len(plain.owned) == 40)
+    until(lambda: len(plain.led) == 40)
     # Time enough to be taken by one who looks whether it is free.
     let_pass(2, plain)
     assert loads(plain) == [40]
     labelled, _ = stand(redis_url, *KEYS, balance=True, only=only, labels={"gpu"})
     settle([30, 30], plain, labelled)
-    assert special <= {election.key for election in labelled.owned}
+    assert special <= {election.key for election in labelled.led}
     assert not special & {entry.key for entry in told.elections()}
 
 
@@ -140,7 +140,7 @@ def test_a_join_moves_its_share_and_a_drain_hands_it_back(redis_url: str, stand:
 
 
 def test_nodes_that_are_all_drained_at_once_wait_for_nobody(redis_url: str, stand: Stand) -> None:
-    """Each of them begins while it takes the others for its heirs."""
+    """Each of them begins while it takes the others for its successors."""
     groups = [stand(redis_url, *KEYS, balance=True, ttl=120.0)[0] for _ in range(3)]
     settle([20, 20, 20], *groups)
     drains = [threading.Thread(target=group.drain, args=(120.0,), daemon=True) for group in groups]
@@ -148,11 +148,11 @@ def test_nodes_that_are_all_drained_at_once_wait_for_nobody(redis_url: str, stan
         drain.start()
     for drain in drains:
         drain.join(2 * LONG_S)
-        assert not drain.is_alive(), "it waits for an heir, and there is none"
+        assert not drain.is_alive(), "it waits for a successor, and there is none"
     assert loads(*groups) == [0, 0, 0]
 
 
-def test_a_stop_without_a_drain_names_the_heirs(redis_url: str, stand: Stand) -> None:
+def test_a_stop_without_a_drain_names_the_successors(redis_url: str, stand: Stand) -> None:
     one, _ = stand(redis_url, *KEYS, balance=True, ttl=30.0)
     other, _ = stand(redis_url, *KEYS, balance=True, ttl=30.0)
     settle([30, 30], one, other)
@@ -172,12 +172,12 @@ def test_what_a_killed_member_led_is_shared_out(redis_url: str, stand: Stand) ->
 def test_a_forked_child_is_no_member(redis_url: str, stand: Stand) -> None:
     one, told = stand(redis_url, *KEYS, balance=True)
     settle([60], one)
-    elections = one.owned
+    elections = one.led
     child = os.fork()
     if child == 0:
         quiet = 1
         try:
-            quiet = int(bool(one.owned) or any(each.is_leader for each in elections))
+            quiet = int(bool(one.led) or any(each.is_leader for each in elections))
         finally:
             os._exit(quiet)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -193,12 +193,12 @@ def test_a_fleet_comes_back_after_redis_forgot_all(
     one, told_one = stand(redis_url, *KEYS, balance=True, ttl=6.0)
     other, told_other = stand(redis_url, *KEYS, balance=True, ttl=6.0)
     settle([30, 30], one, other)
-    before = {election.key for election in one.owned}
+    before = {election.key for election in one.led}
     redis_client.flushall()
     for told in (told_one, told_other):
         until(lambda told=told: len(told.demotions()) >= 30)  # type: ignore[misc]
     # By its assignee, also what another found free a moment earlier.
-    until(lambda: {election.key for election in one.owned} == before)
+    until(lambda: {election.key for election in one.led} == before)
     settle([30, 30], one, other)
 
 
@@ -209,7 +209,7 @@ def test_what_its_node_does_not_stand_for_is_led_by_another(redis_url: str, stan
     let_pass(2, one)
     # A starved machine lets terms expire, which is nothing of the balance.
     until(lambda: sum(loads(one, other)) == 60)
-    assert all(election.key in KEYS[:30] for election in other.owned)
+    assert all(election.key in KEYS[:30] for election in other.led)
     moved = [
         entry.key
         for entry in told.demotions()
@@ -246,8 +246,8 @@ def test_a_worker_finishes_before_it_hands_over(redis_url: str, stand: Stand) ->
     for term, deadline in drains:
         assert term.is_leader
         assert 30 < deadline - time.monotonic() <= 60
-        assert term.drained()
-        assert not term.drained()
+        assert term.finish_drain()
+        assert not term.finish_drain()
     settle([30, 30], one, other)
     until(lambda: len(order) == 60 + 30 + 30)
     for term, _ in drains:
@@ -276,10 +276,10 @@ def test_a_plain_group_drains_too(redis_url: str, stand: Stand) -> None:
 
     def on_draining(term: Term, _deadline: float) -> None:
         drained.append(term.key)
-        term.drained()
+        term.finish_drain()
 
     one, told = stand(redis_url, *KEYS, ttl=30.0, on_draining=on_draining)
-    until(lambda: len(one.owned) == 60)
+    until(lambda: len(one.led) == 60)
     other, _ = stand(redis_url, *KEYS, ttl=30.0)
     assert one.drain(LONG_S)
     until(lambda: loads(one, other) == [0, 60])
@@ -295,7 +295,7 @@ def test_a_coroutine_finishes_before_it_hands_over(redis_url: str) -> None:
         async def on_draining(term: Term, _deadline: float) -> None:
             said.append("draining")
             await asyncio.sleep(0)
-            term.drained()
+            term.finish_drain()
 
         def on_demoted(_term: Term, reason: DemotionReason) -> None:
             said.append(reason.name)
@@ -352,7 +352,7 @@ def test_a_node_that_does_not_balance_beside_those_that_do_is_told_of(
     redis_url: str, stand: Stand
 ) -> None:
     alone, told = stand(redis_url, *KEYS)
-    told.wait_for(lambda: len(alone.owned) == len(KEYS))
+    told.wait_for(lambda: len(alone.led) == len(KEYS))
     fleet, heard = stand(redis_url, *KEYS, balance=True, ttl=0.6)
     why = str(heard.wait_error(MultielectError, STRANGE))
     assert f"{len(KEYS)} election(s)" in why
@@ -362,7 +362,7 @@ def test_a_node_that_does_not_balance_beside_those_that_do_is_told_of(
     assert sum(STRANGE in str(error) for error in heard.errors) == 1
 
 
-def test_the_leases_of_the_dead_are_no_strangers(
+def test_the_leases_of_the_dead_are_no_unknown_leaders(
     redis_url: str, redis_client: redis.Redis, stand: Stand
 ) -> None:
     for key in KEYS:

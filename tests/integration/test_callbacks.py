@@ -52,7 +52,7 @@ def test_an_exception_is_logged_and_reported_and_nothing_else_suffers(
             if record.name == "multielect"
         )
     )
-    assert len(group.owned) == len(keys)
+    assert len(group.led) == len(keys)
     group.stop()
     for key in keys:
         assert told.wait_demoted(key).reason is DemotionReason.STOPPED
@@ -74,7 +74,7 @@ def test_on_error_that_raises_hurts_nobody(
     assert failed.acquire(timeout=WITHIN_S)
     assert failed.acquire(timeout=WITHIN_S)
     until(lambda: sum("on_error failed" in text for text in caplog.messages) == 2)
-    assert len(group.owned) == 2
+    assert len(group.led) == 2
     group.stop()
     assert told.wait_demoted("a").reason is DemotionReason.STOPPED
 
@@ -106,7 +106,7 @@ def test_callbacks_come_in_order_and_in_pairs_however_leases_come_and_go(
     group, _ = stand(redis_url, *keys, ttl=0.3, on_elected=elected, on_demoted=demoted)
 
     def flap() -> None:
-        until(lambda: len(group.owned) == len(keys))
+        until(lambda: len(group.led) == len(keys))
         demotions = group.counters.demoted
         for key in random_of_test.sample(keys, 4):
             redis_client.delete(LAYOUT.leader_key(key.encode()))
@@ -211,7 +211,7 @@ def test_a_callback_is_given_as_many_arguments_as_it_takes(redis_url: str, stand
 
     def on_draining(term: Term) -> None:
         told.append(term.key)
-        term.drained()
+        term.finish_drain()
 
     group, _ = stand(
         redis_url,
@@ -267,7 +267,7 @@ def test_callbacks_that_hold_all_threads_are_told_of(
     assert "42 others wait to be told" in text
     assert "worker=" in text
     assert "callback_threads" in text
-    assert len(group.owned) == 50
+    assert len(group.led) == 50
 
 
 def test_callbacks_that_take_turns_are_not(

@@ -67,7 +67,7 @@ def test_one_that_blocks_makes_nothing_late(
     with group:
         assert blocked.wait(WITHIN_S)
         group.add_many(f"quick-{number}" for number in range(50))
-        until(lambda: len(group.owned) == 51)
+        until(lambda: len(group.led) == 51)
         epoch, before, began_s = slow.epoch, group.counters, time.monotonic()
         # For two TTLs at the least, by their refreshes.
         until(lambda: group.counters.refreshes >= before.refreshes + 7 * 51)

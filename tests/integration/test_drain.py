@@ -22,7 +22,7 @@ DRAINED = DemotionReason.DRAINED
 
 
 def give_up(term: Term, _deadline: float) -> None:
-    term.drained()
+    term.finish_drain()
 
 
 class Caller:
@@ -79,7 +79,7 @@ def test_a_callback_begins_a_drain_and_does_not_wait(
         group._node.report(MultielectError("something went wrong"))
     else:
         assert group.drain(LONG_S)
-    until(lambda: bool(caller.answers) and not group.owned)
+    until(lambda: bool(caller.answers) and not group.led)
     left = {"on_demoted": 2, "on_elected": 4}.get(where, 3)
     until(lambda: [reason for _, reason in demoted].count(DRAINED) == left)
     # And it stands for nothing any more.
@@ -96,15 +96,15 @@ def test_threads_that_drain_at_once_drain_once(redis_url: str, stand: Stand, bal
     def on_draining(term: Term, _deadline: float) -> None:
         drains.append(term)
         assert gate.wait(WITHIN_S)
-        term.drained()
+        term.finish_drain()
 
     keys = [f"k{number}" for number in range(20)]
     group, told = stand(redis_url, *keys, balance=balance, on_draining=on_draining)
-    until(lambda: len(group.owned) == 20)
+    until(lambda: len(group.led) == 20)
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(group.drain, LONG_S) for _ in range(4)]
         until(lambda: len(drains) == 8)
-        assert len(group.owned) == 20
+        assert len(group.led) == 20
         gate.set()
         assert [call.result(WITHIN_S) for call in calls] == [True] * 4
     until(lambda: len(told.demotions()) == 20)
@@ -117,7 +117,7 @@ def test_a_second_drain_brings_the_end_forward_and_does_not_put_it_off(
 ) -> None:
     deadlines: list[float] = []
     group, _ = stand(redis_url, "a", on_draining=lambda _term, until_s: deadlines.append(until_s))
-    until(lambda: len(group.owned) == 1)
+    until(lambda: len(group.led) == 1)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(group.drain, LONG_S)
         until(lambda: len(deadlines) == 1)
@@ -129,7 +129,7 @@ def test_a_second_drain_brings_the_end_forward_and_does_not_put_it_off(
 def test_a_stop_ends_a_drain_that_somebody_waits_for(redis_url: str, stand: Stand) -> None:
     draining = threading.Event()
     group, told = stand(redis_url, "a", on_draining=lambda _term, _by: draining.set())
-    until(lambda: len(group.owned) == 1)
+    until(lambda: len(group.led) == 1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(group.drain, LONG_S)
         assert draining.wait(WITHIN_S)

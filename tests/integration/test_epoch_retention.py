@@ -30,8 +30,8 @@ JOBS = [f"job-{number}" for number in range(COUNT)]
 @pytest.fixture
 def short_retention(monkeypatch: pytest.MonkeyPatch) -> float:
     """A retention that only a test may ask for."""
-    monkeypatch.setattr(_settings, "SHORTEST_RETENTION_S", 0.0)
-    monkeypatch.setattr(_settings, "LEAST_RETENTION_TTLS", 0)
+    monkeypatch.setattr(_settings, "MIN_RETENTION_S", 0.0)
+    monkeypatch.setattr(_settings, "MIN_RETENTION_TTLS", 0)
     return SHORT_S
 
 
@@ -140,7 +140,9 @@ def test_who_asks_for_nothing_leaves_epochs_for_ever(
     assert remaining_ms(redis_client, [Lease(redis_client).epoch_key]) == [-1]
 
 
-def test_a_grant_lets_the_epoch_expire_until_the_heir_is_elected(redis_client: redis.Redis) -> None:
+def test_a_grant_lets_the_epoch_expire_until_the_successor_is_elected(
+    redis_client: redis.Redis,
+) -> None:
     client: Any = redis_client
     keys = [name(b"k") for name in (LAYOUT.leader_key, LAYOUT.epoch_key, LAYOUT.fence_key)]
     acquire, grant = WITHOUT_FLAGS.acquire.body, WITHOUT_FLAGS.expiring_grant.body

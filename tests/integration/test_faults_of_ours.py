@@ -25,14 +25,14 @@ def break_owner(engine: Engine, _: pytest.MonkeyPatch, happen: Callable[[], obje
     happen()
 
 
-def break_courier(engine: Engine, _: pytest.MonkeyPatch, happen: Callable[[], object]) -> None:
-    tell = engine._tell
+def break_event_thread(engine: Engine, _: pytest.MonkeyPatch, happen: Callable[[], object]) -> None:
+    tell = engine._deliver
 
     def tell_badly() -> None:
-        engine._tell = tell  # type: ignore[method-assign]
+        engine._deliver = tell  # type: ignore[method-assign]
         failing()
 
-    engine._tell = tell_badly  # type: ignore[method-assign]
+    engine._deliver = tell_badly  # type: ignore[method-assign]
     happen()
 
 
@@ -43,7 +43,7 @@ def break_connector(
     happen()
 
 
-@pytest.mark.parametrize("break_it", [break_owner, break_courier, break_connector])
+@pytest.mark.parametrize("break_it", [break_owner, break_event_thread, break_connector])
 def test_the_node_ends_and_says_so(
     break_it: Callable[[Engine, pytest.MonkeyPatch, Callable[[], object]], None],
     proxy: Proxy,
@@ -67,11 +67,11 @@ def test_the_node_ends_and_says_so(
     fault = told.wait_error(MultielectError, "a fault of multielect")
     assert isinstance(fault.__cause__, LookupError)
     until(lambda: not group._node.is_running)
-    assert group.owned == []
+    assert group.led == []
     assert "not running" in repr(group)
     with pytest.raises(ClosedError, match="has failed"):
         group.add("c")
     with pytest.raises(ClosedError, match="has failed"):
         group["a"].wait()
     group.stop()
-    until(lambda: not any(thread.is_alive() for thread in engine._crew.threads))
+    until(lambda: not any(thread.is_alive() for thread in engine._thread_group.threads))

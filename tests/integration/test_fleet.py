@@ -41,7 +41,7 @@ def keys_named(count: int) -> list[str]:
 
 
 def owners(groups: Iterable[ElectionGroup]) -> Owners:
-    return {election.key: group.node_id for group in groups for election in group.owned}
+    return {election.key: group.node_id for group in groups for election in group.led}
 
 
 def plan_number(client: redis.Redis) -> int:
@@ -81,11 +81,11 @@ def is_at_rest(client: redis.Redis, groups: list[ElectionGroup]) -> bool:
 
 
 def is_even(groups: list[ElectionGroup], count: int) -> bool:
-    loads = [len(group.owned) for group in groups]
+    loads = [len(group.led) for group in groups]
     return sum(loads) == count and max(loads) - min(loads) <= 1
 
 
-def longest_gap_s(records: Iterable[Record]) -> float:
+def max_gap_s(records: Iterable[Record]) -> float:
     """Return for how long an election had no leader, at worst; check that none had two."""
     terms: dict[str, list[tuple[int, int, int]]] = {}
     for record in records:
@@ -140,7 +140,7 @@ def test_a_join_and_a_leave_move_one_share(
     for size in range(6, 2, -1):
         before = owners(groups)
         leaver = groups.pop(chance.randrange(size))
-        led = len(leaver.owned)
+        led = len(leaver.led)
         leaver.stop()
         settle(13 - size)
         after = owners(groups)
@@ -150,7 +150,7 @@ def test_a_join_and_a_leave_move_one_share(
         ]
         assert moved() == sum(before[key] != after[key] for key in before) == led, ended
         assert led <= math.ceil(count / size)
-    assert longest_gap_s(records) < 5
+    assert max_gap_s(records) < 5
 
 
 def test_members_that_see_different_fleets_share_nothing(
@@ -177,10 +177,10 @@ def test_members_that_see_different_fleets_share_nothing(
     for group in groups:
         group.stop()
     # Two TTLs, and time for a busy machine.
-    assert longest_gap_s(records) < 2 * TTL_S + 5
+    assert max_gap_s(records) < 2 * TTL_S + 5
     for record in records:
         record.terms()
-        # Whoever is struck off the roll for long leads what the others are to lead, and is told of.
+        # Whoever is struck off the membership for long leads what the others are to lead, and is told of.
         assert all("are no members of its fleet" in str(error) for error in record.errors)
 
 
@@ -242,7 +242,7 @@ def test_garbage_where_the_fleet_is_kept_costs_nothing(
     assert [group.counters.demoted for group in groups] == ended
     for _, told in pairs:
         (error,) = told.errors
-        assert "50 entries of the roll make no sense" in str(error)
+        assert "50 entries of the membership are malformed" in str(error)
 
 
 @pytest.mark.parametrize("value", ["list", "text", "forged"])
@@ -277,7 +277,7 @@ def test_a_hash_that_is_none_is_told_once(
     redis_url: str, redis_client: redis.Redis, stand: Stand
 ) -> None:
     group, told = stand(redis_url, *keys_named(5), balance=True, ttl=TTL_S)
-    until(lambda: len(group.owned) == 5)
+    until(lambda: len(group.led) == 5)
     redis_client.set(LAYOUT.members_key, "no hash")
     told.wait_error(MultielectError, "WRONGTYPE")
     refreshes = group.counters.refreshes
@@ -302,7 +302,7 @@ def test_a_slow_function_holds_up_no_refresh_and_no_stop(
 
     keys = keys_named(200)
     group, told = stand(redis_url, *keys, balance=True, ttl=TTL_S, only=may_lead)
-    until(lambda: len(group.owned) == 200)
+    until(lambda: len(group.led) == 200)
     slow = True
     # Now it takes 40 seconds to find out what this one may lead.
     stand(redis_url, *keys, balance=True, ttl=TTL_S)

@@ -39,7 +39,7 @@ looped = aio.ElectionGroup(url, prefix="fork-aio", ttl=2)
 looped.add("a")
 group.start()
 elector.start()
-while len(group.owned) < LEASES or not elector.is_leader:
+while len(group.led) < LEASES or not elector.is_leader:
     time.sleep(0.01)
 election = group["election-7"]
 epoch = election.epoch
@@ -67,7 +67,7 @@ def child():
         "campaign": election.campaign,
         "wait": election.wait,
         "wait(0)": lambda: election.wait(0),
-        "alive": election.alive,
+        "heartbeat": election.heartbeat,
         "equals": lambda: election == election,
         "election repr": lambda: repr(election),
         "start": group.start,
@@ -80,7 +80,7 @@ def child():
         "contains": lambda: "election-1" in group,
         "keys": lambda: list(group),
         "len": lambda: len(group),
-        "owned": lambda: group.owned,
+        "led": lambda: group.led,
         "counters": lambda: group.counters,
         "node_id": lambda: group.node_id == node_id,
         "ttl": lambda: group.ttl,
@@ -109,7 +109,7 @@ me = admin.client_id()
 def clients():
     return sorted(int(c["id"]) for c in admin.client_list() if int(c["id"]) != me)
 before_clients, before = clients(), group.counters
-epochs = {e.key: e.epoch for e in group.owned}
+epochs = {e.key: e.epoch for e in group.led}
 reader, writer = os.pipe()
 pid = os.fork()
 if pid == 0:
@@ -139,7 +139,7 @@ print(json.dumps({
     "refreshes": after.refreshes - before.refreshes,
     "demoted": after.demoted,
     "reconnects": after.reconnects,
-    "epochs": {e.key: e.epoch for e in group.owned} == epochs,
+    "epochs": {e.key: e.epoch for e in group.led} == epochs,
     "elector": elector.is_leader,
 }))
 group.stop()
@@ -207,12 +207,12 @@ def assert_child_owned_nothing(child: dict[str, Any]) -> None:
         "is_leader": False,
         "epoch": True,
         "remaining": 0.0,
-        "alive": None,
+        "heartbeat": None,
         "equals": True,
         "election repr": "<Election 'election-7': not leading>",
         "stop": None,
         "len": LEASES,
-        "owned": [],
+        "led": [],
         "node_id": True,
         "ttl": 2.0,
         "group repr": True,

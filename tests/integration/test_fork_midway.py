@@ -36,7 +36,7 @@ with group:
         try:
             election.wait(1.0)
         except ClosedError as error:
-            print(type(error).__name__, len(group), group.owned, flush=True)
+            print(type(error).__name__, len(group), group.led, flush=True)
         group.stop()
         sys.exit()
     done.set()

@@ -55,18 +55,18 @@ def assert_nothing_is_lost(
     """Starve the process of the GIL for three TTLs, so many times, and look what is left."""
     diary = Diary()
     with leading(url, leases=leases, ttl=ttl, diary=diary) as group:
-        epochs = {election.key: election.epoch for election in group.owned}
+        epochs = {election.key: election.epoch for election in group.led}
         assert len(epochs) == leases
         for _ in range(times):
             before = group.counters
             starve()
-            after, owned = group.counters, group.owned
-            assert len(owned) == leases
+            after, led_now = group.counters, group.led
+            assert len(led_now) == leases
             assert after.demoted == 0
             assert after.reconnects == 0
             # Nine are due in three TTLs; a third is left out for a busy machine.
             assert after.refreshes - before.refreshes >= 6 * leases
-            assert {election.key: election.epoch for election in owned} == epochs
+            assert {election.key: election.epoch for election in led_now} == epochs
         assert diary.errors == []
         assert diary.demotions() == []
     assert [entry.reason for entry in diary.demotions()] == [DemotionReason.STOPPED] * leases

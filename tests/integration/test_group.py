@@ -48,8 +48,8 @@ def test_an_election_is_led_by_one_node_and_seen_by_the_other(
     assert (watched.epoch, watched.remaining) == (0, 0.0)
     with pytest.raises(NotLeaderError, match="'k'"):
         watched.require_leader()
-    assert second.owned == []
-    assert first.owned == [led]
+    assert second.led == []
+    assert first.led == [led]
 
 
 def test_nobody_leads_before_the_start(redis_url: str) -> None:
@@ -62,7 +62,7 @@ def test_nobody_leads_before_the_start(redis_url: str) -> None:
             election.wait(timeout)
     assert not election.resign()
     election.campaign()
-    assert group.owned == []
+    assert group.led == []
     group.remove("k")
     assert len(group) == 0
     with pytest.raises(ClosedError, match="removed"):
@@ -84,7 +84,7 @@ def test_a_group_is_a_collection_of_its_elections(redis_url: str, stand: Stand) 
     assert 7 not in group
     for key in group:
         told.wait_elected(key)
-    assert {election.key for election in group.owned} == set(group)
+    assert {election.key for election in group.led} == set(group)
     with pytest.raises(KeyError, match="nobody"):
         group["nobody"]
     with pytest.raises(KeyError, match="nobody"):
@@ -212,7 +212,7 @@ def test_what_is_stopped_can_be_read_and_not_used(redis_url: str, stand: Stand) 
     assert not election.is_leader
     assert (election.epoch, election.remaining) == (epoch, 0.0)
     assert list(group) == ["k"]
-    assert group.owned == []
+    assert group.led == []
     assert group.counters.elected == group.counters.demoted == 1
     assert "not running" in repr(group)
     for change in (
@@ -250,24 +250,24 @@ def test_max_leases_leaves_the_rest_to_others_until_there_is_room(
 ) -> None:
     keys = [f"k{number}" for number in range(6)]
     first, _ = stand(redis_url, *keys, max_leases=4, ttl=LONG_TTL_S)
-    until(lambda: len(first.owned) == 4)
+    until(lambda: len(first.led) == 4)
     # In the order in which they were added.
-    assert {election.key for election in first.owned} == set(keys[:4])
+    assert {election.key for election in first.led} == set(keys[:4])
     second, _ = stand(redis_url, *keys, max_leases=4, ttl=LONG_TTL_S)
-    until(lambda: len(second.owned) == 2)
-    assert {election.key for election in second.owned} == set(keys[4:])
+    until(lambda: len(second.led) == 2)
+    assert {election.key for election in second.led} == set(keys[4:])
     # What one gives up for good the other has room for.
     first.remove("k0")
     first.remove("k1")
-    until(lambda: len(second.owned) == 4)
-    assert {election.key for election in second.owned} == {"k0", "k1", "k4", "k5"}
+    until(lambda: len(second.led) == 4)
+    assert {election.key for election in second.led} == {"k0", "k1", "k4", "k5"}
     # And what one resigns while the other is full it takes back when its time has come.
     first["k2"].resign()
     first["k2"].campaign()
     assert first["k2"].wait(WITHIN_S)
-    assert len(first.owned) == 2
+    assert len(first.led) == 2
     second.stop()
-    until(lambda: {election.key for election in first.owned} == {"k2", "k3", "k4", "k5"})
+    until(lambda: {election.key for election in first.led} == {"k2", "k3", "k4", "k5"})
 
 
 def test_terms_tell_when_they_began_and_ended(redis_url: str, stand: Stand) -> None:
@@ -337,19 +337,24 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 def refusals() -> list[Any]:
-    """Each bad input for each front that takes it."""
+    """Each bad input for each public class that takes it."""
     return [
-        pytest.param(front, given, words, id=f"{front.__module__}.{front.__name__}-{number}")
-        for front in (ElectionGroup, Elector, aio.ElectionGroup, aio.Elector)
+        pytest.param(
+            public_class,
+            given,
+            words,
+            id=f"{public_class.__module__}.{public_class.__name__}-{number}",
+        )
+        for public_class in (ElectionGroup, Elector, aio.ElectionGroup, aio.Elector)
         for number, (given, words) in enumerate(BAD)
-        if given.keys() <= inspect.signature(front).parameters.keys()
+        if given.keys() <= inspect.signature(public_class).parameters.keys()
     ]
 
 
-@pytest.mark.parametrize(("front", "given", "words"), refusals())
-def test_bad_input_is_refused_where_it_enters(front: Any, given: Any, words: str) -> None:
+@pytest.mark.parametrize(("public_class", "given", "words"), refusals())
+def test_bad_input_is_refused_where_it_enters(public_class: Any, given: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        front(**{"redis": "redis://localhost:1", "prefix": PREFIX, **given})
+        public_class(**{"redis": "redis://localhost:1", "prefix": PREFIX, **given})
 
 
 @pytest.mark.parametrize("group", [ElectionGroup, aio.ElectionGroup])

@@ -180,7 +180,7 @@ def test_in_a_forked_child(redis_url: str, stand: Stand) -> None:
     assert group.is_running
 
 
-@pytest.mark.parametrize("part", ["_pump_once", "_tell"], ids=["owner", "courier"])
+@pytest.mark.parametrize("part", ["_pump_once", "_deliver"], ids=["owner", "event thread"])
 def test_a_thread_of_ours_that_has_died_is_told(
     part: str, redis_url: str, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +335,7 @@ def test_balanced(redis_url: str, stand: Stand) -> None:
     assert second.wait_balanced(WITHIN_S)
     assert second.health.leading == 20
     assert first.wait_balanced(WITHIN_S)
-    assert {e.key for e in first.owned} | {e.key for e in second.owned} == set(keys)
+    assert {e.key for e in first.led} | {e.key for e in second.led} == set(keys)
     second.stop()
     until(lambda: first.health.leading == 40)
     assert first.wait_balanced(WITHIN_S)

@@ -49,8 +49,8 @@ def test_keys_of_any_bytes_are_led_and_come_back_as_they_went(
     keys = [*LOOK_ALIKES, *BYTES]
     raw = {encode_key(key) for key in keys}
     group, told = stand(redis_url, *keys, ttl=LONG_S)
-    until(lambda: len(group.owned) == len(raw))
-    assert {encode_key(election.key) for election in group.owned} == raw
+    until(lambda: len(group.led) == len(raw))
+    assert {encode_key(election.key) for election in group.led} == raw
     for key in keys:
         assert group[key].is_leader
         assert encode_key(group[key].key) == encode_key(key)
@@ -71,7 +71,7 @@ def test_keys_of_any_bytes_are_led_and_come_back_as_they_went(
 def test_a_wake_up_is_about_the_election_that_was_set_free(redis_url: str, stand: Stand) -> None:
     keys = LOOK_ALIKES
     one, _ = stand(redis_url, *keys, ttl=LONG_S)
-    until(lambda: len(one.owned) == len(one))
+    until(lambda: len(one.led) == len(one))
     other, told = stand(redis_url, *keys, ttl=LONG_S)
     until(lambda: other.counters.checks >= len(other))
     expected = set()
@@ -79,7 +79,7 @@ def test_a_wake_up_is_about_the_election_that_was_set_free(redis_url: str, stand
         assert one[key].resign()
         expected.add(decode_key(encode_key(key)))
         assert other[key].wait(timeout=20.0)
-        assert {election.key for election in other.owned} == expected
+        assert {election.key for election in other.led} == expected
     assert other.counters.wakeups == len(other)
     # Set free all at once: one message, or a few, for all.
     other.stop()
@@ -94,22 +94,22 @@ def test_claims_and_grants_are_for_whom_they_name(redis_url: str, stand: Stand, 
     one, told_one = stand(
         redis_url, *LOOK_ALIKES, node_id=names[0], labels=labels[0], balance=True, ttl=LONG_S
     )
-    until(lambda: len(one.owned) == len(one))
+    until(lambda: len(one.led) == len(one))
     other, told_other = stand(
         redis_url, *LOOK_ALIKES, node_id=names[1], labels=labels[1], balance=True, ttl=LONG_S
     )
-    until(lambda: abs(len(one.owned) - len(other.owned)) <= 1)
-    until(lambda: len(one.owned) + len(other.owned) == len(one))
+    until(lambda: abs(len(one.led) - len(other.led)) <= 1)
+    until(lambda: len(one.led) + len(other.led) == len(one))
     for group in (one, other):
         told = {member.node_id: member.labels for member in group.members}
         assert told == dict(zip(names, map(frozenset, labels), strict=True))
-    until(lambda: len(told_one.demotions()) >= len(other.owned))
+    until(lambda: len(told_one.demotions()) >= len(other.led))
     # Nothing was moved that was not to be, nor more than once.
-    assert len(told_one.demotions()) == len(other.owned)
+    assert len(told_one.demotions()) == len(other.led)
     assert told_other.demotions() == []
     assert told_one.errors == told_other.errors == []
     assert other.drain(20.0)
-    until(lambda: len(one.owned) == len(one))
+    until(lambda: len(one.led) == len(one))
 
 
 @pytest.mark.parametrize("node_id", NODE_IDS)
@@ -124,7 +124,7 @@ def test_any_other_node_id_is_told_as_it_is(redis_url: str, stand: Stand, node_i
 
 
 @pytest.mark.parametrize("node_id", BAD_NODE_IDS)
-def test_a_bad_node_id_is_refused_by_both_fronts(node_id: str) -> None:
+def test_a_bad_node_id_is_refused_by_both_classes(node_id: str) -> None:
     for make in (ElectionGroup, Elector):
         with pytest.raises(ConfigError, match="node_id"):
             make("redis://localhost", prefix="p", node_id=node_id)
@@ -180,31 +180,31 @@ ENTRIES: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize("what", ENTRIES)
-def test_a_hostile_entry_of_the_roll_costs_nobody_else(
+def test_a_hostile_entry_of_the_membership_costs_nobody_else(
     redis_url: str, redis_client: redis.Redis, stand: Stand, what: str
 ) -> None:
     holder, entry = ENTRIES[what]
     keys = [f"k{number}" for number in range(20)]
     group, told = stand(redis_url, *keys, balance=True)
-    until(lambda: len(group.owned) == len(keys))
+    until(lambda: len(group.led) == len(keys))
     seconds, _ = redis_client.time()
     # Not to be taken for one that has just died: it lasts for as long as the test does.
     entry = entry.replace(b"%d", b"%d" % (seconds * 1000 + 600_000))
     redis_client.hset(LAYOUT.members_key, holder, entry)
-    # It calls the roll in every sixth of a TTL.
+    # It polls the membership in every sixth of a TTL.
     batches = group.counters.batches
     until(lambda: group.counters.batches > batches + 6)
-    # Everything goes on: callbacks, the roll, and those who come.
+    # Everything goes on: callbacks, the membership, and those who come.
     group.add("late")
     told.wait_elected("late")
     other, told_other = stand(redis_url, *keys, "late", balance=True)
-    until(lambda: len(other.owned) > 0 and len(group.owned) + len(other.owned) == len(keys) + 1)
+    until(lambda: len(other.led) > 0 and len(group.led) + len(other.led) == len(keys) + 1)
     for record in (told, told_other):
         # What cannot be read is told, once.
         assert len(record.errors) <= 1
-        assert all("of the roll make no sense" in str(error) for error in record.errors)
+        assert all("of the membership are malformed" in str(error) for error in record.errors)
     assert group.drain(20.0)
-    until(lambda: len(other.owned) == len(keys) + 1)
+    until(lambda: len(other.led) == len(keys) + 1)
 
 
 @pytest.mark.parametrize("prefix", ["%d", " ", "*", "ж", "a:b", "\udcff", "$1", "\x00", "p" * 512])

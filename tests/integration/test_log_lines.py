@@ -106,7 +106,7 @@ def test_a_quiet_life_is_told_in_a_few_lines(wire: Proxy, lines: Lines) -> None:
         until(a_line(lines, r"100 terms expired: no refresh was confirmed for 0\.9 s.*", "WARNING"))
         wire.mend()
         until(a_line(lines, r"connected again to .* at attempt \d+, after .* without a connection"))
-        until(lambda: len(group.owned) == 100)
+        until(lambda: len(group.led) == 100)
         assert group.drain(5.0)
         until(a_line(lines, r"drain begun: 100 terms to hand over within 5 s"))
         until(a_line(lines, r"drain ended after .* s: nothing is led any more"))
@@ -122,7 +122,7 @@ def test_terms_that_are_lost_are_told_once(
     )
     group.add_many(f"k{number}" for number in range(100))
     with group, redis.Redis.from_url(backing.url) as client:
-        until(lambda: len(group.owned) == 100)
+        until(lambda: len(group.led) == 100)
         client.flushall()
         until(
             a_line(lines, r"100 terms lost: Redis says that the leases are not this .*", "WARNING")
@@ -168,7 +168,7 @@ def test_stopping_without_a_connection_says_what_is_left(wire: Proxy, lines: Lin
     )
     group.add_many(["a", "b"])
     with group:
-        until(lambda: len(group.owned) == 2)
+        until(lambda: len(group.led) == 2)
         wire.refuses = True
         wire.cut()
         until(lambda: group.counters.reconnects == 1)

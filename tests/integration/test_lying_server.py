@@ -1,6 +1,6 @@
-"""A server that makes no sense to a whole node: an error, a connection anew, and no more.
+"""A server that sends malformed replies to a whole node: an error, a connection anew, and no more.
 
-What a core says of each kind of nonsense is in `tests/core/test_nonsense.py`; here it comes over a
+What a core says of each kind of malformed input is in `tests/core/test_malformed.py`; here it comes over a
 socket, at any point of a connection's life, and for as long as somebody takes it.
 """
 
@@ -24,14 +24,14 @@ from .liar import Command, Liar, Lie, always, endless, won
 from .record import Record
 
 KEYS = ("a", "b", "c")
-MOST_HELD = 96 << 20
-"""What a node may hold of a server's nonsense: a frame twice over, and what Python makes of it."""
+MAX_HELD = 96 << 20
+"""What a node may hold of a server's malformed input: a frame twice over, and what Python makes of it."""
 
 NO_RESP3 = always(b"-NOPROTO unsupported protocol version\r\n")
 
 
 class Kind(NamedTuple):
-    """Nonsense, and the words that it is refused with."""
+    """Malformed input, and the words that it is refused with."""
 
     lie: Lie
     words: str
@@ -74,7 +74,7 @@ def truth(command: Command) -> bytes:
 
 @pytest.mark.parametrize("where", ["acquire", "refresh"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_nonsense_costs_a_connection_and_nothing_else(
+def test_malformed_input_costs_a_connection_and_nothing_else(
     liar: Liar, stand: Stand, kind: str, where: str
 ) -> None:
     lie, words = KINDS[kind]
@@ -83,16 +83,16 @@ def test_nonsense_costs_a_connection_and_nothing_else(
         liar.lies["acquire"] = lie
     group, told = stand(liar.url, *KEYS)
     if where == "refresh":
-        until(lambda: len(group.owned) == len(KEYS))
+        until(lambda: len(group.led) == len(KEYS))
         liar.lies["refresh"] = lie
     error = wait_error(told, words)
-    assert ("makes no sense" in str(error)) == isinstance(error, ProtocolError)
+    assert ("malformed" in str(error)) == isinstance(error, ProtocolError)
     links = len(liar.links)
     liar.lies.clear()
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     until(lambda: len(liar.links) >= links)
     assert group.counters.reconnects >= 1
-    assert liar.held_bytes - before < MOST_HELD
+    assert liar.held_bytes - before < MAX_HELD
     group.stop()
     told.terms()
 
@@ -103,7 +103,7 @@ def test_half_an_answer_is_waited_for_as_long_as_a_whole_one(liar: Liar, stand: 
         group, told = stand(liar.url, *KEYS)
         assert isinstance(wait_error(told, "did not answer"), ConnectionLostError)
         liar.lies.clear()
-        until(lambda group=group: len(group.owned) == len(KEYS))  # type: ignore[misc]
+        until(lambda group=group: len(group.led) == len(KEYS))  # type: ignore[misc]
         group.stop()
         told.terms()
 
@@ -119,31 +119,31 @@ def test_answers_that_trickle_are_not_waited_for(liar: Liar, stand: Stand) -> No
     group, told = stand(liar.url, *KEYS)
     wait_error(told, "did not answer")
     liar.lies.clear()
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
 
 
-@pytest.mark.parametrize("script", ["release", "grant", "roll"])
+@pytest.mark.parametrize("script", ["release", "grant", "membership"])
 @pytest.mark.parametrize("answer", [b"*x\r\n", b"+OK\r\n", b"$-1\r\n", b"*0\r\n", b":1\r\n"])
-def test_nonsense_in_answer_to_the_other_scripts(
+def test_malformed_input_in_answer_to_the_other_scripts(
     liar: Liar, stand: Stand, script: str, answer: bytes
 ) -> None:
     liar.lies[script] = always(answer)
     balanced = script != "release"
     group, told = stand(liar.url, *KEYS, balance=balanced)
-    if script == "roll":
-        wait_error(told, "no text|not the Redis protocol|makes no sense")
+    if script == "membership":
+        wait_error(told, "no text|not the Redis protocol|malformed")
         liar.lies.clear()
-        until(lambda: len(group.owned) == len(KEYS))
+        until(lambda: len(group.led) == len(KEYS))
         return
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     if script == "release":
         assert group["a"].resign()
     else:
         other, _ = stand(liar.url, *KEYS, balance=True)
-        until(lambda: len(other.owned) > 0 or "grant" in liar.lied)
-    wait_error(told, "makes no sense")
+        until(lambda: len(other.led) > 0 or "grant" in liar.lied)
+    wait_error(told, "malformed")
     liar.lies.clear()
-    until(lambda: len(group.owned) > 0)
+    until(lambda: len(group.led) > 0)
     group.stop()
     told.terms()
 
@@ -156,10 +156,10 @@ def test_a_server_that_never_makes_sense_is_asked_ever_more_seldom(
     until(lambda: len(liar.links) >= 6)
     # 25 ms at the least, and twice as long each time.
     assert liar.links[5] - liar.links[0] >= 0.025 * (2**5 - 1)
-    assert not group.owned
+    assert not group.led
     assert len(told.errors) < 50
     liar.lies.clear()
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
 
 
 def test_a_connection_that_was_good_for_long_is_made_anew_at_once(liar: Liar, stand: Stand) -> None:
@@ -167,7 +167,7 @@ def test_a_connection_that_was_good_for_long_is_made_anew_at_once(liar: Liar, st
     group, _ = stand(liar.url, *KEYS)
     until(lambda: len(liar.links) >= 5)
     liar.lies.clear()
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     made = len(liar.links)
     refreshes = group.counters.refreshes
     # Longer than the longest pause.
@@ -181,7 +181,7 @@ def test_a_connection_that_was_good_for_long_is_made_anew_at_once(liar: Liar, st
     liar.lies["refresh"] = once
     until(lambda: len(liar.links) > made)
     assert liar.lied[-1] == "refresh"
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     assert liar.links[made] > lost
 
 
@@ -189,12 +189,12 @@ def test_a_node_whose_server_lies_gives_way_to_one_whose_server_does_not(
     liar: Liar, backing: EmbeddedServer, stand: Stand
 ) -> None:
     group, told = stand(liar.url, *KEYS)
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     liar.lies["refresh"] = always(b"*3\r\n:1\r\n+fine\r\n*0\r\n")
     liar.lies["acquire"] = always(b"+yours\r\n")
     other, told_other = stand(backing.url, *KEYS)
-    until(lambda: len(other.owned) == len(KEYS))
-    assert not group.owned
+    until(lambda: len(other.led) == len(KEYS))
+    assert not group.led
     for key in KEYS:
         ended = told.wait_demoted(key)
         assert ended.reason is DemotionReason.EXPIRED
@@ -213,7 +213,7 @@ def test_a_flood_of_pushes_costs_no_lease(liar: Liar, stand: Stand, form: str) -
         liar.lies["hello"] = NO_RESP3
     # Long enough for a machine that is busy with the flood.
     group, told = stand(liar.url, *KEYS, ttl=3.0)
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     # From here on the answers are made up, and whole between the pushes.
     answers = {"acquire": won, "refresh": always(b"*3\r\n:1\r\n*0\r\n*0\r\n")}
     began = threading.Event()
@@ -231,7 +231,7 @@ def test_a_flood_of_pushes_costs_no_lease(liar: Liar, stand: Stand, form: str) -
     until(lambda: group.counters.refreshes >= refreshes + 2 * len(KEYS))
     assert liar.said > said + (1 << 22), "there was no flood"
     assert told.demotions() == []
-    assert liar.held_bytes - before < MOST_HELD
+    assert liar.held_bytes - before < MAX_HELD
     liar.lies["release"] = always(b"*1\r\n:1\r\n")
     begun = time.monotonic()
     group.stop(timeout=5.0)
@@ -239,7 +239,9 @@ def test_a_flood_of_pushes_costs_no_lease(liar: Liar, stand: Stand, form: str) -
     told.terms()
 
 
-def test_nonsense_where_announcements_come_costs_a_connection(liar: Liar, stand: Stand) -> None:
+def test_malformed_input_where_announcements_come_costs_a_connection(
+    liar: Liar, stand: Stand
+) -> None:
     asked = 0
 
     def third(_: Command) -> Iterable[bytes] | None:
@@ -251,7 +253,7 @@ def test_nonsense_where_announcements_come_costs_a_connection(liar: Liar, stand:
     liar.lies |= {"hello": NO_RESP3, "subscribe": third}
     group, told = stand(liar.url, *KEYS)
     wait_error(told, "an announcement is not the Redis protocol")
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))
     group.stop()
     told.terms()
 

@@ -1,4 +1,4 @@
-"""A server that makes no sense to a node that connects: an error, another attempt, and no more."""
+"""A server that sends malformed replies to a node that connects: an error, another attempt, and no more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import Stand
 from .liar import Command, Liar, always, endless
 
 KEYS = ("a", "b", "c")
-MOST_HELD = 32 << 20
+MAX_HELD = 32 << 20
 
 HANDSHAKE = {
     "garbage": always(bytes(range(256))),
@@ -36,13 +36,13 @@ HANDSHAKE = {
 
 @pytest.mark.parametrize("where", ["hello", "role", "get", "subscribe"])
 @pytest.mark.parametrize("what", HANDSHAKE)
-def test_nonsense_while_connecting_is_told_and_survived(
+def test_malformed_input_while_connecting_is_told_and_survived(
     liar: Liar, stand: Stand, what: str, where: str
 ) -> None:
     before = resident_bytes()
     liar.lies[where] = HANDSHAKE[what]
     group, told = stand(liar.url, *KEYS)
-    until(lambda: bool(liar.lied) and (bool(told.errors) or bool(group.owned)))
+    until(lambda: bool(liar.lied) and (bool(told.errors) or bool(group.led)))
     # Some answers are as good as none, and nobody is harmed: the batches will tell.
     assert told.errors or what in MAY_PASS.get(where, ())
     for error in list(told.errors):
@@ -52,8 +52,8 @@ def test_nonsense_while_connecting_is_told_and_survived(
             kinds.add(ServerUnusableError)
         assert type(error) in kinds or "SUBSCRIBE" in str(error)
     liar.lies.clear()
-    until(lambda: len(group.owned) == len(KEYS))
-    assert liar.held_bytes - before < MOST_HELD
+    until(lambda: len(group.led) == len(KEYS))
+    assert liar.held_bytes - before < MAX_HELD
 
 
 MAY_PASS = {"hello": (), "role": ("an error of garbage",)}
@@ -70,4 +70,4 @@ def test_an_answer_to_connecting_that_trickles_has_an_end(liar: Liar, stand: Sta
     group, told = stand(liar.url, *KEYS)
     until(lambda: any("did not come to an end" in str(error) for error in list(told.errors)))
     liar.lies.clear()
-    until(lambda: len(group.owned) == len(KEYS))
+    until(lambda: len(group.led) == len(KEYS))

@@ -268,8 +268,8 @@ def test_who_is_terminated_loses_nothing_but_time(
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "leading\n"
-        with ElectionGroup(redis_url, prefix=PREFIX, ttl=1.0) as heir:
-            election = heir.add("a")
+        with ElectionGroup(redis_url, prefix=PREFIX, ttl=1.0) as successor:
+            election = successor.add("a")
             until(lambda: election.leader_id == "terminated")
             process.terminate()
             out, err = rest_of(process)

@@ -25,21 +25,21 @@ from multielect.embedded import EmbeddedServer
 from multielect.streams import AsyncStreamConsumer, StreamConsumer
 
 PREFIX = "whole"
-MOST_FILES = 256
+MAX_FILES = 256
 
 
 class Threads:
-    """A front of threads: how it is started, stopped and asked."""
+    """A public class of threads: how it is started, stopped and asked."""
 
-    def __init__(self, front: Any, node: Any) -> None:
-        self.front = front
+    def __init__(self, subject: Any, node: Any) -> None:
+        self.subject = subject
         self.node = node
 
     def start(self) -> None:
-        self.front.start()
+        self.subject.start()
 
     def stop(self) -> None:
-        self.front.stop()
+        self.subject.stop()
 
     def leads(self) -> bool:
         return bool(self.node._core.leading)
@@ -49,7 +49,7 @@ class Threads:
 
 
 class Loop(Threads):
-    """A front of asyncio, in a loop that runs when it is asked for something."""
+    """A public class of asyncio, in a loop that runs when it is asked for something."""
 
     def __init__(self, make: Callable[[], tuple[Any, Any]]) -> None:
         self.loop = asyncio.new_event_loop()
@@ -59,10 +59,10 @@ class Loop(Threads):
         return self.loop.run_until_complete(coroutine)
 
     def start(self) -> None:
-        self.run(self.front.start())
+        self.run(self.subject.start())
 
     def stop(self) -> None:
-        self.run(self.front.stop())
+        self.run(self.subject.stop())
 
     def close(self) -> None:
         self.loop.close()
@@ -116,7 +116,7 @@ def aio_consumer(url: str) -> Threads:
 
 
 THREADS = {group: 6, elector: 5, consumer: 11, aio_group: 5, aio_elector: 4, aio_consumer: 4}
-"""How many threads each front starts with, the log's among them."""
+"""How many threads each public class starts with, the log's among them."""
 
 
 @pytest.fixture
@@ -132,18 +132,18 @@ def state() -> tuple[set[threading.Thread], int]:
     return set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
 
 
-def check_whole(front: Threads, before: tuple[set[threading.Thread], int]) -> None:
+def check_whole(subject: Threads, before: tuple[set[threading.Thread], int]) -> None:
     """See that nothing is left of the attempt, and that another works."""
     until(lambda: state()[0] == before[0])
     assert state() == before
-    assert not front.node.is_running
+    assert not subject.node.is_running
     with contextlib.suppress(BaseException):
-        front.start()
-    until(front.leads)
-    assert front.node.is_running
-    front.stop()
+        subject.start()
+    until(subject.leads)
+    assert subject.node.is_running
+    subject.stop()
     until(lambda: state()[0] == before[0])
-    front.close()
+    subject.close()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def check_whole(front: Threads, before: tuple[set[threading.Thread], int]) -> No
 def test_a_thread_is_refused(
     make: Callable[[str], Threads], refused: int, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = make(url)
+    subject = make(url)
     before = state()
     start = threading.Thread.start
     asked: list[str] = []
@@ -168,9 +168,9 @@ def test_a_thread_is_refused(
     with monkeypatch.context() as refusing:
         refusing.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
-            front.start()
+            subject.start()
     assert len(asked) == refused
-    check_whole(front, before)
+    check_whole(subject, before)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def crowd() -> Iterator[Callable[[int], contextlib.AbstractContextManager[None]]
     @contextlib.contextmanager
     def leave(count: int) -> Iterator[None]:
         held: list[int] = []
-        resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, limits[1]))
         try:
             with contextlib.suppress(OSError):
                 while True:
@@ -203,18 +203,18 @@ def crowd() -> Iterator[Callable[[int], contextlib.AbstractContextManager[None]]
 def test_there_are_no_descriptors(
     make: Callable[[str], Threads], left: int, url: str, crowd: Any
 ) -> None:
-    front = make(url)
+    subject = make(url)
     before = state()
     with crowd(left), pytest.raises(OSError, match="Too many open files"):
-        front.start()
-    check_whole(front, before)
+        subject.start()
+    check_whole(subject, before)
 
 
 @pytest.mark.parametrize("make", THREADS, ids=lambda make: make.__name__)
 def test_what_could_not_be_started_can_be_stopped(
     make: Callable[[str], Threads], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = make(url)
+    subject = make(url)
     before = state()
 
     def refuse(_: threading.Thread) -> None:
@@ -223,8 +223,8 @@ def test_what_could_not_be_started_can_be_stopped(
     with monkeypatch.context() as refusing:
         refusing.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
-            front.start()
-        front.stop()
-    front.stop()
+            subject.start()
+        subject.stop()
+    subject.stop()
     until(lambda: state()[0] == before[0], WITHIN_S)
-    front.close()
+    subject.close()

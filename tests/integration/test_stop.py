@@ -22,7 +22,7 @@ from .proxy import Command, Proxy, script_name
 
 TIMEOUT_S = 0.3
 # The design gives a machine that is too busy to run our threads a second more.
-MOST_S = TIMEOUT_S + 1.5
+MAX_S = TIMEOUT_S + 1.5
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -38,7 +38,7 @@ def test_stop_releases_all_and_announces_a_batch_at_once(
     keys = [f"k{number}" for number in range(300)]
     leaders = {LAYOUT.leader_key(key.encode()) for key in keys}
     group, told = stand(redis_url, *keys, ttl=10.0)
-    until(lambda: len(group.owned) == len(keys))
+    until(lambda: len(group.led) == len(keys))
     with client.pubsub(ignore_subscribe_messages=True) as listening:
         listening.subscribe(LAYOUT.channel)
         listening.get_message(timeout=5.0)
@@ -72,7 +72,7 @@ def test_nothing_is_led_from_the_first_moment_of_stop_on(proxy: Proxy, stand: St
         assert ended.reason is DemotionReason.STOPPED
         assert not term.is_leader
         assert not group["k"].is_leader
-        assert group.owned == []
+        assert group.led == []
         assert stopping.is_alive()
     finally:
         proxy.pass_replies()
@@ -83,7 +83,7 @@ def test_stop_is_bounded_where_nothing_gets_through(proxy: Proxy, stand: Stand) 
     group, told = stand(proxy.url, "k", ttl=60.0, node_id="unheard")
     told.wait_elected("k")
     proxy.drops_requests = True
-    assert TIMEOUT_S <= seconds(lambda: group.stop(timeout=TIMEOUT_S)) < MOST_S
+    assert TIMEOUT_S <= seconds(lambda: group.stop(timeout=TIMEOUT_S)) < MAX_S
     assert told.wait_demoted("k").reason is DemotionReason.STOPPED
     # Its threads have given up too, rather than go on for as long as the lease.
     until(lambda: not [each for each in threading.enumerate() if "unheard" in each.name])

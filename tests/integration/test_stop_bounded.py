@@ -185,11 +185,11 @@ def test_while_nobody_listens() -> None:
             on_error=lambda _: failed.set(),
         )
         group.add("a")
-        for front in (group, elector):
-            front.start()
+        for subject in (group, elector):
+            subject.start()
         assert failed.wait(WITHIN_S)
-        for front in (group, elector):
-            assert seconds_to_stop(front, LONG_S) < WIDE_S
+        for subject in (group, elector):
+            assert seconds_to_stop(subject, LONG_S) < WIDE_S
 
 
 def test_while_a_server_accepts_and_says_nothing() -> None:

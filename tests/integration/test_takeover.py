@@ -73,11 +73,11 @@ def test_a_release_is_taken_up_at_once_over_resp2(
 def test_all_that_a_node_released_is_taken_up_at_once(redis_url: str, stand: Stand) -> None:
     keys = [f"k{n}" for n in range(600)]
     first, told_first = stand(redis_url, *keys, ttl=LONG_TTL_S)
-    until(lambda: len(first.owned) == len(keys))
+    until(lambda: len(first.led) == len(keys))
     second, told_second = stand(redis_url, *keys, ttl=LONG_TTL_S)
     until(lambda: second[keys[-1]].leader_id == first.node_id)
     first.stop()
-    until(lambda: len(second.owned) == len(keys))
+    until(lambda: len(second.led) == len(keys))
     for key in keys:
         waited_ns = told_second.wait_elected(key).at_ns - told_first.wait_demoted(key).at_ns
         assert waited_ns < SOON_NS
@@ -109,7 +109,7 @@ def test_waiting_for_another_s_lease_to_end_costs_few_questions(
     # Who polls three times a TTL has asked a hundred times by then.
     keys = [f"k{n}" for n in range(10)]
     leader, told = stand(redis_url, *keys, ttl=0.6)
-    until(lambda: len(leader.owned) == len(keys))
+    until(lambda: len(leader.led) == len(keys))
     standing_by, _ = stand(redis_url, *keys, ttl=0.6)
     refreshed = leader.counters.refreshes
     checked = standing_by.counters.checks

@@ -88,7 +88,7 @@ class Books:
             assert not election.is_leader or election.epoch > 0
             assert election.leader_id in {None, self._group.node_id}
         # Those of other threads may be removed, and forgotten, at any moment.
-        mine = [election for election in self._group.owned if election.key in self._mine]
+        mine = [election for election in self._group.led if election.key in self._mine]
         assert all(election.epoch > 0 for election in mine)
         assert set(self._mine) & set(self._group) == self.own
 
@@ -132,7 +132,7 @@ def test_no_update_is_lost(redis_url: str, redis_client: redis.Redis) -> None:
         for key in expected:
             group[key].campaign()
             assert group[key].wait(WITHIN_S)
-        assert {election.key for election in group.owned} == expected
+        assert {election.key for election in group.led} == expected
         # What was given up is released as well, in its turn.
         until(lambda: len(redis_client.keys("*:leader")) == len(expected))
         assert group.counters.reconnects == 0

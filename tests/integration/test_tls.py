@@ -90,7 +90,7 @@ def test_more_is_carried_than_fits_a_buffer(tls_url: str, admin: redis.Redis) ->
     group.add_many(long_keys)
     with group:
         diary.wait_for(lambda: len(diary.entries) == 5000)
-        assert {election.key for election in group.owned} == set(long_keys)
+        assert {election.key for election in group.led} == set(long_keys)
     assert diary.errors == []
     assert not admin.keys("*:leader")
 
@@ -98,12 +98,12 @@ def test_more_is_carried_than_fits_a_buffer(tls_url: str, admin: redis.Redis) ->
 def test_who_waits_is_woken_at_once(tls_url: str, admin: redis.Redis) -> None:
     with ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as leader:
         assert leader.add("a").wait(WITHIN_S)
-        with ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as heir:
-            election = heir.add("a")
+        with ElectionGroup(tls_url, prefix=PREFIX, ttl=60) as successor:
+            election = successor.add("a")
             until(lambda: election.leader_id == leader.node_id)
             leader.stop()
             assert election.wait(WITHIN_S)
-            assert heir.counters.wakeups == 1
+            assert successor.counters.wakeups == 1
 
 
 def test_a_connection_that_is_killed_comes_back(tls_url: str, admin: redis.Redis) -> None:
@@ -111,14 +111,14 @@ def test_a_connection_that_is_killed_comes_back(tls_url: str, admin: redis.Redis
     with a_group(tls_url, diary, ttl=5) as group:
         group.add_many(keys(50))
         diary.wait_for(lambda: len(diary.entries) == 50)
-        epochs = {election.key: election.epoch for election in group.owned}
+        epochs = {election.key: election.epoch for election in group.led}
         for lost in range(1, 4):
             before = group.counters.refreshes
             admin.client_kill_filter(_type="pubsub", skipme=True)
             diary.wait_for(lambda lost=lost: len(diary.errors) == lost)  # type: ignore[misc]
             until(lambda before=before: group.counters.refreshes >= before + 50)  # type: ignore[misc]
         assert group.counters.reconnects == 3
-        assert {election.key: election.epoch for election in group.owned} == epochs
+        assert {election.key: election.epoch for election in group.led} == epochs
         assert diary.demotions() == []
     assert all(isinstance(error, ConnectionLostError) for error in diary.errors)
     assert not admin.keys("*:leader")
@@ -131,7 +131,7 @@ def test_a_kept_gil_costs_the_leases_but_cleanly(tls_url: str, admin: redis.Redi
         group.add_many(keys(50))
         diary.wait_for(lambda: len(diary.entries) == 50)
         ctypes.PyDLL(None).usleep(2_700_000)
-        assert group.owned == []
+        assert group.led == []
         diary.wait_for(lambda: len(diary.elections()) == 100)
     for key, epochs in diary.terms().items():
         assert len(epochs) == 2

@@ -171,7 +171,7 @@ def test_a_connection_is_lost(users: tuple[Users, dict[str, Any]], wire: Proxy) 
     epoch = node.leads()
     wire.refuses = True
     wire.cut()
-    until(lambda: not node.group.owned)
+    until(lambda: not node.group.led)
     wire.mend()
     node.leads(above=epoch)
     assert users[0].calls
@@ -249,7 +249,7 @@ def test_a_streams_handler_raises_and_the_connection_is_lost(
         assert failed.is_set()
         wire.refuses = True
         wire.cut()
-        until(lambda: not consumer.group.owned)
+        until(lambda: not consumer.group.led)
         wire.mend()
         client.xadd("s", {"n": "2"})
         until(lambda: b"2" in handled)
@@ -291,7 +291,7 @@ def test_only_does_not_return(wire: Proxy) -> None:
     may_return.set()
     node.leads()
     node.goes_on()
-    # Other calls of the roll came meanwhile, and said nothing of it again.
+    # Other polls of the membership came meanwhile, and said nothing of it again.
     assert [str(e) for e in told.errors if "as only" in str(e)][1:] == []
 
 

@@ -40,22 +40,22 @@ def lasted_s(diary: Diary, key: str) -> float:
 
 
 def test_who_is_silent_is_demoted_and_another_takes_over(redis_url: str) -> None:
-    wedged, heir = Diary(), Diary()
+    wedged, successor = Diary(), Diary()
     with a_group(redis_url, wedged, max_stall=0.5) as group:
         election = group.add("a")
         wedged.wait_for(lambda: len(wedged.entries) == 1)
-        with a_group(redis_url, heir) as other:
+        with a_group(redis_url, successor) as other:
             other.add("a")
             wedged.wait_for(lambda: len(wedged.entries) == 2)
             assert not election.is_leader
             # Told of the release: nobody waits for the lease to end.
             assert other["a"].wait(0.5)
-            heir.wait_for(lambda: len(heir.entries) == 1)
+            successor.wait_for(lambda: len(successor.entries) == 1)
             assert wedged.told("a") == [None, STALLED]
             assert 0.5 <= lasted_s(wedged, "a") < 0.5 + WIDE_S
             assert group.counters.refreshes >= 1
             assert wedged.errors == []
-            assert heir.entries[0].epoch > wedged.entries[0].epoch
+            assert successor.entries[0].epoch > wedged.entries[0].epoch
 
 
 def test_it_lets_the_others_go_first_for_one_ttl(redis_url: str) -> None:
@@ -76,7 +76,7 @@ def test_a_worker_that_speaks_keeps_its_term(redis_url: str) -> None:
         ending = threading.Event()
         for _ in range(30):
             ending.wait(0.05)
-            election.alive()
+            election.heartbeat()
         assert diary.told("a") == [None]
         assert election.is_leader
         diary.wait_for(lambda: len(diary.entries) == 2)
@@ -112,7 +112,7 @@ def test_an_elector_has_one_too(redis_url: str) -> None:
         on_demoted=diary.demoted,
     ) as elector:
         assert elector.wait(10)
-        elector.alive()
+        elector.heartbeat()
         diary.wait_for(lambda: len(diary.entries) == 2)
     assert diary.told("")[:2] == [None, STALLED]
     assert 0.5 <= lasted_s(diary, "") < 0.5 + WIDE_S

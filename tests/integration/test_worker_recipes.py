@@ -49,18 +49,18 @@ def test_sigterm_releases_all_leases_at_once(
     try:
         until(lambda: len(redis_client.keys("shards:*:leader")) == 64)
         # Leases last 10 s: who takes over sooner was told of the release.
-        with ElectionGroup(redis_url, prefix="shards", ttl=60.0) as heir:
-            heir.add_many(f"shard-{number}" for number in range(64))
-            until(lambda: heir.counters.checks >= 64)
-            assert heir.owned == []
+        with ElectionGroup(redis_url, prefix="shards", ttl=60.0) as successor:
+            successor.add_many(f"shard-{number}" for number in range(64))
+            until(lambda: successor.counters.checks >= 64)
+            assert successor.led == []
             # The end of its input, for which another thread than the main thread takes the signal.
             _, said = process.communicate(timeout=WITHIN_S)
             assert process.returncode == 0, said
             assert said == ""
             holders = {redis_client.get(key) for key in redis_client.keys("shards:*:leader")}
-            assert holders <= {heir.holder.encode()}
-            until(lambda: len(heir.owned) == 64)
-            assert heir.counters.wakeups > 0
+            assert holders <= {successor.holder.encode()}
+            until(lambda: len(successor.led) == 64)
+            assert successor.counters.wakeups > 0
     finally:
         process.kill()
         process.communicate()

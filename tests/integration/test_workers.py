@@ -161,14 +161,14 @@ def test_never_two_at_once_for_one_election_however_leases_come_and_go(
     keys = [f"k{number}" for number in range(10)]
     group, told = stand(redis_url, *keys, ttl=TTL_S, worker=work)
     for turn in range(10):
-        until(lambda: len(group.owned) == len(keys))
+        until(lambda: len(group.led) == len(keys))
         demotions = group.counters.demoted
         for key in keys[turn % 3 :: 3]:
             lose_lease(redis_client, key)
         group[keys[turn]].resign()
         group[keys[turn]].campaign()
         until(lambda: group.counters.demoted >= demotions + 3)  # noqa: B023  # called at once
-    until(lambda: len(group.owned) == len(keys))
+    until(lambda: len(group.led) == len(keys))
     group.stop()
     work.wait_for(lambda: work.running == 0)
     assert work.at_once == []
@@ -211,7 +211,7 @@ def test_a_worker_that_raises_is_told_of_and_its_term_is_given_up(
     assert (error.callback, error.key, error.epoch) == ("worker", "bad", group["bad"].epoch)
     assert told.wait_demoted("bad").reason is DemotionReason.RESIGNED
     work.wait_begun(2)
-    assert [election.key for election in group.owned] == ["good"]
+    assert [election.key for election in group.led] == ["good"]
     assert told.errors == [error]
 
 
@@ -283,15 +283,15 @@ def test_a_term_that_ended_while_it_waited_is_not_given_up(redis_url: str, stand
     go_on.set()
 
 
-@pytest.mark.parametrize("front", [ElectionGroup, Elector])
+@pytest.mark.parametrize("public_class", [ElectionGroup, Elector])
 def test_stop_waits_for_workers_and_no_longer_than_it_may(
-    redis_url: str, front: Any, record_property: Callable[[str, object], None]
+    redis_url: str, public_class: Any, record_property: Callable[[str, object], None]
 ) -> None:
     go_on = threading.Event()
     errors: list[MultielectError] = []
     work = Work(lambda term: go_on.wait(LONG_S))
-    group = front(redis_url, prefix=PREFIX, ttl=60.0, worker=work, on_error=errors.append)
-    if front is ElectionGroup:
+    group = public_class(redis_url, prefix=PREFIX, ttl=60.0, worker=work, on_error=errors.append)
+    if public_class is ElectionGroup:
         group.add("k")
     group.start()
     work.wait_begun(1)
@@ -305,7 +305,7 @@ def test_stop_waits_for_workers_and_no_longer_than_it_may(
     go_on.set()
     work.wait_ended(1)
     until(lambda: len(errors) == 1)
-    which = " ('k')" if front is ElectionGroup else ""
+    which = " ('k')" if public_class is ElectionGroup else ""
     assert str(errors[0]).startswith(f"1 worker still runs after stop{which}: have them return")
 
 
@@ -385,7 +385,7 @@ def test_a_balanced_fleet_moves_terms_as_their_workers_return(redis_url: str, st
     one.wait_begun(20)
     second, _ = stand(redis_url, *keys, balance=True, worker=two)
     two.wait_begun(10)
-    until(lambda: (len(first.owned), len(second.owned)) == (10, 10))
+    until(lambda: (len(first.led), len(second.led)) == (10, 10))
     moved = {term.key for term in two.terms}
     assert {term.key for term in one.ended} >= moved
     handed = [term for term in one.ended if term.key in moved]
@@ -449,7 +449,7 @@ def test_a_term_without_a_thread_is_given_up(
     assert "max_leases" in str(error)
     assert told.wait_demoted("full").reason is DemotionReason.RESIGNED
     assert work.wait_begun(1).key == "free"
-    assert [election.key for election in group.owned] == ["free"]
+    assert [election.key for election in group.led] == ["free"]
     assert len(refused) == 1
 
 
@@ -466,7 +466,7 @@ def test_a_worker_that_keeps_the_gil_costs_no_lease(redis_url: str, stand: Stand
     group, told = stand(redis_url, *keys, ttl=1.0, worker=Work(keep_gil))
     assert kept.wait(LONG_S)
     assert group.counters.demoted == 0
-    until(lambda: len(group.owned) == 50)
+    until(lambda: len(group.led) == 50)
     assert told.demotions() == []
 
 

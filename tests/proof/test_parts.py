@@ -10,14 +10,14 @@ from proof.parts import PARTS
 
 from multielect.embedded import bundled_binary
 
-LEAST = replace(QUICK, simulated_events=1000, machine_examples=1, chaos_rounds=2)
+MIN_SCALE = replace(QUICK, simulated_events=1000, machine_examples=1, chaos_rounds=2)
 
 
 @pytest.mark.skipif(bundled_binary() is None, reason="the server that is bundled is not installed")
 @pytest.mark.parametrize("name", ["simulation", "machine", "chaos"])
 def test_a_part_holds_and_has_all_of_its_tables(name: str) -> None:
     said: list[str] = []
-    part = PARTS[name](LEAST, lambda _done, _total, now="": said.append(now))
+    part = PARTS[name](MIN_SCALE, lambda _done, _total, now="": said.append(now))
     assert part.ok, part.trouble
     assert part.summary
     assert said

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from multielect import DemotionReason, ElectionGroup, Term
-from multielect._core.seat import Seat
+from multielect._core.candidacy import BaseCandidacy
 from multielect._protocol.keys import KeyLayout
 from multielect.testing import Refusal, SimulatedNode, SimulatedWorld
 from multielect.testing._model import Batch
@@ -69,7 +69,7 @@ class Actor:
     latest: dict[str, int] = field(default_factory=dict)
     led: dict[bytes, int] = field(default_factory=dict)
     over: dict[bytes, int] = field(default_factory=dict)
-    seats: dict[tuple[int, int], Seat] = field(default_factory=dict)
+    candidacies: dict[tuple[int, int], BaseCandidacy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.holder = self.group.holder.encode()
@@ -159,33 +159,33 @@ class Checker:
     def _check_actor(self, actor: Actor, believers: dict[bytes, bytes]) -> None:
         node, holder = actor.group._node, actor.holder
         led: dict[bytes, int] = {}
-        for key, number, generation in node._core.owned(node.clock.now_ns()):
+        for key, number, generation in node._core.led(node.clock.now_ns()):
             if key in believers:
                 self._overlaps(key, f"{believers[key]!r} and {holder!r} lead {key!r}")
             believers[key] = holder
-            seat = actor.seats.get((number, generation))
-            if seat is None:
-                seat = Seat(node.slots, node.clock, number, generation)
-                actor.seats[number, generation] = seat
-            led[key] = seat.epoch
+            candidacy = actor.candidacies.get((number, generation))
+            if candidacy is None:
+                candidacy = BaseCandidacy(node.slots, node.clock, number, generation)
+                actor.candidacies[number, generation] = candidacy
+            led[key] = candidacy.epoch
             if actor.over.get(key) == led[key] and key not in self._fallen:
                 self.broke("I1", f"{holder!r} leads {key!r} again, in a term that was over")
             if (holder, key, led[key]) in self.stale:
                 self.broke("I7", f"{holder!r} leads {key!r} on under stale epoch {led[key]}")
-            self._check_lease(actor, key, seat)
+            self._check_lease(actor, key, candidacy)
         # A term that was seen to be over is over.
         for key, epoch in actor.led.items():
             if led.get(key) != epoch:
                 actor.over[key] = epoch
         actor.led = led
 
-    def _check_lease(self, actor: Actor, key: bytes, seat: Seat) -> None:
+    def _check_lease(self, actor: Actor, key: bytes, candidacy: BaseCandidacy) -> None:
         store, holder = self.world.server.store, actor.holder
         stored = store.find(self._leader_keys[key])
         if stored is None or stored[0] != holder:
             self._overlaps(key, f"{holder!r} leads {key!r} without a lease", promise="I4")
             return
-        deadline_ns = actor.node.clock.now_ns() + round(seat.remaining * 1e9)
+        deadline_ns = actor.node.clock.now_ns() + round(candidacy.remaining * 1e9)
         ends_ms = stored[1]
         if ends_ms is None or self._seen.get((key, holder)) == (deadline_ns // MS, ends_ms):
             return

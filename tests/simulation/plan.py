@@ -100,7 +100,7 @@ def healed_within_ms(plan: Plan) -> int:
     server's was set back. Meanwhile a node notices that its connection is dead, pauses between two
     attempts to connect, or before it asks again what was refused; and one that was just told to
     stop does so first, and comes back. In a balanced fleet a node is first missed, and then what it
-    was to lead looked at, once a TTL; and what was granted to an heir that is gone waits for the
+    was to lead looked at, once a TTL; and what was granted to a successor that is gone waits for the
     grant to end.
     """
     ttl_ms = plan.ttl_ms
@@ -119,18 +119,18 @@ def healed_within_ms(plan: Plan) -> int:
 Draw = Callable[[random.Random, Plan], "tuple[int, ...]"]
 
 
-def _span(least_ms: int, most_ms: int) -> Draw:
-    return lambda chance, _: (chance.randint(least_ms, most_ms),)
+def _span(min_ms: int, max_ms: int) -> Draw:
+    return lambda chance, _: (chance.randint(min_ms, max_ms),)
 
 
 def _key(chance: random.Random, plan: Plan) -> tuple[int, ...]:
     return (chance.randrange(plan.keys),)
 
 
-def _key_and(least_ms: int, most_ms: int) -> Draw:
+def _key_and(min_ms: int, max_ms: int) -> Draw:
     return lambda chance, plan: (
         chance.randrange(plan.keys),
-        chance.choice([0, chance.randint(least_ms, most_ms)]),
+        chance.choice([0, chance.randint(min_ms, max_ms)]),
     )
 
 

@@ -3,7 +3,7 @@
 Rules of this file:
     * It breaks the same promise, or it is another story.
     * Every step is tried on the real thing: a plan is told again from the beginning.
-    * It ends: after `MOST_TRIES` the best plan so far is good enough.
+    * It ends: after `MAX_TRIES` the best plan so far is good enough.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import replace
 
 from .plan import Action, Plan
 
-MOST_TRIES = 600
+MAX_TRIES = 600
 
 
-def shrunk(plan: Plan, breaks: Callable[[Plan], bool], most_tries: int = MOST_TRIES) -> Plan:
+def shrunk(plan: Plan, breaks: Callable[[Plan], bool], max_tries: int = MAX_TRIES) -> Plan:
     """Return the shortest plan found for which `breaks` holds, as it does for `plan`."""
-    shrinker = _Shrinker(plan, breaks, most_tries)
+    shrinker = _Shrinker(plan, breaks, max_tries)
     shrinker.run()
     return shrinker.best
 
 
 class _Shrinker:
-    def __init__(self, plan: Plan, breaks: Callable[[Plan], bool], most_tries: int) -> None:
+    def __init__(self, plan: Plan, breaks: Callable[[Plan], bool], max_tries: int) -> None:
         self.best = plan
         self._breaks = breaks
-        self._tries_left = most_tries
+        self._tries_left = max_tries
 
     def run(self) -> None:
         size = None

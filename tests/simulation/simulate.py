@@ -122,7 +122,7 @@ def simulate(
     seeds: Iterable[int],
     length_ms: int = 60_000,
     *,
-    most_happened: int | None = None,
+    max_events: int | None = None,
     shrinks: bool = True,
     told: Callable[[Report], None] = lambda _: None,
 ) -> Report:
@@ -131,7 +131,7 @@ def simulate(
     Args:
         seeds: which.
         length_ms: how much time passes in each, about.
-        most_happened: after how many things that happened to begin no other.
+        max_events: after how many things that happened to begin no other.
         shrinks: whether to look for a shorter story where one breaks a promise.
         told: called after each story with what there is so far.
     """
@@ -146,7 +146,7 @@ def simulate(
                 shortest(seed, outcome) if shrinks else Broken(seed, outcome.plan, outcome, tries=0)
             )
         told(report)
-        if report.broken or (most_happened is not None and report.happened >= most_happened):
+        if report.broken or (max_events is not None and report.happened >= max_events):
             break
     return report
 

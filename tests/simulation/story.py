@@ -166,7 +166,7 @@ class Story:
 
     def _say_drained(self, actor: Actor, term: Term) -> None:
         if not actor.node.is_stopped:
-            self._as_user(term.drained)
+            self._as_user(term.finish_drain)
 
     def _as_user(self, act: Callable[[], object]) -> None:
         with contextlib.suppress(ClosedError, KeyError):
@@ -193,7 +193,7 @@ class Story:
             return
         for number, actor in self._actors.items():
             if action.node in {number, -1} and actor.node.is_alive:
-                for election in actor.group.owned:
+                for election in actor.group.led:
                     self._leaderless.setdefault(election.key, (action.kind, self.world.now_ns))
 
     def _actor(self, action: Action) -> Actor:
@@ -464,7 +464,7 @@ def _is_nobody(
     sent: list[str] = []
     world.note_bytes = lambda name, data: sent.append(name)  # type: ignore[method-assign]
     world.observe = None
-    if any(actor.group.owned for actor in actors):
+    if any(actor.group.led for actor in actors):
         return False
     if any(election.is_leader or election.remaining for election in elections):
         return False

@@ -30,7 +30,7 @@ ELECTIONS = [b"%d" % number for number in range(6)]
 HOLDERS = [b"a/1", b"b/2", b"bare"]
 TTL_MS = 60_000
 CHANNEL = LAYOUT.channel
-ROLL_KEYS = [LAYOUT.members_key, LAYOUT.plan_key]
+MEMBERSHIP_KEYS = [LAYOUT.members_key, LAYOUT.plan_key]
 PLANS = [b"", b"1 a", b"2 \r\n", b"10 ", b"9" * 15 + b" x", b"9" * 16 + b" x", b"no plan", b"0 a"]
 NAME = b"m:data"
 ODD_VALUES: list[bytes | list[bytes]] = [
@@ -50,7 +50,7 @@ WEIGHTS = {
     "refresh": 2,
     "release": 3,
     "grant": 3,
-    "roll": 2,
+    "membership": 2,
     "fence": 2,
     "odd": 1,
     "end": 1,
@@ -255,14 +255,18 @@ def release(both: Both, elections: list[bytes], holder: bytes) -> None:
 
 def grant(both: Both, elections: list[bytes], holder: bytes) -> None:
     terms = [both.epochs.get(n, (1, 1)) for n in elections]
-    heirs = [both.chance.choice([b"", *HOLDERS]) for _ in elections]
+    successors = [both.chance.choice([b"", *HOLDERS]) for _ in elections]
     head = [holder, CHANNEL, b"%d" % TTL_MS]
     script, keys, tail = both.scripts.grant, pairs(elections), []
     if both.chance.random() < 0.5:
         script, keys = both.scripts.expiring_grant, triples(elections)
         tail = [b"%d" % RETENTION_MS]
     here, there = (
-        [w for t, heir in zip(terms, heirs, strict=True) for w in (b"%d" % t[side], heir)]
+        [
+            w
+            for t, successor in zip(terms, successors, strict=True)
+            for w in (b"%d" % t[side], successor)
+        ]
         for side in (0, 1)
     )
     found = lists(*both.call(script, keys, head + here + tail, head + there + tail))
@@ -270,16 +274,16 @@ def grant(both: Both, elections: list[bytes], holder: bytes) -> None:
     same_ends(both, *found)
 
 
-def roll(both: Both, _: list[bytes], holder: bytes) -> None:
+def membership(both: Both, _: list[bytes], holder: bytes) -> None:
     chance = both.chance
     words = [holder, chance.choice([b"0", b"%d" % TTL_MS]), chance.choice([b"0", b"7"])]
     words += [chance.choice([b"", b"1:2 {}\n"]), CHANNEL]
     words += [chance.choice([b"0", b"1", b"2"]), chance.choice(PLANS)]
-    real, model = both.call(both.scripts.roll, ROLL_KEYS, words, words)
+    real, model = both.call(both.scripts.membership, MEMBERSHIP_KEYS, words, words)
     if isinstance(real, Refusal) or isinstance(model, Refusal):
         assert real == model
         return
-    here, there = read_roll(real), read_roll(model)
+    here, there = read_membership(real), read_membership(model)
     assert here[0] == there[0]
     assert here[1].keys() == there[1].keys()
     for name, (left, since, text) in here[1].items():
@@ -288,8 +292,8 @@ def roll(both: Both, _: list[bytes], holder: bytes) -> None:
         assert is_about(since, there[1][name][1])
 
 
-def read_roll(answer: Reply) -> tuple[list[bytes], dict[bytes, tuple[int, int, bytes]]]:
-    """Return whether the caller was there, the plan, and of each member what the roll says."""
+def read_membership(answer: Reply) -> tuple[list[bytes], dict[bytes, tuple[int, int, bytes]]]:
+    """Return whether the caller was there, the plan, and of each member what the membership says."""
     assert isinstance(answer, bytes)
     words, text = [], answer
     while text:
@@ -335,7 +339,7 @@ def fence(both: Both, elections: list[bytes], _: bytes) -> None:
 
 def odd(both: Both, elections: list[bytes], _: bytes) -> None:
     name = both.chance.choice([LAYOUT.leader_key, LAYOUT.epoch_key, LAYOUT.fence_key])
-    key = both.chance.choice([name(elections[0]), name(elections[0]), *ROLL_KEYS])
+    key = both.chance.choice([name(elections[0]), name(elections[0]), *MEMBERSHIP_KEYS])
     ttl_ms = both.chance.choice([None, 5_000_000, 3 * ONE_DAY_MS])
     both.put(key, both.chance.choice(ODD_VALUES), ttl_ms)
 
@@ -343,7 +347,7 @@ def odd(both: Both, elections: list[bytes], _: bytes) -> None:
 def end(both: Both, elections: list[bytes], _: bytes) -> None:
     """A lease ends, or a user deletes it."""
     name = both.chance.choice([LAYOUT.leader_key, LAYOUT.leader_key, LAYOUT.epoch_key])
-    key = both.chance.choice([*[name(elections[0])] * 3, *ROLL_KEYS])
+    key = both.chance.choice([*[name(elections[0])] * 3, *MEMBERSHIP_KEYS])
     assert both.model.delete(key) == bool(both.real.delete(key))
 
 
@@ -361,7 +365,7 @@ ACTS: dict[str, Callable[[Both, list[bytes], bytes], None]] = {
     "refresh": refresh,
     "release": release,
     "grant": grant,
-    "roll": roll,
+    "membership": membership,
     "fence": fence,
     "odd": odd,
     "end": end,

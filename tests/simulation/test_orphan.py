@@ -42,7 +42,7 @@ def test_the_lawful_leader_leads_again_above_who_was_elected_by_the_old_primary(
     other = make(world, "other", "k")
     world.run(1)
 
-    left = world.orphan(other._node.surroundings, 0.1)  # type: ignore[arg-type]
+    left = world.orphan(other._node.environment, 0.1)  # type: ignore[arg-type]
     left.publish(LAYOUT.channel, netstring(b"nobody/1") + netstring(LAYOUT.leader_key(b"k")))
     world.run(0.05)
     assert leads(other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multielect.testing import SimulatedWorld
 
 from .plan import Action, Plan, drawn
-from .shrinking import MOST_TRIES, describe, shrunk
+from .shrinking import MAX_TRIES, describe, shrunk
 
 
 def kinds(plan: Plan) -> list[str]:
@@ -49,7 +49,7 @@ def test_it_ends_though_nothing_helps() -> None:
 
     plan = drawn(9)
     assert shrunk(plan, breaks) == plan
-    assert tries <= MOST_TRIES
+    assert tries <= MAX_TRIES
 
 
 def test_a_plan_survives_json() -> None:

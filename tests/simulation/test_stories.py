@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from multielect import DemotionReason, Term
-from multielect._callbacks.mailbox import Happening, Kind, Mailbox
+from multielect._callbacks.mailbox import Kind, Mailbox, TermEvent
 from multielect._node.node import Node
 from multielect.testing import _engine
 from multielect.testing._clocks import LocalClock
@@ -61,7 +61,7 @@ def test_the_stories_are_eventful() -> None:
 
 
 def test_it_stops_after_enough_has_happened() -> None:
-    report = simulate(range(1000), LENGTH_MS, most_happened=1)
+    report = simulate(range(1000), LENGTH_MS, max_events=1)
     assert report.seeds == 1
     assert report.happened > 1
 
@@ -222,10 +222,10 @@ def test_an_election_that_nobody_leads_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_an_end_that_is_not_told_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     sound: Callable[..., bool] = Mailbox.put
 
-    def put(self: Mailbox[Term], happening: Happening[Term]) -> bool:
-        if happening.kind is Kind.END and happening.subject.reason is DemotionReason.RESIGNED:
+    def put(self: Mailbox[Term], term_event: TermEvent[Term]) -> bool:
+        if term_event.kind is Kind.END and term_event.subject.reason is DemotionReason.RESIGNED:
             return False
-        return sound(self, happening)
+        return sound(self, term_event)
 
     monkeypatch.setattr(Mailbox, "put", put)
     found(range(20), "I6")

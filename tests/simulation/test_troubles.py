@@ -60,7 +60,7 @@ def test_a_crash_is_silent_and_noticed_when_the_lease_ends(world: SimulatedWorld
     world.run(2 * TTL_S)
     assert told.terms == [("k", None)]
     assert not a["k"].is_leader
-    assert not a.owned
+    assert not a.led
     with pytest.raises(ClosedError, match="has died"):
         a["k"].wait()
     assert b["k"].is_leader
@@ -208,7 +208,7 @@ def test_slow_and_split_messages_change_nothing_but_times(world: SimulatedWorld)
     world.delay(None, 0.05, 0.1)
     world.split(None, 1.0)
     world.run(20)
-    assert len(a.owned) == 8
+    assert len(a.led) == 8
     assert 0.1 < told.times[0] < 0.5
     assert len(told.terms) == 8
 
@@ -243,4 +243,4 @@ def test_refusals_are_reported_and_survived(world: SimulatedWorld) -> None:
     assert any("replica" in str(error) for error in told.errors)
     world.heal()
     world.run(2 * TTL_S)
-    assert len(a.owned) == 2
+    assert len(a.led) == 2

@@ -27,7 +27,7 @@ def test_a_group_leads_and_gives_up(world: SimulatedWorld) -> None:
     group, told = watched(world, "a", "x", "y")
     assert not group["x"].is_leader
     world.run(10)
-    assert {election.key for election in group.owned} == {"x", "y"}
+    assert {election.key for election in group.led} == {"x", "y"}
     assert group["x"].require_leader() == group["x"].epoch > 0
     assert group["x"].leader_id == "a"
     assert group["x"].remaining > TTL_S / 2
@@ -132,7 +132,7 @@ def test_the_log_of_an_outage_is_a_few_lines_none_twice_the_same(
     world.run(5)
     world.restart_server(seconds=60)
     world.run(70)
-    assert len(group.owned) == len(keys)
+    assert len(group.led) == len(keys)
     group.stop()
     assert 8 <= len(caplog.messages) <= 30
     assert len(set(caplog.messages)) == len(caplog.messages)
@@ -204,25 +204,25 @@ def test_a_balanced_fleet_shares_and_hands_over(world: SimulatedWorld) -> None:
 
     def finish(term: Term, deadline: float) -> None:
         drained.append((term.key, deadline - world.node("a").monotonic_s()))
-        world.after(0.2, term.drained)
+        world.after(0.2, term.finish_drain)
 
     a = make(world, "a", *keys, balance=True, on_draining=finish, drain_timeout=5.0)
     world.run(2 * TTL_S)
-    assert len(a.owned) == 12
+    assert len(a.led) == 12
     b = make(world, "b", *keys, balance=True)
     world.run(2 * TTL_S)
-    assert len(a.owned) == len(b.owned) == 6
+    assert len(a.led) == len(b.led) == 6
     assert len(drained) == 6
     assert all(4.9 < left_s < 5.0 + 1e-9 for _, left_s in drained)
     assert {member.node_id for member in a.members} == {"a", "b"}
     assert a.drain(timeout=10)
     world.run(1)
-    assert len(b.owned) == 12
+    assert len(b.led) == 12
     world.crash(a)
     world.crash(b)
     c = make(world, "c", *keys, balance=True)
     world.run(4 * TTL_S)
-    assert len(c.owned) == 12
+    assert len(c.led) == 12
 
 
 @pytest.mark.parametrize("join_delay", [0.0, 2 * TTL_S])
@@ -234,19 +234,19 @@ def test_a_balanced_fleet_outlives_a_clock_that_is_set_back(
     world.run(4 * TTL_S)
     world.step_server_clock(-60.0)
     world.run(2 * TTL_S)
-    assert [len(group.owned) for group in groups] == [6, 6]
+    assert [len(group.led) for group in groups] == [6, 6]
     groups.append(make(world, "c", *keys, balance=True))
     world.run(3 * TTL_S)
-    assert [len(group.owned) for group in groups] == [4, 4, 4]
+    assert [len(group.led) for group in groups] == [4, 4, 4]
     world.crash(groups.pop())
     world.run(3 * TTL_S)
-    assert [len(group.owned) for group in groups] == [6, 6]
+    assert [len(group.led) for group in groups] == [6, 6]
     # When the clock has caught up, they do not look like ones that have just come.
     groups.append(make(world, "d", *keys, balance=True))
     for _ in range(70):
         world.run(1.0)
-        assert all(group.owned for group in groups[:2])
-    assert [len(group.owned) for group in groups] == [4, 4, 4]
+        assert all(group.led for group in groups[:2])
+    assert [len(group.led) for group in groups] == [4, 4, 4]
 
 
 def test_two_groups_of_one_process_share_its_fate(world: SimulatedWorld) -> None:
@@ -256,8 +256,8 @@ def test_two_groups_of_one_process_share_its_fate(world: SimulatedWorld) -> None
     assert first["k"].is_leader
     assert second["k"].is_leader
     world.crash(first)
-    assert not second.owned
-    assert world.node("a") is not first._node.surroundings
+    assert not second.led
+    assert world.node("a") is not first._node.environment
 
 
 def test_another_number_of_buckets_is_refused(world: SimulatedWorld) -> None:

@@ -18,7 +18,7 @@ def test_a_group_leads_its_elections_and_gives_them_up(fake_url: str) -> None:
         with ElectionGroup(fake_url, prefix="smoke", ttl=TTL_S) as group:
             group.add_many(KEYS)
             assert all(group[key].wait(LONG_S) for key in KEYS)
-            assert {election.key for election in group.owned} == set(KEYS)
+            assert {election.key for election in group.led} == set(KEYS)
             leases = list(client.scan_iter("*:leader"))
             assert len(leases) == len(KEYS)
             assert {client.get(lease) for lease in leases} == {group.holder.encode()}

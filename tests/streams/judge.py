@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-LEAST_CHANGES = 10
+MIN_CHANGES = 10
 """What a run must live through to tell anything: joins, leaves and kills together."""
 
-LEAST_NODES = 2
+MIN_NODES = 2
 
 
 class Commit(NamedTuple):
@@ -107,7 +107,7 @@ class Verdict:
         leaves: nodes that were asked to end.
         kills: nodes that were ended without being asked.
         freezes: nodes that stood still for a while; no change of the fleet.
-        least_kills: how many kills make it the run that it is.
+        min_kills: how many kills make it the run that it is.
         unclean_stops: nodes that were asked to end, and did not, or not well.
         lost_terms: terms of nodes that were not disturbed which ended before their time.
         seconds: how long it took.
@@ -120,7 +120,7 @@ class Verdict:
     leaves: int = 0
     kills: int = 0
     freezes: int = 0
-    least_kills: int = 0
+    min_kills: int = 0
     unclean_stops: int = 0
     lost_terms: int = 0
     seconds: float = 0.0
@@ -144,10 +144,10 @@ class Verdict:
         }
         wrong = [f"{count:,} {what}" for what, count in counts.items() if count]
         changes = self.joins + self.leaves + self.kills
-        if changes < LEAST_CHANGES:
-            wrong.append(f"only {changes} joins, leaves and kills of {LEAST_CHANGES}")
-        if self.kills < self.least_kills:
-            wrong.append(f"only {self.kills} kills of {self.least_kills}")
-        if found.nodes < LEAST_NODES:
+        if changes < MIN_CHANGES:
+            wrong.append(f"only {changes} joins, leaves and kills of {MIN_CHANGES}")
+        if self.kills < self.min_kills:
+            wrong.append(f"only {self.kills} kills of {self.min_kills}")
+        if found.nodes < MIN_NODES:
             wrong.append(f"only {found.nodes} nodes committed anything")
         return wrong + self.errors

@@ -62,7 +62,7 @@ class Threads:
         return self.consumer.group.holder
 
     def loads(self) -> int:
-        return len(self.consumer.group.owned)
+        return len(self.consumer.group.led)
 
     def lag(self) -> Mapping[str, Any]:
         return self.consumer.lag()
@@ -132,7 +132,7 @@ class Loop:
         return str(self.consumer.group.holder)
 
     def loads(self) -> int:
-        return len(self.consumer.group.owned)
+        return len(self.consumer.group.led)
 
     def lag(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._run(self.consumer.lag())

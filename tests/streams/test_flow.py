@@ -27,12 +27,12 @@ class Term:
         self.key = key
         self.epoch = epoch
         self.is_leader = True
-        self.alives = 0
+        self.heartbeats = 0
 
-    def alive(self) -> None:
-        self.alives += 1
+    def heartbeat(self) -> None:
+        self.heartbeats += 1
 
-    def drained(self) -> bool:
+    def finish_drain(self) -> bool:
         return True
 
     def learn_epoch(self, newest_epoch: int) -> bool:
@@ -348,14 +348,14 @@ def test_one_stream_that_cannot_be_read_keeps_none_of_the_others_back() -> None:
 def test_the_watchdog_is_told_of_all_but_those_at_the_handler() -> None:
     shell = Shell("busy", lengths=5)
     (busy,) = shell.lead("busy")
-    shell.flow.keep_alive(shell.now_s, 10.0)
+    shell.flow.send_heartbeats(shell.now_s, 10.0)
     shell.fetch()
     work = shell.work()
-    shell.flow.keep_alive(shell.now_s, 10.0)
-    assert busy.alives == 1
+    shell.flow.send_heartbeats(shell.now_s, 10.0)
+    assert busy.heartbeats == 1
     shell.flow.handled(work, COMMIT)
-    shell.flow.keep_alive(shell.now_s, 10.0)
-    assert busy.alives == 2
+    shell.flow.send_heartbeats(shell.now_s, 10.0)
+    assert busy.heartbeats == 2
 
 
 def test_a_partition_that_comes_back_waits_for_the_handler_of_before() -> None:
@@ -448,11 +448,11 @@ def test_the_watchdog_is_not_told_of_those_that_wait_for_handlers_which_are_stuc
     shell.fetch()
     work = shell.work()
     assert work.reading.partition.key == "stuck"
-    shell.flow.keep_alive(0.0, 10.0)
-    shell.flow.keep_alive(5.0, 10.0)
-    assert (waits.alives, idle.alives) == (2, 2)
-    shell.flow.keep_alive(10.0, 10.0)
-    assert (waits.alives, idle.alives) == (2, 3), "no handler has returned for ten seconds"
+    shell.flow.send_heartbeats(0.0, 10.0)
+    shell.flow.send_heartbeats(5.0, 10.0)
+    assert (waits.heartbeats, idle.heartbeats) == (2, 2)
+    shell.flow.send_heartbeats(10.0, 10.0)
+    assert (waits.heartbeats, idle.heartbeats) == (2, 3), "no handler has returned for ten seconds"
     shell.flow.handled(work, COMMIT)
-    shell.flow.keep_alive(15.0, 10.0)
-    assert (waits.alives, idle.alives) == (3, 4)
+    shell.flow.send_heartbeats(15.0, 10.0)
+    assert (waits.heartbeats, idle.heartbeats) == (3, 4)

@@ -269,10 +269,10 @@ def batch_of(count: int) -> Batch[Any]:
 @pytest.mark.parametrize(
     ("bound", "most", "what"),
     [
-        ("MOST_STAGED", 3, "3 writes"),
-        ("MOST_STAGED_KEYS", 3, "3 keys"),
-        ("MOST_STAGED_ARGUMENTS", 3, "3 arguments"),
-        ("MOST_STAGED_BYTES", 40, "40 bytes"),
+        ("MAX_STAGED", 3, "3 writes"),
+        ("MAX_STAGED_KEYS", 3, "3 keys"),
+        ("MAX_STAGED_ARGUMENTS", 3, "3 arguments"),
+        ("MAX_STAGED_BYTES", 40, "40 bytes"),
     ],
 )
 def test_what_is_too_much_is_refused_where_it_is_staged(

@@ -15,9 +15,9 @@ class Term:
     epoch = 1
     is_leader = True
 
-    def alive(self) -> None: ...
+    def heartbeat(self) -> None: ...
 
-    def drained(self) -> bool:
+    def finish_drain(self) -> bool:
         return False
 
     def learn_epoch(self, newest_epoch: int) -> bool:

@@ -109,7 +109,7 @@ def change_too_little(run: Run) -> None:
 
 
 def spare_the_nodes(run: Run) -> None:
-    run.verdict.least_kills = 2
+    run.verdict.min_kills = 2
 
 
 def have_one_node_do_it_all(run: Run) -> None:

@@ -54,7 +54,7 @@ def check_what_was_told(consumer: Consumer, right: str) -> None:
     assert not [error for error in consumer.errors if isinstance(error, HandlerError)]
 
 
-# What the election itself goes by, and the roll of a fleet, is not of this file.
+# What the election itself goes by, and the membership of a fleet, is not of this file.
 @pytest.mark.parametrize("right", ["hget", "hset", "xinfo|stream"])
 def test_what_is_missing_to_begin_is_named_and_waited_for(
     begin: Begin, clerk: Clerk, redis_client: redis.Redis, right: str

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from multielect import ConfigError, ConnectionLostError, MultielectError
-from multielect._connection.backoff import LONGEST_PAUSE_S, PAUSES_A_TTL, Backoff, Pauses, pause_s
+from multielect._connection.backoff import MAX_PAUSE_S, PAUSES_A_TTL, Backoff, Pauses, pause_s
 
 MS = 1_000_000
 TTLS_MS = [100, 500, 1_000, 3_000, 10_000, 3_600_000]
@@ -22,7 +22,7 @@ def pauses(backoff: Backoff, error: MultielectError, count: int) -> list[float]:
 @pytest.mark.parametrize("ttl_ms", TTLS_MS)
 def test_what_passes_is_tried_within_a_part_of_the_ttl(ttl_ms: int) -> None:
     told = pauses(Backoff(ttl_ms * MS, lambda: 1.0), PASSES, 20)
-    assert max(told) == min(LONGEST_PAUSE_S, ttl_ms / 1000 / PAUSES_A_TTL)
+    assert max(told) == min(MAX_PAUSE_S, ttl_ms / 1000 / PAUSES_A_TTL)
     assert all(one <= other for one, other in itertools.pairwise(told))
 
 
@@ -68,7 +68,7 @@ def test_a_reader_waits_ever_longer_until_an_attempt_works() -> None:
 
 def test_any_number_of_failures_has_a_pause() -> None:
     told = [
-        pause_s(failures, first_s=0.1, longest_s=30.0, chance=lambda: 0.0)
+        pause_s(failures, first_s=0.1, max_s=30.0, chance=lambda: 0.0)
         for failures in (0, 1, 2, 1_000, 10_000)
     ]
     assert told == [0.05, 0.05, 0.1, 15.0, 15.0]

@@ -92,7 +92,7 @@ def test_what_a_server_says_before_it_hangs_up_is_heard() -> None:
 def test_what_is_no_answer() -> None:
     error = explained(AttributeError("'int' object has no attribute 'get'"), HERE, b":1\r\n", 1.0)
     assert type(error) is ProtocolError
-    assert "orders/web-1: the server at db:6379 makes no sense" in str(error)
+    assert "orders/web-1: the server at db:6379 sent a malformed reply" in str(error)
 
 
 def test_what_is_ours_stays_as_it_is() -> None:

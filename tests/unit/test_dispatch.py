@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from multielect._callbacks.dispatcher import MOST_ERRORS, ThreadDispatcher
-from multielect._callbacks.mailbox import Happening, Kind
+from multielect._callbacks.dispatcher import MAX_ERRORS, ThreadDispatcher
+from multielect._callbacks.mailbox import Kind, TermEvent
 from multielect._runtime.foreign import in_words
 from multielect.errors import CallbackError, MultielectError
 
@@ -37,8 +37,8 @@ class Stage:
         self.arrived: dict[Told, threading.Event] = {}
         self.act: Callable[[Told], object] = lambda _: None
         self.dispatcher: ThreadDispatcher[Told] = ThreadDispatcher(
-            tell=self._tell,
-            tell_error=self.errors.append,
+            notify=self._tell,
+            notify_error=self.errors.append,
             threads=threads,
             name="stage",
             logger=LOGGER,
@@ -52,7 +52,7 @@ class Stage:
         return self._put(Told(key, epoch, is_begin=False))
 
     def hold(self, key: str, epoch: int, *, is_begin: bool = True) -> Told:
-        """Have the callback of this happening wait until `release`."""
+        """Have the callback of this event wait until `release`."""
         told = Told(key, epoch, is_begin)
         self.gates[told] = threading.Event()
         self.arrived[told] = threading.Event()
@@ -69,7 +69,7 @@ class Stage:
 
     def _put(self, told: Told) -> Told:
         self.dispatcher.put(
-            Happening(told.key, told.epoch, Kind.BEGIN if told.is_begin else Kind.END, told)
+            TermEvent(told.key, told.epoch, Kind.BEGIN if told.is_begin else Kind.END, told)
         )
         return told
 
@@ -176,12 +176,12 @@ def test_where_no_more_threads_can_be_started_the_first_tells_all(
 
 
 def test_the_first_thread_is_there_from_the_start_if_anybody_listens() -> None:
-    def made(*, tell: bool, tell_error: bool) -> int:
+    def made(*, notify: bool, notify_error: bool) -> int:
         # Threads of the one before may still be on their way out.
-        name = f"counted-{tell}-{tell_error}"
+        name = f"counted-{notify}-{notify_error}"
         dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-            tell=(lambda _: None) if tell else None,
-            tell_error=(lambda _: None) if tell_error else None,
+            notify=(lambda _: None) if notify else None,
+            notify_error=(lambda _: None) if notify_error else None,
             threads=4,
             name=name,
             logger=LOGGER,
@@ -192,9 +192,9 @@ def test_the_first_thread_is_there_from_the_start_if_anybody_listens() -> None:
         assert dispatcher.close(LONG_S)
         return count
 
-    assert made(tell=True, tell_error=False) == 1
-    assert made(tell=False, tell_error=True) == 1
-    assert made(tell=False, tell_error=False) == 0
+    assert made(notify=True, notify_error=False) == 1
+    assert made(notify=False, notify_error=True) == 1
+    assert made(notify=False, notify_error=False) == 0
 
 
 def test_a_start_that_is_refused_says_so_and_can_be_tried_again(
@@ -202,14 +202,14 @@ def test_a_start_that_is_refused_says_so_and_can_be_tried_again(
 ) -> None:
     told: list[str] = []
     dispatcher: ThreadDispatcher[str] = ThreadDispatcher(
-        tell=told.append, tell_error=None, threads=1, name="stage", logger=LOGGER
+        notify=told.append, notify_error=None, threads=1, name="stage", logger=LOGGER
     )
     with monkeypatch.context() as ending:
         ending.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             dispatcher.start()
     dispatcher.start()
-    dispatcher.put(Happening("a", 1, Kind.BEGIN, "begin"))
+    dispatcher.put(TermEvent("a", 1, Kind.BEGIN, "begin"))
     assert dispatcher.close(LONG_S)
     assert told == ["begin"]
 
@@ -285,7 +285,7 @@ def test_an_exception_while_an_error_is_told_is_logged(caplog: pytest.LogCapture
         raise ValueError("in on_error")
 
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        tell=lambda _: None, tell_error=fail, threads=1, name="stage", logger=LOGGER
+        notify=lambda _: None, notify_error=fail, threads=1, name="stage", logger=LOGGER
     )
     dispatcher.start()
     for number in range(3):
@@ -299,34 +299,34 @@ def test_errors_that_wait_are_bounded_and_the_newest_are_kept() -> None:
     gate, inside = threading.Event(), threading.Event()
     seen: list[str] = []
 
-    def tell(error: MultielectError) -> None:
+    def notify(error: MultielectError) -> None:
         seen.append(str(error))
         inside.set()
         assert gate.wait(LONG_S)
 
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        tell=lambda _: None, tell_error=tell, threads=2, name="stage", logger=LOGGER
+        notify=lambda _: None, notify_error=notify, threads=2, name="stage", logger=LOGGER
     )
     dispatcher.put_error(MultielectError("first"))
     assert inside.wait(LONG_S)
-    for number in range(10 * MOST_ERRORS):
+    for number in range(10 * MAX_ERRORS):
         dispatcher.put_error(MultielectError(str(number)))
     gate.set()
     assert dispatcher.close(LONG_S)
-    newest = [str(number) for number in range(9 * MOST_ERRORS, 10 * MOST_ERRORS)]
+    newest = [str(number) for number in range(9 * MAX_ERRORS, 10 * MAX_ERRORS)]
     assert seen == ["first", *newest]
 
 
 def test_errors_are_told_one_after_the_other() -> None:
     running: list[str] = []
 
-    def tell(error: MultielectError) -> None:
+    def notify(error: MultielectError) -> None:
         running.append(str(error))
         assert len(running) == 1
         running.clear()
 
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        tell=lambda _: None, tell_error=tell, threads=4, name="stage", logger=LOGGER
+        notify=lambda _: None, notify_error=notify, threads=4, name="stage", logger=LOGGER
     )
     for number in range(100):
         dispatcher.put_error(MultielectError(str(number)))
@@ -335,7 +335,7 @@ def test_errors_are_told_one_after_the_other() -> None:
 
 def test_an_error_that_nobody_listens_to_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        tell=lambda _: None, tell_error=None, threads=1, name="stage", logger=LOGGER
+        notify=lambda _: None, notify_error=None, threads=1, name="stage", logger=LOGGER
     )
     dispatcher.start()
     dispatcher.put_error(MultielectError("what went wrong"))

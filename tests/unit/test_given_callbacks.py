@@ -1,4 +1,4 @@
-"""Callbacks and loggers at the door of all four fronts: what is taken, and what would never run."""
+"""Callbacks and loggers at the door of all four public classes: what is taken, and what would never run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ALL = THREADED + ASYNC
 CALLBACKS = {"on_elected": 1, "on_demoted": 2, "on_draining": 2, "on_error": 1}
 
 
-def fronts(kinds: list[Any]) -> list[Any]:
-    """Every front with every callback that it has."""
+def public_classes(kinds: list[Any]) -> list[Any]:
+    """Every public class with every callback that it has."""
     return [
         pytest.param(kind, what, id=f"{kind.__module__}.{kind.__name__}-{what}")
         for kind in kinds
@@ -94,7 +94,7 @@ def test_no_callback_is_no_callback() -> None:
     assert fitted("on_elected", None, 1) is None
 
 
-@pytest.mark.parametrize(("kind", "what"), fronts(ALL))
+@pytest.mark.parametrize(("kind", "what"), public_classes(ALL))
 def test_a_callback_that_wants_more_is_refused(kind: Any, what: str) -> None:
     def of_place(_one: object, _two: object, _three: object) -> None: ...
 
@@ -105,7 +105,7 @@ def test_a_callback_that_wants_more_is_refused(kind: Any, what: str) -> None:
             made(kind, **{what: callback})
 
 
-@pytest.mark.parametrize(("kind", "what"), fronts(ALL))
+@pytest.mark.parametrize(("kind", "what"), public_classes(ALL))
 @pytest.mark.parametrize("given", ["f", 3, [], {"a": 1}])
 def test_what_cannot_be_called_is_refused(kind: Any, what: str, given: object) -> None:
     with pytest.raises(ConfigError, match=f"{what} must be a function or None, not "):
@@ -152,14 +152,14 @@ AWAITED: list[Callable[..., Any]] = [
 
 
 @pytest.mark.parametrize("callback", AWAITED)
-@pytest.mark.parametrize(("kind", "what"), fronts(THREADED))
+@pytest.mark.parametrize(("kind", "what"), public_classes(THREADED))
 def test_what_nobody_would_await_is_refused(kind: Any, what: str, callback: Any) -> None:
     with pytest.raises(ConfigError, match=f"{what} must be a plain function here.*multielect.aio"):
         made(kind, **{what: callback})
 
 
 @pytest.mark.parametrize("callback", AWAITED)
-@pytest.mark.parametrize(("kind", "what"), fronts(ASYNC))
+@pytest.mark.parametrize(("kind", "what"), public_classes(ASYNC))
 def test_what_is_awaited_is_taken_by_asyncio(kind: Any, what: str, callback: Any) -> None:
     made(kind, **{what: callback})
 
@@ -175,7 +175,7 @@ async def async_generator(_term: object) -> AsyncIterator[None]:
 @pytest.mark.parametrize(
     "callback", [generator, async_generator, partial(generator), partial(async_generator, 1)]
 )
-@pytest.mark.parametrize(("kind", "what"), fronts(ALL))
+@pytest.mark.parametrize(("kind", "what"), public_classes(ALL))
 def test_what_would_be_iterated_over_by_nobody_is_refused(
     kind: Any, what: str, callback: Any
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks import instructions
-from benchmarks.core_stage import LAYOUT, RIVAL, STEPS, TTL_MS, Stage
+from benchmarks.core_stage import LAYOUT, OTHER_LEADER, STEPS, TTL_MS, Stage
 from tests.core.answering import AnsweringServer
 
 from multielect._runtime.clock import ManualClock
@@ -77,10 +77,10 @@ def test_the_stage_answers_as_the_model_of_redis_does() -> None:
     wait()
     assert server.answer(outgoing(stage)) == stage.extended
     stage.core.receive(stage.extended, stage.now_ns)
-    server.model.put(LAYOUT.leader_key(b"bystander"), RIVAL, TTL_MS)
+    server.model.put(LAYOUT.leader_key(b"bystander"), OTHER_LEADER, TTL_MS)
     stage.core.add(b"bystander", LAYOUT.bucket(b"bystander"))
-    assert server.answer(outgoing(stage)) == stage.led_by_rival
-    stage.core.receive(stage.led_by_rival, stage.now_ns)
+    assert server.answer(outgoing(stage)) == stage.led_by_other
+    stage.core.receive(stage.led_by_other, stage.now_ns)
     server.model.store.clear()
     wait()
     assert server.answer(outgoing(stage)) == stage.lost

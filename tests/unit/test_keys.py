@@ -28,7 +28,7 @@ def test_the_bucket_is_a_checksum_that_any_language_has() -> None:
 
 def test_a_group_has_its_channel_and_keeps_its_number_of_buckets() -> None:
     layout = _keys.group_layout("demo", 3)
-    assert layout.heads == (b"demo:{0}:", b"demo:{1}:", b"demo:{2}:")
+    assert layout.key_prefixes == (b"demo:{0}:", b"demo:{1}:", b"demo:{2}:")
     assert layout.channel == b"demo:released"
     assert layout.buckets_key == b"demo:buckets"
 

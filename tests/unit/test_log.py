@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from tests.diary import until
 
-from multielect._logging.log import MOST_WAITING, ThreadLog
+from multielect._logging.log import MAX_WAITING, ThreadLog
 from multielect._runtime.foreign import in_words
 from multielect.errors import (
     CallbackError,
@@ -136,7 +136,7 @@ def test_a_logger_that_blocks_blocks_nobody_else(
     kept.act = block
     log.say("first", "first")
     assert inside.wait(LONG_S)
-    for number in range(MOST_WAITING + 100):
+    for number in range(MAX_WAITING + 100):
         log.say("more", f"more {number}")
     log.close(0.01)
     another = ThreadLog(logger, "orders/b")

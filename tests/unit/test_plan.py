@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from multielect._fleet.plan import (
-    MOST_KEYS,
-    MOST_NEW_KEYS,
+    MAX_KEYS,
+    MAX_NEW_KEYS,
     Plan,
     following,
     planned,
@@ -79,14 +79,14 @@ def test_other_keys_make_no_other_plan_but_are_given_out_all_the_same() -> None:
 
 
 def test_many_keys_need_no_plan() -> None:
-    assert following(assign(FLEET, keys(MOST_NEW_KEYS)), None) is not None
-    assert following(assign(FLEET, keys(MOST_NEW_KEYS + 1)), None) is None
+    assert following(assign(FLEET, keys(MAX_NEW_KEYS)), None) is not None
+    assert following(assign(FLEET, keys(MAX_NEW_KEYS + 1)), None) is None
 
 
 def test_a_plan_is_kept_up_to_twice_as_many() -> None:
-    few, many = keys(MOST_KEYS), keys(MOST_KEYS + 1)
+    few, many = keys(MAX_KEYS), keys(MAX_KEYS + 1)
     plan = next_plan(assign(FLEET, keys(10)))
-    assert len(next_plan(planned(FLEET[:2], few, plan), plan).held) == MOST_KEYS
+    assert len(next_plan(planned(FLEET[:2], few, plan), plan).held) == MAX_KEYS
     given_up = next_plan(planned(FLEET[:2], many, plan), plan)
     assert given_up.held == {}
     assert planned(FLEET[:2], many, given_up) == assign(FLEET[:2], many)
@@ -94,8 +94,8 @@ def test_a_plan_is_kept_up_to_twice_as_many() -> None:
     assert following(assign(FLEET, many), given_up) is None
 
 
-@pytest.mark.parametrize("count", [100, MOST_NEW_KEYS + 1])
-def test_who_leaves_names_the_heirs_that_the_others_come_to(count: int) -> None:
+@pytest.mark.parametrize("count", [100, MAX_NEW_KEYS + 1])
+def test_who_leaves_names_the_successors_that_the_others_come_to(count: int) -> None:
     old = next_plan(assign(FLEET[1:], keys(count))) if count == 100 else None
     assignment = planned(FLEET, keys(count), old)
     text = following(assignment, old)

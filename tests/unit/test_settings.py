@@ -11,7 +11,7 @@ import pytest
 from multielect import generate_node_id
 from multielect._protocol.keys import check_node_id
 from multielect._settings.settings import Settings, checked_timeout
-from multielect.balance import MOST_LEASES, Member
+from multielect.balance import MAX_LEASES, Member
 from multielect.errors import ConfigError
 
 MS = 1_000_000
@@ -81,7 +81,7 @@ def test_a_bad_number_of_leases_is_refused(value: object) -> None:
         checked(max_leases=value)
 
 
-@pytest.mark.parametrize("cap", [1, MOST_LEASES])
+@pytest.mark.parametrize("cap", [1, MAX_LEASES])
 def test_any_number_of_leases_that_is_allowed_can_be_told_to_the_fleet(cap: int) -> None:
     assert Member("n", max_leases=checked(max_leases=cap).max_leases).max_leases == cap
 

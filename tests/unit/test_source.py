@@ -18,7 +18,7 @@ from multielect.errors import ConfigError
 from multielect.streams import AsyncStreamConsumer, StreamConsumer
 from multielect.testing import SimulatedNode
 
-FRONTS = [ElectionGroup, Elector, aio.ElectionGroup, aio.Elector]
+PUBLIC_CLASSES = [ElectionGroup, Elector, aio.ElectionGroup, aio.Elector]
 
 REFUSED = {
     "localhost:6379": r"must begin with redis://, rediss:// or unix://$",
@@ -172,9 +172,9 @@ def test_a_client_of_one_server_is_taken(client: redis.Redis) -> None:
     assert kind is client.connection_pool.connection_class
 
 
-@pytest.mark.parametrize("kind", FRONTS)
+@pytest.mark.parametrize("kind", PUBLIC_CLASSES)
 @pytest.mark.parametrize("source", ["redis://h/prod", "redis://h?foo=1", fakeredis.FakeRedis()])
-def test_each_front_refuses_it_before_anything_is_started(kind: Any, source: Any) -> None:
+def test_each_public_class_refuses_it_before_anything_is_started(kind: Any, source: Any) -> None:
     with pytest.raises(ConfigError):
         kind(source, prefix="p")
 

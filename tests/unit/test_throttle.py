@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from multielect._logging.throttle import LONGEST_S, MOST_KINDS, QUIET_S, Line, Report, Throttle
+from multielect._logging.throttle import MAX_KINDS, MAX_S, QUIET_S, Line, Report, Throttle
 
 
 class Story:
@@ -72,7 +72,7 @@ def test_the_pauses_between_two_lines_have_an_end(story: Story) -> None:
         story.report()
         story.pass_time(1)
     pauses = [later - sooner for (sooner, _), (later, _) in pairwise(story.lines)]
-    assert max(pauses) == LONGEST_S
+    assert max(pauses) == MAX_S
     assert len(story.lines) < 100
 
 
@@ -80,7 +80,7 @@ def test_no_line_is_lost_and_none_comes_twice(story: Story) -> None:
     for _ in range(500):
         story.report()
         story.pass_time(0.3)
-    story.pass_time(LONGEST_S)
+    story.pass_time(MAX_S)
     assert len(set(story.texts)) == len(story.texts)
     assert "500 in all" in story.texts[-1]
 
@@ -146,11 +146,11 @@ def test_a_traceback_is_told_with_the_first_alone(story: Story) -> None:
 
 
 def test_kinds_without_end_are_told_together(story: Story) -> None:
-    for number in range(10 * MOST_KINDS):
+    for number in range(10 * MAX_KINDS):
         story.report(kind=f"kind {number}", text=f"it broke {number}")
-    assert len(story.lines) == MOST_KINDS + 1
+    assert len(story.lines) == MAX_KINDS + 1
     story.pass_time(1)
-    assert len(story.lines) == MOST_KINDS + 2
+    assert len(story.lines) == MAX_KINDS + 2
 
 
 def test_flush_tells_all_that_waits(story: Story) -> None:

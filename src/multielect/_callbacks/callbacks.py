@@ -1,4 +1,4 @@
-"""What a user gave to be called, for fronts of threads and of event loops alike.
+"""What a user gave to be called, for public classes of threads and of event loops alike.
 
 Rules of this file:
     * Callbacks are checked here, once, before anything is made.
@@ -68,11 +68,11 @@ class Callbacks:
         )
 
     @property
-    def tells_terms(self) -> bool:
+    def notifies_terms(self) -> bool:
         """Whether anybody wants to be told of terms."""
         return (self.on_elected, self.on_demoted, self.on_draining) != (None, None, None)
 
-    def tell(self, term: Term) -> None:
+    def notify(self, term: Term) -> None:
         """Tell of a term that began, drains or ended, by the callback for that."""
         if term.deadline is not None:
             if self.on_draining is not None:

@@ -6,7 +6,7 @@ Rules of this file:
     * What waits is bounded: see `_callbacks.mailbox`. Errors that wait are kept to the newest.
     * An exception in a callback is logged and reported, and nothing else suffers. No logger is
       called here: see `_logging.log`.
-    * Callbacks that hold all threads for long are told of: see `_callbacks.stalls`.
+    * Callbacks that hold all threads for long are told of: see `_callbacks.blocked_threads`.
     * The first thread is there from the start. More may be refused: an interpreter that is
       ending starts none in some versions of Python, and then the last terms are still to be
       told.
@@ -28,10 +28,10 @@ from .._protocol.keys import decode_key
 from .._runtime.foreign import in_words
 from .._runtime.interruptible import wait_for
 from ..errors import CallbackError, MultielectError
-from .mailbox import Happening, Kind, Mailbox
-from .stalls import Held
+from .blocked_threads import BlockedThreads
+from .mailbox import Kind, Mailbox, TermEvent
 
-MOST_ERRORS = 100
+MAX_ERRORS = 100
 
 _UNSTART_S = 1.0
 """What a thread that has nothing to do is given to end."""
@@ -46,12 +46,12 @@ _CALLBACKS = {Kind.BEGIN: "on_elected", Kind.DRAIN: "on_draining", Kind.END: "on
 
 
 class Dispatcher(Protocol[T]):
-    """What brings happenings and errors to the user."""
+    """What brings events and errors to the user."""
 
     is_listening: bool
-    """Whether anybody wants to be told of happenings."""
+    """Whether anybody wants to be told of events."""
 
-    is_told_of_drains: bool
+    notifies_drains: bool
     """Whether anybody wants to finish his work before a term is handed over."""
 
     @property
@@ -71,8 +71,8 @@ class Dispatcher(Protocol[T]):
     def is_inside(self) -> bool:
         """Tell whether this is called by a callback, which must not wait for callbacks."""
 
-    def put(self, *happenings: Happening[T]) -> None:
-        """Have happenings told, each after all earlier ones of its key. Any thread."""
+    def put(self, *term_events: TermEvent[T]) -> None:
+        """Have events told, each after all earlier ones of its key. Any thread."""
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
@@ -85,7 +85,7 @@ class Dispatcher(Protocol[T]):
 
 
 class ThreadDispatcher(Generic[T]):
-    """Runs `tell` for each happening and `tell_error` for each error, on threads of its own.
+    """Runs `notify` for each event and `notify_error` for each error, on threads of its own.
 
     There is one thread from `start` on, and more when they are needed, up to `threads`.
     Callbacks that are quick are told by one, as more would only contend for the GIL; one that
@@ -96,40 +96,40 @@ class ThreadDispatcher(Generic[T]):
     def __init__(
         self,
         *,
-        tell: Callable[[T], object] | None,
-        tell_error: Callable[[MultielectError], object] | None,
-        tells_drains: bool = False,
+        notify: Callable[[T], object] | None,
+        notify_error: Callable[[MultielectError], object] | None,
+        notifies_drains: bool = False,
         threads: int,
         name: str,
         logger: logging.Logger,
         who: str = "",
     ) -> None:
         """Keep what to call; there are no threads yet."""
-        self.is_listening = tell is not None
-        self.is_told_of_drains = tells_drains
-        self._tell = tell or (lambda _: None)
-        self._tell_error = tell_error
+        self.is_listening = notify is not None
+        self.notifies_drains = notifies_drains
+        self._notify = notify or (lambda _: None)
+        self._notify_error = notify_error
         self.log = ThreadLog(logger, who, on_fault=self._report)
-        self._most_threads = threads
+        self._max_threads = threads
         self._name = name
         self._mailbox: Mailbox[T] = Mailbox()
-        self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
+        self._errors: deque[MultielectError] = deque(maxlen=MAX_ERRORS)
         # Keys that have something to tell and no reader; None stands for the errors.
         self._ready: deque[Hashable] = deque()
         self._lock = threading.Lock()
         self._called = threading.Condition(self._lock)
-        self._errors_told = threading.Condition(self._lock)
+        self._errors_reported = threading.Condition(self._lock)
         self._ended = threading.Condition(self._lock)
         self._threads = 0
         self._idle = 0
         self._working = 0
         self._wanted = 1
-        self._told = 0
+        self._notified = 0
         self._is_watched = False
-        self._telling_errors = False
+        self._reporting_errors = False
         self._closed = False
         self._inside = threading.local()
-        self._held = Held(self.log, threads, waiting=lambda: len(self._ready))
+        self._blocked = BlockedThreads(self.log, threads, waiting=lambda: len(self._ready))
 
     def start(self) -> None:
         """Make the first thread, if there is anything that it could tell.
@@ -140,7 +140,7 @@ class ThreadDispatcher(Generic[T]):
         self.log.open()
         try:
             with self._lock:
-                if not self._threads and (self.is_listening or self._tell_error is not None):
+                if not self._threads and (self.is_listening or self._notify_error is not None):
                     self._add_thread()
         except BaseException:
             self.log.close(0.0)
@@ -159,11 +159,11 @@ class ThreadDispatcher(Generic[T]):
         """Tell whether this is called by a callback, which must not wait for callbacks."""
         return bool(getattr(self._inside, "callback", False))
 
-    def put(self, *happenings: Happening[T]) -> None:
-        """Have happenings told, each after all earlier ones of its key. Any thread."""
+    def put(self, *term_events: TermEvent[T]) -> None:
+        """Have events told, each after all earlier ones of its key. Any thread."""
         if not self.is_listening or self._closed:
             return
-        begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+        begun = [term_event.key for term_event in term_events if self._mailbox.put(term_event)]
         with self._lock:
             self._ready.extend(begun)
             self._call()
@@ -175,12 +175,12 @@ class ThreadDispatcher(Generic[T]):
             self._report(error)
 
     def _report(self, error: MultielectError) -> None:
-        if self._tell_error is None:
+        if self._notify_error is None:
             return
         with self._lock:
             self._errors.append(error)
-            if not self._telling_errors:
-                self._telling_errors = True
+            if not self._reporting_errors:
+                self._reporting_errors = True
                 self._ready.append(None)
                 self._call()
 
@@ -195,7 +195,7 @@ class ThreadDispatcher(Generic[T]):
             told = self._mailbox.wait_until_empty(timeout_s)
             with self._lock:
                 left_s = max(0.0, until - time.monotonic())
-                told &= wait_for(self._errors_told, lambda: not self._telling_errors, left_s)
+                told &= wait_for(self._errors_reported, lambda: not self._reporting_errors, left_s)
         with self._lock:
             self._closed = True
             self._called.notify_all()
@@ -211,7 +211,7 @@ class ThreadDispatcher(Generic[T]):
             return
         if self._idle:
             self._called.notify()
-        elif self._threads < self._most_threads:
+        elif self._threads < self._max_threads:
             # Refused, the work is left to those who are there: it must not end up on the
             # caller, who brings the news of all other elections too.
             with contextlib.suppress(RuntimeError):
@@ -248,7 +248,7 @@ class ThreadDispatcher(Generic[T]):
             finally:
                 took_s = time.monotonic() - began
                 self._lock.acquire()
-            self._told += 1
+            self._notified += 1
             if took_s > _PATIENCE_S:
                 self._want_more()
         if not self._ready:
@@ -257,14 +257,14 @@ class ThreadDispatcher(Generic[T]):
     def _watch(self) -> None:
         """See whether those at work get anywhere, and have them helped if not."""
         self._is_watched = True
-        told = self._told
+        told = self._notified
         was_called = self._wait(_PATIENCE_S)
         self._is_watched = False
-        if not was_called and self._told == told:
+        if not was_called and self._notified == told:
             self._want_more()
 
     def _want_more(self) -> None:
-        self._wanted = min(self._wanted + 1, self._most_threads)
+        self._wanted = min(self._wanted + 1, self._max_threads)
         self._call()
 
     def _wait(self, timeout_s: float | None) -> bool:
@@ -278,48 +278,48 @@ class ThreadDispatcher(Generic[T]):
         if key is None:
             self._work_on_errors()
             return
-        while (happening := self._mailbox.take(key)) is not None:
-            self._held.begin(partial(_name_of, happening))
+        while (term_event := self._mailbox.take(key)) is not None:
+            self._blocked.begin(partial(_name_of, term_event))
             try:
-                self._tell(happening.subject)
+                self._notify(term_event.subject)
             # Also SystemExit and its like: there is nothing here for them to end.
             except BaseException as cause:  # noqa: BLE001
-                error = callback_error(happening, cause)
+                error = callback_error(term_event, cause)
                 self.log.failure(error, cause, error.callback)
                 # Also after the close, by a callback that closed from inside.
                 self._report(error)
             finally:
-                self._held.end()
+                self._blocked.end()
 
     def _work_on_errors(self) -> None:
-        assert self._tell_error is not None
+        assert self._notify_error is not None
         while True:
             with self._lock:
                 if not self._errors:
-                    self._telling_errors = False
-                    self._errors_told.notify_all()
+                    self._reporting_errors = False
+                    self._errors_reported.notify_all()
                     return
                 error = self._errors.popleft()
-            self._held.begin(lambda: "on_error")
+            self._blocked.begin(lambda: "on_error")
             try:
-                self._tell_error(error)
+                self._notify_error(error)
             except BaseException as cause:  # noqa: BLE001
                 self.log.failure(on_error_failure(cause), cause, "on_error")
             finally:
-                self._held.end()
+                self._blocked.end()
 
 
-def _name_of(happening: Happening[T]) -> str:
-    key = happening.key
+def _name_of(term_event: TermEvent[T]) -> str:
+    key = term_event.key
     text = decode_key(key) if isinstance(key, bytes) else str(key)
-    return f"{_CALLBACKS[happening.kind]} of {text!r}"
+    return f"{_CALLBACKS[term_event.kind]} of {text!r}"
 
 
-def callback_error(happening: Happening[T], cause: BaseException) -> CallbackError:
-    """Return the error that says that the callback for a happening raised `cause`."""
-    key = happening.key
+def callback_error(term_event: TermEvent[T], cause: BaseException) -> CallbackError:
+    """Return the error that says that the callback for an event raised `cause`."""
+    key = term_event.key
     text = decode_key(key) if isinstance(key, bytes) else str(key)
-    error = CallbackError(_CALLBACKS[happening.kind], text, happening.epoch)
+    error = CallbackError(_CALLBACKS[term_event.kind], text, term_event.epoch)
     error.__cause__ = cause
     return error
 

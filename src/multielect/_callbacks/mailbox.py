@@ -30,7 +30,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Happening(Generic[T]):
+class TermEvent(Generic[T]):
     """A term begun, draining or ended, to be told to a callback."""
 
     key: Hashable
@@ -40,34 +40,34 @@ class Happening(Generic[T]):
 
 
 class Mailbox(Generic[T]):
-    """Happenings that wait, in order for each key, with one reader a key at a time."""
+    """Events that wait, in order for each key, with one reader a key at a time."""
 
     def __init__(self) -> None:
         """Begin empty."""
         self._lock = threading.Lock()
         self._emptied = threading.Condition(self._lock)
-        self._waiting: dict[Hashable, deque[Happening[T]]] = {}
+        self._waiting: dict[Hashable, deque[TermEvent[T]]] = {}
 
-    def put(self, happening: Happening[T]) -> bool:
-        """Add a happening. Returns True if its key has no reader, who must be found now."""
+    def put(self, term_event: TermEvent[T]) -> bool:
+        """Add an event. Returns True if its key has no reader, who must be found now."""
         with self._lock:
-            queue = self._waiting.get(happening.key)
+            queue = self._waiting.get(term_event.key)
             if queue is None:
                 # The one being told stands outside the queue; the entry says that there
                 # is a reader.
-                self._waiting[happening.key] = deque([happening])
+                self._waiting[term_event.key] = deque([term_event])
                 return True
-            if happening.kind is Kind.END:
-                if _is_last(queue, Kind.DRAIN, happening.epoch):
+            if term_event.kind is Kind.END:
+                if _is_last(queue, Kind.DRAIN, term_event.epoch):
                     queue.pop()
-                if len(queue) > 1 and _is_last(queue, Kind.BEGIN, happening.epoch):
+                if len(queue) > 1 and _is_last(queue, Kind.BEGIN, term_event.epoch):
                     queue.pop()
                     return False
-            queue.append(happening)
+            queue.append(term_event)
             return False
 
-    def take(self, key: Hashable) -> Happening[T] | None:
-        """Take the next happening of a key, for its reader; None ends the reader's duty."""
+    def take(self, key: Hashable) -> TermEvent[T] | None:
+        """Take the next event of a key, for its reader; None ends the reader's duty."""
         with self._lock:
             queue = self._waiting[key]
             if queue:
@@ -83,5 +83,5 @@ class Mailbox(Generic[T]):
             return wait_for(self._emptied, lambda: not self._waiting, timeout_s)
 
 
-def _is_last(queue: deque[Happening[T]], kind: Kind, epoch: int) -> bool:
+def _is_last(queue: deque[TermEvent[T]], kind: Kind, epoch: int) -> bool:
     return bool(queue) and queue[-1].kind is kind and queue[-1].epoch == epoch

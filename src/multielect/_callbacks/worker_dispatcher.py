@@ -13,11 +13,11 @@ from .._logging.log import Log
 from ..election import Term
 from ..errors import MultielectError
 from .dispatcher import Dispatcher
-from .mailbox import Happening
+from .mailbox import TermEvent
 
 
 class RunsWorkers(Protocol):
-    """What begins and stops workers, as `Workers` and `LoopWorkers` do."""
+    """What begins and stops workers, as `Workers` and `AsyncioWorkers` do."""
 
     def start(self) -> None:
         """Be ready.
@@ -32,7 +32,7 @@ class RunsWorkers(Protocol):
     def is_inside(self) -> bool:
         """Tell whether this is called by a worker, which must not wait for workers."""
 
-    def put(self, *happenings: Happening[Term]) -> None:
+    def put(self, *term_events: TermEvent[Term]) -> None:
         """Begin and stop workers as terms begin, drain and end. Any thread."""
 
     def close(self, timeout_s: float) -> bool:
@@ -43,7 +43,7 @@ class WorkerDispatcher:
     """Has each term worked on, and all else told as a dispatcher does."""
 
     is_listening = True
-    is_told_of_drains = True
+    notifies_drains = True
 
     def __init__(self, below: Dispatcher[Term], workers: RunsWorkers) -> None:
         """Keep both."""
@@ -77,10 +77,10 @@ class WorkerDispatcher:
         """Tell whether this is called by a callback, or by a worker."""
         return self._below.is_inside() or self._workers.is_inside()
 
-    def put(self, *happenings: Happening[Term]) -> None:
-        """Begin and stop workers, and have happenings told. Any thread."""
-        self._workers.put(*happenings)
-        self._below.put(*happenings)
+    def put(self, *term_events: TermEvent[Term]) -> None:
+        """Begin and stop workers, and have events told. Any thread."""
+        self._workers.put(*term_events)
+        self._below.put(*term_events)
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""

@@ -21,17 +21,17 @@ from .._settings.settings import Settings
 from ..election import Term
 from ..errors import ConfigError, MultielectError
 from .dispatcher import Dispatcher
-from .mailbox import Happening, Kind
-from .roster import (
-    Roster,
+from .mailbox import Kind, TermEvent
+from .worker_dispatcher import WorkerDispatcher
+from .worker_registry import (
     WorkedTerm,
+    WorkerRegistry,
     failure_of,
     give_up,
     given_up_for_want,
     left_behind,
     still_at_work,
 )
-from .worker_dispatcher import WorkerDispatcher
 
 _NS = 1_000_000_000
 
@@ -87,7 +87,7 @@ class Workers:
         self._lock = threading.Lock()
         self._called = threading.Condition(self._lock)
         self._emptied = threading.Condition(self._lock)
-        self._roster: Roster[WorkerTerm] = Roster()
+        self._registry: WorkerRegistry[WorkerTerm] = WorkerRegistry()
         self._to_start: deque[WorkerTerm] = deque()
         # When to see what has become of a term, rising, as all are given the same time.
         self._to_see: deque[tuple[float, Callable[[WorkerTerm], None], WorkerTerm]] = deque()
@@ -118,16 +118,16 @@ class Workers:
         """Tell whether this is called by a worker, which must not wait for workers."""
         return bool(getattr(self._inside, "worker", False))
 
-    def put(self, *happenings: Happening[Term]) -> None:
+    def put(self, *term_events: TermEvent[Term]) -> None:
         """Begin and stop workers as terms begin, drain and end."""
         with self._lock:
             if self._closed:
                 return
-            for happening in happenings:
-                if happening.kind is Kind.BEGIN:
-                    self._begin(WorkerTerm.of(happening.subject))
+            for term_event in term_events:
+                if term_event.kind is Kind.BEGIN:
+                    self._begin(WorkerTerm.of(term_event.subject))
                 else:
-                    self._stop(happening.subject)
+                    self._stop(term_event.subject)
             self._called.notify()
 
     def close(self, timeout_s: float) -> bool:
@@ -137,12 +137,12 @@ class Workers:
         """
         with self._lock:
             was_closed, self._closed = self._closed, True
-            for term in self._roster:
+            for term in self._registry:
                 term.stopping.set()
             self._called.notify()
             wait_s = 0.0 if self.is_inside() else timeout_s
-            ended = wait_for(self._emptied, lambda: not self._roster, wait_s)
-            left = list(self._roster)
+            ended = wait_for(self._emptied, lambda: not self._registry, wait_s)
+            left = list(self._registry)
         if left and not was_closed and not self.is_inside():
             self._report(left_behind(left))
         return ended
@@ -150,13 +150,13 @@ class Workers:
     # ---- with the lock held
 
     def _begin(self, term: WorkerTerm) -> None:
-        if self._roster.begin(term):
+        if self._registry.begin(term):
             self._to_start.append(term)
         else:
             self._see_later(self._see_waiting, term)
 
     def _stop(self, told: Term) -> None:
-        ended = self._roster.stop(told)
+        ended = self._registry.stop(told)
         if ended is not None:
             self._see_later(self._see_ended, ended)
 
@@ -188,14 +188,14 @@ class Workers:
 
     def _see_waiting(self, term: WorkerTerm) -> None:
         with self._lock:
-            former = self._roster.stop_waiting(term)
+            former = self._registry.stop_waiting(term)
         if former is not None:
             self._report(given_up_for_want(term, former))
             give_up(term)
 
     def _see_ended(self, term: WorkerTerm) -> None:
         with self._lock:
-            is_late = self._roster.is_working(term)
+            is_late = self._registry.is_working(term)
         if is_late:
             self._report(still_at_work(term, self._patience_s))
 
@@ -228,14 +228,14 @@ class Workers:
             self._leave(term)
 
     def _leave(self, term: WorkerTerm) -> None:
-        # While it is still at work for the roster, so that the term that follows finds it done.
+        # While it is still at work for the registry, so that the term that follows finds it done.
         give_up(term)
         with self._lock:
-            following = self._roster.leave(term)
+            following = self._registry.leave(term)
             if following is not None:
                 self._to_start.append(following)
                 self._called.notify()
-            if not self._roster:
+            if not self._registry:
                 self._emptied.notify_all()
 
 

@@ -23,7 +23,7 @@ from .endpoint import Endpoint
 from .errors import is_cluster, refusal, words_of
 
 OLDEST_VERSION = (6, 2)
-_MOST_SHOWN = 40
+_MAX_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Admission:
             # Forbidden, or not known there. A replica will refuse the first batch.
             return
         if not isinstance(role, list) or not role or not isinstance(role[0], bytes):
-            raise self._nonsense("ROLE", role)
+            raise self._malformed("ROLE", role)
         if role[0] == b"master":
             return
         if role[0] == b"slave" and len(role) > 2 and isinstance(role[1], bytes):
@@ -143,7 +143,7 @@ class Admission:
         key = layout.buckets_key
         if not key:
             return
-        wanted = len(layout.heads)
+        wanted = len(layout.key_prefixes)
         found = self._ask_for("GET", key)
         if found is None:
             try:
@@ -154,7 +154,7 @@ class Admission:
                 return
             found = self._ask_for("GET", key)
         if not isinstance(found, bytes):
-            raise self._nonsense("GET", found)
+            raise self._malformed("GET", found)
         if found != b"%d" % wanted:
             raise ConfigError(
                 f"{self._endpoint.who}: at {self._endpoint.address} this namespace is divided into"
@@ -189,8 +189,8 @@ class Admission:
     def _warn(self, what: str) -> None:
         self.warnings.append(self._endpoint.warning(what))
 
-    def _nonsense(self, command: str, answer: object) -> MultielectError:
-        return self._endpoint.nonsense(f"its answer to {command} is {answer!r:.100}")
+    def _malformed(self, command: str, answer: object) -> MultielectError:
+        return self._endpoint.malformed(f"its answer to {command} is {answer!r:.100}")
 
 
 def ask(connection: AbstractConnection, *command: object) -> Any:  # noqa: ANN401
@@ -211,4 +211,4 @@ def _text(value: object) -> str:
 
 
 def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:_MOST_SHOWN])
+    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_SHOWN])

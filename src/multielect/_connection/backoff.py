@@ -19,20 +19,20 @@ from collections.abc import Callable
 from ..errors import ConfigError, MultielectError, ServerUnusableError
 
 FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
+MAX_PAUSE_S = 2.0
 FIRST_PERMANENT_PAUSE_S = 0.5
-LONGEST_PERMANENT_PAUSE_S = 30.0
+MAX_PERMANENT_PAUSE_S = 30.0
 PAUSES_A_TTL = 4
 """How many pauses fit into a TTL at the least."""
 
 _LASTED_S = 0.5
-_MOST_DOUBLINGS = 30
+_MAX_DOUBLINGS = 30
 _NS = 1_000_000_000
 
 
-def longest_pause_s(ttl_ns: int) -> float:
+def max_pause_s(ttl_ns: int) -> float:
     """Return the longest pause between two attempts, with leases of this TTL."""
-    return min(LONGEST_PAUSE_S, ttl_ns / PAUSES_A_TTL / _NS)
+    return min(MAX_PAUSE_S, ttl_ns / PAUSES_A_TTL / _NS)
 
 
 def is_permanent(error: MultielectError | None) -> bool:
@@ -43,22 +43,20 @@ def is_permanent(error: MultielectError | None) -> bool:
     return isinstance(error, ConfigError)
 
 
-def pause_s(
-    failures: int, *, first_s: float, longest_s: float, chance: Callable[[], float]
-) -> float:
+def pause_s(failures: int, *, first_s: float, max_s: float, chance: Callable[[], float]) -> float:
     """Return how many seconds to wait after so many failures in a row.
 
-    The pause doubles with each failure, from `first_s` up to `longest_s`, and lies in the second
+    The pause doubles with each failure, from `first_s` up to `max_s`, and lies in the second
     half of that.
 
     Args:
         failures: how many; the first counts 1.
         first_s: the longest pause after the first failure.
-        longest_s: the longest pause after any failure.
+        max_s: the longest pause after any failure.
         chance: gives a random number from 0 to 1.
     """
-    doublings = min(max(failures - 1, 0), _MOST_DOUBLINGS)
-    return min(first_s * 2.0**doublings, longest_s) * (1.0 + chance()) / 2
+    doublings = min(max(failures - 1, 0), _MAX_DOUBLINGS)
+    return min(first_s * 2.0**doublings, max_s) * (1.0 + chance()) / 2
 
 
 class Pauses:
@@ -69,12 +67,12 @@ class Pauses:
         chance: Callable[[], float],
         *,
         first_s: float = FIRST_PAUSE_S,
-        longest_s: float = LONGEST_PAUSE_S,
+        max_s: float = MAX_PAUSE_S,
     ) -> None:
         """Begin anew; see `pause_s` for the arguments."""
         self._chance = chance
         self._first_s = first_s
-        self._longest_s = longest_s
+        self._max_s = max_s
         self._failures = 0
 
     def reset(self) -> None:
@@ -87,7 +85,7 @@ class Pauses:
         return pause_s(
             self._failures,
             first_s=self._first_s,
-            longest_s=self._longest_s,
+            max_s=self._max_s,
             chance=self._chance,
         )
 
@@ -102,11 +100,11 @@ class Backoff:
             ttl_ns: how long a lease lasts.
             chance: gives a random number from 0 to 1.
         """
-        longest_s = longest_pause_s(ttl_ns)
-        self._lasting_s = min(_LASTED_S, longest_s)
-        self._passing = Pauses(chance, first_s=min(FIRST_PAUSE_S, longest_s), longest_s=longest_s)
+        max_s = max_pause_s(ttl_ns)
+        self._lasting_s = min(_LASTED_S, max_s)
+        self._passing = Pauses(chance, first_s=min(FIRST_PAUSE_S, max_s), max_s=max_s)
         self._permanent = Pauses(
-            chance, first_s=FIRST_PERMANENT_PAUSE_S, longest_s=LONGEST_PERMANENT_PAUSE_S
+            chance, first_s=FIRST_PERMANENT_PAUSE_S, max_s=MAX_PERMANENT_PAUSE_S
         )
 
     def after_failure(self, error: MultielectError) -> float:

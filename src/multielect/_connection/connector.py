@@ -29,7 +29,7 @@ from .._protocol.scripts import ScriptSet
 from .._runtime.foreign import in_words
 from ..errors import ConfigError, ConnectionLostError, MultielectError, ProtocolError
 from .admission import Admission
-from .backoff import LONGEST_PAUSE_S, Backoff
+from .backoff import MAX_PAUSE_S, Backoff
 from .credentials import PatientProvider
 from .endpoint import Endpoint, address_text, host_and_port, service_of
 from .errors import explained, speaks_no_tls_error, speaks_tls_error
@@ -38,10 +38,10 @@ from .relay import Relay
 from .source import address_of
 from .tls import check_files, speaks_plainly, speaks_tls
 
-_LEAST_TIMEOUT_S = 0.5
-_LONGEST_TIMEOUT_S = 5.0
+_MIN_TIMEOUT_S = 0.5
+_MAX_TIMEOUT_S = 5.0
 _FIRST_TLS_WAIT_S = 0.3
-_LONGEST_PROBE_S = 0.5
+_MAX_PROBE_S = 0.5
 _NS = 1_000_000_000
 
 
@@ -83,14 +83,14 @@ class Connection:
 
 def connect_timeout_s(ttl_ns: int) -> float:
     """Return for how long an attempt to connect waits for an answer, with leases of this TTL."""
-    return min(max(ttl_ns / 3 / _NS, _LEAST_TIMEOUT_S), _LONGEST_TIMEOUT_S)
+    return min(max(ttl_ns / 3 / _NS, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)
 
 
-def longest_reconnect_ns(ttl_ns: int) -> int:
+def max_reconnect_ns(ttl_ns: int) -> int:
     """Return how long a node may take to find a server that was restarted."""
     # Never less than with a long TTL: to wait for a member costs no leader, and a machine that has
     # much to do at once may need twice the time.
-    return round(2 * (LONGEST_PAUSE_S + connect_timeout_s(ttl_ns)) * _NS)
+    return round(2 * (MAX_PAUSE_S + connect_timeout_s(ttl_ns)) * _NS)
 
 
 class Server:
@@ -248,7 +248,7 @@ class Server:
 
     @property
     def _probe_s(self) -> float:
-        return min(self._timeout_s, _LONGEST_PROBE_S)
+        return min(self._timeout_s, _MAX_PROBE_S)
 
 
 class Connector(threading.Thread):
@@ -356,7 +356,7 @@ def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
         while True:
             answer = connection.read_response(push_request=True)
             if not isinstance(answer, list) or not answer:
-                raise ProtocolError(f"the answer to {command} makes no sense: {answer!r:.100}")
+                raise ProtocolError(f"the answer to {command} is malformed: {answer!r:.100}")
             if answer[0] == command.lower().encode():
                 break
 

@@ -59,9 +59,11 @@ class Endpoint:
         text = f"{self.who} cannot use the server at {self.address}: {what}"
         return ServerUnusableError(_with(text, advice), reason=reason)
 
-    def nonsense(self, what: str) -> ProtocolError:
+    def malformed(self, what: str) -> ProtocolError:
         """Return the error of answers that are none."""
-        return ProtocolError(f"{self.who}: the server at {self.address} makes no sense: {what}")
+        return ProtocolError(
+            f"{self.who}: the server at {self.address} sent a malformed reply: {what}"
+        )
 
     def warning(self, what: str) -> MultielectError:
         """Return what is amiss with a server that serves all the same."""

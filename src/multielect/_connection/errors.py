@@ -22,7 +22,7 @@ from ..errors import MultielectError, ServerError
 from .endpoint import Endpoint
 from .tls import certificate_fault
 
-_MOST_WORDS = 200
+_MAX_WORDS = 200
 _RESP_TYPES = b"+-:$*_#,(!=%~>|"
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _OF_HTTP = (b"http/", b"<!doc", b"<html")
@@ -158,7 +158,7 @@ def refusal(
     ]
     meaning = found[0] if found else _OTHER
     # The first sentence says what it is; what follows may be a page of advice.
-    said = words.partition(". ")[0][:_MOST_WORDS].rstrip(".")
+    said = words.partition(". ")[0][:_MAX_WORDS].rstrip(".")
     what = meaning.what.format(user=endpoint.user, asked=asked, said=said)
     if meaning.reason:
         return endpoint.unusable(meaning.reason, what, meaning.advice)
@@ -260,7 +260,7 @@ def _of_the_server(endpoint: Endpoint, cause: BaseException) -> MultielectError:
         cause, (redis.RedisError, OSError)
     ):
         # What redis-py trips over is what the server said: it is asked nothing out of the way.
-        return endpoint.nonsense(in_words(cause)[:_MOST_WORDS])
+        return endpoint.malformed(in_words(cause)[:_MAX_WORDS])
     return endpoint.unreachable(_plain(cause))
 
 
@@ -283,7 +283,7 @@ def _of_login(endpoint: Endpoint, words: str) -> MultielectError:
         )
     return endpoint.unusable(
         "auth",
-        f"it does not accept the password of user {endpoint.user!r}: {words[:_MOST_WORDS]}",
+        f"it does not accept the password of user {endpoint.user!r}: {words[:_MAX_WORDS]}",
         "Is the user known there and enabled, and the password right?",
     )
 
@@ -322,4 +322,4 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _plain(error: BaseException) -> str:
     found = [each for each in _chain(error) if isinstance(each, OSError) and each.strerror]
     text = str(found[0].strerror) if found else text_of(error)
-    return text[:_MOST_WORDS].rstrip(".")
+    return text[:_MAX_WORDS].rstrip(".")

@@ -2,7 +2,7 @@
 
 Rules of this file:
     * redis-py believes what a server says of lengths, and waits anew after each byte. Here that
-      has an end: no answer to connecting is `MOST_BYTES` long, nor takes for ever.
+      has an end: no answer to connecting is `MAX_BYTES` long, nor takes for ever.
     * What a server said first is kept: where an attempt fails, it often tells why.
     * Nothing else is changed, and the socket below is taken out once the connection stands.
 """
@@ -19,11 +19,11 @@ from redis.connection import AbstractConnection
 
 from ..errors import ConfigError, ProtocolError
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 TIMEOUTS = 5
 """How many timeouts an attempt may take as a whole."""
 
-MOST_HEARD_BYTES = 1 << 10
+MAX_HEARD_BYTES = 1 << 10
 _LAST_WORDS_S = 0.2
 
 
@@ -41,7 +41,7 @@ class HandshakeSocket:
         self.plain = plain
         self.heard = b""
         self.failure: ssl.SSLError | None = None
-        self._left = MOST_BYTES
+        self._left = MAX_BYTES
         self._until = time.monotonic() + TIMEOUTS * timeout_s
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a socket has
@@ -72,17 +72,17 @@ class HandshakeSocket:
 
     def _hear_last_words(self) -> None:
         try:
-            self.heard = self.heard or self.plain.recv(MOST_HEARD_BYTES)
+            self.heard = self.heard or self.plain.recv(MAX_HEARD_BYTES)
         except ssl.SSLError as failure:
             self.failure = failure
 
     def _count(self, data: bytes) -> None:
-        if len(self.heard) < MOST_HEARD_BYTES:
-            self.heard += data[: MOST_HEARD_BYTES - len(self.heard)]
+        if len(self.heard) < MAX_HEARD_BYTES:
+            self.heard += data[: MAX_HEARD_BYTES - len(self.heard)]
         self._left -= len(data)
         if self._left < 0:
             raise ProtocolError(
-                f"the server answered with more than {MOST_BYTES:,} bytes while connecting"
+                f"the server answered with more than {MAX_BYTES:,} bytes while connecting"
             )
         if time.monotonic() > self._until:
             # Of a timeout redis-py would keep no word.

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 
-_MOST_BYTES = 1 << 18
+_MAX_BYTES = 1 << 18
 _READ_BYTES = 1 << 16
 
 
@@ -53,7 +53,7 @@ class Relay(threading.Thread):
             (self._far, self._encrypted, self._leaving),
             (self._encrypted, self._far, self._arriving),
         ):
-            if len(waiting) < _MOST_BYTES:
+            if len(waiting) < _MAX_BYTES:
                 data = _receive(source)
                 if data == b"":
                     return False
@@ -73,7 +73,7 @@ class Relay(threading.Thread):
             (self._far, self._arriving, self._leaving),
             (self._encrypted, self._leaving, self._arriving),
         ):
-            wanted = select.POLLIN if len(arriving) < _MOST_BYTES else 0
+            wanted = select.POLLIN if len(arriving) < _MAX_BYTES else 0
             poll.register(own, wanted | (select.POLLOUT if leaving else 0))
         poll.poll()
 

@@ -1,12 +1,12 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .resp cimport Outgoing
-from .roll cimport Roll
+from .membership cimport MembershipPoll
 from .terms cimport Asked, Terms
 
 cdef enum:
-    MOST_ENTRIES = 250      # elections a batch holds at most
-    MOST_KEYS = 250         # Redis keys a script is given: promise 8 of the design
+    MAX_ENTRIES = 250       # elections a batch holds at most
+    MAX_KEYS = 250          # Redis keys a script is given: promise 8 of the design
 
 
 cdef struct Text:
@@ -14,7 +14,7 @@ cdef struct Text:
     size_t length
 
 
-cdef struct Batch:
+cdef struct ScriptBatch:
     int64_t sent_ns
     uint32_t count
     uint8_t request
@@ -26,14 +26,14 @@ cdef struct Batch:
 
 cdef class Batches:
     cdef Terms terms
-    cdef Roll roll
+    cdef MembershipPoll membership
     cdef Outgoing outgoing
     cdef bint loaded[5]         # the server knows the script by its digest, or will by then
     cdef bint rejected[5]       # the script's text came last with a batch that was refused
     cdef tuple kept             # the bytes objects that the texts below point into
     cdef tuple scripts
-    cdef Text *heads            # each a multiple of 8 bytes long in memory
-    cdef char *head_text
+    cdef Text *key_prefixes     # each a multiple of 8 bytes long in memory
+    cdef char *prefix_text
     cdef Text holder
     cdef Text ttl_ms
     cdef Text epochs
@@ -46,14 +46,14 @@ cdef class Batches:
 
     cdef void take_scripts(self, scripts) except *
     cdef void forget_loaded(self) noexcept nogil
-    cdef int _collect(self, Batch *batch, uint8_t request, int64_t now_ns) except -1 nogil
-    cdef int _next_acquire(self, Batch *batch, uint32_t *number) except -1 nogil
-    cdef uint32_t _count_floors(self, Batch *batch) noexcept nogil
-    cdef int _write(self, Batch *batch) except -1 nogil
-    cdef int _write_floors(self, Batch *batch) except -1 nogil
+    cdef int _collect(self, ScriptBatch *batch, uint8_t request, int64_t now_ns) except -1 nogil
+    cdef int _next_acquire(self, ScriptBatch *batch, uint32_t *number) except -1 nogil
+    cdef uint32_t _count_floors(self, ScriptBatch *batch) noexcept nogil
+    cdef int _write(self, ScriptBatch *batch) except -1 nogil
+    cdef int _write_floors(self, ScriptBatch *batch) except -1 nogil
     cdef uint32_t _stride(self, uint8_t request) noexcept nogil
-    cdef int64_t _argument_count(self, Batch *batch) noexcept nogil
-    cdef int _write_roll(self, Batch *batch) except -1 nogil
-    cdef int _write_heir(self, uint32_t number) except -1 nogil
-    cdef int _write_script(self, Batch *batch) except -1 nogil
+    cdef int64_t _argument_count(self, ScriptBatch *batch) noexcept nogil
+    cdef int _write_membership(self, ScriptBatch *batch) except -1 nogil
+    cdef int _write_successor(self, uint32_t number) except -1 nogil
+    cdef int _write_script(self, ScriptBatch *batch) except -1 nogil
     cdef int _write_text(self, Text *text) except -1 nogil

@@ -11,17 +11,8 @@ Rules of this file:
 from libc.stdint cimport uint32_t
 
 from .slots cimport NONE, QUEUE, Slot
-from .states cimport (
-    ABSTAINING,
-    ASKING,
-    CAMPAIGNS,
-    GONE,
-    IDLE,
-    LEADING,
-    RELEASING,
-    STATES,
-    WAITING,
-)
+from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, IDLE, LEADING, RELEASING, REMOVED,
+                      STATES)
 from .states import STATE_NAMES
 
 
@@ -58,9 +49,9 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
     cdef bint is_queued = states.schedule.is_queued(number)
     if (slot.deadline_ns != 0) != (slot.state == LEADING):
         return b"deadline_ns is set while it leads, and only then"
-    if slot.woken and slot.state != ASKING:
+    if slot.woken and slot.state != ACQUIRING:
         return b"woken"
-    if slot.unwanted and slot.state != ASKING:
+    if slot.unwanted and slot.state != ACQUIRING:
         return b"unwanted"
     if slot.refreshing and slot.state != LEADING:
         return b"refreshing"
@@ -68,11 +59,11 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
         return b"again"
     if slot.refreshing > 2:
         return b"refreshing is 0, 1 or 2"
-    if slot.again > 1 or slot.forgotten > 1 or slot.heirless > 1 or slot.endless > 1:
-        return b"again, forgotten, heirless and endless are 0 or 1"
-    if slot.state == LEADING and slot.mark.drained > 1:
+    if slot.again > 1 or slot.forgotten > 1 or slot.unassigned > 1 or slot.endless > 1:
+        return b"again, forgotten, unassigned and endless are 0 or 1"
+    if slot.state == LEADING and slot.mark.worker_done > 1:
         return b"drained is 0 or 1"
-    if slot.state == LEADING and slot.mark.drained and slot.phase.drain_ns == 0:
+    if slot.state == LEADING and slot.mark.worker_done and slot.phase.drain_ns == 0:
         return b"drained, though it does not drain"
     if slot.state == LEADING and slot.holder != NONE:
         return b"holder, though this node leads"
@@ -80,32 +71,32 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
         return b"it drains without a timer"
     if slot.state == RELEASING and slot.mark.moved > 1:
         return b"moved is 0 or 1"
-    if slot.state == RELEASING and slot.next_state not in (WAITING, ABSTAINING, IDLE, GONE):
+    if slot.state == RELEASING and slot.next_state not in (CANDIDATE, COOLDOWN, IDLE, REMOVED):
         return b"next_state does not follow a release"
-    if slot.state == ASKING and slot.next_state not in (WAITING, IDLE, GONE):
+    if slot.state == ACQUIRING and slot.next_state not in (CANDIDATE, IDLE, REMOVED):
         return b"next_state does not follow an acquire"
     if slot.phase.floor < 0:
         return b"drain_ns or floor is below zero"
-    if slot.heirless and slot.heir != NONE:
-        return b"heirless, though there is an heir"
-    if slot.untold != NONE and not slot.events_waiting:
+    if slot.unassigned and slot.successor != NONE:
+        return b"unassigned, though there is a successor"
+    if slot.undelivered != NONE and not slot.events_waiting:
         return b"untold, though nothing waits to be told"
-    if slot.untold_drain != NONE and slot.state != LEADING:
-        return b"untold_drain"
-    if slot.state == GONE and (slot.holder != NONE or slot.heir != NONE
-                               or slot.claimant != NONE):
+    if slot.undelivered_drain != NONE and slot.state != LEADING:
+        return b"undelivered_drain"
+    if slot.state == REMOVED and (slot.holder != NONE or slot.successor != NONE
+                                  or slot.claimant != NONE):
         return b"it refers to a holder"
-    if slot.state == GONE and not slot.forgotten:
+    if slot.state == REMOVED and not slot.forgotten:
         return b"it is not forgotten"
-    if slot.forgotten and slot.state != GONE and slot.next_state != GONE:
+    if slot.forgotten and slot.state != REMOVED and slot.next_state != REMOVED:
         return b"forgotten, and not on its way to be gone"
-    if (slot.state == RELEASING or slot.state == ABSTAINING) and not is_timed:
+    if (slot.state == RELEASING or slot.state == COOLDOWN) and not is_timed:
         return b"it waits for a time, without a timer"
-    if (slot.state == WAITING and slot.standing == CAMPAIGNS and states.running
+    if (slot.state == CANDIDATE and slot.eligibility == ELIGIBLE and states.running
             and not is_timed and not is_queued):
         return b"it waits for nothing"
     if slot.state == IDLE and (is_timed or is_queued):
         return b"it waits for something"
-    if slot.links[QUEUE].list != NONE and slot.state in (IDLE, ABSTAINING):
+    if slot.links[QUEUE].list != NONE and slot.state in (IDLE, COOLDOWN):
         return b"it is queued"
     return NULL

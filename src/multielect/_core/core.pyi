@@ -10,7 +10,7 @@ class Core(Elections):
         now_ns: int,
         ttl_ns: int,
         margin_ns: int,
-        heads: tuple[bytes, ...],
+        key_prefixes: tuple[bytes, ...],
         separator: bytes,
         holder: bytes,
         channel: bytes,
@@ -36,7 +36,7 @@ class Core(Elections):
     def receive(self, data: Buffer, now_ns: int) -> None: ...
     def receive_announcements(self, data: Buffer, now_ns: int) -> None: ...
     @property
-    def complaint(self) -> str: ...
+    def parse_error(self) -> str: ...
     @property
     def outgoing(self) -> Buffer: ...
     @property

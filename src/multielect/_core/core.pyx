@@ -11,14 +11,14 @@ Rules of this file:
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..errors import ProtocolError
-from .batches cimport MOST_ENTRIES
+from .batches cimport MAX_ENTRIES
 from .checks cimport CHECKED, check
 from .elections cimport Elections, pthread_mutex_lock, pthread_mutex_unlock
-from .lateness cimport Counts, told
+from .lateness cimport Counts, as_list
 from .resp cimport Cursor, Incoming
 from .schedule cimport REAPED
 from .slots cimport NONE
-from .states cimport ASKING, RELEASING
+from .states cimport ACQUIRING, RELEASING
 
 
 cdef class Core(Elections):
@@ -31,7 +31,7 @@ cdef class Core(Elections):
         max_leases: how many elections this node may lead at once.
         batch_keys: elections that one script refreshes.
         seed: where jitter comes from.
-        heads: what precedes a key in Redis, one for each bucket.
+        key_prefixes: what precedes a key in Redis, one for each bucket.
         separator: what stands between the bucket's closing brace and the key.
         holder: the value of this node's leases.
         channel: where releases are announced.
@@ -39,18 +39,18 @@ cdef class Core(Elections):
         retention_ms: how long epochs are kept in Redis after a term; 0: for ever.
     """
 
-    def __init__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, tuple heads,
+    def __init__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, tuple key_prefixes,
                  bytes separator, bytes holder, bytes channel, bytes epochs=b"time",
-                 uint32_t max_leases=NONE, uint32_t batch_keys=MOST_ENTRIES, uint64_t seed=0,
+                 uint32_t max_leases=NONE, uint32_t batch_keys=MAX_ENTRIES, uint64_t seed=0,
                  int64_t retention_ms=0):
-        if not 1 <= batch_keys <= MOST_ENTRIES:
-            raise ValueError(f"batch_keys must be from 1 to {MOST_ENTRIES}, not {batch_keys}")
+        if not 1 <= batch_keys <= MAX_ENTRIES:
+            raise ValueError(f"batch_keys must be from 1 to {MAX_ENTRIES}, not {batch_keys}")
         self.terms = Terms(now_ns=now_ns, ttl_ns=ttl_ns, margin_ns=margin_ns,
                            by_time=epochs == b"time", batch_keys=batch_keys,
                            max_leases=max_leases, seed=seed)
-        self.roll = Roll()
-        self.wakeups = Wakeups(self.terms, self.roll, holder=holder, separator=separator)
-        self.lane = Lane(self.terms, self.roll, self.wakeups, heads=heads, holder=holder,
+        self.membership = MembershipPoll()
+        self.wakeups = Wakeups(self.terms, self.membership, holder=holder, separator=separator)
+        self.lane = Lane(self.terms, self.membership, self.wakeups, key_prefixes=key_prefixes, holder=holder,
                          channel=channel, epochs=epochs, retention_ms=retention_ms)
         self.announcements = Incoming()
         self.quiet_ns = -1
@@ -89,33 +89,33 @@ cdef class Core(Elections):
         """Take bytes from the server and act on the replies among them.
 
         Raises:
-            ProtocolError: when they make no sense; the connection must be given up.
+            ProtocolError: when they are malformed; the connection must be given up.
         """
         cdef int outcome = 0
         if data.shape[0]:
             with nogil:
                 outcome = self.take_bytes(<const char *>&data[0], data.shape[0], now_ns)
         if outcome:
-            raise ProtocolError(self.complaint)
+            raise ProtocolError(self.parse_error)
 
     def receive_announcements(self, const unsigned char[::1] data, int64_t now_ns) -> None:
         """Take bytes from a second connection that does nothing but listen.
 
         Raises:
-            ProtocolError: when they make no sense; the connection must be given up.
+            ProtocolError: when they are malformed; the connection must be given up.
         """
         cdef int outcome = 0
         if data.shape[0]:
             with nogil:
                 outcome = self.hear_bytes(<const char *>&data[0], data.shape[0], now_ns)
         if outcome:
-            raise ProtocolError(self.complaint)
+            raise ProtocolError(self.parse_error)
 
     @property
-    def complaint(self) -> str:
-        """What made no sense in what the server sent last."""
-        cdef const char *what = self.lane.complaint
-        return f"the server's reply makes no sense: {what.decode() if what != NULL else '?'}"
+    def parse_error(self) -> str:
+        """What was malformed in what the server sent last."""
+        cdef const char *what = self.lane.parse_error
+        return f"the server's reply is malformed: {what.decode() if what != NULL else '?'}"
 
     @property
     def outgoing(self):
@@ -164,7 +164,7 @@ cdef class Core(Elections):
             pthread_mutex_lock(&self.mutex)
             self.terms.lateness.copy(&counts)
             pthread_mutex_unlock(&self.mutex)
-        return told(&counts)
+        return as_list(&counts)
 
     @property
     def quiet_since_ns(self) -> int | None:
@@ -211,13 +211,13 @@ cdef class Core(Elections):
         """Return when `tick` should be called next, if nothing happens before."""
         cdef Facts facts
         with nogil:
-            self.tell(&facts, now_ns)
+            self.read_facts(&facts, now_ns)
         return facts.next_turn_ns
 
     cdef Facts _facts(self) noexcept:
         cdef Facts facts
         with nogil:
-            self.tell(&facts, 0)
+            self.read_facts(&facts, 0)
         return facts
 
     # ---- the same for the pump, which has no GIL
@@ -246,13 +246,13 @@ cdef class Core(Elections):
         pthread_mutex_lock(&self.mutex)
         try:
             self.terms.on_timers(now_ns)
-            self.roll.on_timer(now_ns)
+            self.membership.on_timer(now_ns)
             self.lane.pack(now_ns)
             if self.lane.in_flight or self.terms.has_work():
                 self.quiet_ns = -1
             elif self.quiet_ns < 0:
                 self.quiet_ns = now_ns
-            self._tell_facts(facts, now_ns)
+            self._fill_facts(facts, now_ns)
             if CHECKED:
                 check(self.terms)
         finally:
@@ -269,7 +269,7 @@ cdef class Core(Elections):
         return 0
 
     cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
-        """Take bytes from the server. Returns 1 if they make no sense: see `complaint`."""
+        """Take bytes from the server. Returns 1 if they are malformed: see `parse_error`."""
         cdef int outcome
         pthread_mutex_lock(&self.mutex)
         try:
@@ -282,7 +282,7 @@ cdef class Core(Elections):
             pthread_mutex_unlock(&self.mutex)
 
     cdef int hear_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
-        """Take bytes from a connection that only listens. Returns 1 if they make no sense."""
+        """Take bytes from a connection that only listens. Returns 1 if they are malformed."""
         cdef Cursor frame
         cdef int outcome
         pthread_mutex_lock(&self.mutex)
@@ -291,7 +291,7 @@ cdef class Core(Elections):
             while True:
                 outcome = self.announcements.next_frame(&frame)
                 if outcome < 0:
-                    self.lane.complaint = b"an announcement is not the Redis protocol"
+                    self.lane.parse_error = b"an announcement is not the Redis protocol"
                     return 1
                 if outcome == 0:
                     return 0
@@ -299,27 +299,27 @@ cdef class Core(Elections):
                     # Batches that were sent meanwhile on the other connection may have
                     # been answered before anybody listened.
                     self.terms.ask_again()
-                    self.roll.call_by(0)
+                    self.membership.poll_by(0)
                 else:
                     self.wakeups.heed(&frame, now_ns)
         finally:
             pthread_mutex_unlock(&self.mutex)
 
-    cdef void tell(self, Facts *facts, int64_t now_ns) noexcept nogil:
+    cdef void read_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
         """Tell how things stand."""
         pthread_mutex_lock(&self.mutex)
-        self._tell_facts(facts, now_ns)
+        self._fill_facts(facts, now_ns)
         pthread_mutex_unlock(&self.mutex)
 
-    cdef void _tell_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
+    cdef void _fill_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
         cdef bint has_room = self.lane.has_room()
         facts.next_turn_ns = now_ns if self.lane.has_work() else self.terms.next_due_ns()
-        facts.next_turn_ns = min(facts.next_turn_ns, self.roll.next_turn_ns(has_room))
+        facts.next_turn_ns = min(facts.next_turn_ns, self.membership.next_turn_ns(has_room))
         facts.owed_since_ns = self.lane.owed_since_ns()
-        facts.has_news = (self.terms.events.count != 0 or self.terms.events.note_count != 0
-                          or self.terms.schedule.peek(REAPED) != NONE or self.roll.reply != NULL)
+        facts.has_events = (self.terms.events.count != 0 or self.terms.events.report_count != 0
+                            or self.terms.schedule.peek(REAPED) != NONE or self.membership.reply != NULL)
         facts.is_quiet = (self.terms.population[<int>RELEASING] == 0
-                          and self.terms.population[<int>ASKING] == 0
+                          and self.terms.population[<int>ACQUIRING] == 0
                           and not self.terms.is_giving_up()
-                          and not self.roll.is_leaving())
+                          and not self.membership.is_leaving())
         facts.is_refused = self.lane.refused

@@ -7,15 +7,15 @@ cdef class Drains(States):
     cdef int64_t drain_ns           # how long a term may drain
     cdef int64_t move_ns            # the time between two moves; 0: no limit
     cdef int64_t moves_until_ns     # how far the moves begun use that time up
-    cdef bint tells_drains          # somebody finishes his work before a term is handed over
-    cdef bint balanced              # heirs say by claims that they are ready
+    cdef bint notifies_drains       # somebody finishes his work before a term is handed over
+    cdef bint balanced              # successors say by claims that they are ready
     cdef bint retiring              # this node stands for nothing any more
     cdef bint alone                 # nobody is there who could claim anything
 
-    cdef int assign(self, uint32_t number, uint8_t standing, uint32_t heir,
+    cdef int assign(self, uint32_t number, uint8_t eligibility, uint32_t successor,
                     int64_t now_ns) except -1 nogil
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil
-    cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil
+    cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef bint _may_end(self, uint32_t number) noexcept nogil

@@ -2,21 +2,21 @@
 """Terms that are handed to another node: when, to whom, and after what.
 
 Rules of this file:
-    * A leader begins to drain when two agree: its own assignment names an heir, and that very
-      heir has claimed the election. So nothing is handed to a node that would not take it, and
+    * A leader begins to drain when two agree: its own assignment names a successor, and that very
+      successor has claimed the election. So nothing is handed to a node that would not take it, and
       nodes that see different fleets for a moment change nothing.
     * A term that drains goes on and is refreshed. It ends when its worker is done or its time is
       up, whichever comes first, and never before somebody was told of the drain.
-    * Once its worker is done it waits for nothing but its heir's claim: for no longer than a grant
+    * Once its worker is done it waits for nothing but its successor's claim: for no longer than a grant
       lasts, and not at all where no other node is to lead it. For nobody works on it meanwhile.
-    * What is handed over is meant for its heir: see grant.lua. Where the heir is not there to
+    * What is handed over is meant for its successor: see grant.lua. Where the successor is not there to
       take it, as it never claimed the election, all are told that it is free.
     * An election is not taken out of a drain: if it is assigned to this node again meanwhile, the
       term ends all the same, and the next one is this node's own.
 """
 
 from .slots cimport NONE, Slot
-from .states cimport BARRED, CAMPAIGNS, DRAINED, LEADING, REBALANCED, WAITING
+from .states cimport CANDIDATE, ELIGIBLE, INELIGIBLE, LEADING, REASON_DRAINED, REASON_REBALANCED
 
 cdef int64_t BURST_NS = 1_000_000_000
 
@@ -24,20 +24,20 @@ cdef int64_t BURST_NS = 1_000_000_000
 cdef class Drains(States):
     """States, and how terms are handed over."""
 
-    cdef int assign(self, uint32_t number, uint8_t standing, uint32_t heir,
+    cdef int assign(self, uint32_t number, uint8_t eligibility, uint32_t successor,
                     int64_t now_ns) except -1 nogil:
-        """Take note of who is to lead: this node, or `heir`, or nobody that is known."""
+        """Take note of who is to lead: this node, or `successor`, or nobody that is known."""
         cdef Slot *slot = self.slots.at(number)
-        slot.standing = BARRED if self.retiring else standing
+        slot.eligibility = INELIGIBLE if self.retiring else eligibility
         # Not so where this node was to lead it: such an assignment may be older than its retiring.
-        slot.heirless = heir == NONE and standing != CAMPAIGNS
-        self._refer(&slot.heir, heir)
-        if slot.state == WAITING:
-            if slot.standing != CAMPAIGNS:
+        slot.unassigned = successor == NONE and eligibility != ELIGIBLE
+        self._refer(&slot.successor, successor)
+        if slot.state == CANDIDATE:
+            if slot.eligibility != ELIGIBLE:
                 self.schedule.cancel_timer(number)
                 self.schedule.dequeue(number)
             elif not self.schedule.is_queued(number) and not self.schedule.is_timed(number):
-                return self._become_candidate(number)
+                return self._enter_candidate_now(number)
         elif slot.state == LEADING:
             return self.consider_drain(number, now_ns)
         return 0
@@ -47,8 +47,8 @@ cdef class Drains(States):
         cdef Slot *slot = self.slots.at(number)
         if slot.state != LEADING:
             return 0
-        # Who sees the fleet later than others may claim what is its heir's, and after it.
-        if claimant == slot.heir or not self._is_claimed(number):
+        # Who sees the fleet later than others may claim what is its successor's, and after it.
+        if claimant == slot.successor or not self._is_claimed(number):
             self._refer(&slot.claimant, claimant)
         return self.consider_drain(number, now_ns)
 
@@ -62,8 +62,8 @@ cdef class Drains(States):
             slot = self.slots.at(number)
             if slot.key == NULL:
                 continue
-            slot.standing = BARRED
-            if slot.state == WAITING:
+            slot.eligibility = INELIGIBLE
+            if slot.state == CANDIDATE:
                 self.schedule.cancel_timer(number)
                 self.schedule.dequeue(number)
             elif slot.state == LEADING and slot.phase.drain_ns == 0:
@@ -73,15 +73,15 @@ cdef class Drains(States):
                 self._advance_lease_timer(number)
         return 0
 
-    cdef int drained(self, uint32_t number, int64_t now_ns) except -1 nogil:
+    cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The worker is done. Returns whether the term was draining."""
         cdef Slot *slot = self.slots.at(number)
-        if slot.state != LEADING or slot.phase.drain_ns == 0 or slot.mark.drained:
+        if slot.state != LEADING or slot.phase.drain_ns == 0 or slot.mark.worker_done:
             return 0
         if now_ns >= slot.deadline_ns:
             self._expire(number, now_ns)
             return 0
-        slot.mark.drained = 1
+        slot.mark.worker_done = 1
         self._end_drain(number, now_ns)
         return 1
 
@@ -89,42 +89,42 @@ cdef class Drains(States):
         """Begin to hand a term over, or end to, if another is to lead it and is there."""
         cdef Slot *slot = self.slots.at(number)
         if slot.phase.drain_ns != 0:
-            # Its worker may have been done before the heir was there, or was known as such.
-            return self._end_drain(number, now_ns) if slot.mark.drained else 0
-        if (slot.standing != CAMPAIGNS and self._is_claimed(number)
+            # Its worker may have been done before the successor was there, or was known as such.
+            return self._end_drain(number, now_ns) if slot.mark.worker_done else 0
+        if (slot.eligibility != ELIGIBLE and self._is_claimed(number)
                 and now_ns < slot.deadline_ns and self._may_move(now_ns)):
             return self._begin_drain(number, now_ns + self.drain_ns, now_ns)
         return 0
 
     cdef int hand_over(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """End a draining term, for the sake of its heir."""
-        return self._demote(number, DRAINED if self.retiring else REBALANCED, now_ns)
+        """End a draining term, for the sake of its successor."""
+        return self._demote(number, REASON_DRAINED if self.retiring else REASON_REBALANCED, now_ns)
 
     cdef int _begin_drain(self, uint32_t number, int64_t until_ns, int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         slot.phase.drain_ns = until_ns
-        if self.tells_drains:
+        if self.notifies_drains:
             self.events.draining(number, slot.epoch, until_ns)
             self._advance_lease_timer(number)
             return 0
-        slot.mark.drained = 1
+        slot.mark.worker_done = 1
         return self._end_drain(number, now_ns)
 
     cdef int _end_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Its worker is done: hand it over, now or when its heir is there."""
+        """Its worker is done: hand it over, now or when its successor is there."""
         cdef Slot *slot = self.slots.at(number)
         if self._may_end(number):
             return self.hand_over(number, now_ns)
-        if slot.heir != NONE and now_ns + self.grant_ns < slot.phase.drain_ns:
+        if slot.successor != NONE and now_ns + self.grant_ns < slot.phase.drain_ns:
             slot.phase.drain_ns = now_ns + self.grant_ns
         self._advance_lease_timer(number)
         return 0
 
     cdef bint _may_end(self, uint32_t number) noexcept nogil:
-        # While an heir is on its way, it would only be without a leader for longer.
+        # While a successor is on its way, it would only be without a leader for longer.
         cdef Slot *slot = self.slots.at(number)
-        return (not self.balanced or self.alone or slot.heirless or self._is_claimed(number)
-                or slot.standing == CAMPAIGNS)
+        return (not self.balanced or self.alone or slot.unassigned or self._is_claimed(number)
+                or slot.eligibility == ELIGIBLE)
 
     cdef bint _may_move(self, int64_t now_ns) noexcept nogil:
         # The generic cell rate algorithm (ITU-T I.371): evenly, with a second's worth at once.

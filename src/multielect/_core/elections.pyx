@@ -13,18 +13,18 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from .events cimport DRAINING, MOST_NOTES, Event, Note, Tally
-from .holders cimport LONGEST_NAME
+from .events cimport DRAINING, MAX_ERROR_REPORTS, ErrorReport, Event, Tally
+from .holders cimport MAX_NAME_BYTES
 from .slots cimport NONE, Slot, load_u32, store_i64
 from .states cimport LEADING
 
 DRAINING_REASON = DRAINING
-REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "roll",
+REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "membership",
                  "clock", "endless", "claim", "wake-up", "unended")
 
 cdef enum:
     PART = 1024             # elections or events that are copied out at once
-    LONGEST_KEY = 512
+    MAX_KEY_BYTES = 512
 
 
 cdef class Elections:
@@ -141,13 +141,13 @@ cdef class Elections:
 
     def leader(self, uint32_t number, uint32_t generation) -> bytes | None:
         """Return who led the election when this node last asked and did not win."""
-        cdef char[LONGEST_NAME] name
+        cdef char[MAX_NAME_BYTES] name
         cdef Py_ssize_t length = -1
         cdef Slot *slot = self.terms.slots.at(number)
         with nogil:
             pthread_mutex_lock(&self.mutex)
             if slot.generation == generation and slot.holder != NONE:
-                length = self.terms.holders.copy(slot.holder, name, LONGEST_NAME)
+                length = self.terms.holders.copy(slot.holder, name, MAX_NAME_BYTES)
             pthread_mutex_unlock(&self.mutex)
         return None if length < 0 else name[:length]
 
@@ -155,7 +155,7 @@ cdef class Elections:
         """Return the keys of all elections, in the order of their slots."""
         return [key for key, _, _ in self._listed(0)]
 
-    def owned(self, int64_t now_ns) -> list[tuple[bytes, int, int]]:
+    def led(self, int64_t now_ns) -> list[tuple[bytes, int, int]]:
         """Return key, number and generation of the elections that this node leads."""
         return self._listed(now_ns)
 
@@ -164,7 +164,7 @@ cdef class Elections:
         cdef uint32_t count, i
         cdef size_t start
         cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>LONGEST_KEY)
+        cdef char *text = <char *>malloc(PART * <size_t>MAX_KEY_BYTES)
         listed = []
         try:
             if copied == NULL or text == NULL:
@@ -232,7 +232,7 @@ cdef class Elections:
                 pthread_mutex_unlock(&self.mutex)
 
     def abandon(self) -> None:
-        """Lead nothing any more, as seen by every `Seat`. Takes no mutex: safe after a fork."""
+        """Lead nothing any more, as seen by every `BaseCandidacy`. Takes no mutex: safe after a fork."""
         store_i64(&self.terms.slots.open, 0)
 
     # ---- what there is to tell
@@ -247,7 +247,7 @@ cdef class Elections:
         cdef uint32_t count, i
         cdef size_t start = 0
         cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>LONGEST_KEY)
+        cdef char *text = <char *>malloc(PART * <size_t>MAX_KEY_BYTES)
         taken = []
         try:
             if copied == NULL or text == NULL:
@@ -271,7 +271,7 @@ cdef class Elections:
         cdef uint32_t count, i
         cdef uint32_t[256] counts
         cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>LONGEST_KEY)
+        cdef char *text = <char *>malloc(PART * <size_t>MAX_KEY_BYTES)
         try:
             if copied == NULL or text == NULL:
                 raise MemoryError
@@ -314,25 +314,25 @@ cdef class Elections:
             self.terms.reap()
         return count
 
-    def take_notes(self) -> list[tuple[str, int, str, bytes | None]]:
+    def take_error_reports(self) -> list[tuple[str, int, str, bytes | None]]:
         """Take the server's refusals since.
 
         Returns:
             For each: request, number of elections, the server's words, and the key of one of the
             elections.
         """
-        cdef Note[MOST_NOTES] notes
+        cdef ErrorReport[MAX_ERROR_REPORTS] reports
         cdef int count, i
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            count = self.terms.events.note_count
-            memcpy(notes, self.terms.events.notes, count * sizeof(Note))
-            self.terms.events.note_count = 0
+            count = self.terms.events.report_count
+            memcpy(reports, self.terms.events.reports, count * sizeof(ErrorReport))
+            self.terms.events.report_count = 0
             pthread_mutex_unlock(&self.mutex)
         return [
-            (REQUEST_NAMES[notes[i].request], notes[i].elections,
-             notes[i].text[:notes[i].length].decode("utf-8", "replace"),
-             notes[i].key[:notes[i].key_length] if notes[i].has_key else None)
+            (REQUEST_NAMES[reports[i].request], reports[i].elections,
+             reports[i].text[:reports[i].length].decode("utf-8", "replace"),
+             reports[i].key[:reports[i].key_length] if reports[i].has_key else None)
             for i in range(count)
         ]
 

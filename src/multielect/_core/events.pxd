@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from .slots cimport Slot, Slots
 
 cdef enum:
-    NOTE_BYTES = 200
-    MOST_NOTES = 16
+    ERROR_REPORT_BYTES = 200
+    MAX_ERROR_REPORTS = 16
     KEY_BYTES = 512
     DRAINING = 255          # in place of a reason: the term goes on, and drains
 
@@ -17,7 +17,7 @@ cdef struct Event:
     uint8_t reason          # 0: elected; DRAINING; else why the term ended
 
 
-cdef struct Note:
+cdef struct ErrorReport:
     uint8_t request
     uint32_t elections
     uint32_t length
@@ -46,17 +46,17 @@ cdef class Events:
     cdef uint32_t count
     cdef uint32_t dropped       # items that are not told
     cdef uint32_t capacity
-    cdef Note notes[16]
-    cdef int note_count
+    cdef ErrorReport reports[16]
+    cdef int report_count
     cdef Tally tally
 
     cdef int elected(self, uint32_t number, int64_t epoch, int64_t at_ns) except -1 nogil
     cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
                      int64_t at_ns) except -1 nogil
     cdef int draining(self, uint32_t number, int64_t epoch, int64_t until_ns) except -1 nogil
-    cdef void note(self, uint8_t request, uint32_t elections, uint32_t number,
-                   const char *text, size_t length) noexcept nogil
-    cdef void note_more(self, uint8_t request, uint32_t elections) noexcept nogil
+    cdef void report(self, uint8_t request, uint32_t elections, uint32_t number,
+                     const char *text, size_t length) noexcept nogil
+    cdef void report_more(self, uint8_t request, uint32_t elections) noexcept nogil
     cdef void taken_to(self, uint32_t place) noexcept nogil
     cdef void _drop(self, Slot *slot, uint32_t place) noexcept nogil
     cdef Event *_next(self) except NULL nogil

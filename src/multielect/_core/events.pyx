@@ -9,7 +9,7 @@ Rules of this file:
       nobody comes to take them.
     * That a term drains is told while it does: not once it is over.
     * Errors of one text are told once, with the number of elections they concern and the key of
-      one of them, and no more than `MOST_NOTES` texts are kept: a server that refuses everything
+      one of them, and no more than `MAX_ERROR_REPORTS` texts are kept: a server that refuses everything
       must not fill our memory with its reasons.
 """
 
@@ -36,7 +36,7 @@ cdef class Events:
         event.reason = 0
         event.at_ns = at_ns
         if self.slots.at(number).events_waiting:
-            self.slots.at(number).untold = self.count
+            self.slots.at(number).undelivered = self.count
         self.slots.at(number).events_waiting += 1
         self.count += 1
         self.tally.elected += 1
@@ -48,12 +48,12 @@ cdef class Events:
         cdef Slot *slot = self.slots.at(number)
         cdef Event *event
         self.tally.demoted += 1
-        if slot.untold_drain != NONE:
-            self._drop(slot, slot.untold_drain)
-            slot.untold_drain = NONE
-        if slot.untold != NONE:
-            self._drop(slot, slot.untold)
-            slot.untold = NONE
+        if slot.undelivered_drain != NONE:
+            self._drop(slot, slot.undelivered_drain)
+            slot.undelivered_drain = NONE
+        if slot.undelivered != NONE:
+            self._drop(slot, slot.undelivered)
+            slot.undelivered = NONE
             return 0
         event = self._next()
         event.number = number
@@ -71,7 +71,7 @@ cdef class Events:
         event.epoch = epoch
         event.reason = DRAINING
         event.at_ns = until_ns
-        self.slots.at(number).untold_drain = self.count
+        self.slots.at(number).undelivered_drain = self.count
         self.slots.at(number).events_waiting += 1
         self.count += 1
         return 0
@@ -86,10 +86,10 @@ cdef class Events:
                 continue
             slot = self.slots.at(self.items[i].number)
             slot.events_waiting -= 1
-            if slot.untold == i:
-                slot.untold = NONE
-            if slot.untold_drain == i:
-                slot.untold_drain = NONE
+            if slot.undelivered == i:
+                slot.undelivered = NONE
+            if slot.undelivered_drain == i:
+                slot.undelivered_drain = NONE
         self.start = place
         if self.start == self.count:
             self.start = 0
@@ -124,35 +124,35 @@ cdef class Events:
                 continue
             self.items[kept] = self.items[i]
             slot = self.slots.at(self.items[kept].number)
-            if slot.untold == i:
-                slot.untold = kept
-            if slot.untold_drain == i:
-                slot.untold_drain = kept
+            if slot.undelivered == i:
+                slot.undelivered = kept
+            if slot.undelivered_drain == i:
+                slot.undelivered_drain = kept
             kept += 1
         self.start = 0
         self.count = kept
         self.dropped = 0
 
-    cdef void note(self, uint8_t request, uint32_t elections, uint32_t number,
-                   const char *text, size_t length) noexcept nogil:
+    cdef void report(self, uint8_t request, uint32_t elections, uint32_t number,
+                     const char *text, size_t length) noexcept nogil:
         """Tell that the server refused `elections` of a batch, in its own words.
 
         `number` is one of them; NONE where there is none to be named.
         """
         cdef int i
-        cdef Note *kept
+        cdef ErrorReport *kept
         cdef Slot *slot
-        if length > NOTE_BYTES:
-            length = NOTE_BYTES
-        for i in range(self.note_count):
-            kept = &self.notes[i]
+        if length > ERROR_REPORT_BYTES:
+            length = ERROR_REPORT_BYTES
+        for i in range(self.report_count):
+            kept = &self.reports[i]
             if (kept.request == request and kept.length == length
                     and memcmp(kept.text, text, length) == 0):
                 kept.elections += elections
                 return
-        if self.note_count == MOST_NOTES:
+        if self.report_count == MAX_ERROR_REPORTS:
             return
-        kept = &self.notes[self.note_count]
+        kept = &self.reports[self.report_count]
         kept.request = request
         kept.elections = elections
         kept.length = <uint32_t>length
@@ -163,12 +163,12 @@ cdef class Events:
             slot = self.slots.at(number)
             kept.key_length = min(<uint32_t>slot.key_length, <uint32_t>KEY_BYTES)
             memcpy(kept.key, slot.key, kept.key_length)
-        self.note_count += 1
+        self.report_count += 1
 
-    cdef void note_more(self, uint8_t request, uint32_t elections) noexcept nogil:
+    cdef void report_more(self, uint8_t request, uint32_t elections) noexcept nogil:
         """What was told of a request last concerns so many elections more."""
         cdef int i
-        for i in range(self.note_count - 1, -1, -1):
-            if self.notes[i].request == request:
-                self.notes[i].elections += elections
+        for i in range(self.report_count - 1, -1, -1):
+            if self.reports[i].request == request:
+                self.reports[i].elections += elections
                 return

@@ -7,13 +7,13 @@ class FleetCore(Core):
         self,
         *,
         drain_ns: int = 0,
-        tells_drains: bool = False,
+        notifies_drains: bool = False,
         balanced: bool = False,
         move_ns: int = 0,
         now_ns: int,
         ttl_ns: int,
         margin_ns: int,
-        heads: tuple[bytes, ...],
+        key_prefixes: tuple[bytes, ...],
         separator: bytes,
         holder: bytes,
         channel: bytes,
@@ -23,7 +23,7 @@ class FleetCore(Core):
         seed: int = 0,
         retention_ms: int = 0,
     ) -> None: ...
-    def set_roll(
+    def set_membership_poll(
         self,
         words: bytes,
         word_count: int,
@@ -32,18 +32,18 @@ class FleetCore(Core):
         at_once: bool = True,
         last_ns: int = 0,
     ) -> None: ...
-    def call_roll_by(self, due_ns: int) -> None: ...
-    def take_roll(self) -> bytes | None: ...
+    def poll_membership_by(self, due_ns: int) -> None: ...
+    def take_membership(self) -> bytes | None: ...
     def assign(
         self,
         keys: list[bytes],
         owners: Buffer,
         holders: list[bytes],
         own: int,
-        barred: Buffer,
+        ineligible: Buffer,
         now_ns: int,
     ) -> None: ...
     def watch(self, turn: int, turns: int) -> None: ...
-    def rivals(self) -> list[tuple[bytes, int, int]]: ...
+    def other_leaders(self) -> list[tuple[bytes, int, int]]: ...
     def retire(self, alone: bool, until_ns: int, now_ns: int) -> None: ...
-    def drained(self, number: int, generation: int, term_epoch: int, now_ns: int) -> bool: ...
+    def finish_drain(self, number: int, generation: int, term_epoch: int, now_ns: int) -> bool: ...

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""A core whose node is one of a fleet: the roll, who is to lead what, and what is handed over.
+"""A core whose node is one of a fleet: the membership, who is to lead what, and what is handed over.
 
 Rules of this file:
     * The rules of `core` hold: one mutex, C work alone while it is held, a part at a time.
@@ -13,9 +13,9 @@ from libc.string cimport memcpy
 
 from .core cimport Core
 from .elections cimport pthread_mutex_lock, pthread_mutex_unlock
-from .holders cimport LONGEST_NAME
+from .holders cimport MAX_NAME_BYTES
 from .slots cimport NONE, Slot, hash_of, load_u32
-from .states cimport ASKING, BARRED, CAMPAIGNS, WAITING, WATCHES
+from .states cimport ACQUIRING, CANDIDATE, ELIGIBLE, INELIGIBLE, STANDBY
 
 cdef enum:
     PART = 1024             # elections that are seen to while the mutex is held
@@ -27,30 +27,30 @@ cdef class FleetCore(Core):
 
     Args:
         drain_ns: how long a term may drain before it is handed over.
-        tells_drains: whether somebody wants to finish his work before a term is handed over;
+        notifies_drains: whether somebody wants to finish his work before a term is handed over;
             else it is handed over at once.
         balanced: whether this node stands only for what `assign` gives it.
         move_ns: the time between two moves of a term to another node; 0: no limit.
         settings: those of `Core`.
     """
 
-    def __init__(self, *, int64_t drain_ns=0, bint tells_drains=False, bint balanced=False,
+    def __init__(self, *, int64_t drain_ns=0, bint notifies_drains=False, bint balanced=False,
                  int64_t move_ns=0, **settings):
         super().__init__(**settings)
         self.terms.drain_ns = drain_ns
-        self.terms.tells_drains = tells_drains
+        self.terms.notifies_drains = notifies_drains
         self.terms.balanced = balanced
         self.terms.move_ns = move_ns
-        self.terms.first_standing = BARRED if balanced else CAMPAIGNS
+        self.terms.initial_eligibility = INELIGIBLE if balanced else ELIGIBLE
 
-    # ---- the roll
+    # ---- the membership
 
-    def set_roll(self, bytes words not None, int64_t word_count, *, int64_t period_ns,
-                 bint at_once=True, int64_t last_ns=0) -> None:
-        """Call the roll in these words from now on, every `period_ns`.
+    def set_membership_poll(self, bytes words not None, int64_t word_count, *, int64_t period_ns,
+                            bint at_once=True, int64_t last_ns=0) -> None:
+        """Poll the membership in these words from now on, every `period_ns`.
 
         Args:
-            words: keys and arguments of roll.lua, packed as they are sent.
+            words: keys and arguments of membership.lua, packed as they are sent.
             word_count: how many they are.
             period_ns: the time between two calls.
             at_once: whether the first of these calls is made now.
@@ -64,29 +64,29 @@ cdef class FleetCore(Core):
         memcpy(copy, <const char *>words, length)
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            copy = self.roll.set_words(copy, length, word_count)
-            self.roll.period_ns = period_ns
+            copy = self.membership.set_words(copy, length, word_count)
+            self.membership.period_ns = period_ns
             if at_once:
-                self.roll.call_by(0)
+                self.membership.poll_by(0)
             if last_ns:
-                self.roll.leave(last_ns)
+                self.membership.leave(last_ns)
             pthread_mutex_unlock(&self.mutex)
             free(copy)
 
-    def call_roll_by(self, int64_t due_ns) -> None:
-        """Call the roll no later than `due_ns`."""
+    def poll_membership_by(self, int64_t due_ns) -> None:
+        """Poll the membership no later than `due_ns`."""
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            self.roll.call_by(due_ns)
+            self.membership.poll_by(due_ns)
             pthread_mutex_unlock(&self.mutex)
 
-    def take_roll(self) -> bytes | None:
-        """Take the newest answer to the roll; None if it was taken."""
+    def take_membership(self) -> bytes | None:
+        """Take the newest answer to a membership poll; None if it was taken."""
         cdef char *answer
         cdef size_t length
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            answer = self.roll.take_answer(&length)
+            answer = self.membership.take_answer(&length)
             pthread_mutex_unlock(&self.mutex)
         if answer == NULL:
             return None
@@ -98,7 +98,7 @@ cdef class FleetCore(Core):
     # ---- who is to lead what
 
     def assign(self, list keys not None, const int[::1] owners, list holders not None, int own,
-               const uint8_t[::1] barred, int64_t now_ns) -> None:
+               const uint8_t[::1] ineligible, int64_t now_ns) -> None:
         """Stand for what is this node's, and hand over what another is to lead and claims.
 
         Args:
@@ -106,36 +106,36 @@ cdef class FleetCore(Core):
             owners: who is to lead each: a position in `holders`, or -1 for nobody.
             holders: the holders of the members.
             own: this node's position among them; -1 where it is no member.
-            barred: 1 for each election that this node may not lead even if nobody does.
+            ineligible: 1 for each election that this node may not lead even if nobody does.
             now_ns: the time.
         """
         cdef Py_ssize_t i, count = len(keys)
         cdef uint32_t number
-        cdef uint8_t standing
-        cdef uint32_t heir
+        cdef uint8_t eligibility
+        cdef uint32_t successor
         cdef bytes key
         cdef const char *text
         cdef size_t length
         cdef list places = [self._intern(holder) for holder in holders]
         cdef uint32_t place
-        if owners.shape[0] != count or barred.shape[0] != count:
+        if owners.shape[0] != count or ineligible.shape[0] != count:
             raise ValueError("there must be an owner and a mark for each key")
         for i in range(count):
             key = keys[i]
             text = key
             length = len(key)
-            heir = NONE
-            standing = BARRED if barred[i] else WATCHES
+            successor = NONE
+            eligibility = INELIGIBLE if ineligible[i] else STANDBY
             if owners[i] >= 0 and owners[i] == own:
-                standing = CAMPAIGNS
+                eligibility = ELIGIBLE
             elif owners[i] >= 0:
-                heir = places[owners[i]]
+                successor = places[owners[i]]
             with nogil:
                 pthread_mutex_lock(&self.mutex)
                 try:
                     number = self.terms.slots.find(text, length)
                     if number != NONE:
-                        self.terms.assign(number, standing, heir, now_ns)
+                        self.terms.assign(number, eligibility, successor, now_ns)
                 finally:
                     pthread_mutex_unlock(&self.mutex)
         with nogil:
@@ -177,14 +177,14 @@ cdef class FleetCore(Core):
                 finally:
                     pthread_mutex_unlock(&self.mutex)
 
-    def rivals(self) -> list[tuple[bytes, int, int]]:
+    def other_leaders(self) -> list[tuple[bytes, int, int]]:
         """Tell who leads what this node is to lead, and waits for.
 
         Returns:
             Of each such holder its name, how often the server has named it so far, and of how many
             elections. A number that does not rise is of one that nobody has seen since.
         """
-        cdef char[LONGEST_NAME] name
+        cdef char[MAX_NAME_BYTES] name
         cdef uint32_t number = 0, last, place, size
         cdef uint32_t *counts
         cdef Slot *slot
@@ -206,8 +206,8 @@ cdef class FleetCore(Core):
                         slot = self.terms.slots.at(number)
                         number += 1
                         place = slot.holder
-                        if (slot.key == NULL or slot.forgotten or slot.standing != CAMPAIGNS
-                                or (slot.state != WAITING and slot.state != ASKING)
+                        if (slot.key == NULL or slot.forgotten or slot.eligibility != ELIGIBLE
+                                or (slot.state != CANDIDATE and slot.state != ACQUIRING)
                                 or place >= size):
                             continue
                         if counts[place] == 0:
@@ -220,7 +220,7 @@ cdef class FleetCore(Core):
                     continue
                 with nogil:
                     pthread_mutex_lock(&self.mutex)
-                    length = self.terms.holders.copy(place, name, LONGEST_NAME)
+                    length = self.terms.holders.copy(place, name, MAX_NAME_BYTES)
                     last = self.terms.holders.named(place)
                     self.terms.holders.drop(place)
                     pthread_mutex_unlock(&self.mutex)
@@ -234,7 +234,7 @@ cdef class FleetCore(Core):
     def retire(self, bint alone, int64_t until_ns, int64_t now_ns) -> None:
         """Stand for nothing any more, and hand over what is led, by `until_ns` at the latest.
 
-        Where this node is `alone`, it waits for no heir.
+        Where this node is `alone`, it waits for no successor.
         """
         with nogil:
             pthread_mutex_lock(&self.mutex)
@@ -243,8 +243,8 @@ cdef class FleetCore(Core):
             finally:
                 pthread_mutex_unlock(&self.mutex)
 
-    def drained(self, uint32_t number, uint32_t generation, int64_t term_epoch,
-                int64_t now_ns) -> bool:
+    def finish_drain(self, uint32_t number, uint32_t generation, int64_t term_epoch,
+                     int64_t now_ns) -> bool:
         """Hand over a term whose worker is done, if it drains and is of `term_epoch` (any if 0)."""
         cdef Slot *slot = self.terms.slots.at(number)
         cdef int found = 0
@@ -253,7 +253,7 @@ cdef class FleetCore(Core):
             try:
                 if slot.generation == generation and (term_epoch == 0
                                                       or slot.epoch == term_epoch):
-                    found = self.terms.drained(number, now_ns)
+                    found = self.terms.finish_drain(number, now_ns)
             finally:
                 pthread_mutex_unlock(&self.mutex)
         return found == 1

@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 cdef enum:
-    LONGEST_NAME = 2048     # of whoever a server or an announcement says that there is
+    MAX_NAME_BYTES = 2048   # of whoever a server or an announcement says that there is
 
 
 cdef struct Holder:
@@ -20,7 +20,7 @@ cdef class Holders:
     cdef uint32_t capacity
 
     cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil
-    cdef void note_named(self, uint32_t place) noexcept nogil
+    cdef void count_named(self, uint32_t place) noexcept nogil
     cdef uint32_t named(self, uint32_t place) noexcept nogil
     cdef void keep(self, uint32_t place) noexcept nogil
     cdef void drop(self, uint32_t place) noexcept nogil

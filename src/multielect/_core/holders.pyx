@@ -66,7 +66,7 @@ cdef class Holders:
         place[0] = vacant
         return 0
 
-    cdef void note_named(self, uint32_t place) noexcept nogil:
+    cdef void count_named(self, uint32_t place) noexcept nogil:
         """Count that the server said once more that it leads something."""
         self.items[place].named += 1
 

@@ -10,7 +10,7 @@ cdef struct Counts:
     int64_t worst_ns
 
 
-cdef list told(Counts *counts)
+cdef list as_list(Counts *counts)
 
 
 @cython.final

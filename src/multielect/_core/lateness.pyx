@@ -2,10 +2,10 @@
 """How late refreshes go out, against when their timers were to ring: for those who ask.
 
 Rules of this file:
-    * A refresh counts from when its cohort's turn was until the batch that it goes out with was
+    * A refresh counts from when its refresh group's turn was until the batch that it goes out with was
       packed: a timer that rings late, a turn that comes late, a pipeline that is full. One that
       goes out of turn does not count.
-    * Until somebody asks it has no memory, and costs a cohort one compare.
+    * Until somebody asks it has no memory, and costs a refresh group one compare.
     * What is late by up to 63 ns is counted exactly, all else to a 32nd.
 """
 
@@ -55,7 +55,7 @@ cdef class Lateness:
             memcpy(counts.places, self.counts, PLACES * sizeof(uint64_t))
 
 
-cdef list told(Counts *counts):
+cdef list as_list(Counts *counts):
     """Return how late at the most, in nanoseconds, and how many were so late; rising.
 
     The last is exact: how late the latest was.

@@ -16,8 +16,8 @@ cdef enum:
     BAD = -1
     PARTIAL = 0
     WHOLE = 1
-    LONGEST_LINE = 65536
-    MOST_ELEMENTS = 1 << 20
+    MAX_LINE_BYTES = 65536
+    MAX_ELEMENTS = 1 << 20
     LARGEST_FRAME = 1 << 24
 
 
@@ -52,9 +52,9 @@ cdef int read_value(Cursor *cursor, Value *value) noexcept nogil:
     value.number = 0
     value.text = line
     value.length = 0
-    stop = <const char *>memchr(cursor.here, c'\n', left if left < LONGEST_LINE else LONGEST_LINE)
+    stop = <const char *>memchr(cursor.here, c'\n', left if left < MAX_LINE_BYTES else MAX_LINE_BYTES)
     if stop == NULL:
-        return BAD if left >= LONGEST_LINE or not _is_kind(value.kind) else PARTIAL
+        return BAD if left >= MAX_LINE_BYTES or not _is_kind(value.kind) else PARTIAL
     if stop <= line or (stop - 1)[0] != c'\r':
         return BAD
     value.length = stop - 1 - line
@@ -73,7 +73,7 @@ cdef int read_value(Cursor *cursor, Value *value) noexcept nogil:
     if value.number < -1 or (value.number == -1 and value.kind not in (c'$', c'*')):
         return BAD
     if value.kind in (c'*', c'>', c'~', c'%', c'|'):
-        if value.number > MOST_ELEMENTS:
+        if value.number > MAX_ELEMENTS:
             return BAD
         cursor.here = stop + 1
         return WHOLE
@@ -162,7 +162,7 @@ cdef class Incoming:
                 return BAD
             self.missing += _elements(&value) - 1
             self.scanned = cursor.here - self.data
-            if self.missing > MOST_ELEMENTS or self.scanned - self.start > self.largest:
+            if self.missing > MAX_ELEMENTS or self.scanned - self.start > self.largest:
                 return BAD
         frame.here = self.data + self.start
         frame.end = self.data + self.scanned

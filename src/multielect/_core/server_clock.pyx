@@ -32,16 +32,16 @@ cdef class ServerClock:
         cdef int64_t low_ns = server_ms * MS - now_ns
         cdef int64_t high_ns = (server_ms + 1) * MS - sent_ns
         cdef int64_t drift_ns = (now_ns - self.seen_ns) // DRIFT
-        cdef int64_t least_ns = self.low_ns - drift_ns
-        cdef int64_t most_ns = self.high_ns + drift_ns
+        cdef int64_t min_ns = self.low_ns - drift_ns
+        cdef int64_t max_ns = self.high_ns + drift_ns
         cdef int64_t jump_ns = 0
         if self.is_known:
-            if (low_ns > most_ns + self.tolerance_ns
-                    or high_ns < least_ns - self.tolerance_ns):
-                jump_ns = high_ns - least_ns
-            elif low_ns <= most_ns and high_ns >= least_ns:
-                low_ns = max(low_ns, least_ns)
-                high_ns = min(high_ns, most_ns)
+            if (low_ns > max_ns + self.tolerance_ns
+                    or high_ns < min_ns - self.tolerance_ns):
+                jump_ns = high_ns - min_ns
+            elif low_ns <= max_ns and high_ns >= min_ns:
+                low_ns = max(low_ns, min_ns)
+                high_ns = min(high_ns, max_ns)
         self.low_ns = low_ns
         self.high_ns = high_ns
         self.seen_ns = now_ns

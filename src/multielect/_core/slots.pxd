@@ -58,7 +58,7 @@ cdef union Phase:
 
 
 cdef union Mark:
-    uint8_t drained         # leading: the draining term's worker is done
+    uint8_t worker_done     # leading: the draining term's worker is done
     uint8_t moved           # releasing: the counter is at `floor`, not at this term's epoch
     uint8_t refusals        # else: how often an acquire was refused in a row
 
@@ -67,7 +67,7 @@ cdef union Mark:
 # first.
 cdef struct Slot:
     int64_t deadline_ns     # shared with readers; 0 where this node does not lead
-    int64_t max_stall_ns    # how long `alive_ns` may be ago; 0: no matter how long
+    int64_t max_stall_ns    # how long `heartbeat_ns` may be ago; 0: no matter how long
     char *key
     Link links[2]           # TIMER, QUEUE
     uint32_t serial         # rises with each change of state: a reply to an older one is void
@@ -77,23 +77,23 @@ cdef struct Slot:
     uint8_t woken           # set free, or so they say, while an acquire was in flight
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
-    uint8_t standing        # whether this node is to stand for it
+    uint8_t eligibility     # whether this node is to stand for it
     Mark mark
     uint8_t refreshing      # a refresh is in flight; 2: and another was due meanwhile
     uint8_t events_waiting  # how many events of it have not been taken
     int64_t due_ns          # when its timer rings
     Phase phase
-    uint32_t heir           # who is to lead it in place of this node
+    uint32_t successor      # who is to lead it in place of this node
     uint32_t claimant       # who asked for it in vain while this node led
     int64_t epoch           # shared with readers; of the current or the latest term
-    int64_t alive_ns        # shared with readers; when its worker last said it goes on
+    int64_t heartbeat_ns    # shared with readers; when its worker last said it goes on
     uint32_t generation     # shared with readers; rises when the slot is freed
     uint32_t hash
     uint32_t holder         # who leads, as last seen
-    uint32_t untold         # the place of the event that the term began, if it may be dropped
-    uint32_t untold_drain   # the place of the event that the term drains
+    uint32_t undelivered    # the place of the event that the term began, if it may be dropped
+    uint32_t undelivered_drain  # the place of the event that the term drains
     uint8_t forgotten       # shared with readers; taken out of the index
-    uint8_t heirless        # no node is to lead it, neither this one nor another
+    uint8_t unassigned      # no node is to lead it, neither this one nor another
     uint8_t again           # its timer is to have it refreshed out of turn
     uint8_t endless         # it was told that `holder`'s lease has no end
 

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
-    MOST_CHUNKS = 1 << 14
+    MAX_CHUNKS = 1 << 14
     FIRST_INDEX = 64
 
 cdef extern from "stdlib.h":
@@ -32,7 +32,7 @@ cdef class Slots:
     """Storage for elections, and the index from key to slot."""
 
     def __cinit__(self, uint32_t seed=0):
-        self.chunks = <Slot **>calloc(MOST_CHUNKS, sizeof(Slot *))
+        self.chunks = <Slot **>calloc(MAX_CHUNKS, sizeof(Slot *))
         self.index = <uint32_t *>malloc(FIRST_INDEX * sizeof(uint32_t))
         if self.chunks == NULL or self.index == NULL:
             raise MemoryError
@@ -98,10 +98,10 @@ cdef class Slots:
         slot.bucket = bucket
         slot.hash = hash_of(key, length, self.seed)
         slot.holder = NONE
-        slot.heir = NONE
+        slot.successor = NONE
         slot.claimant = NONE
-        slot.untold = NONE
-        slot.untold_drain = NONE
+        slot.undelivered = NONE
+        slot.undelivered_drain = NONE
         slot.events_waiting = 0
         slot.max_stall_ns = 0
         slot.links[TIMER].list = NONE
@@ -110,8 +110,8 @@ cdef class Slots:
         slot.phase.floor = 0
         slot.mark.refusals = 0
         slot.endless = 0
-        slot.heirless = 0
-        slot.standing = 0
+        slot.unassigned = 0
+        slot.eligibility = 0
         slot.woken = 0
         slot.unwanted = 0
         slot.refreshing = 0
@@ -150,13 +150,13 @@ cdef class Slots:
 
     cdef size_t memory_bytes(self) noexcept nogil:
         """Return what is held: slots, index, and the keys without malloc's own share."""
-        return (self.chunk_count * CHUNK_SLOTS * sizeof(Slot) + MOST_CHUNKS * sizeof(Slot *)
+        return (self.chunk_count * CHUNK_SLOTS * sizeof(Slot) + MAX_CHUNKS * sizeof(Slot *)
                 + self.index_size * sizeof(uint32_t) + self.key_bytes)
 
     cdef int _add_chunk(self) except -1 nogil:
-        if self.chunk_count == MOST_CHUNKS:
+        if self.chunk_count == MAX_CHUNKS:
             with gil:
-                raise MemoryError(f"a node holds at most {MOST_CHUNKS * CHUNK_SLOTS} elections")
+                raise MemoryError(f"a node holds at most {MAX_CHUNKS * CHUNK_SLOTS} elections")
         cdef void *chunk = NULL
         if posix_memalign(&chunk, sizeof(Slot), CHUNK_SLOTS * sizeof(Slot)):
             with gil:

@@ -1,7 +1,7 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from .cohorts cimport Cohorts
+from .refresh_groups cimport RefreshGroups
 from .events cimport Events
 from .holders cimport Holders
 from .schedule cimport Schedule
@@ -9,12 +9,12 @@ from .slots cimport Slot, Slots, load_i64
 
 cdef enum State:
     IDLE = 0
-    WAITING = 1
-    ASKING = 2
+    CANDIDATE = 1
+    ACQUIRING = 2
     LEADING = 3
     RELEASING = 4
-    ABSTAINING = 5
-    GONE = 6
+    COOLDOWN = 5
+    REMOVED = 6
     STATES = 7
 
 cdef enum Request:
@@ -22,7 +22,7 @@ cdef enum Request:
     REFRESH = 1
     RELEASE = 2
     GRANT = 3
-    ROLL = 4
+    MEMBERSHIP = 4
     REQUESTS = 5
     # No requests, but of what is noted:
     CLOCK = 5               # the server's clock jumped
@@ -33,26 +33,26 @@ cdef enum Request:
 
 cdef enum Reason:
     NO_REASON = 0
-    RESIGNED = 1
-    REMOVED = 2
-    EXPIRED = 3
-    LOST = 4
-    STOPPED = 5
-    STALLED = 6
-    REBALANCED = 7
-    DRAINED = 8
-    SUPERSEDED = 9
+    REASON_RESIGNED = 1
+    REASON_REMOVED = 2
+    REASON_EXPIRED = 3
+    REASON_LOST = 4
+    REASON_STOPPED = 5
+    REASON_STALLED = 6
+    REASON_REBALANCED = 7
+    REASON_DRAINED = 8
+    REASON_SUPERSEDED = 9
 
-cdef enum Standing:
-    CAMPAIGNS = 0           # this node is to lead it, and stands for it
-    WATCHES = 1             # another is to lead it: looks now and then whether it is free
-    BARRED = 2              # this node is not to lead it, whoever does
+cdef enum Eligibility:
+    ELIGIBLE = 0            # this node is to lead it, and stands for it
+    STANDBY = 1             # another is to lead it: looks now and then whether it is free
+    INELIGIBLE = 2          # this node is not to lead it, whoever does
 
 
 cdef class States:
     cdef readonly Slots slots
     cdef Schedule schedule
-    cdef Cohorts cohorts
+    cdef RefreshGroups refresh_groups
     cdef Events events
     cdef Holders holders
     cdef int64_t ttl_ns
@@ -71,16 +71,16 @@ cdef class States:
     cdef uint64_t random_state
 
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil
-    cdef int _become_candidate(self, uint32_t number) except -1 nogil
-    cdef int _become_waiting(self, uint32_t number, int64_t again_ns) except -1 nogil
-    cdef int _become_asking(self, uint32_t number) except -1 nogil
-    cdef int _become_leader(self, uint32_t number, int64_t epoch, int64_t sent_ns,
+    cdef int _enter_candidate_now(self, uint32_t number) except -1 nogil
+    cdef int _enter_candidate_at(self, uint32_t number, int64_t again_ns) except -1 nogil
+    cdef int _enter_acquiring(self, uint32_t number) except -1 nogil
+    cdef int _enter_leading(self, uint32_t number, int64_t epoch, int64_t sent_ns,
                             int64_t now_ns) except -1 nogil
-    cdef int _become_releasing(self, uint32_t number, int64_t lease_end_ns,
-                               uint8_t next_state) except -1 nogil
-    cdef int _become_abstaining(self, uint32_t number, int64_t until_ns) except -1 nogil
-    cdef int _become_idle(self, uint32_t number) except -1 nogil
-    cdef int _become_gone(self, uint32_t number) except -1 nogil
+    cdef int _enter_releasing(self, uint32_t number, int64_t lease_end_ns,
+                              uint8_t next_state) except -1 nogil
+    cdef int _enter_cooldown(self, uint32_t number, int64_t until_ns) except -1 nogil
+    cdef int _enter_idle(self, uint32_t number) except -1 nogil
+    cdef int _enter_removed(self, uint32_t number) except -1 nogil
     cdef int _stand(self, uint32_t number) except -1 nogil
     cdef int _leave_release(self, uint32_t number) except -1 nogil
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
@@ -98,4 +98,4 @@ cdef class States:
 
     @cython.final
     cdef inline bint _is_stalled(self, Slot *slot, int64_t now_ns) noexcept nogil:
-        return slot.max_stall_ns != 0 and now_ns - load_i64(&slot.alive_ns) >= slot.max_stall_ns
+        return slot.max_stall_ns != 0 and now_ns - load_i64(&slot.heartbeat_ns) >= slot.max_stall_ns

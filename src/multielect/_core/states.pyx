@@ -46,9 +46,9 @@ Rules of this file:
         next_state    asking, releasing        what follows where the acquire is not wanted, or once
                                                the release is done
         claimant      all but gone             who asked in vain for the latest term's lease
-        untold_drain  leading                  the event that it drains has not been taken
+        undelivered_drain  leading                  the event that it drains has not been taken
         endless       any                      that the lease of `holder` has no end was told
-        heirless      any, without an heir     no node is to lead it
+        unassigned      any, without a successor     no node is to lead it
         forgotten     gone, or on its way      it is not in the index any more
 """
 
@@ -56,15 +56,15 @@ from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES
 from .slots cimport NEVER, NONE, load_i64, store_i64
 
 cdef uint8_t[7] ALLOWED
-ALLOWED[<int>IDLE] = 1 << WAITING | 1 << GONE
-ALLOWED[<int>WAITING] = 1 << WAITING | 1 << ASKING | 1 << IDLE | 1 << GONE
-ALLOWED[<int>ASKING] = 1 << WAITING | 1 << LEADING | 1 << RELEASING | 1 << IDLE | 1 << GONE
-ALLOWED[<int>LEADING] = 1 << WAITING | 1 << RELEASING | 1 << IDLE
-ALLOWED[<int>RELEASING] = 1 << WAITING | 1 << ABSTAINING | 1 << IDLE | 1 << GONE
-ALLOWED[<int>ABSTAINING] = 1 << WAITING | 1 << IDLE | 1 << GONE
-ALLOWED[<int>GONE] = 0
+ALLOWED[<int>IDLE] = 1 << CANDIDATE | 1 << REMOVED
+ALLOWED[<int>CANDIDATE] = 1 << CANDIDATE | 1 << ACQUIRING | 1 << IDLE | 1 << REMOVED
+ALLOWED[<int>ACQUIRING] = 1 << CANDIDATE | 1 << LEADING | 1 << RELEASING | 1 << IDLE | 1 << REMOVED
+ALLOWED[<int>LEADING] = 1 << CANDIDATE | 1 << RELEASING | 1 << IDLE
+ALLOWED[<int>RELEASING] = 1 << CANDIDATE | 1 << COOLDOWN | 1 << IDLE | 1 << REMOVED
+ALLOWED[<int>COOLDOWN] = 1 << CANDIDATE | 1 << IDLE | 1 << REMOVED
+ALLOWED[<int>REMOVED] = 0
 
-STATE_NAMES = ("idle", "waiting", "asking", "leading", "releasing", "abstaining", "gone")
+STATE_NAMES = ("idle", "candidate", "acquiring", "leading", "releasing", "cooldown", "removed")
 
 
 cdef class States:
@@ -79,10 +79,10 @@ cdef class States:
         self.ttl_ns = ttl_ns
         self.margin_ns = margin_ns
         self.refresh_ns = ttl_ns // 3
-        self.cohorts = Cohorts(batch_keys, self.refresh_ns)
+        self.refresh_groups = RefreshGroups(batch_keys, self.refresh_ns)
         # Enough to spread candidates apart, little beside a takeover.
         self.jitter_ns = min(ttl_ns // 20, 10_000_000)
-        # Long enough for an heir that is there, short for one that is not.
+        # Long enough for a successor that is there, short for one that is not.
         self.grant_ns = min(ttl_ns, max(ttl_ns // 3, <int64_t>1_000_000_000))
         self.batch_keys = batch_keys
         self.max_leases = max_leases
@@ -111,24 +111,24 @@ cdef class States:
         slot.refreshing = 0
         return 0
 
-    cdef int _become_candidate(self, uint32_t number) except -1 nogil:
-        self._enter(number, WAITING)
+    cdef int _enter_candidate_now(self, uint32_t number) except -1 nogil:
+        self._enter(number, CANDIDATE)
         self.schedule.enqueue(ACQUIRES, number)
         return 0
 
-    cdef int _become_waiting(self, uint32_t number, int64_t again_ns) except -1 nogil:
-        self._enter(number, WAITING)
+    cdef int _enter_candidate_at(self, uint32_t number, int64_t again_ns) except -1 nogil:
+        self._enter(number, CANDIDATE)
         # What another is to lead waits without a timer, until somebody looks.
-        if self.slots.at(number).standing == CAMPAIGNS:
+        if self.slots.at(number).eligibility == ELIGIBLE:
             self.schedule.set_timer(number, again_ns)
         return 0
 
-    cdef int _become_asking(self, uint32_t number) except -1 nogil:
-        self._enter(number, ASKING)
-        self.slots.at(number).next_state = WAITING
+    cdef int _enter_acquiring(self, uint32_t number) except -1 nogil:
+        self._enter(number, ACQUIRING)
+        self.slots.at(number).next_state = CANDIDATE
         return 0
 
-    cdef int _become_leader(self, uint32_t number, int64_t epoch, int64_t sent_ns,
+    cdef int _enter_leading(self, uint32_t number, int64_t epoch, int64_t sent_ns,
                             int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         cdef int64_t deadline_ns = sent_ns + self.ttl_ns - self.margin_ns
@@ -136,18 +136,18 @@ cdef class States:
         self._see_holder(number, NONE)
         self.events.elected(number, epoch, now_ns)
         slot.phase.drain_ns = 0
-        slot.mark.drained = 0
+        slot.mark.worker_done = 0
         self._refer(&slot.claimant, NONE)
-        store_i64(&slot.alive_ns, now_ns)
+        store_i64(&slot.heartbeat_ns, now_ns)
         store_i64(&slot.epoch, epoch)
         store_i64(&slot.deadline_ns, deadline_ns)
-        self.cohorts.hurry(number // self.batch_keys,
-                           min(self.cohorts.join(number, sent_ns), deadline_ns))
+        self.refresh_groups.hurry(number // self.batch_keys,
+                                  min(self.refresh_groups.join(number, sent_ns), deadline_ns))
         self._set_lease_timer(number, NEVER)
         return 0
 
-    cdef int _become_releasing(self, uint32_t number, int64_t lease_end_ns,
-                               uint8_t next_state) except -1 nogil:
+    cdef int _enter_releasing(self, uint32_t number, int64_t lease_end_ns,
+                              uint8_t next_state) except -1 nogil:
         self._enter(number, RELEASING)
         self.slots.at(number).next_state = next_state
         self.slots.at(number).mark.moved = 0
@@ -155,18 +155,18 @@ cdef class States:
         self._enqueue_release(number)
         return 0
 
-    cdef int _become_abstaining(self, uint32_t number, int64_t until_ns) except -1 nogil:
-        self._enter(number, ABSTAINING)
+    cdef int _enter_cooldown(self, uint32_t number, int64_t until_ns) except -1 nogil:
+        self._enter(number, COOLDOWN)
         self.schedule.set_timer(number, until_ns)
         return 0
 
-    cdef int _become_idle(self, uint32_t number) except -1 nogil:
+    cdef int _enter_idle(self, uint32_t number) except -1 nogil:
         return self._enter(number, IDLE)
 
-    cdef int _become_gone(self, uint32_t number) except -1 nogil:
-        self._enter(number, GONE)
+    cdef int _enter_removed(self, uint32_t number) except -1 nogil:
+        self._enter(number, REMOVED)
         self._see_holder(number, NONE)
-        self._refer(&self.slots.at(number).heir, NONE)
+        self._refer(&self.slots.at(number).successor, NONE)
         self._refer(&self.slots.at(number).claimant, NONE)
         self.schedule.enqueue(REAPED, number)
         return 0
@@ -176,22 +176,22 @@ cdef class States:
     cdef int _stand(self, uint32_t number) except -1 nogil:
         """Stand for election again, if this node is to."""
         if not self.running:
-            return self._become_idle(number)
-        if self.slots.at(number).standing == CAMPAIGNS:
-            return self._become_candidate(number)
-        return self._become_waiting(number, 0)
+            return self._enter_idle(number)
+        if self.slots.at(number).eligibility == ELIGIBLE:
+            return self._enter_candidate_now(number)
+        return self._enter_candidate_at(number, 0)
 
     cdef int _leave_release(self, uint32_t number) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         slot.mark.refusals = 0
-        if slot.next_state == GONE:
-            return self._become_gone(number)
+        if slot.next_state == REMOVED:
+            return self._enter_removed(number)
         if slot.next_state == IDLE or not self.running:
-            return self._become_idle(number)
-        if slot.next_state == WAITING:
+            return self._enter_idle(number)
+        if slot.next_state == CANDIDATE:
             return self._stand(number)
         # Where the release was sent, its term's end is the last timer that was set.
-        return self._become_abstaining(number, slot.due_ns)
+        return self._enter_cooldown(number, slot.due_ns)
 
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil:
         """End the current term at `now_ns`, and go on as `reason` says."""
@@ -202,25 +202,25 @@ cdef class States:
         slot.phase.floor = 0
         slot.mark.refusals = 0
         self.events.demoted(number, slot.epoch, reason, ended_ns)
-        if reason == EXPIRED or reason == LOST:
+        if reason == REASON_EXPIRED or reason == REASON_LOST:
             # The lease may still stand in our name: then acquire takes it over.
             return self._stand(number)
-        if reason == SUPERSEDED and self.running:
+        if reason == REASON_SUPERSEDED and self.running:
             # The lease may be ours for long, and nobody else could take it. It cannot be released
             # under the old epoch: so acquire takes it over, whoever is to lead it.
-            return self._become_candidate(number)
-        if reason == RESIGNED or reason == STALLED:
-            return self._become_releasing(number, now_ns + self.ttl_ns, ABSTAINING)
-        if reason == REBALANCED and slot.standing == CAMPAIGNS:
+            return self._enter_candidate_now(number)
+        if reason == REASON_RESIGNED or reason == REASON_STALLED:
+            return self._enter_releasing(number, now_ns + self.ttl_ns, COOLDOWN)
+        if reason == REASON_REBALANCED and slot.eligibility == ELIGIBLE:
             # It was assigned to this node again: acquire takes over what stands in its name.
-            return self._become_candidate(number)
-        if reason == REBALANCED or reason == DRAINED:
-            return self._become_releasing(number, deadline_ns + self.margin_ns, WAITING)
-        return self._become_releasing(number, deadline_ns + self.margin_ns,
-                                      GONE if reason == REMOVED else IDLE)
+            return self._enter_candidate_now(number)
+        if reason == REASON_REBALANCED or reason == REASON_DRAINED:
+            return self._enter_releasing(number, deadline_ns + self.margin_ns, CANDIDATE)
+        return self._enter_releasing(number, deadline_ns + self.margin_ns,
+                                     REMOVED if reason == REASON_REMOVED else IDLE)
 
     cdef void _set_lease_timer(self, uint32_t number, int64_t again_ns) noexcept nogil:
-        """Let the slot's own timer ring when there is something that its cohort does not do.
+        """Let the slot's own timer ring when there is something that its refresh group does not do.
 
         That is: ask the server again at `again_ns` (NEVER: not out of turn), see whether the
         worker goes on, end a drain.
@@ -229,7 +229,7 @@ cdef class States:
         cdef int64_t due_ns = again_ns
         slot.again = again_ns != NEVER
         if slot.max_stall_ns != 0:
-            due_ns = min(due_ns, load_i64(&slot.alive_ns) + slot.max_stall_ns)
+            due_ns = min(due_ns, load_i64(&slot.heartbeat_ns) + slot.max_stall_ns)
         if slot.phase.drain_ns != 0:
             due_ns = min(due_ns, slot.phase.drain_ns)
         if due_ns == NEVER:
@@ -245,7 +245,7 @@ cdef class States:
             self.schedule.set_timer(number, slot.phase.drain_ns)
 
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        return self._demote(number, EXPIRED, now_ns)
+        return self._demote(number, REASON_EXPIRED, now_ns)
 
     cdef void _raise_floor(self, uint32_t number, int64_t epoch) noexcept nogil:
         """Have the next term begin above `epoch`; there is none now."""
@@ -257,14 +257,14 @@ cdef class States:
         # Without a claim nobody may be there to take a grant; at a stop it is tried all the same,
         # as all of its elections would else be contested by all nodes at once.
         cdef Slot *slot = self.slots.at(number)
-        if self._is_claimed(number) or (slot.heir != NONE and slot.next_state == IDLE):
+        if self._is_claimed(number) or (slot.successor != NONE and slot.next_state == IDLE):
             self.schedule.enqueue(GRANTS, number)
         else:
             self.schedule.enqueue(RELEASES, number)
 
     cdef bint _is_claimed(self, uint32_t number) noexcept nogil:
         cdef Slot *slot = self.slots.at(number)
-        return slot.heir != NONE and slot.claimant == slot.heir
+        return slot.successor != NONE and slot.claimant == slot.successor
 
     cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil:
         self._refer(&self.slots.at(number).holder, holder)

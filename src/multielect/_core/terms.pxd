@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from .drains cimport Drains
 from .lateness cimport Lateness
 from .slots cimport NEVER, NONE, Slot, store_i64
-from .states cimport STALLED
+from .states cimport REASON_STALLED
 
 
 cdef struct Asked:          # for whom something was asked of the server
@@ -16,7 +16,7 @@ cdef struct Asked:          # for whom something was asked of the server
 cdef class Terms(Drains):
     cdef uint32_t given_up          # which terms are, once this node stops: those of slots before
     cdef Lateness lateness
-    cdef uint8_t first_standing     # of an election that nobody has assigned yet
+    cdef uint8_t initial_eligibility  # of an election that nobody has assigned yet
 
     cdef int start(self) except -1 nogil
     cdef int stop(self) except -1 nogil
@@ -27,7 +27,7 @@ cdef class Terms(Drains):
     cdef int campaign(self, uint32_t number) except -1 nogil
     cdef int learn_epoch(self, uint32_t number, int64_t epoch, int64_t now_ns) except -1 nogil
     cdef int on_timers(self, int64_t now_ns) except -1 nogil
-    cdef int _on_cohort_timer(self, uint32_t cohort, int64_t now_ns) except -1 nogil
+    cdef int _on_refresh_group_timer(self, uint32_t refresh_group, int64_t now_ns) except -1 nogil
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
     cdef int watch(self, uint32_t number) except -1 nogil
@@ -40,8 +40,8 @@ cdef class Terms(Drains):
 
     cdef uint32_t next_refreshes(self, Asked *asked, uint32_t most,
                                  int64_t now_ns) except? NONE nogil
-    cdef uint32_t _next_of_cohort(self, Asked *asked, uint32_t count, uint32_t most,
-                                  int64_t now_ns) except? NONE nogil
+    cdef uint32_t _next_of_refresh_group(self, Asked *asked, uint32_t count, uint32_t most,
+                                         int64_t now_ns) except? NONE nogil
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil
     cdef int next_acquire(self, uint32_t *number) except -1 nogil
     cdef uint32_t peek_acquire(self) noexcept nogil
@@ -76,7 +76,7 @@ cdef class Terms(Drains):
             self._expire(number, now_ns)
             return 0
         if self._is_stalled(slot, now_ns):
-            self._demote(number, STALLED, now_ns)
+            self._demote(number, REASON_STALLED, now_ns)
             return 0
         return 1
 

@@ -5,7 +5,7 @@ Rules of this file:
     * It decides; how a state changes, and which changes there are, is in `states`.
     * A reply that comes when the term's deadline has passed changes nothing but that the term
       is over: a later reply cannot bring it back.
-    * A lease is refreshed with its cohort, in turn. Only where a refresh failed it is asked again
+    * A lease is refreshed with its refresh group, in turn. Only where a refresh failed it is asked again
       alone; and only then, for a drain or for a watchdog, has a term a timer of its own.
     * A node that stops gives its terms up as their releases go out, and leads the rest until
       then: without a connection, all at once.
@@ -16,11 +16,12 @@ Rules of this file:
 from .lateness cimport Lateness
 from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
 from .slots cimport NEVER, NONE, store_i64
-from .states cimport (ABSTAINING, ASKING, BARRED, CAMPAIGNS, GONE, IDLE, LEADING, LOST, RELEASING,
-                      REMOVED, RESIGNED, STOPPED, SUPERSEDED, WAITING, WATCHES)
+from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, IDLE, INELIGIBLE, LEADING,
+                      REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
+                      REASON_SUPERSEDED, RELEASING, REMOVED, STANDBY)
 
 cdef enum:
-    MOST_DOUBLINGS = 2      # of the pause before what was refused is tried again
+    MAX_DOUBLINGS = 2       # of the pause before what was refused is tried again
 
 
 cdef class Terms(Drains):
@@ -50,15 +51,15 @@ cdef class Terms(Drains):
             slot = self.slots.at(number)
             if slot.key == NULL:
                 continue
-            if slot.state == ASKING:
+            if slot.state == ACQUIRING:
                 slot.unwanted = 1
-                if slot.next_state != GONE:
+                if slot.next_state != REMOVED:
                     slot.next_state = IDLE
             elif slot.state == RELEASING:
-                if slot.next_state != GONE:
+                if slot.next_state != REMOVED:
                     slot.next_state = IDLE
-            elif slot.state == WAITING or slot.state == ABSTAINING:
-                self._become_idle(number)
+            elif slot.state == CANDIDATE or slot.state == COOLDOWN:
+                self._enter_idle(number)
         return 0
 
     cdef int give_up(self, uint32_t most, int64_t now_ns) except -1 nogil:
@@ -68,16 +69,16 @@ cdef class Terms(Drains):
             number = self.given_up
             self.given_up += 1
             if self.slots.at(number).state == LEADING:
-                self._demote(number, STOPPED, now_ns)
+                self._demote(number, REASON_STOPPED, now_ns)
                 most -= 1
         return 0
 
     cdef int add(self, uint32_t number) except -1 nogil:
         """Take up an election that has just been given a slot."""
-        self.cohorts.reserve(number)
+        self.refresh_groups.reserve(number)
         self.slots.at(number).state = IDLE
         self.slots.at(number).serial += 1
-        self.slots.at(number).standing = BARRED if self.retiring else self.first_standing
+        self.slots.at(number).eligibility = INELIGIBLE if self.retiring else self.initial_eligibility
         self.population[<int>IDLE] += 1
         if self.running:
             self._stand(number)
@@ -88,14 +89,14 @@ cdef class Terms(Drains):
         cdef Slot *slot = self.slots.at(number)
         self.slots.forget(number)
         if slot.state == LEADING:
-            self._demote(number, REMOVED, now_ns)
-        elif slot.state == ASKING:
+            self._demote(number, REASON_REMOVED, now_ns)
+        elif slot.state == ACQUIRING:
             slot.unwanted = 1
-            slot.next_state = GONE
+            slot.next_state = REMOVED
         elif slot.state == RELEASING:
-            slot.next_state = GONE
+            slot.next_state = REMOVED
         else:
-            self._become_gone(number)
+            self._enter_removed(number)
         return 0
 
     cdef int resign(self, uint32_t number, int64_t now_ns) except -1 nogil:
@@ -106,16 +107,16 @@ cdef class Terms(Drains):
         if now_ns >= slot.deadline_ns:
             self._expire(number, now_ns)
             return 0
-        self._demote(number, RESIGNED, now_ns)
+        self._demote(number, REASON_RESIGNED, now_ns)
         return 1
 
     cdef int campaign(self, uint32_t number) except -1 nogil:
         """Stand again without waiting for what is left of the abstention."""
         cdef Slot *slot = self.slots.at(number)
-        if slot.state == ABSTAINING:
+        if slot.state == COOLDOWN:
             self._stand(number)
-        elif slot.state == RELEASING and slot.next_state == ABSTAINING:
-            slot.next_state = WAITING
+        elif slot.state == RELEASING and slot.next_state == COOLDOWN:
+            slot.next_state = CANDIDATE
         return 0
 
     cdef int learn_epoch(self, uint32_t number, int64_t epoch, int64_t now_ns) except -1 nogil:
@@ -128,7 +129,7 @@ cdef class Terms(Drains):
             if now_ns >= slot.deadline_ns:
                 self._expire(number, now_ns)
             else:
-                self._demote(number, SUPERSEDED, now_ns)
+                self._demote(number, REASON_SUPERSEDED, now_ns)
                 ended = 1
         self._raise_floor(number, epoch)
         return ended
@@ -137,13 +138,13 @@ cdef class Terms(Drains):
 
     cdef int on_timers(self, int64_t now_ns) except -1 nogil:
         """Do what is due at `now_ns`."""
-        cdef uint32_t number, cohort
+        cdef uint32_t number, refresh_group
         cdef Slot *slot
         while True:
-            cohort = self.cohorts.pop_due(now_ns)
-            if cohort == NONE:
+            refresh_group = self.refresh_groups.pop_due(now_ns)
+            if refresh_group == NONE:
                 break
-            self._on_cohort_timer(cohort, now_ns)
+            self._on_refresh_group_timer(refresh_group, now_ns)
         while True:
             number = self.schedule.pop_due(now_ns)
             if number == NONE:
@@ -151,18 +152,18 @@ cdef class Terms(Drains):
             slot = self.slots.at(number)
             if slot.state == LEADING:
                 self._on_lease_timer(number, now_ns)
-            elif slot.state == WAITING:
+            elif slot.state == CANDIDATE:
                 self.schedule.enqueue(ACQUIRES, number)
-            elif slot.state == ABSTAINING:
+            elif slot.state == COOLDOWN:
                 self._stand(number)
             elif slot.state == RELEASING:
                 # The lease has ended by itself.
                 self._leave_release(number)
 
-    cdef int _on_cohort_timer(self, uint32_t cohort, int64_t now_ns) except -1 nogil:
+    cdef int _on_refresh_group_timer(self, uint32_t refresh_group, int64_t now_ns) except -1 nogil:
         """Refresh its leases if it is time, and end those terms whose time is up."""
         cdef int64_t ends_ns = NEVER
-        cdef uint32_t number = cohort * self.batch_keys
+        cdef uint32_t number = refresh_group * self.batch_keys
         cdef uint32_t beyond = min(number + self.batch_keys, self.slots.used)
         cdef Slot *slot
         while number < beyond:
@@ -172,10 +173,10 @@ cdef class Terms(Drains):
                     self._expire(number, now_ns)
                 else:
                     ends_ns = min(ends_ns, slot.deadline_ns)
-                    if self.balanced and (slot.heir != NONE or slot.phase.drain_ns != 0):
+                    if self.balanced and (slot.successor != NONE or slot.phase.drain_ns != 0):
                         self.consider_drain(number, now_ns)
             number += 1
-        self.cohorts.advance(cohort, now_ns, ends_ns)
+        self.refresh_groups.advance(refresh_group, now_ns, ends_ns)
         return 0
 
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil:
@@ -196,7 +197,7 @@ cdef class Terms(Drains):
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
         """Stand for it without waiting any longer. Returns whether it waited."""
-        if self.slots.at(number).state != WAITING or self.schedule.is_queued(number):
+        if self.slots.at(number).state != CANDIDATE or self.schedule.is_queued(number):
             return False
         self.schedule.cancel_timer(number)
         self.schedule.enqueue(ACQUIRES, number)
@@ -204,9 +205,9 @@ cdef class Terms(Drains):
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
         """An election was set free, or granted to this node: stand for it at once."""
-        if self.retiring or (self.slots.at(number).standing == BARRED and not granted):
+        if self.retiring or (self.slots.at(number).eligibility == INELIGIBLE and not granted):
             return 0
-        if self.slots.at(number).state == ASKING:
+        if self.slots.at(number).state == ACQUIRING:
             # Where announcements have a connection of their own, this one may have
             # overtaken the answer that another leads.
             self.slots.at(number).woken = 1
@@ -217,7 +218,7 @@ cdef class Terms(Drains):
     cdef int watch(self, uint32_t number) except -1 nogil:
         """See whether an election that another is to lead is free; if so, lead it."""
         cdef Slot *slot = self.slots.at(number)
-        if (slot.standing == WATCHES and slot.state == WAITING
+        if (slot.eligibility == STANDBY and slot.state == CANDIDATE
                 and not self.schedule.is_queued(number)):
             self.schedule.enqueue(ACQUIRES, number)
         return 0
@@ -236,8 +237,8 @@ cdef class Terms(Drains):
                 continue
             if slot.deadline_ns - by_ns > now_ns:
                 store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                self.cohorts.hurry(number // self.batch_keys, slot.deadline_ns)
-                self.cohorts.enqueue(number // self.batch_keys, 0)
+                self.refresh_groups.hurry(number // self.batch_keys, slot.deadline_ns)
+                self.refresh_groups.enqueue(number // self.batch_keys, 0)
                 continue
             # Until now it was believed.
             store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
@@ -251,9 +252,9 @@ cdef class Terms(Drains):
         cdef Slot *slot
         for number in range(self.slots.used):
             slot = self.slots.at(number)
-            if slot.key == NULL or slot.standing != CAMPAIGNS:
+            if slot.key == NULL or slot.eligibility != ELIGIBLE:
                 continue
-            if slot.state == ASKING:
+            if slot.state == ACQUIRING:
                 slot.woken = 1
             else:
                 self._ask_now(number)
@@ -268,8 +269,8 @@ cdef class Terms(Drains):
             if slot.key == NULL or self.schedule.is_queued(number):
                 continue
             if slot.state == LEADING:
-                self.cohorts.enqueue(number // self.batch_keys, 0)
-            elif slot.standing == CAMPAIGNS:
+                self.refresh_groups.enqueue(number // self.batch_keys, 0)
+            elif slot.eligibility == ELIGIBLE:
                 self._ask_now(number)
         return 0
 
@@ -278,7 +279,7 @@ cdef class Terms(Drains):
         cdef uint32_t number = self.schedule.peek(REAPED)
         while number != NONE:
             self.schedule.dequeue(number)
-            self.population[<int>GONE] -= 1
+            self.population[<int>REMOVED] -= 1
             self.slots.give_back(number)
             number = self.schedule.peek(REAPED)
 
@@ -288,7 +289,7 @@ cdef class Terms(Drains):
                                  int64_t now_ns) except? NONE nogil:
         """Take leases to refresh, no more than `most`; returns how many.
 
-        Those out of turn come first, then the cohorts. An overdue term ends instead.
+        Those out of turn come first, then the refresh groups. An overdue term ends instead.
         """
         cdef uint32_t count = 0, number
         while count < most:
@@ -299,16 +300,16 @@ cdef class Terms(Drains):
             if self._goes_on(number, now_ns):
                 self._ask_refresh(number, &asked[count])
                 count += 1
-        while count < most and self.cohorts.first != NONE:
-            count = self._next_of_cohort(asked, count, most, now_ns)
+        while count < most and self.refresh_groups.first != NONE:
+            count = self._next_of_refresh_group(asked, count, most, now_ns)
         return count
 
-    cdef uint32_t _next_of_cohort(self, Asked *asked, uint32_t count, uint32_t most,
-                                  int64_t now_ns) except? NONE nogil:
-        """Go on to take leases of the first cohort in the queue; returns how many there are."""
-        cdef uint32_t cohort = self.cohorts.first
-        cdef uint32_t number = self.cohorts.cursor
-        cdef uint32_t beyond = min((cohort + 1) * self.batch_keys, self.slots.used)
+    cdef uint32_t _next_of_refresh_group(self, Asked *asked, uint32_t count, uint32_t most,
+                                         int64_t now_ns) except? NONE nogil:
+        """Go on to take leases of the first refresh group in the queue; returns how many there are."""
+        cdef uint32_t refresh_group = self.refresh_groups.first
+        cdef uint32_t number = self.refresh_groups.cursor
+        cdef uint32_t beyond = min((refresh_group + 1) * self.batch_keys, self.slots.used)
         cdef uint32_t before = count
         cdef Slot *slot
         while number < beyond and count < most:
@@ -322,10 +323,10 @@ cdef class Terms(Drains):
             elif self._goes_on(number - 1, now_ns):
                 self._ask_refresh(number - 1, &asked[count])
                 count += 1
-        self.lateness.sent(self.cohorts.items[cohort].owed_ns, now_ns, count - before)
-        self.cohorts.cursor = number
+        self.lateness.sent(self.refresh_groups.items[refresh_group].owed_ns, now_ns, count - before)
+        self.refresh_groups.cursor = number
         if number >= beyond:
-            self.cohorts.dequeue()
+            self.refresh_groups.dequeue()
         return count
 
     cdef int next_release(self, int queue, uint32_t *number) except -1 nogil:
@@ -341,12 +342,12 @@ cdef class Terms(Drains):
         number[0] = self.peek_acquire()
         if number[0] == NONE:
             return 0
-        self._become_asking(number[0])
+        self._enter_acquiring(number[0])
         return 1
 
     cdef uint32_t peek_acquire(self) noexcept nogil:
         """Return the next election to stand for, or NONE."""
-        if self.population[<int>LEADING] + self.population[<int>ASKING] >= self.max_leases:
+        if self.population[<int>LEADING] + self.population[<int>ACQUIRING] >= self.max_leases:
             return NONE
         return self.schedule.peek(ACQUIRES)
 
@@ -356,7 +357,7 @@ cdef class Terms(Drains):
 
     cdef int64_t next_due_ns(self) noexcept nogil:
         """Return when `on_timers` should be called next."""
-        return min(self.schedule.next_due_ns(), self.cohorts.next_due_ns())
+        return min(self.schedule.next_due_ns(), self.refresh_groups.next_due_ns())
 
     cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil:
         """Return when to try again what the server refused."""
@@ -372,7 +373,7 @@ cdef class Terms(Drains):
     cdef bint has_work(self) noexcept nogil:
         """Tell whether something may be there to be sent."""
         return (self.schedule.queues[<int>REFRESHES] != NONE
-                or self.cohorts.first != NONE
+                or self.refresh_groups.first != NONE
                 or self.schedule.queues[<int>RELEASES] != NONE
                 or self.schedule.queues[<int>GRANTS] != NONE
                 or self.peek_acquire() != NONE)
@@ -385,7 +386,7 @@ cdef class Terms(Drains):
         cdef Slot *slot = self.slots.at(number)
         if (epoch > slot.epoch and epoch > slot.phase.floor and not slot.unwanted
                 and not self.retiring and now_ns < sent_ns + self.ttl_ns - self.margin_ns):
-            return self._become_leader(number, epoch, sent_ns, now_ns)
+            return self._enter_leading(number, epoch, sent_ns, now_ns)
         return self._won_oddly(number, epoch, floors, sent_ns, now_ns)
 
     cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
@@ -398,18 +399,18 @@ cdef class Terms(Drains):
         # The lease began at the server by now at the latest.
         if slot.unwanted or self.retiring:
             store_i64(&slot.epoch, epoch)
-            self._become_releasing(number, now_ns + self.ttl_ns, slot.next_state)
+            self._enter_releasing(number, now_ns + self.ttl_ns, slot.next_state)
         elif now_ns >= sent_ns + self.ttl_ns - self.margin_ns:
             # Too late to lead by it: let the next try go to whoever is quicker.
             store_i64(&slot.epoch, epoch)
-            self._become_releasing(number, now_ns + self.ttl_ns, WAITING)
+            self._enter_releasing(number, now_ns + self.ttl_ns, CANDIDATE)
         elif epoch > slot.phase.floor:
-            self._become_leader(number, epoch, sent_ns, now_ns)
+            self._enter_leading(number, epoch, sent_ns, now_ns)
         elif floors:
             # The server does not heed them, or it was asked before the latest was known.
-            self._become_waiting(number, self.retry_ns(now_ns))
+            self._enter_candidate_at(number, self.retry_ns(now_ns))
         else:
-            self._become_candidate(number)
+            self._enter_candidate_now(number)
         return 0
 
     cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil:
@@ -418,7 +419,7 @@ cdef class Terms(Drains):
         slot.mark.refusals = 0
         self._see_holder(number, holder)
         if slot.woken and not slot.unwanted:
-            return self._become_candidate(number)
+            return self._enter_candidate_now(number)
         return self.not_acquired(number, again_ns)
 
     cdef bint is_first_seen_endless(self, uint32_t number, uint32_t holder) noexcept nogil:
@@ -432,7 +433,7 @@ cdef class Terms(Drains):
         """The server refused the acquire: stand again, the later the more often it did."""
         cdef Slot *slot = self.slots.at(number)
         cdef int64_t pause_ns = self.refresh_ns // 2 << slot.mark.refusals
-        if slot.mark.refusals < MOST_DOUBLINGS:
+        if slot.mark.refusals < MAX_DOUBLINGS:
             slot.mark.refusals += 1
         return self.not_acquired(number, self._together_ns(now_ns + pause_ns))
 
@@ -440,18 +441,18 @@ cdef class Terms(Drains):
         """The acquire failed or was lost; stand again at `again_ns`, or at once if 0."""
         cdef Slot *slot = self.slots.at(number)
         if slot.unwanted:
-            if slot.next_state == GONE:
-                return self._become_gone(number)
-            return self._become_idle(number)
+            if slot.next_state == REMOVED:
+                return self._enter_removed(number)
+            return self._enter_idle(number)
         if again_ns == 0:
             return self._stand(number)
-        return self._become_waiting(number, again_ns)
+        return self._enter_candidate_at(number, again_ns)
 
     cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The server says that the lease is not ours: the term is over."""
         if now_ns >= self.slots.at(number).deadline_ns:
             return self._expire(number, now_ns)
-        self._demote(number, LOST, now_ns)
+        self._demote(number, REASON_LOST, now_ns)
         return 0
 
     cdef int not_refreshed(self, uint32_t number, int64_t now_ns,

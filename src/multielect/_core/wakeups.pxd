@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from .resp cimport Cursor
-from .roll cimport Roll
+from .membership cimport MembershipPoll
 from .terms cimport Terms
 
 
@@ -12,7 +12,7 @@ cdef struct Words:          # netstrings that are still to be read
 
 cdef class Wakeups:
     cdef Terms terms
-    cdef Roll roll
+    cdef MembershipPoll membership
     cdef bytes holder
     cdef const char *holder_text
     cdef size_t holder_length

@@ -12,7 +12,7 @@ Rules of this file:
 
 from libc.string cimport memchr, memcmp
 
-from .holders cimport LONGEST_NAME
+from .holders cimport MAX_NAME_BYTES
 from .resp cimport Value, read_value
 from .slots cimport NONE
 
@@ -23,9 +23,9 @@ cdef enum:
 cdef class Wakeups:
     """Reads announcements and wakes the elections that they name."""
 
-    def __cinit__(self, Terms terms, Roll roll, *, bytes holder, bytes separator):
+    def __cinit__(self, Terms terms, MembershipPoll membership, *, bytes holder, bytes separator):
         self.terms = terms
-        self.roll = roll
+        self.membership = membership
         self.holder = holder
         self.holder_text = holder
         self.holder_length = len(holder)
@@ -74,7 +74,7 @@ cdef class Wakeups:
         cdef size_t size
         cdef uint32_t claimant, number
         if length == 0:
-            self.roll.call_soon(now_ns)
+            self.membership.poll_soon(now_ns)
             return 0
         if (length != self.holder_length or memcmp(to, self.holder_text, length) != 0
                 or not _next_word(words, &word, &size)):
@@ -82,7 +82,7 @@ cdef class Wakeups:
         if size == 5 and memcmp(word, b"grant", 5) == 0:
             return self._wake_all(words, True)
         if (not self.terms.balanced or size != 5 or memcmp(word, b"claim", 5) != 0
-                or not _next_word(words, &word, &size) or size > LONGEST_NAME):
+                or not _next_word(words, &word, &size) or size > MAX_NAME_BYTES):
             return 0
         self.terms.holders.intern(word, size, &claimant)
         while _next_word(words, &word, &size):

@@ -3,7 +3,7 @@
 Rules of this file:
     * The owner thread lives in the pump, which moves bytes without the GIL, and comes out
       of it only when a connection was lost, has arrived, or the node has stopped.
-    * The courier thread brings events from the core to the outlets. It may be late, for
+    * The event thread brings events from the core to the outlets. It may be late, for
       want of the GIL; the pump does not wait for it.
     * The connector thread connects. No callback runs on any of the three, and no logger.
     * They begin together or not at all: where a thread or a descriptor is refused, nothing is left.
@@ -38,7 +38,7 @@ from .._protocol.keys import KeyLayout
 from .._runtime.clock import Clock
 from .._runtime.foreign import in_words, ordinary
 from .._runtime.interruptible import join
-from .._runtime.thread_group import Crew
+from .._runtime.thread_group import ThreadGroup
 from ..errors import MultielectError, ServerError
 from .pump import Pump
 
@@ -83,7 +83,7 @@ class Outlets:
     Attributes:
         events: takes terms begun and ended; None where nobody wants them one by one.
         counts: takes how many there were for each reason, after `events`.
-        roll: takes an answer to the roll.
+        membership: takes an answer to a membership poll.
         error: takes what went wrong.
         connected: takes connections that are there.
         changed: told that `Engine.reading` has changed.
@@ -92,7 +92,7 @@ class Outlets:
 
     events: Callable[[list[CoreEvent]], None] | None
     counts: Callable[[Mapping[int, int]], None]
-    roll: Callable[[bytes], None]
+    membership: Callable[[bytes], None]
     error: Callable[[MultielectError], None]
     connected: Callable[[Arrival], None]
     changed: Callable[[], None]
@@ -130,7 +130,7 @@ class Engine:
         self._accepts = False
         self._arrived: Connection | None = None
         self._connection: Connection | None = None
-        self._has_told_right = False
+        self._has_reported_right = False
         self._pump: Pump | None = None
         self._ends: list[socket.socket] = []
         self._connect = connect
@@ -139,7 +139,7 @@ class Engine:
         self._attempts = 0
         self._away_since_s = 0.0
         self._was_connected = False
-        self._crew = Crew()
+        self._thread_group = ThreadGroup()
         self._connector: Connector | None = None
         _live.add(self)
 
@@ -148,7 +148,7 @@ class Engine:
     @property
     def is_running(self) -> bool:
         """Whether all threads are at work: none before `start`, and none of them has ended."""
-        threads = [*self._crew.threads, self._connector]
+        threads = [*self._thread_group.threads, self._connector]
         return all(thread is not None and thread.is_alive() for thread in threads)
 
     @property
@@ -163,9 +163,9 @@ class Engine:
             OSError: if there are no descriptors left.
             RuntimeError: if there are no threads to be had. Nothing is left of the attempt then.
         """
-        crew = Crew()
-        crew.add(self._carry, f"{self._name}-courier")
-        crew.add(self._run, self._name)
+        thread_group = ThreadGroup()
+        thread_group.add(self._carry, f"{self._name}-events")
+        thread_group.add(self._run, self._name)
         connector = _GuardedConnector(
             self._attempt,
             backoff=self._backoff,
@@ -180,16 +180,16 @@ class Engine:
             self._pump = Pump(
                 self._core,
                 self._clock,
-                alarm=ends[0].fileno(),
-                alarm_end=ends[1].fileno(),
-                news=ends[2].fileno(),
+                wake_fd=ends[0].fileno(),
+                wake_end_fd=ends[1].fileno(),
+                notify_fd=ends[2].fileno(),
                 response_timeout_ns=self._response_timeout_ns,
             )
-            crew.muster()
+            thread_group.start()
             try:
                 connector.start()
             except BaseException:
-                crew.dismiss()
+                thread_group.abort()
                 raise
         except BaseException:
             self._pump = None
@@ -197,25 +197,25 @@ class Engine:
                 end.close()
             raise
         self._ends = ends
-        self._crew = crew
+        self._thread_group = thread_group
         self._connector = connector
         self._away_since_s = time.monotonic()
         self._accepts = True
         self._core.start()
-        crew.go()
+        thread_group.go()
         connector.want()
 
     @staticmethod
     def _make_ends() -> list[socket.socket]:
-        """Return alarm, alarm's other end, news' writing end and its reading end."""
-        alarm, alarm_end = socket.socketpair()
+        """Return alarm, its other end, news' writing end and its reading end."""
+        wake, wake_end = socket.socketpair()
         try:
-            news, news_end = socket.socketpair()
+            notify, notify_end = socket.socketpair()
         except BaseException:
-            alarm.close()
-            alarm_end.close()
+            wake.close()
+            wake_end.close()
             raise
-        ends = [alarm, alarm_end, news_end, news]
+        ends = [wake, wake_end, notify_end, notify]
         for end in ends[:3]:
             end.settimeout(0.0)
         return ends
@@ -232,7 +232,7 @@ class Engine:
         self._core.stop()
         assert self._pump is not None
         self._pump.stop_by(now_ns + int(timeout_s * _NS))
-        for thread in self._crew.threads:
+        for thread in self._thread_group.threads:
             if thread is not threading.current_thread():
                 join(thread, max(0.0, until - time.monotonic()))
         assert self._connector is not None
@@ -331,7 +331,7 @@ class Engine:
             connection, self._arrived = self._arrived, None
         if connection is not None:
             self._core.prepare(connection.scripts)
-            self._has_told_right = False
+            self._has_reported_right = False
             self._connection = connection
             self._record.made(connection.version)
             self._outlets.connected(
@@ -359,8 +359,8 @@ class Engine:
 
     def _error_of(self, outcome: str) -> MultielectError:
         assert self._pump is not None
-        if outcome == "nonsense":
-            return self.endpoint.nonsense(self._core.complaint)
+        if outcome == "malformed":
+            return self.endpoint.malformed(self._core.parse_error)
         if outcome == "refused":
             return refusal(self.endpoint, self._core.refusal)
         if outcome == "broken":
@@ -384,38 +384,38 @@ class Engine:
         self._record.ended()
         assert self._pump is not None
         self._pump.close()
-        # The courier reads the news to its end, tells what is left, and closes the last.
+        # The event thread reads the news to its end, tells what is left, and closes the last.
         for end in self._ends[:3]:
             end.close()
 
-    # ---- the courier's thread
+    # ---- the event thread
 
     def _carry(self) -> None:
         assert self._pump is not None
-        news = self._ends[3]
-        with contextlib.closing(news):
+        notify = self._ends[3]
+        with contextlib.closing(notify):
             going_on = True
             while going_on:
-                going_on = bool(news.recv(4096))
+                going_on = bool(notify.recv(4096))
                 self._pump.heard()
                 try:
-                    self._tell_change()
-                    self._tell()
+                    self._notify_change()
+                    self._deliver()
                 except BaseException as error:  # noqa: BLE001
                     # The ends of the terms are still to be told.
-                    self._fail("the courier thread", error)
+                    self._fail("the event thread", error)
 
-    def _tell(self) -> None:
+    def _deliver(self) -> None:
         while counts := self._take_events():
             self._outlets.counts(counts)
-        answer = self._core.take_roll()
+        answer = self._core.take_membership()
         if answer is not None:
-            self._outlets.roll(answer)
-        for note in self._core.take_notes():
-            error = as_error(note, self._layout)
-            self._tell_error(error)
-            if isinstance(error, ServerError) and note[0] == error.request:
-                self._tell_right(error)
+            self._outlets.membership(answer)
+        for report in self._core.take_error_reports():
+            error = as_error(report, self._layout)
+            self._report_error(error)
+            if isinstance(error, ServerError) and report[0] == error.request:
+                self._report_refused_right(error)
 
     def _take_events(self) -> Mapping[int, int]:
         if self._outlets.events is None:
@@ -425,17 +425,17 @@ class Engine:
             self._outlets.events(events)
         return counts_of(events)
 
-    def _tell_error(self, error: MultielectError) -> None:
+    def _report_error(self, error: MultielectError) -> None:
         self._record.troubled(error)
         self._outlets.error(error)
 
-    def _tell_right(self, error: ServerError) -> None:
+    def _report_refused_right(self, error: ServerError) -> None:
         """Say once a connection what it means that the user may not do what a batch takes."""
-        if error.code == "NOPERM" and not self._has_told_right:
-            self._has_told_right = True
-            self._tell_error(refused_right(self.endpoint, error))
+        if error.code == "NOPERM" and not self._has_reported_right:
+            self._has_reported_right = True
+            self._report_error(refused_right(self.endpoint, error))
 
-    def _tell_change(self) -> None:
+    def _notify_change(self) -> None:
         if self._has_changed:
             # First: what changes from now on is said again.
             self._has_changed = False
@@ -444,7 +444,7 @@ class Engine:
     # ---- whichever thread learned of it
 
     def _changed(self) -> None:
-        """Have the courier say that `reading` has changed: who waits for it may hold a lock."""
+        """Have the event thread say that `reading` has changed: who waits for it may hold a lock."""
         self._has_changed = True
         # Before the start, and after the end, there is nobody to say it to; and a full buffer
         # wakes as well as one more byte would.

@@ -11,9 +11,9 @@ class Pump:
         core: Core,
         clock: Clock,
         *,
-        alarm: int,
-        alarm_end: int,
-        news: int,
+        wake_fd: int,
+        wake_end_fd: int,
+        notify_fd: int,
         response_timeout_ns: int,
     ) -> None: ...
     def wake(self) -> None: ...

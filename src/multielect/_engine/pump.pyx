@@ -5,7 +5,7 @@ Rules of this file:
     * From `run` being called until it returns, no Python is run and the GIL is not wanted:
       a thread that keeps it for seconds, or an event loop that is blocked, delays no refresh
       and no deadline.
-    * What there is to tell waits in the core, bounded, and one byte on the news descriptor
+    * What there is to tell waits in the core, bounded, and one byte on the notify_fd descriptor
       says that it is there. Nobody has to read it for refreshes to go on.
     * The time of a turn is read before its bytes are sent: it is what deadlines count from.
     * A batch without an answer for `response_timeout_ns` means that the connection is dead.
@@ -57,8 +57,8 @@ cdef extern from *:
 
 cdef enum:
     READ_BYTES = 1 << 16
-    MOST_READS = 8          # of one socket in one turn
-    LONGEST_SLEEP_MS = 60_000
+    MAX_READS = 8           # of one socket in one turn
+    MAX_SLEEP_MS = 60_000
 
 cdef enum Outcome:
     GOING = 0
@@ -67,10 +67,10 @@ cdef enum Outcome:
     CLOSED = 3
     BROKEN = 4
     SILENT = 5
-    NONSENSE = 6
+    MALFORMED = 6
     REFUSED = 7
 
-OUTCOMES = ("going", "finished", "interrupted", "closed", "broken", "silent", "nonsense", "refused")
+OUTCOMES = ("going", "finished", "interrupted", "closed", "broken", "silent", "malformed", "refused")
 
 
 cdef class Pump:
@@ -79,31 +79,31 @@ cdef class Pump:
     Args:
         core: what to run.
         clock: the time.
-        alarm: a descriptor to read from; a byte that arrives there ends a sleep.
-        alarm_end: its other end, which is written to by `wake`.
-        news: a descriptor to write to when the core has something to tell.
+        wake_fd: a descriptor to read from; a byte that arrives there ends a sleep.
+        wake_end_fd: its other end, which is written to by `wake`.
+        notify_fd: a descriptor to write to when the core has something to tell.
         response_timeout_ns: how long the server may take to answer.
     """
 
     cdef Core core
     cdef Clock clock
-    cdef int alarm, alarm_end, news
+    cdef int wake_fd, wake_end_fd, notify_fd
     cdef int fd, listener
     cdef int64_t response_timeout_ns
     cdef int64_t stop_by_ns         # shared; NEVER while the node goes on
     cdef int64_t interrupted        # shared
-    cdef int64_t announced          # shared; a byte of news was written and not yet read
+    cdef int64_t announced          # shared; a byte of notify_fd was written and not yet read
     cdef readonly int error_number
     cdef readonly int64_t waited_ns
     cdef char buffer[65536]
 
-    def __init__(self, Core core not None, Clock clock not None, *, int alarm, int alarm_end,
-                 int news, int64_t response_timeout_ns):
+    def __init__(self, Core core not None, Clock clock not None, *, int wake_fd, int wake_end_fd,
+                 int notify_fd, int64_t response_timeout_ns):
         self.core = core
         self.clock = clock
-        self.alarm = alarm
-        self.alarm_end = alarm_end
-        self.news = news
+        self.wake_fd = wake_fd
+        self.wake_end_fd = wake_end_fd
+        self.notify_fd = notify_fd
         self.response_timeout_ns = response_timeout_ns
         self.stop_by_ns = NEVER
         self.fd = -1
@@ -126,18 +126,18 @@ cdef class Pump:
         self._ring()
 
     def close(self) -> None:
-        """Let go of the alarm before it is closed: its descriptor may be another's at once."""
-        self.alarm_end = -1
+        """Let go of the wake_fd before it is closed: its descriptor may be another's at once."""
+        self.wake_end_fd = -1
 
     def heard(self) -> None:
-        """The news descriptor was read: write to it again for what comes from now on."""
+        """The notify_fd descriptor was read: write to it again for what comes from now on."""
         store(&self.announced, 0)
 
     cdef void _ring(self) noexcept:
         # A full buffer wakes as well as one more byte would.
         cdef char byte = 0
-        if self.alarm_end >= 0:
-            write(self.alarm_end, &byte, 1)
+        if self.wake_end_fd >= 0:
+            write(self.wake_end_fd, &byte, 1)
 
     # ---- the owner thread
 
@@ -173,8 +173,8 @@ cdef class Pump:
         cdef int64_t now_ns = self.clock.now()
         cdef int64_t stop_by_ns = load(&self.stop_by_ns)
         self.core.turn(now_ns, &facts)
-        if facts.has_news and swap(&self.announced, 1) == 0:
-            self._write_news()
+        if facts.has_events and swap(&self.announced, 1) == 0:
+            self._notify()
         if swap(&self.interrupted, 0):
             return INTERRUPTED
         if stop_by_ns != NEVER and (facts.is_quiet or now_ns >= stop_by_ns):
@@ -186,7 +186,7 @@ cdef class Pump:
         outcome = self._sleep_and_receive(&facts, stop_by_ns)
         if outcome != GOING or self.fd < 0:
             return outcome
-        self.core.tell(&facts, now_ns)
+        self.core.read_facts(&facts, now_ns)
         if facts.is_refused:
             return REFUSED
         if facts.owed_since_ns >= 0:
@@ -203,8 +203,8 @@ cdef class Pump:
         if facts.owed_since_ns >= 0:
             until_ns = min(until_ns, facts.owed_since_ns + self.response_timeout_ns)
         sleep_ms = (until_ns - self.clock.now() + 999_999) // 1_000_000
-        sleep_ms = max(<int64_t>0, min(sleep_ms, <int64_t>LONGEST_SLEEP_MS))
-        waiting[0].fd = self.alarm
+        sleep_ms = max(<int64_t>0, min(sleep_ms, <int64_t>MAX_SLEEP_MS))
+        waiting[0].fd = self.wake_fd
         waiting[0].events = POLLIN
         if self.fd >= 0:
             waiting[1].fd = self.fd
@@ -219,7 +219,7 @@ cdef class Pump:
         if poll(waiting, count, <int>sleep_ms) <= 0:
             return GOING
         if waiting[0].revents:
-            self._quiet_alarm()
+            self._drain_wake_fd()
         if count > 1 and waiting[1].revents & ~POLLOUT:
             outcome = self._receive(self.fd, False)
         if outcome == GOING and count > 2 and waiting[2].revents:
@@ -238,19 +238,19 @@ cdef class Pump:
 
     cdef int _receive(self, int fd, bint listens) except -1 nogil:
         cdef ssize_t count
-        cdef int nonsense, _i
-        for _i in range(MOST_READS):
+        cdef int malformed, _i
+        for _i in range(MAX_READS):
             count = recv(fd, self.buffer, READ_BYTES, 0)
             if count == 0:
                 return CLOSED
             if count < 0:
                 return self._failed()
             if listens:
-                nonsense = self.core.hear_bytes(self.buffer, count, self.clock.now())
+                malformed = self.core.hear_bytes(self.buffer, count, self.clock.now())
             else:
-                nonsense = self.core.take_bytes(self.buffer, count, self.clock.now())
-            if nonsense:
-                return NONSENSE
+                malformed = self.core.take_bytes(self.buffer, count, self.clock.now())
+            if malformed:
+                return MALFORMED
             if count < READ_BYTES:
                 break
         return GOING
@@ -261,11 +261,11 @@ cdef class Pump:
         self.error_number = errno
         return BROKEN
 
-    cdef void _quiet_alarm(self) noexcept nogil:
+    cdef void _drain_wake_fd(self) noexcept nogil:
         cdef char[256] bytes
-        while read(self.alarm, bytes, sizeof(bytes)) == sizeof(bytes):
+        while read(self.wake_fd, bytes, sizeof(bytes)) == sizeof(bytes):
             pass
 
-    cdef void _write_news(self) noexcept nogil:
+    cdef void _notify(self) noexcept nogil:
         cdef char byte = 0
-        write(self.news, &byte, 1)
+        write(self.notify_fd, &byte, 1)

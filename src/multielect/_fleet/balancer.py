@@ -1,15 +1,15 @@
-"""Turns the roll of the fleet into what this node stands for.
+"""Turns the membership of the fleet into what this node stands for.
 
 Rules of this file:
-    * Every member works out the same assignment from the same roll and plan, which come in one
+    * Every member works out the same assignment from the same membership and plan, which come in one
       answer; nobody tells another what to do. Where two see different fleets for a moment, they
       contest a lease or leave it where it is.
     * The plan that follows from a changed fleet is the same whoever writes it down: the eldest
       does, and the others in turn if he does not.
     * A thread of its own does the work, late if it is starved of the GIL. What it is late with is
-      moves: nothing that is led is lost by it, and the roll is called without it.
-    * Once a TTL a look is taken at who leads what is this node's: see `_fleet.strangers`.
-    * Whoever was missing from the roll himself does not believe at once that the others are gone:
+      moves: nothing that is led is lost by it, and the membership is polled without it.
+    * Once a TTL a look is taken at who leads what is this node's: see `_fleet.unknown_leaders`.
+    * Whoever was missing from the membership himself does not believe at once that the others are gone:
       it may be that Redis forgot all.
 """
 
@@ -27,19 +27,19 @@ from .._runtime.interruptible import join
 from .._settings.settings import BalanceSettings
 from ..balance import Assignment, KeySet, Member
 from ..errors import MultielectError, ProtocolError
-from .membership import Entry, Roll, counted, describe, pack, parse
+from .membership import Entry, Membership, counted, describe, pack, parse
 from .plan import Plan, following, planned, read_plan, succeeding
-from .strangers import Rival, Strangers, told_of
+from .unknown_leaders import OtherLeader, UnknownLeaders, warning_about
 
 _MS = 1_000_000
 _NS = 1_000_000_000
 
-CALLS_A_TTL = 6
+POLLS_PER_TTL = 6
 """How often a member says in one TTL that it is there."""
 
 _SETTLE_S = 0.02
 
-LASTING_CALLS = 4
+ENTRY_LASTS_POLLS = 4
 """For how many calls' time an entry lasts: it ends before the first lease of a node that died."""
 
 
@@ -94,9 +94,9 @@ class Balancer:
         )
         self._holder = _raw(holder)
         self._reconnect_ns = reconnect_ns
-        self._period_ns = max(ttl_ns // CALLS_A_TTL, _MS)
+        self._period_ns = max(ttl_ns // POLLS_PER_TTL, _MS)
         self._ttl_ns = ttl_ns
-        self._strangers = Strangers(ttl_ns)
+        self._unknown_leaders = UnknownLeaders(ttl_ns)
         self._look_due_ns = 0
         self._heard_ns = 0
         self._layout = layout
@@ -120,7 +120,7 @@ class Balancer:
         self._plan_kept = 0
         self._proposal = b""
         self._proposed_ns = 0
-        self._told = b""
+        self._written = b""
         self._unread: frozenset[bytes] = frozenset()
         self._failure = ""
         self._began_ns: int | None = None
@@ -130,7 +130,7 @@ class Balancer:
         self._assignment: Assignment | None = None
         self._turn = -1
         self._due_ns: int | None = None
-        self._news = False
+        self._has_answer = False
         self._closed = False
         self._applying = threading.Lock()
         self._name = name
@@ -160,7 +160,7 @@ class Balancer:
     def call(self) -> None:
         """Say that this node is there, and ask who else is, now and every so often."""
         with self._changed:
-            self._call()
+            self._poll()
 
     @property
     def members(self) -> list[Member]:
@@ -207,45 +207,45 @@ class Balancer:
     # ---- any thread
 
     def hear(self, answer: bytes, now_ns: int) -> None:
-        """Take an answer to the roll. What follows from it is done on the balancer's thread.
+        """Take an answer to a membership poll. What follows from it is done on the balancer's thread.
 
         Raises:
-            ValueError: for an answer that makes no sense.
+            ValueError: for an answer that is malformed.
         """
-        roll = parse(answer)
-        found = {entry.member.holder: entry for entry in roll.entries}
+        membership = parse(answer)
+        found = {entry.member.holder: entry for entry in membership.entries}
         with self._changed:
-            if not roll.was_there and self._since_ms:
+            if not membership.was_there and self._since_ms:
                 gone = self._entries.keys() - found.keys()
                 self._missed |= {holder: self._entries[holder] for holder in gone}
                 self._missed_until_ns = now_ns + 2 * self._period_ns + self._reconnect_ns
             for holder in self._missed.keys() & found.keys():
                 del self._missed[holder]
             mine = found.get(self._me.holder)
-            if mine is not None and mine.since_ms > roll.server_ms:
+            if mine is not None and mine.since_ms > membership.server_ms:
                 # The server's clock was set back: when it has caught up, this node must not look
                 # like one that has just come.
-                self._since_ms = max(1, roll.server_ms - self._settings.join_delay_ms)
-                self._call(at_once=False)
+                self._since_ms = max(1, membership.server_ms - self._settings.join_delay_ms)
+                self._poll(at_once=False)
             elif mine is not None and not self._since_ms:
                 # Told to the server from now on: an entry that was lost comes back as it was.
                 self._since_ms = mine.since_ms
-                self._call(at_once=False)
+                self._poll(at_once=False)
             self._entries = found
             self._heard_ns = now_ns
-            self._take_plan(roll)
-            self._server_ahead_ms = roll.server_ms - now_ns // _MS
-            self._news = True
+            self._take_plan(membership)
+            self._server_ahead_ms = membership.server_ms - now_ns // _MS
+            self._has_answer = True
             self._heard += 1
             self._changed.notify_all()
         others = [e.remaining_ms for h, e in found.items() if h != self._me.holder]
         if others:
             # Whoever falls silent is taken out by the first who asks after his time.
-            self._core.call_roll_by(now_ns + (min(others) + 1) * _MS)
-        self._tell_unread(frozenset(roll.unread))
-        self._tell_if_held(now_ns)
+            self._core.poll_membership_by(now_ns + (min(others) + 1) * _MS)
+        self._report_unread(frozenset(membership.unread))
+        self._report_if_blocked(now_ns)
 
-    def note_keys(self) -> None:
+    def on_keys_changed(self) -> None:
         """Elections were added or removed."""
         with self._changed:
             self._keys_changed = True
@@ -256,14 +256,14 @@ class Balancer:
         """Say that this node takes nothing any more. Returns whether anybody else is there."""
         with self._changed:
             self._me = replace(self._me, weight=0.0)
-            self._call()
+            self._poll()
             return any(
                 holder != self._me.holder and entry.member.weight
                 for holder, entry in self._entries.items()
             )
 
     def leave(self) -> None:
-        """Leave the fleet, and name the heirs of all that this node leads."""
+        """Leave the fleet, and name the successors of all that this node leads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -280,8 +280,8 @@ class Balancer:
             now = planned(members, assignment.keys_given, plan)
             with self._applying:
                 self._apply(succeeding(now, plan, others))
-        lasts_ns = LASTING_CALLS * self._period_ns
-        self._core.set_roll(*self._words(0), period_ns=self._period_ns, last_ns=lasts_ns)
+        lasts_ns = ENTRY_LASTS_POLLS * self._period_ns
+        self._core.set_membership_poll(*self._words(0), period_ns=self._period_ns, last_ns=lasts_ns)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread to end."""
@@ -290,13 +290,13 @@ class Balancer:
 
     # ---- inside
 
-    def _call(self, *, at_once: bool = True) -> None:
+    def _poll(self, *, at_once: bool = True) -> None:
         if self._closed:
             # Who has left, and only now hears that it was a member, must not come back.
             return
-        lasts_ms = LASTING_CALLS * self._period_ns // _MS
+        lasts_ms = ENTRY_LASTS_POLLS * self._period_ns // _MS
         words = self._words(lasts_ms)
-        self._core.set_roll(*words, period_ns=self._period_ns, at_once=at_once)
+        self._core.set_membership_poll(*words, period_ns=self._period_ns, at_once=at_once)
         if at_once:
             self._wake()
 
@@ -310,7 +310,7 @@ class Balancer:
             describe(self._me, self._settings.join_delay_ms),
             self._layout.channel,
             b"%d" % self._plan_number,
-            self._told if lasts_ms else b"",
+            self._written if lasts_ms else b"",
         )
         return pack(*words), len(words)
 
@@ -321,8 +321,8 @@ class Balancer:
         while self._wait():
             self.balance()
 
-    def _tell_failure(self, cause: BaseException) -> None:
-        # It is tried again with each roll; the same failure is told once.
+    def _report_failure(self, cause: BaseException) -> None:
+        # It is tried again with each poll; the same failure is told once.
         failure = in_words(cause)
         if failure != self._failure:
             self._failure = failure
@@ -330,7 +330,7 @@ class Balancer:
             error.__cause__ = cause
             self._on_error(error)
 
-    def _tell_if_held(self, now_ns: int) -> None:
+    def _report_if_blocked(self, now_ns: int) -> None:
         began_ns = self._began_ns
         if began_ns is None or self._settings.only is None or now_ns - began_ns < self._ttl_ns:
             return
@@ -344,28 +344,28 @@ class Balancer:
             )
         )
 
-    def _tell_unread(self, unread: frozenset[bytes]) -> None:
+    def _report_unread(self, unread: frozenset[bytes]) -> None:
         new = unread - self._unread
         self._unread = unread
         if new:
             names = ", ".join(sorted(decode_key(holder)[:100] for holder in new)[:3])
             self._on_error(
-                ProtocolError(f"{len(new)} entries of the roll make no sense, of {names}")
+                ProtocolError(f"{len(new)} entries of the membership are malformed, of {names}")
             )
 
     def _wait(self) -> bool:
         with self._changed:
-            while not (self._closed or self._news or (self._keys_changed and self._entries)):
+            while not (self._closed or self._has_answer or (self._keys_changed and self._entries)):
                 left_s = None
                 if self._due_ns is not None:
                     left_s = (self._due_ns - self._clock.now_ns()) / _NS
                     if left_s <= 0:
                         break
                 self._changed.wait(left_s)
-            if self._keys_changed and not self._news:
+            if self._keys_changed and not self._has_answer:
                 # More may follow at once.
                 self._changed.wait_for(lambda: self._closed, _SETTLE_S)
-            self._news = False
+            self._has_answer = False
             return not self._closed
 
     @property
@@ -374,7 +374,7 @@ class Balancer:
         return self._due_ns
 
     def balance(self) -> None:
-        """Do what follows from the roll. On the balancer's thread."""
+        """Do what follows from the membership. On the balancer's thread."""
         with self._changed:
             heard = self._heard
             self._began_ns = self._clock.now_ns()
@@ -383,7 +383,7 @@ class Balancer:
             self._failure = ""
         # Also what a function given as `only` raises.
         except BaseException as cause:  # noqa: BLE001
-            self._tell_failure(cause)
+            self._report_failure(cause)
             return
         finally:
             self._began_ns = None
@@ -406,23 +406,23 @@ class Balancer:
             due_ns.append(self._missed_until_ns)
         self._due_ns = min(due_ns, default=None)
         keys = self._current_keys()
-        seats = tuple(sorted(members, key=lambda member: member.holder))
-        if self._assignment is None or self._assigned != (keys, seats, plan):
-            assignment = planned(seats, keys, plan)
+        ordered = tuple(sorted(members, key=lambda member: member.holder))
+        if self._assignment is None or self._assigned != (keys, ordered, plan):
+            assignment = planned(ordered, keys, plan)
             with self._applying:
                 if self._closed:
                     return
                 self._apply(assignment)
-            self._assigned = (keys, seats, plan)
+            self._assigned = (keys, ordered, plan)
             self._assignment = assignment
-            self._tell_shares(assignment)
-        takers = {member.holder for member in seats if member.weight}
+            self._report_shares(assignment)
+        takers = {member.holder for member in ordered if member.weight}
         eldest = sorted((e.since_ms, h) for h, e in entries.items() if h in takers)
         self._propose(self._assignment, plan, [holder for _, holder in eldest], now_ns)
         self._watch(server_ms, sorted(takers))
-        self._look_for_strangers(entries, now_ns)
+        self._look_for_unknown_leaders(entries, now_ns)
 
-    def _tell_shares(self, assignment: Assignment) -> None:
+    def _report_shares(self, assignment: Assignment) -> None:
         holders = [member.holder for member in assignment.members]
         own = holders.index(self._me.holder) if self._me.holder in holders else -1
         share = 0 if own < 0 else assignment.owners.count(own)
@@ -431,20 +431,20 @@ class Balancer:
             self._shares = shares
             self._on_shared_out(*shares)
 
-    def _take_plan(self, roll: Roll) -> None:
+    def _take_plan(self, membership: Membership) -> None:
         """Go by the newest plan from now on. With the lock held."""
-        self._plan_kept = roll.plan_number
-        if roll.plan_number <= self._plan_number:
+        self._plan_kept = membership.plan_number
+        if membership.plan_number <= self._plan_number:
             return
-        self._plan_number = roll.plan_number
+        self._plan_number = membership.plan_number
         try:
-            self._plan = read_plan(roll.plan_number, roll.plan_text)
+            self._plan = read_plan(membership.plan_number, membership.plan_text)
         except ValueError as cause:
             self._plan = None
-            error = ProtocolError(f"the plan of the fleet makes no sense: {cause}")
+            error = ProtocolError(f"the plan of the fleet is malformed: {cause}")
             error.__cause__ = cause
             self._on_error(error)
-        self._call(at_once=False)
+        self._poll(at_once=False)
 
     def _propose(
         self, assignment: Assignment, plan: Plan | None, eldest: list[str], now_ns: int
@@ -460,14 +460,14 @@ class Balancer:
         if words != self._proposal:
             self._proposal = words
             self._proposed_ns = now_ns
-        turn = min(eldest.index(self._me.holder), CALLS_A_TTL)
+        turn = min(eldest.index(self._me.holder), POLLS_PER_TTL)
         turn_ns = self._proposed_ns + turn * self._period_ns
         if words and now_ns < turn_ns:
             self._due_ns = turn_ns if self._due_ns is None else min(self._due_ns, turn_ns)
-        elif words != self._told:
+        elif words != self._written:
             with self._changed:
-                self._told = words
-                self._call(at_once=bool(words))
+                self._written = words
+                self._poll(at_once=bool(words))
 
     def _current_keys(self) -> KeySet:
         with self._changed:
@@ -481,31 +481,31 @@ class Balancer:
     def _apply(self, assignment: Assignment) -> None:
         holders = [_raw(member.holder) for member in assignment.members]
         own = holders.index(self._holder) if self._holder in holders else -1
-        barred = assignment.barred(own) if own >= 0 else b"\1" * len(assignment.keys_given)
+        ineligible = assignment.ineligible(own) if own >= 0 else b"\1" * len(assignment.keys_given)
         self._core.assign(
             assignment.keys_given.encoded,
             assignment.owners,
             holders,
             own,
-            barred,
+            ineligible,
             self._clock.now_ns(),
         )
         self._wake()
 
-    def _look_for_strangers(self, entries: Mapping[str, Entry], now_ns: int) -> None:
+    def _look_for_unknown_leaders(self, entries: Mapping[str, Entry], now_ns: int) -> None:
         """See whether somebody leads what is this node's who is no member, and tell of it."""
         if now_ns < self._look_due_ns:
             return
         self._look_due_ns = now_ns + self._ttl_ns
         if now_ns - self._heard_ns > self._ttl_ns:
             # Members may have come that this node has not heard of.
-            self._strangers.forget()
+            self._unknown_leaders.forget()
             return
         members = {_raw(holder) for holder in entries} | self._unread | {self._holder}
-        rivals = [Rival(*each) for each in self._core.rivals()]
-        strangers = self._strangers.look(rivals, members, now_ns)
-        if strangers:
-            self._on_error(MultielectError(told_of(strangers)))
+        leaders = [OtherLeader(*each) for each in self._core.other_leaders()]
+        unknown_leaders = self._unknown_leaders.look(leaders, members, now_ns)
+        if unknown_leaders:
+            self._on_error(MultielectError(warning_about(unknown_leaders)))
 
     def _watch(self, server_ms: int, holders: list[str]) -> None:
         """See whether something has no leader, so that each election is looked at once a TTL.
@@ -521,9 +521,9 @@ class Balancer:
         # The server's clock may have been set back.
         first = self._turn + 1 if self._turn < turn else turn
         self._turn = turn
-        turns = CALLS_A_TTL * len(holders)
-        place = CALLS_A_TTL * holders.index(self._me.holder)
-        for missed in range(max(first, turn - CALLS_A_TTL + 1), turn + 1):
+        turns = POLLS_PER_TTL * len(holders)
+        place = POLLS_PER_TTL * holders.index(self._me.holder)
+        for missed in range(max(first, turn - POLLS_PER_TTL + 1), turn + 1):
             self._core.watch((missed + place) % turns, turns)
         self._wake()
 

@@ -1,10 +1,10 @@
-"""The roll of a fleet: how a member describes itself, what the others say, and who counts.
+"""The membership of a fleet: how a member describes itself, what the others say, and who counts.
 
 Rules of this file:
-    * Pure: words in, words out. Calling the roll is the core's work, acting on it the balancer's.
+    * Pure: words in, words out. Polling the membership is the core's work, acting on it the balancer's.
     * Time is the server's, in milliseconds, so that all members come to the same answer.
     * What another version of this library wrote is read as far as it is understood, and an entry
-      that makes no sense is left out. So is a time that no server's clock will ever show.
+      that is malformed is left out. So is a time that no server's clock will ever show.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .._protocol.keys import decode_key
 from .._protocol.netstrings import read_netstrings
-from .._settings.settings import LONGEST_JOIN_DELAY_S
+from .._settings.settings import MAX_JOIN_DELAY_S
 from ..balance import Member
 from ..errors import ConfigError
 
@@ -41,14 +41,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Roll:
-    """An answer to the roll.
+class Membership:
+    """An answer to a membership poll.
 
     Attributes:
         server_ms: when it was given.
         was_there: whether the caller's own entry was there already.
         entries: all members, the caller included.
-        unread: the holders of the entries that make no sense.
+        unread: the holders of the entries that are malformed.
         plan_number: which plan of the fleet the server keeps; 0 for none.
         plan_text: that plan, if it is another than the caller knows.
     """
@@ -78,17 +78,17 @@ def pack(*words: bytes) -> bytes:
     return b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
-def parse(answer: bytes) -> Roll:
-    """Read an answer of roll.lua.
+def parse(answer: bytes) -> Membership:
+    """Read an answer of membership.lua.
 
     Raises:
         ValueError: for an answer that is none.
     """
     server, was_there, plan_number, plan_text, *rest = read_netstrings(answer)
     if len(rest) % 4:
-        raise ValueError("an entry of the roll is cut off")
+        raise ValueError("an entry of the membership is cut off")
     found = [(rest[at], _entry(*rest[at : at + 4])) for at in range(0, len(rest), 4)]
-    return Roll(
+    return Membership(
         server_ms=_ms(server),
         was_there=was_there == b"1",
         entries=tuple(entry for _, entry in found if entry is not None),
@@ -145,7 +145,7 @@ def _entry(holder: bytes, remaining: bytes, since: bytes, description: bytes) ->
             labels=frozenset(labels),
         )
         delay_ms = int(words.get("join_delay_ms", 0))
-        if not 0 <= delay_ms <= LONGEST_JOIN_DELAY_S * 1000:
+        if not 0 <= delay_ms <= MAX_JOIN_DELAY_S * 1000:
             return None
         return Entry(member, _ms(since), delay_ms, _ms(remaining))
     # What others wrote may be anything, and must cost no more than its own entry.

@@ -1,4 +1,4 @@
-"""The plan of a fleet: who was given what last, kept beside the roll so that few elections move.
+"""The plan of a fleet: who was given what last, kept beside the membership so that few elections move.
 
 Rules of this file:
     * Pure: words in, words out. Whoever has the same members, keys and plan comes to the same
@@ -25,10 +25,10 @@ from .._protocol.keys import decode_key
 from .._protocol.netstrings import netstring, read_netstrings
 from ..balance import Assignment, KeySet, Member, assign
 
-MOST_NEW_KEYS = 4_096
+MAX_NEW_KEYS = 4_096
 """A fleet that has no plan gets one up to so many elections."""
 
-MOST_KEYS = 2 * MOST_NEW_KEYS
+MAX_KEYS = 2 * MAX_NEW_KEYS
 """A fleet that has a plan keeps it up to so many, so that one more or less does not matter."""
 
 _HASH_BYTES = 8
@@ -95,7 +95,7 @@ def following(assignment: Assignment, plan: Plan | None) -> bytes | None:
         return None
     keys = assignment.keys_given
     was_kept = plan is not None and bool(plan.held)
-    if len(keys) > (MOST_KEYS if was_kept else MOST_NEW_KEYS):
+    if len(keys) > (MAX_KEYS if was_kept else MAX_NEW_KEYS):
         # Without shares it says that members and keys alone decide from now on.
         return netstring(fleet) if was_kept else None
     shares = [array("Q") for _ in range(len(assignment.members) + 1)]

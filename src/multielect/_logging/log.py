@@ -16,7 +16,7 @@ Which code of the user's runs on which of our threads:
 
     ============================  ==============================================================
     owner (``multielect-ID``)     none
-    courier (``-courier``)        none
+    event thread (``-events``)        none
     connector (``-connect``)      the connection class of a `redis.Redis` that was given. What it
                                   raises is a failed attempt; while it blocks nobody connects, and
                                   `stop` does not wait for it.
@@ -54,7 +54,7 @@ from .._runtime.foreign import in_words, place_of, repr_of, text_of
 from ..errors import CallbackError, MultielectError, ServerError
 from .throttle import Line, Report, Throttle
 
-MOST_WAITING = 10_000
+MAX_WAITING = 10_000
 """How many reports wait for the writer; what comes beyond that is counted and dropped."""
 
 SETTLE_S = 1.0
@@ -134,9 +134,9 @@ class Log(ABC):
         level: int = logging.INFO,
     ) -> None:
         """Tell what happened: see `Report`."""
-        self._tell(Report(self.who, level, kind, text, amount))
+        self._emit(Report(self.who, level, kind, text, amount))
 
-    def _tell(self, report: Report) -> None:
+    def _emit(self, report: Report) -> None:
         self._put(lambda: report)
 
     @abstractmethod
@@ -195,7 +195,7 @@ class ThreadLog(Log):
         """
         super().__init__(who)
         self.on_fault = on_fault
-        self.was_told = False
+        self.has_reported_fault = False
         self._book = _writer.book_of(logger)
         self._lock = threading.Lock()
         self._sums: dict[str, _Sum] = {}
@@ -236,7 +236,7 @@ class ThreadLog(Log):
 
     def _say_sums(self) -> None:
         for report in self.take_sums():
-            self._tell(report)
+            self._emit(report)
 
     def take_sums(self) -> list[Report]:
         """Return what was summed up, and forget it."""
@@ -280,7 +280,7 @@ class Book:
         """Tell whether this kind was asked for, or reported, lately. Any thread."""
         if kind in self._awaited or self.throttle.knows(kind, time.monotonic()):
             return True
-        if len(self._awaited) < MOST_WAITING:
+        if len(self._awaited) < MAX_WAITING:
             self._awaited.add(kind)
         return False
 
@@ -327,7 +327,7 @@ class Book:
             except BaseException as error:  # noqa: BLE001
                 self._lost += 1
                 self._fault = in_words(error)
-                self._tell_fault(error)
+                self._report_fault(error)
 
     def _write(self, line: Line) -> None:
         # Some errors say of themselves who it is.
@@ -345,11 +345,11 @@ class Book:
             self.logger.log(logging.WARNING, text, dropped)
             self.dropped = 0
 
-    def _tell_fault(self, cause: BaseException) -> None:
+    def _report_fault(self, cause: BaseException) -> None:
         for log in list(self.logs):
-            if log.was_told:
+            if log.has_reported_fault:
                 continue
-            log.was_told = True
+            log.has_reported_fault = True
             error = MultielectError(
                 f"a line could not be logged, as the logger {repr_of(self.logger)} raised"
                 f" {in_words(cause)}. Lines are lost until its filters and handlers are mended"
@@ -422,7 +422,7 @@ class Writer:
 
     def put(self, book: Book, make: Callable[[], Report]) -> None:
         """Have a report written."""
-        if self._waiting.qsize() >= MOST_WAITING:
+        if self._waiting.qsize() >= MAX_WAITING:
             book.dropped += 1
             return
         self._waiting.put((book, partial(book.add, make)))

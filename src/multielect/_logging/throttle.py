@@ -3,11 +3,11 @@
 Rules of this file:
     * No clock, no threads, no logger: the time is passed in, and lines come out.
     * The first of a kind is a line at once, or after it has settled. Those that follow are counted,
-      and told in one line after 1, 2, 4, 8 ... seconds, up to `LONGEST_S`.
+      and told in one line after 1, 2, 4, 8 ... seconds, up to `MAX_S`.
     * All groups that log to one place share it: what befalls a hundred of them at once is one kind,
       and the line says how many they are.
     * No two lines of a kind are the same: each later one says how many there were in all.
-    * A kind that was quiet for long is forgotten. No more than `MOST_KINDS` are kept; what comes
+    * A kind that was quiet for long is forgotten. No more than `MAX_KINDS` are kept; what comes
       beyond that is told together.
 """
 
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 FIRST_S = 1.0
-LONGEST_S = 256.0
+MAX_S = 256.0
 QUIET_S = 300.0
 """For how long a kind must be quiet at least before it is forgotten."""
 
-MOST_KINDS = 200
-_MOST_NAMES = 3
-_MOST_KEPT_NAMES = 1_000
+MAX_KINDS = 200
+_MAX_NAMES = 3
+_MAX_KEPT_NAMES = 1_000
 
 
 class Report(NamedTuple):
@@ -88,7 +88,7 @@ class _Kind:
         self.waiting += 1
         self.amount += report.amount
         self.amount_in_all += report.amount
-        if len(self.names) < _MOST_KEPT_NAMES:
+        if len(self.names) < _MAX_KEPT_NAMES:
             self.names[report.who] = None
 
     def line(self, now_s: float) -> Line:
@@ -107,7 +107,7 @@ class _Kind:
         cause = None if self.lines else report.cause
         made = Line(report.level, _named(list(self.names)), text, report.error, cause)
         if self.lines:
-            self.interval_s = min(2 * self.interval_s, LONGEST_S)
+            self.interval_s = min(2 * self.interval_s, MAX_S)
         self.due_s = now_s + self.interval_s
         self.since_s = now_s
         self.lines += 1
@@ -130,7 +130,7 @@ class Throttle:
     def add(self, report: Report, now_s: float) -> list[Line]:
         """Take a report. Returns the lines that are to be written now."""
         kind = report.kind
-        if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             kind = ("more kinds", report.level)
         known = self._kinds.get(kind)
         if known is None or known.is_quiet(now_s):
@@ -159,10 +159,10 @@ class Throttle:
 
 
 def _named(names: list[str]) -> str:
-    if len(names) <= _MOST_NAMES:
+    if len(names) <= _MAX_NAMES:
         return ", ".join(names)
-    more = len(names) - _MOST_NAMES
-    return f"{len(names):,} groups ({', '.join(names[:_MOST_NAMES])} and {more:,} more)"
+    more = len(names) - _MAX_NAMES
+    return f"{len(names):,} groups ({', '.join(names[:_MAX_NAMES])} and {more:,} more)"
 
 
 def _seconds(seconds: float) -> str:

@@ -2,9 +2,9 @@
 
 Rules of this file:
     * What a node takes from the world around it, it takes from here: time, chance, threads and
-      connections. `multielect.testing` has surroundings of its own, in which the same node runs
+      connections. `multielect.testing` has an environment of its own, in which the same node runs
       on simulated ones.
-    * The fronts give what the user gave them as `redis` to `surroundings_of`, and look no further.
+    * The public classes give what the user gave them as `redis` to `environment_of`, and look no further.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Running(Protocol):
         """End all terms now, release them, and return at the latest after `timeout_s`."""
 
 
-class Surroundings(ABC):
+class Environment(ABC):
     """What a node takes from the world around it.
 
     Attributes:
@@ -106,15 +106,15 @@ class Surroundings(ABC):
     def dispatcher(
         self,
         *,
-        tell: Callable[[T], object] | None,
-        tell_error: Callable[[MultielectError], object] | None,
-        tells_drains: bool = False,
+        notify: Callable[[T], object] | None,
+        notify_error: Callable[[MultielectError], object] | None,
+        notifies_drains: bool = False,
         threads: int,
         name: str,
         logger: logging.Logger,
         who: str,
     ) -> Dispatcher[T]:
-        """Return what brings happenings to callbacks: see `ThreadDispatcher`."""
+        """Return what brings events to callbacks: see `ThreadDispatcher`."""
 
     @abstractmethod
     def engine(
@@ -144,7 +144,7 @@ class Surroundings(ABC):
         """Return what keeps a core in line with its fleet: see `Balancer`."""
 
 
-class Machine(Surroundings):
+class RealEnvironment(Environment):
     """The machine that this process runs on, and a real server."""
 
     is_simulated = False
@@ -179,9 +179,9 @@ class Machine(Surroundings):
     def dispatcher(
         self,
         *,
-        tell: Callable[[T], object] | None,
-        tell_error: Callable[[MultielectError], object] | None,
-        tells_drains: bool = False,
+        notify: Callable[[T], object] | None,
+        notify_error: Callable[[MultielectError], object] | None,
+        notifies_drains: bool = False,
         threads: int,
         name: str,
         logger: logging.Logger,
@@ -189,9 +189,9 @@ class Machine(Surroundings):
     ) -> Dispatcher[T]:
         """Return one with threads of its own."""
         return ThreadDispatcher(
-            tell=tell,
-            tell_error=tell_error,
-            tells_drains=tells_drains,
+            notify=notify,
+            notify_error=notify_error,
+            notifies_drains=notifies_drains,
             threads=threads,
             name=name,
             logger=logger,
@@ -238,21 +238,21 @@ class Machine(Surroundings):
         return Balancer(core, settings, **named)
 
 
-Source: TypeAlias = str | redis.Redis | Surroundings
+Source: TypeAlias = str | redis.Redis | Environment
 """What groups and electors take as `redis`: a URL, a client, or a node of a simulated world."""
 
 
-def surroundings_of(source: Source) -> Surroundings:
+def environment_of(source: Source) -> Environment:
     """Return what a node that is given `source` runs in."""
-    return source if isinstance(source, Surroundings) else Machine(source)
+    return source if isinstance(source, Environment) else RealEnvironment(source)
 
 
-def machine_of(source: Source) -> Machine:
+def real_environment_of(source: Source) -> RealEnvironment:
     """Return the same where only a real machine will do.
 
     Raises:
         ConfigError: for a simulated one.
     """
-    if isinstance(source, Surroundings):
+    if isinstance(source, Environment):
         raise ConfigError("a simulated node has no event loop: use multielect.ElectionGroup there")
-    return Machine(source)
+    return RealEnvironment(source)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._callbacks.mailbox import Happening, Kind
+from .._callbacks.mailbox import Kind, TermEvent
 from .._core.elections import DRAINING_REASON
 from .._engine.engine import CoreEvent
 from .._protocol.keys import decode_key
@@ -19,7 +19,7 @@ _NS = 1_000_000_000
 
 def happening_of(
     node: ElectionNode, event: CoreEvent, monotonic_s: Callable[[], float]
-) -> Happening[Term]:
+) -> TermEvent[Term]:
     """Return what a callback is told of an event.
 
     Args:
@@ -30,9 +30,9 @@ def happening_of(
     raw, number, generation, epoch, reason, at_ns = event
     place = (node, decode_key(raw), number, generation, epoch)
     if reason == 0:
-        return Happening(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
+        return TermEvent(raw, epoch, Kind.BEGIN, Term(*place, began_ns=at_ns))
     if reason == DRAINING_REASON:
         left_s = (at_ns - node.clock.now_ns()) / _NS
-        return Happening(raw, epoch, Kind.DRAIN, Term(*place, deadline=monotonic_s() + left_s))
+        return TermEvent(raw, epoch, Kind.DRAIN, Term(*place, deadline=monotonic_s() + left_s))
     term = Term(*place, ended_ns=at_ns, reason=DemotionReason(reason))
-    return Happening(raw, epoch, Kind.END, term)
+    return TermEvent(raw, epoch, Kind.END, term)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from .._protocol.keys import KeyLayout
 from ..errors import MultielectError
-from .environment import Surroundings
-from .front import ElectorFront, GroupFront
+from .base import BaseElectionGroup, BaseElector
+from .environment import Environment
 from .probe import Probe
 
 
@@ -22,11 +22,11 @@ class NodeInterface(Protocol):
 
     Attributes:
         layout: where the keys of its elections lie.
-        surroundings: what it runs in.
+        environment: what it runs in.
     """
 
     layout: KeyLayout
-    surroundings: Surroundings
+    environment: Environment
 
     @property
     def is_running(self) -> bool:
@@ -39,6 +39,6 @@ class NodeInterface(Protocol):
         """Return what measures the node."""
 
 
-def node_of(front: GroupFront[Any] | ElectorFront[Any]) -> NodeInterface:
+def node_of(front: BaseElectionGroup[Any] | BaseElector[Any]) -> NodeInterface:
     """Return the node behind a group or an elector."""
     return front._node

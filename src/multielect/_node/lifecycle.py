@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from .._engine.engine import Arrival
 
 _NS = 1_000_000_000
-_TOLD_ELSEWHERE = frozenset({DemotionReason.STOPPED, DemotionReason.DRAINED})
+_REPORTED_ELSEWHERE = frozenset({DemotionReason.STOPPED, DemotionReason.DRAINED})
 """By the line for the stop, and for the drain."""
 
 
-class News:
+class LifecycleLog:
     """Says in a log what becomes of one node. Any thread."""
 
     def __init__(self, log: Log, *, ttl_ns: int, margin_ns: int) -> None:
@@ -62,7 +62,7 @@ class News:
                 self._ended(DemotionReason(reason), count)
 
     def _ended(self, reason: DemotionReason, count: int) -> None:
-        if reason in _TOLD_ELSEWHERE:
+        if reason in _REPORTED_ELSEWHERE:
             return
         level = logging.INFO
         if reason in _WORTH_A_LOOK:
@@ -120,7 +120,7 @@ _WHY = {
     DemotionReason.REMOVED: "ended with their elections, which were removed",
     DemotionReason.EXPIRED: "expired: no refresh was confirmed",
     DemotionReason.LOST: "lost: Redis says that the leases are not this node's",
-    DemotionReason.STALLED: "given up, as the workers did not call alive() for max_stall seconds",
+    DemotionReason.STALLED: "given up, as the workers did not call heartbeat() for max_stall seconds",
     DemotionReason.SUPERSEDED: "ended, as newer epochs are known: others were elected meanwhile",
     DemotionReason.REBALANCED: "handed to other nodes of the fleet",
 }

@@ -2,7 +2,7 @@
 
 Rules of this file:
     * What a group and an elector have in common is made here, once for each way to call back.
-      Their signatures are written out in the fronts, where users and their editors look.
+      Their signatures are written out in the public classes, where users and their editors look.
     * Nothing is connected, and no thread begins.
 """
 
@@ -12,13 +12,13 @@ import logging
 
 import redis
 
-from .._callbacks import event_loop_workers, workers
+from .._callbacks import asyncio_workers, workers
+from .._callbacks.asyncio_dispatcher import AsyncioDispatcher
 from .._callbacks.callbacks import Callbacks
-from .._callbacks.event_loop import LoopDispatcher
 from .._protocol.keys import KeyLayout
 from .._settings.callables import checked_logger
 from .._settings.settings import Settings
-from .environment import Source, machine_of, surroundings_of
+from .environment import Source, environment_of, real_environment_of
 from .node import Node
 
 
@@ -43,24 +43,24 @@ def node_on_threads(
         ConfigError: for a source or logger that is not allowed; for a worker where there are no
             threads.
     """
-    surroundings = surroundings_of(source)
-    dispatcher = surroundings.dispatcher(
-        tell=callbacks.tell if callbacks.tells_terms else None,
-        tell_error=callbacks.on_error,
-        tells_drains=callbacks.on_draining is not None,
+    environment = environment_of(source)
+    dispatcher = environment.dispatcher(
+        tell=callbacks.tell if callbacks.notifies_terms else None,
+        notify_error=callbacks.on_error,
+        notifies_drains=callbacks.on_draining is not None,
         threads=settings.callback_threads,
         name=f"multielect-{settings.node_id}-callback",
         logger=checked_logger(logger),
         who=f"{layout.prefix}/{settings.node_id}",
     )
     return Node(
-        surroundings,
+        environment,
         layout=layout,
         settings=settings,
         dispatcher=workers.with_workers(
             dispatcher,
             callbacks.worker,
-            has_threads=not surroundings.is_simulated,
+            has_threads=not environment.is_simulated,
             settings=settings,
         ),
     )
@@ -73,7 +73,7 @@ def node_in_loop(
     settings: Settings,
     callbacks: Callbacks,
     logger: logging.Logger | None,
-) -> tuple[Node, LoopDispatcher]:
+) -> tuple[Node, AsyncioDispatcher]:
     """Return a node whose callbacks and workers run in an event loop, and what runs them.
 
     Args:
@@ -86,7 +86,7 @@ def node_in_loop(
     Raises:
         ConfigError: for a source or logger that is not allowed.
     """
-    dispatcher = LoopDispatcher(
+    dispatcher = AsyncioDispatcher(
         on_elected=callbacks.on_elected,
         on_demoted=callbacks.on_demoted,
         on_draining=callbacks.on_draining,
@@ -95,10 +95,10 @@ def node_in_loop(
         who=f"{layout.prefix}/{settings.node_id}",
     )
     node = Node(
-        machine_of(source),
+        real_environment_of(source),
         layout=layout,
         settings=settings,
-        dispatcher=event_loop_workers.with_workers(dispatcher, callbacks.worker, settings),
+        dispatcher=asyncio_workers.with_workers(dispatcher, callbacks.worker, settings),
         on_change=dispatcher.pulse,
     )
     return node, dispatcher

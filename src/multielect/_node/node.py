@@ -1,4 +1,4 @@
-"""One node: a core, its engine and its callbacks, put together. Both fronts stand on it.
+"""One node: a core, its engine and its callbacks, put together. Both public classes stand on it.
 
 Rules of this file:
     * A node is started once and stopped once. What may be read is readable before and
@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 
 from .._callbacks.dispatcher import Dispatcher
-from .._connection.connector import longest_reconnect_ns
+from .._connection.connector import max_reconnect_ns
 from .._core.fleet import FleetCore
 from .._core.slots import Slots
 from .._engine.engine import Arrival, CoreEvent, Outlets
@@ -23,18 +23,18 @@ from .._fleet.balancer import Balancer
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.scripts import LARGEST_EPOCH
 from .._settings.settings import Seconds, Settings, checked_stall_ns, checked_timeout
-from ..balance import MOST_LEASES, Member
-from ..election import Standing, Term
+from ..balance import MAX_LEASES, Member
+from ..election import Candidacy, Term
 from ..errors import ClosedError, ConfigError, MultielectError, ProtocolError
 from .counters import Counters
-from .environment import Surroundings
-from .happenings import happening_of
-from .lifecycle import News
+from .environment import Environment
+from .lifecycle import LifecycleLog
 from .phase import Phase
 from .probe import Probe
 from .readiness import Readiness
+from .term_events import happening_of
 
-_LEAST_RESPONSE_TIMEOUT_NS = 50_000_000
+_MIN_RESPONSE_TIMEOUT_NS = 50_000_000
 _EXIT_TIMEOUT_S = 2.0
 _DRAIN_GRACE_S = 1.0
 """What a drain is given beyond its time, for the terms that end at its deadline."""
@@ -50,7 +50,7 @@ class Node:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        environment: Environment,
         *,
         layout: KeyLayout,
         settings: Settings,
@@ -60,7 +60,7 @@ class Node:
         """Prepare; nothing is connected before `start`.
 
         Args:
-            surroundings: time, chance, threads, and the way to Redis.
+            environment: time, chance, threads, and the way to Redis.
             layout: how the elections are named in Redis.
             settings: how the node goes about it.
             dispatcher: takes the terms that begin and end, and the errors.
@@ -71,23 +71,23 @@ class Node:
         """
         self.settings = settings
         self.layout = layout
-        self.clock = surroundings.clock
-        self.holder = f"{settings.node_id}/{surroundings.incarnation()}"
-        self.surroundings = surroundings
+        self.clock = environment.clock
+        self.holder = f"{settings.node_id}/{environment.incarnation()}"
+        self.environment = environment
         self._core = FleetCore(
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
             margin_ns=settings.margin_ns,
-            max_leases=MOST_LEASES if settings.max_leases is None else settings.max_leases,
-            heads=layout.heads,
+            max_leases=MAX_LEASES if settings.max_leases is None else settings.max_leases,
+            key_prefixes=layout.key_prefixes,
             separator=layout.separator,
             holder=self.holder.encode("utf-8", "surrogateescape"),
             channel=layout.channel,
             epochs=settings.epochs.encode(),
             retention_ms=settings.retention_ms,
-            seed=surroundings.seed(),
+            seed=environment.seed(),
             drain_ns=settings.drain_ns,
-            tells_drains=dispatcher.is_told_of_drains,
+            notifies_drains=dispatcher.notifies_drains,
             balanced=settings.balance is not None,
             move_ns=0 if settings.balance is None else settings.balance.move_ns,
         )
@@ -95,18 +95,20 @@ class Node:
         name = f"multielect-{settings.node_id}"
         self._dispatcher = dispatcher
         dispatcher.log.ttl_s = settings.ttl_ns / _NS
-        self._news = News(dispatcher.log, ttl_ns=settings.ttl_ns, margin_ns=settings.margin_ns)
+        self._lifecycle = LifecycleLog(
+            dispatcher.log, ttl_ns=settings.ttl_ns, margin_ns=settings.margin_ns
+        )
         self._on_change = on_change
-        self._engine = surroundings.engine(
+        self._engine = environment.engine(
             self._core,
             layout=layout,
             node_id=settings.node_id,
             ttl_ns=settings.ttl_ns,
-            response_timeout_ns=max(settings.ttl_ns // 3, _LEAST_RESPONSE_TIMEOUT_NS),
+            response_timeout_ns=max(settings.ttl_ns // 3, _MIN_RESPONSE_TIMEOUT_NS),
             outlets=Outlets(
                 events=self._on_events if dispatcher.is_listening else None,
                 counts=self._on_counts,
-                roll=self._on_roll,
+                membership=self._on_membership,
                 error=self._dispatcher.put_error,
                 connected=self._on_connected,
                 changed=self.notify,
@@ -115,11 +117,11 @@ class Node:
             name=name,
         )
         self._balancer = self._make_balancer(f"{name}-balance")
-        self.phase = Phase(surroundings)
+        self.phase = Phase(environment)
         self.readiness = Readiness(self, self._core, self._engine, self._balancer)
         self._drains_since_s: float | None = None
         self._changed = threading.Condition()
-        if not surroundings.is_simulated:
+        if not environment.is_simulated:
             _live.add(self)
 
     # ---- life
@@ -152,7 +154,7 @@ class Node:
                 # What is told the moment that the engine runs must find the node started.
                 self.phase.started = True
                 undoing.callback(self._unstart)
-                self._news.started(len(self._core))
+                self._lifecycle.started(len(self._core))
                 self._engine.start()
                 undoing.pop_all()
         return True
@@ -165,7 +167,7 @@ class Node:
         timeout_s = checked_timeout(timeout)
         if self.phase.is_elsewhere:
             return
-        until = self.surroundings.monotonic_s() + timeout_s
+        until = self.environment.monotonic_s() + timeout_s
         with self._changed:
             was_stopped, self.phase.stopped = self.phase.stopped, True
             started = self.phase.started
@@ -176,10 +178,10 @@ class Node:
                 self._balancer.leave()
             self._engine.stop(timeout_s)
             if self._balancer is not None:
-                self._balancer.join(max(0.0, until - self.surroundings.monotonic_s()))
+                self._balancer.join(max(0.0, until - self.environment.monotonic_s()))
             if not was_stopped:
-                self._news.stopped(led, self._core.counters["released"] - released)
-        self._dispatcher.close(max(0.0, until - self.surroundings.monotonic_s()))
+                self._lifecycle.stopped(led, self._core.counters["released"] - released)
+        self._dispatcher.close(max(0.0, until - self.environment.monotonic_s()))
         _live.discard(self)
 
     def report(self, error: MultielectError) -> None:
@@ -258,7 +260,7 @@ class Node:
         if not self._core.remove(raw, self.clock.now_ns()):
             raise KeyError(key)
         if self._balancer is not None:
-            self._balancer.note_keys()
+            self._balancer.on_keys_changed()
         self._after_change()
 
     def keys(self) -> list[str]:
@@ -266,13 +268,13 @@ class Node:
         self.phase.check_process()
         return [decode_key(raw) for raw in self._core.list_keys()]
 
-    def owned(self) -> list[Place]:
+    def led(self) -> list[Place]:
         """Return the elections that this node leads now."""
         # While the node stops, what is not released yet is led still.
         if not self.phase.started or self.phase.is_elsewhere:
             return []
-        owned = self._core.owned(self.clock.now_ns())
-        return [(decode_key(raw), number, generation) for raw, number, generation in owned]
+        led = self._core.led(self.clock.now_ns())
+        return [(decode_key(raw), number, generation) for raw, number, generation in led]
 
     @property
     def counters(self) -> Counters:
@@ -282,7 +284,7 @@ class Node:
 
     # ---- what elections ask for
 
-    def leader_id(self, election: Standing) -> str | None:
+    def leader_id(self, election: Candidacy) -> str | None:
         """Return the node id of whoever leads, as last seen."""
         if election.is_leader:
             return self.settings.node_id
@@ -290,7 +292,7 @@ class Node:
         holder = self._core.leader(election.number, election.generation)
         return None if holder is None else decode_key(holder).partition("/")[0]
 
-    def resign(self, election: Standing) -> bool:
+    def resign(self, election: Candidacy) -> bool:
         """End the election's current term."""
         self.phase.check_open()
         resigned = self._core.resign(
@@ -299,7 +301,7 @@ class Node:
         self._after_change()
         return resigned
 
-    def campaign(self, election: Standing) -> None:
+    def campaign(self, election: Candidacy) -> None:
         """Cut short what is left of an abstention."""
         self.phase.check_campaigning()
         self._core.campaign(election.number, election.generation)
@@ -337,10 +339,10 @@ class Node:
         self._after_change()
         return ended
 
-    def drained(self, election: Standing) -> bool:
+    def finish_drain(self, election: Candidacy) -> bool:
         """Hand a draining term over: its worker is done."""
         self.phase.check_open()
-        found = self._core.drained(
+        found = self._core.finish_drain(
             election.number, election.generation, election.term_epoch, self.clock.now_ns()
         )
         self._after_change()
@@ -358,8 +360,8 @@ class Node:
         alone = self._balancer is None or not self._balancer.retire()
         now_ns = self.clock.now_ns()
         if self.phase.started and self._drains_since_s is None:
-            self._drains_since_s = self.surroundings.monotonic_s()
-            self._news.drain_begun(self._core.leading, timeout_s)
+            self._drains_since_s = self.environment.monotonic_s()
+            self._lifecycle.drain_begun(self._core.leading, timeout_s)
         self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
         self._after_change()
         return timeout_s + _DRAIN_GRACE_S
@@ -383,7 +385,7 @@ class Node:
         if self.is_inside_callback:
             return self.is_empty_handed
         with self._changed:
-            return self.surroundings.wait_for(self._changed, lambda: self.is_empty_handed, wait_s)
+            return self.environment.wait_for(self._changed, lambda: self.is_empty_handed, wait_s)
 
     @property
     def members(self) -> list[Member]:
@@ -396,13 +398,13 @@ class Node:
         # Before the lock, which a forked child may have inherited locked.
         self.phase.check_process()
         with self._changed:
-            return self.surroundings.wait_for(self._changed, is_so, timeout_s)
+            return self.environment.wait_for(self._changed, is_so, timeout_s)
 
-    def wait(self, election: Standing, timeout: Seconds | None) -> bool:
+    def wait(self, election: Candidacy, timeout: Seconds | None) -> bool:
         """Wait until this node leads the election."""
         return self.wait_for(lambda: self.leads_or_may(election), timeout)
 
-    def leads_or_may(self, election: Standing) -> bool:
+    def leads_or_may(self, election: Candidacy) -> bool:
         """Return whether this node leads; raise `ClosedError` if it never will any more."""
         if election.is_leader:
             return True
@@ -417,34 +419,34 @@ class Node:
     def _make_balancer(self, name: str) -> Balancer | None:
         if self.settings.balance is None:
             return None
-        return self.surroundings.balancer(
+        return self.environment.balancer(
             self._core,
             self.settings.balance,
             holder=self.holder,
             max_leases=self.settings.max_leases,
             ttl_ns=self.settings.ttl_ns,
-            reconnect_ns=longest_reconnect_ns(self.settings.ttl_ns),
+            reconnect_ns=max_reconnect_ns(self.settings.ttl_ns),
             layout=self.layout,
             clock=self.clock,
             on_error=self._dispatcher.put_error,
-            on_shared_out=self._news.shared_out,
+            on_shared_out=self._lifecycle.shared_out,
             on_acted=self._on_acted,
             wake=self._engine.wake,
             name=name,
         )
 
-    def _on_roll(self, answer: bytes) -> None:
+    def _on_membership(self, answer: bytes) -> None:
         assert self._balancer is not None
         try:
             self._balancer.hear(answer, self.clock.now_ns())
         except ValueError as cause:
-            error = ProtocolError(f"the roll makes no sense: {cause}")
+            error = ProtocolError(f"the membership is malformed: {cause}")
             error.__cause__ = cause
             self._dispatcher.put_error(error)
 
     def _after_adding(self) -> None:
         if self._balancer is not None:
-            self._balancer.note_keys()
+            self._balancer.on_keys_changed()
         if self.phase.started:
             self._engine.wake()
 
@@ -463,20 +465,20 @@ class Node:
         self.notify()
 
     def _on_events(self, events: list[CoreEvent]) -> None:
-        now_s = self.surroundings.monotonic_s
+        now_s = self.environment.monotonic_s
         self._dispatcher.put(*(happening_of(self, event, now_s) for event in events))
 
     def _on_counts(self, counts: Mapping[int, int]) -> None:
         # After the callbacks: whoever waited for a term finds them on their way.
         self.notify()
-        self._news.events(counts)
+        self._lifecycle.events(counts)
         since_s = self._drains_since_s
         if since_s is not None and since_s >= 0 and self.is_empty_handed:
             self._drains_since_s = -1.0
-            self._news.drain_ended(self.surroundings.monotonic_s() - since_s)
+            self._lifecycle.drain_ended(self.environment.monotonic_s() - since_s)
 
     def _on_connected(self, arrival: Arrival) -> None:
-        self._news.connected(arrival)
+        self._lifecycle.connected(arrival)
 
     def _on_acted(self) -> None:
         self.readiness.shared_out()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from ..errors import ClosedError, MultielectError
-from .environment import Surroundings
+from .environment import Environment
 
 
 class Phase:
@@ -25,9 +25,9 @@ class Phase:
         fault: the fault of ours that ended it.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, environment: Environment) -> None:
         """Begin as a node that was not started."""
-        self._surroundings = surroundings
+        self._environment = environment
         self._pid = os.getpid()
         self.started = False
         self.draining = False
@@ -42,7 +42,7 @@ class Phase:
     @property
     def is_elsewhere(self) -> bool:
         """Whether the process of the node is another one than this, or has died."""
-        return self.is_forked or self._surroundings.has_died
+        return self.is_forked or self._environment.has_died
 
     @property
     def is_running(self) -> bool:
@@ -63,7 +63,7 @@ class Phase:
     def check_open(self) -> None:
         """Raise `ClosedError` if the node is over."""
         self.check_process()
-        if self._surroundings.has_died:
+        if self._environment.has_died:
             raise ClosedError("this node's process has died: make a new one")
         if self.fault is not None:
             raise ClosedError(f"this node has failed, make a new one: {self.fault}")

@@ -61,7 +61,7 @@ class Readiness:
             failed_attempts=reading.failed_attempts,
             reconnects=self._engine.reconnects,
             elections=0 if is_forked else len(self._core),
-            leading=0 if is_forked else len(node.owned()),
+            leading=0 if is_forked else len(node.led()),
         )
 
     def _state(self) -> HealthState:
@@ -96,7 +96,7 @@ class Readiness:
         share = None if self._balancer is None else self._balancer.share()
         if share is None or self._core.leading != len(share):
             return False
-        return share == {raw for raw, _, _ in self._core.owned(self._node.clock.now_ns())}
+        return share == {raw for raw, _, _ in self._core.led(self._node.clock.now_ns())}
 
     def check_connected(self, waited_s: float) -> None:
         """Raise why there is no connection after so long, unless there is one."""

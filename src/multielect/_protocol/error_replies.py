@@ -16,7 +16,7 @@ from ..errors import ClockJumpError, EndlessLeaseError, MultielectError, ServerE
 from .keys import KeyLayout, decode_key
 from .scripts import COMMANDS
 
-Note = tuple[str, int, str, "bytes | None"]
+ErrorReport = tuple[str, int, str, "bytes | None"]
 """What was asked, or what is noted; of how many elections; in which words; one of their keys."""
 
 _BEFORE = re.compile(
@@ -41,9 +41,9 @@ _COSTS = {
 _ASKED = {"claim": "acquire", "wake-up": "release", "unended": "release"}
 
 
-def as_error(note: Note, layout: KeyLayout) -> MultielectError:
+def as_error(report: ErrorReport, layout: KeyLayout) -> MultielectError:
     """Return what the core noted, as an error to be told."""
-    what, elections, text, raw = note
+    what, elections, text, raw = report
     if what == "clock":
         return ClockJumpError(int(text), terms=elections)
     key = None if raw is None else decode_key(raw)

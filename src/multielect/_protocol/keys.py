@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 
-LONGEST_NAME_BYTES = 512
+MAX_NAME_BYTES = 512
 DEFAULT_BUCKETS = 256
-MOST_BUCKETS = 16_384
+MAX_BUCKETS = 16_384
 """The hash slots of Redis Cluster: more buckets would spread nothing further."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -32,7 +32,7 @@ class KeyLayout:
 
     Attributes:
         prefix: the namespace, as the user named it.
-        heads: what precedes an election's key, one for each bucket.
+        key_prefixes: what precedes an election's key, one for each bucket.
         separator: what stands between the closing brace and the election's key.
         channel: where releases are announced.
         buckets_key: where the number of buckets is kept; empty where there is but one.
@@ -41,7 +41,7 @@ class KeyLayout:
     """
 
     prefix: str
-    heads: tuple[bytes, ...]
+    key_prefixes: tuple[bytes, ...]
     separator: bytes
     channel: bytes
     buckets_key: bytes
@@ -54,19 +54,19 @@ class KeyLayout:
 
     def bucket(self, key: bytes) -> int:
         """Return the number of the bucket that holds `key`."""
-        return zlib.crc32(key) % len(self.heads)
+        return zlib.crc32(key) % len(self.key_prefixes)
 
     def leader_key(self, key: bytes) -> bytes:
         """Return the Redis key of the lease of election `key`."""
-        return self.heads[self.bucket(key)] + key + self.leader_tail
+        return self.key_prefixes[self.bucket(key)] + key + self.leader_tail
 
     def epoch_key(self, key: bytes) -> bytes:
         """Return the Redis key of the epoch counter of election `key`."""
-        return self.heads[self.bucket(key)] + key + self.epoch_tail
+        return self.key_prefixes[self.bucket(key)] + key + self.epoch_tail
 
     def fence_key(self, key: bytes) -> bytes:
         """Return the Redis key of the newest epoch that made a fenced write for `key`."""
-        return self.heads[self.bucket(key)] + key + self.fence_tail
+        return self.key_prefixes[self.bucket(key)] + key + self.fence_tail
 
 
 def group_layout(prefix: str, buckets: int | None = None) -> KeyLayout:
@@ -82,13 +82,13 @@ def group_layout(prefix: str, buckets: int | None = None) -> KeyLayout:
     head = check_prefix(prefix)
     if buckets is None:
         buckets = DEFAULT_BUCKETS
-    if type(buckets) is not int or not 1 <= buckets <= MOST_BUCKETS:
+    if type(buckets) is not int or not 1 <= buckets <= MAX_BUCKETS:
         raise ConfigError(
-            f"buckets must be a whole number from 1 to {MOST_BUCKETS}, not {buckets!r}"
+            f"buckets must be a whole number from 1 to {MAX_BUCKETS}, not {buckets!r}"
         )
     return KeyLayout(
         prefix=prefix,
-        heads=tuple(b"%s:{%d}:" % (head, number) for number in range(buckets)),
+        key_prefixes=tuple(b"%s:{%d}:" % (head, number) for number in range(buckets)),
         separator=b":",
         channel=head + b":released",
         buckets_key=head + b":buckets",
@@ -108,7 +108,7 @@ def elector_layout(prefix: str) -> KeyLayout:
     head = check_prefix(prefix)
     return KeyLayout(
         prefix=prefix,
-        heads=(head + b":{election}",),
+        key_prefixes=(head + b":{election}",),
         separator=b"",
         channel=head + b":{election}:released",
         buckets_key=b"",
@@ -175,5 +175,5 @@ def _encode(what: str, text: str) -> bytes:
 
 
 def _check_length(what: str, raw: bytes) -> None:
-    if not 1 <= len(raw) <= LONGEST_NAME_BYTES:
-        raise ConfigError(f"{what} must be 1 to {LONGEST_NAME_BYTES} bytes long, not {len(raw)}")
+    if not 1 <= len(raw) <= MAX_NAME_BYTES:
+        raise ConfigError(f"{what} must be 1 to {MAX_NAME_BYTES} bytes long, not {len(raw)}")

@@ -22,17 +22,17 @@ _SHEBANG = {
     "grant": "#!lua flags=allow-oom\n",
     "expiring_release": "#!lua flags=allow-oom\n",
     "expiring_grant": "#!lua flags=allow-oom\n",
-    "roll": "#!lua flags=allow-oom\n",
+    "membership": "#!lua flags=allow-oom\n",
 }
 
 _PARTS = {
-    "acquire": ("values", "telling", "acquire"),
+    "acquire": ("values", "reporting", "acquire"),
     "refresh": ("values", "refresh"),
-    "release": ("values", "telling", "epochs_stay", "release"),
-    "grant": ("values", "telling", "epochs_stay", "grant"),
-    "expiring_release": ("values", "telling", "epochs_expire", "release"),
-    "expiring_grant": ("values", "telling", "epochs_expire", "grant"),
-    "roll": ("roll",),
+    "release": ("values", "reporting", "epochs_stay", "release"),
+    "grant": ("values", "reporting", "epochs_stay", "grant"),
+    "expiring_release": ("values", "reporting", "epochs_expire", "release"),
+    "expiring_grant": ("values", "reporting", "epochs_expire", "grant"),
+    "membership": ("membership",),
 }
 """The files that each is made of."""
 
@@ -41,7 +41,7 @@ COMMANDS = {
     "refresh": ("get", "mget", "pexpireat", "time"),
     "release": ("del", "get", "mget", "publish", "time"),
     "grant": ("del", "get", "mget", "publish", "set", "time"),
-    "roll": (
+    "membership": (
         "get",
         "getrange",
         "hdel",
@@ -98,7 +98,7 @@ class ScriptSet:
     grant: Script
     expiring_release: Script
     expiring_grant: Script
-    roll: Script
+    membership: Script
 
 
 def _load(*, flags: bool) -> ScriptSet:

@@ -1,7 +1,7 @@
 """Threads that begin together, or not at all.
 
 Rules of this file:
-    * A system may refuse any thread. Until all of a crew are there none of them does anything, so
+    * A system may refuse any thread. Until all of a group are there none of them does anything, so
       that a start that fails has nothing to undo: those that are there end at once.
     * They are daemons: none keeps the interpreter from ending.
 """
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 
-class Crew:
+class ThreadGroup:
     """Some threads, and the moment at which they begin."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Crew:
         self.threads.append(thread)
         return thread
 
-    def muster(self) -> None:
+    def start(self) -> None:
         """Have all threads there; they wait for `go`.
 
         Raises:
@@ -45,7 +45,7 @@ class Crew:
                 thread.start()
                 started.append(thread)
         except BaseException:
-            self.dismiss(started)
+            self.abort(started)
             raise
 
     def go(self) -> None:
@@ -53,7 +53,7 @@ class Crew:
         self._goes = True
         self._decided.set()
 
-    def dismiss(self, started: list[threading.Thread] | None = None) -> None:
+    def abort(self, started: list[threading.Thread] | None = None) -> None:
         """Have them end, in place of `go`; returns when they have."""
         self._decided.set()
         for thread in self.threads if started is None else started:

@@ -19,24 +19,24 @@ from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from .._protocol.keys import check_node_id
-from ..balance import MOST_LEASES, KeySet, Member, Only
+from ..balance import MAX_LEASES, KeySet, Member, Only
 from ..errors import ConfigError
 from .callables import check_function
 
-SHORTEST_TTL_S = 0.1
-LONGEST_TTL_S = 7 * 86_400.0
-SHORTEST_STALL_S = 0.01
-MOST_CALLBACK_THREADS = 1_000
-LONGEST_JOIN_DELAY_S = 3_600.0
-SHORTEST_RETENTION_S = 3_600.0
-LONGEST_RETENTION_S = 3_650 * 86_400.0
-LEAST_RETENTION_TTLS = 10
-LEAST_MOVES_PER_SECOND = 0.01
-MOST_MOVES_PER_SECOND = 1_000_000.0
+MIN_TTL_S = 0.1
+MAX_TTL_S = 7 * 86_400.0
+MIN_STALL_S = 0.01
+MAX_CALLBACK_THREADS = 1_000
+MAX_JOIN_DELAY_S = 3_600.0
+MIN_RETENTION_S = 3_600.0
+MAX_RETENTION_S = 3_650 * 86_400.0
+MIN_RETENTION_TTLS = 10
+MIN_MOVES_PER_SECOND = 0.01
+MAX_MOVES_PER_SECOND = 1_000_000.0
 
 _NS = 1_000_000_000
 _MS_IN_NS = 1_000_000
-_LEAST_MARGIN_NS = 20 * _MS_IN_NS
+_MIN_MARGIN_NS = 20 * _MS_IN_NS
 
 Epochs = Literal["time", "counter"]
 """How epochs are minted: see `ElectionGroup`."""
@@ -105,7 +105,7 @@ class Settings:
         callback_threads: int = 1,
         max_stall: Seconds | None = None,
         drain_timeout: Seconds = 0.0,
-        tells_drains: bool = False,
+        notifies_drains: bool = False,
         balance: bool = False,
         weight: float = 1.0,
         labels: Iterable[str] = (),
@@ -118,12 +118,12 @@ class Settings:
         Raises:
             ConfigError: for any value that is not allowed.
         """
-        ttl_s = _seconds_between("ttl", ttl, SHORTEST_TTL_S, LONGEST_TTL_S)
+        ttl_s = _seconds_between("ttl", ttl, MIN_TTL_S, MAX_TTL_S)
         ttl_ns = round(ttl_s * 1000) * _MS_IN_NS
         if epochs not in ("time", "counter"):
             raise ConfigError(f"epochs must be 'time' or 'counter', not {epochs!r}")
-        drain_s = _seconds_between("drain_timeout", drain_timeout, 0, LONGEST_TTL_S)
-        if tells_drains and not drain_s:
+        drain_s = _seconds_between("drain_timeout", drain_timeout, 0, MAX_TTL_S)
+        if notifies_drains and not drain_s:
             raise ConfigError("on_draining is of no use with drain_timeout=0: give it time")
         return cls(
             node_id=generate_node_id() if node_id is None else check_node_id(node_id),
@@ -131,11 +131,11 @@ class Settings:
             margin_ns=_margin_ns(margin, ttl_ns),
             max_leases=None
             if max_leases is None
-            else checked_count("max_leases", max_leases, MOST_LEASES),
+            else checked_count("max_leases", max_leases, MAX_LEASES),
             epochs=epochs,
             retention_ms=_retention_ms(epoch_retention, ttl_s, epochs),
             callback_threads=checked_count(
-                "callback_threads", callback_threads, MOST_CALLBACK_THREADS
+                "callback_threads", callback_threads, MAX_CALLBACK_THREADS
             ),
             max_stall_ns=checked_stall_ns(max_stall),
             drain_ns=round(drain_s * _NS),
@@ -164,7 +164,7 @@ def checked_stall_ns(max_stall: Seconds | None) -> int:
     """
     if max_stall is None:
         return 0
-    return round(_seconds_between("max_stall", max_stall, SHORTEST_STALL_S, LONGEST_TTL_S) * _NS)
+    return round(_seconds_between("max_stall", max_stall, MIN_STALL_S, MAX_TTL_S) * _NS)
 
 
 def checked_timeout(timeout: Seconds) -> float:
@@ -205,7 +205,7 @@ def _checked_balance(
         raise ConfigError(f"balance must be True or False, not {balance!r}")
     member = Member("any", weight=weight, labels=labels)  # type: ignore[arg-type]
     _check_only(only)
-    delay_s = _seconds_between("join_delay", join_delay, 0, LONGEST_JOIN_DELAY_S)
+    delay_s = _seconds_between("join_delay", join_delay, 0, MAX_JOIN_DELAY_S)
     checked = BalanceSettings(
         weight=member.weight,
         labels=member.labels,
@@ -238,10 +238,10 @@ def _move_ns(moves_per_second: float | None) -> int:
     if moves_per_second is None:
         return 0
     rate = checked_seconds("moves_per_second", moves_per_second)
-    if not LEAST_MOVES_PER_SECOND <= rate <= MOST_MOVES_PER_SECOND:
+    if not MIN_MOVES_PER_SECOND <= rate <= MAX_MOVES_PER_SECOND:
         raise ConfigError(
-            f"moves_per_second must be from {LEAST_MOVES_PER_SECOND} to"
-            f" {MOST_MOVES_PER_SECOND:,.0f} or None, not {moves_per_second!r}"
+            f"moves_per_second must be from {MIN_MOVES_PER_SECOND} to"
+            f" {MAX_MOVES_PER_SECOND:,.0f} or None, not {moves_per_second!r}"
         )
     return round(_NS / rate)
 
@@ -254,19 +254,19 @@ def _retention_ms(retention: Seconds | None, ttl_s: float, epochs: Epochs) -> in
             "epoch_retention needs epochs='time': a counter that is gone begins at 1 again, and"
             " epochs must rise"
         )
-    least_s = max(SHORTEST_RETENTION_S, LEAST_RETENTION_TTLS * ttl_s)
+    min_s = max(MIN_RETENTION_S, MIN_RETENTION_TTLS * ttl_s)
     seconds = checked_seconds("epoch_retention", retention)
-    if not least_s <= seconds <= LONGEST_RETENTION_S:
+    if not min_s <= seconds <= MAX_RETENTION_S:
         raise ConfigError(
-            f"epoch_retention must be from {least_s:.0f} (an hour, and {LEAST_RETENTION_TTLS} times"
-            f" the ttl) to {LONGEST_RETENTION_S:.0f} seconds, or None, not {retention!r}"
+            f"epoch_retention must be from {min_s:.0f} (an hour, and {MIN_RETENTION_TTLS} times"
+            f" the ttl) to {MAX_RETENTION_S:.0f} seconds, or None, not {retention!r}"
         )
     return round(seconds * 1000)
 
 
 def _margin_ns(margin: Seconds | None, ttl_ns: int) -> int:
     if margin is None:
-        return max(ttl_ns // 10, _LEAST_MARGIN_NS)
+        return max(ttl_ns // 10, _MIN_MARGIN_NS)
     seconds = checked_seconds("margin", margin)
     # Beyond half of the TTL a single refresh that is late would end the term.
     if not 0 <= seconds * _NS <= ttl_ns / 2:

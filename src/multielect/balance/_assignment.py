@@ -116,7 +116,7 @@ class Assignment(Mapping[str, Member]):
         """Who has each key, in the order of `keys_given`: a place in `members`, or -1."""
         return self._owners
 
-    def barred(self, number: int) -> bytes:
+    def ineligible(self, number: int) -> bytes:
         """Return a byte for each key: 1 where the member with this number may not lead it.
 
         Nobody may lead what is `unassigned`.
@@ -144,11 +144,13 @@ class Assignment(Mapping[str, Member]):
         """
         if keys is not None and keys is not self.keys_given:
             return assign(members, keys, held=self.holders())
-        seats = _sorted(members)
-        number_of = _Numbers(seats)
+        ordered = _sorted(members)
+        number_of = _Numbers(ordered)
         numbers = [number_of[member.holder] for member in self.members]
         numbers.append(_NOBODY)  # for -1, which counts from the end
-        return _assigned(seats, self.keys_given, array("i", map(numbers.__getitem__, self._owners)))
+        return _assigned(
+            ordered, self.keys_given, array("i", map(numbers.__getitem__, self._owners))
+        )
 
     def change_since(self, before: Assignment, node: str) -> Change:
         """Return what `node` gains and loses by this assignment against an earlier one.
@@ -226,23 +228,23 @@ def assign(
     Raises:
         ConfigError: for two members of the same node id and incarnation, or for bad keys.
     """
-    seats = _sorted(members)
+    ordered = _sorted(members)
     if not isinstance(keys, KeySet):
         keys = KeySet(keys)
     if not held:
-        return _assigned(seats, keys, array("i", [_NOBODY]) * len(keys))
-    numbers = _Numbers(seats)
+        return _assigned(ordered, keys, array("i", [_NOBODY]) * len(keys))
+    numbers = _Numbers(ordered)
     numbers[""] = _NOBODY
     get = held.get
-    return _assigned(seats, keys, array("i", [numbers[get(name, "")] for name in keys.names]))
+    return _assigned(ordered, keys, array("i", [numbers[get(name, "")] for name in keys.names]))
 
 
 def _sorted(members: Iterable[Member]) -> tuple[Member, ...]:
-    seats = sorted(members, key=lambda member: member.holder)
-    for one, other in pairwise(seats):
+    ordered = sorted(members, key=lambda member: member.holder)
+    for one, other in pairwise(ordered):
         if one.holder == other.holder:
             raise ConfigError(f"two members are {one.holder!r}: incarnations must tell them apart")
-    return tuple(seats)
+    return tuple(ordered)
 
 
 def _assigned(members: tuple[Member, ...], keys: KeySet, owners: array[int]) -> Assignment:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from .._protocol.keys import check_node_id
 from ..errors import ConfigError
 
-LEAST_WEIGHT = 0.001
-MOST_WEIGHT = 1_000_000.0
-MOST_LEASES = 0x7FFF_FFFF
+MIN_WEIGHT = 0.001
+MAX_WEIGHT = 1_000_000.0
+MAX_LEASES = 0x7FFF_FFFF
 """The largest `max_leases`, of a `Member` as of a group."""
 
 _INCARNATION = re.compile(r"[^/\x00-\x1f\x7f]*")
@@ -50,10 +50,10 @@ class Member:
         _check_incarnation(self.incarnation)
         _check_weight(self.weight)
         if self.max_leases is not None and (
-            type(self.max_leases) is not int or not 0 <= self.max_leases <= MOST_LEASES
+            type(self.max_leases) is not int or not 0 <= self.max_leases <= MAX_LEASES
         ):
             raise ConfigError(
-                f"max_leases must be a whole number from 0 to {MOST_LEASES} or None,"
+                f"max_leases must be a whole number from 0 to {MAX_LEASES} or None,"
                 f" not {self.max_leases!r}"
             )
         object.__setattr__(self, "labels", checked_labels("labels", self.labels))
@@ -97,9 +97,8 @@ def _check_weight(weight: object) -> None:
         isinstance(weight, bool)
         or not isinstance(weight, (int, float))
         or not math.isfinite(weight)
-        or not (weight == 0 or LEAST_WEIGHT <= weight <= MOST_WEIGHT)
+        or not (weight == 0 or MIN_WEIGHT <= weight <= MAX_WEIGHT)
     ):
         raise ConfigError(
-            f"weight must be 0 or a number from {LEAST_WEIGHT} to {MOST_WEIGHT:,.0f},"
-            f" not {weight!r}"
+            f"weight must be 0 or a number from {MIN_WEIGHT} to {MAX_WEIGHT:,.0f}, not {weight!r}"
         )

@@ -47,7 +47,7 @@ cdef struct Table:
     # A search for a chain: the node and class that a node's key goes on to.
     uint8_t *class_seen
     uint8_t *served
-    int32_t *heir
+    int32_t *receiver
     int32_t *through
     int32_t *queue
     # A search for needless moves: what a step costs, the shortest way so far, and its last step.
@@ -127,15 +127,15 @@ cdef int _find_giver(Table *table, int taker) noexcept nogil:
 
     Returns:
         The node whose last unit is the dearest, `table.nodes` for the keys that nobody has, or
-        -1 where no chain ends at a dearer unit. `heir` tells the chain.
+        -1 where no chain ends at a dearer unit. `receiver` tells the chain.
     """
     cdef int first = 0, last = 1, node, group, giver, best = -1
     for group in range(table.classes):
         table.class_seen[group] = 0
     for node in range(table.nodes + 1):
-        table.heir[node] = -1
+        table.receiver[node] = -1
     table.queue[0] = taker
-    table.heir[taker] = taker
+    table.receiver[taker] = taker
     while first < last:
         node = table.queue[first]
         first += 1
@@ -144,12 +144,12 @@ cdef int _find_giver(Table *table, int taker) noexcept nogil:
                 continue
             table.class_seen[group] = 1
             if table.counts[group * table.width + table.nodes]:
-                table.heir[table.nodes] = node
+                table.receiver[table.nodes] = node
                 return table.nodes
             for giver in range(table.nodes):
-                if table.heir[giver] >= 0 or not table.counts[group * table.width + giver]:
+                if table.receiver[giver] >= 0 or not table.counts[group * table.width + giver]:
                     continue
-                table.heir[giver] = node
+                table.receiver[giver] = node
                 table.queue[last] = giver
                 last += 1
                 if (_dearer(table, giver, table.loads[giver], taker, table.loads[taker] + 1)
@@ -159,17 +159,17 @@ cdef int _find_giver(Table *table, int taker) noexcept nogil:
     return best
 
 
-cdef int _step(const Table *table, int giver, int heir, int32_t *group) noexcept nogil:
-    """Find of which class `giver` can most easily give `heir` a key.
+cdef int _step(const Table *table, int giver, int receiver, int32_t *group) noexcept nogil:
+    """Find of which class `giver` can most easily give `receiver` a key.
 
     Returns:
-        What it costs: 1 for a key that the giver had, less 1 for one that the heir had; or
+        What it costs: 1 for a key that the giver had, less 1 for one that the receiver had; or
         NO_WAY. The class goes to `group`.
     """
     cdef int number, cost, at, to, least = NO_WAY
     for number in range(table.classes):
         at = number * table.width + giver
-        to = number * table.width + heir
+        to = number * table.width + receiver
         if table.counts[at] and table.eligible[to]:
             cost = (table.counts[at] <= table.had[at]) - (table.counts[to] < table.had[to])
             if cost < least:
@@ -178,9 +178,9 @@ cdef int _step(const Table *table, int giver, int heir, int32_t *group) noexcept
     return least
 
 
-cdef int32_t _limit(const Table *table, int giver, int heir, int group) noexcept nogil:
+cdef int32_t _limit(const Table *table, int giver, int receiver, int group) noexcept nogil:
     """Return how many keys can go that way before the cost of a step changes."""
-    cdef int at = group * table.width + giver, to = group * table.width + heir
+    cdef int at = group * table.width + giver, to = group * table.width + receiver
     cdef int32_t limit = table.counts[at]
     if table.counts[at] > table.had[at]:
         limit -= table.had[at]
@@ -189,9 +189,9 @@ cdef int32_t _limit(const Table *table, int giver, int heir, int group) noexcept
     return limit
 
 
-cdef void _give(Table *table, int giver, int heir, int group, int32_t amount) noexcept nogil:
+cdef void _give(Table *table, int giver, int receiver, int group, int32_t amount) noexcept nogil:
     table.counts[group * table.width + giver] -= amount
-    table.counts[group * table.width + heir] += amount
+    table.counts[group * table.width + receiver] += amount
 
 
 cdef void _hand_on(Table *table, int giver, int taker) noexcept nogil:
@@ -201,14 +201,14 @@ cdef void _hand_on(Table *table, int giver, int taker) noexcept nogil:
     if giver < table.nodes:
         amount = min(amount, table.loads[giver] - table.highs[giver])
     while node != taker:
-        _step(table, node, table.heir[node], &table.through[node])
-        amount = min(amount, _limit(table, node, table.heir[node], table.through[node]))
-        node = table.heir[node]
+        _step(table, node, table.receiver[node], &table.through[node])
+        amount = min(amount, _limit(table, node, table.receiver[node], table.through[node]))
+        node = table.receiver[node]
     amount = max(amount, 1)
     node = giver
     while node != taker:
-        _give(table, node, table.heir[node], table.through[node], amount)
-        node = table.heir[node]
+        _give(table, node, table.receiver[node], table.through[node], amount)
+        node = table.receiver[node]
     table.loads[giver] -= amount
     table.loads[taker] += amount
 
@@ -261,20 +261,20 @@ cdef int _find_round(Table *table) noexcept nogil:
     Returns:
         A node on the round, which `givers` tells backwards; -1 where there is none.
     """
-    cdef int giver, heir, cost, changed = -1
-    for heir in range(table.width):
-        table.distances[heir] = 0
-        table.givers[heir] = -1
+    cdef int giver, receiver, cost, changed = -1
+    for receiver in range(table.width):
+        table.distances[receiver] = 0
+        table.givers[receiver] = -1
     for _ in range(table.width):
         changed = -1
         for giver in range(table.width):
-            for heir in range(table.width):
-                cost = table.steps[giver * table.width + heir]
-                if (giver != heir and cost != NO_WAY
-                        and table.distances[giver] + cost < table.distances[heir]):
-                    table.distances[heir] = table.distances[giver] + cost
-                    table.givers[heir] = giver
-                    changed = heir
+            for receiver in range(table.width):
+                cost = table.steps[giver * table.width + receiver]
+                if (giver != receiver and cost != NO_WAY
+                        and table.distances[giver] + cost < table.distances[receiver]):
+                    table.distances[receiver] = table.distances[giver] + cost
+                    table.givers[receiver] = giver
+                    changed = receiver
         if changed < 0:
             return -1
     for _ in range(table.width):
@@ -370,8 +370,8 @@ def settle(const uint8_t[::1] eligible not None, const int32_t[::1] sizes not No
     table.counts = table.had + classes * width
     table.had_loads = table.counts + classes * width
     table.loads = table.had_loads + width
-    table.heir = table.loads + width
-    table.through = table.heir + width
+    table.receiver = table.loads + width
+    table.through = table.receiver + width
     table.queue = table.through + width
     table.distances = table.queue + width
     table.givers = table.distances + width

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ._member import MOST_LEASES, Member
+from ._member import MAX_LEASES, Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +56,4 @@ def fair_shares(members: Sequence[Member], keys: int) -> Shares:
 def _cap(member: Member) -> int:
     if not member.thousandths:
         return 0
-    return MOST_LEASES if member.max_leases is None else member.max_leases
+    return MAX_LEASES if member.max_leases is None else member.max_leases

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-LONGEST_SOCKET_PATH_BYTES = 103
+MAX_SOCKET_PATH_BYTES = 103
 """What every system takes: Linux allows four more."""
 
 STOP_TIMEOUT_S = 5.0
@@ -127,7 +127,7 @@ class EmbeddedServer:
         self._password = self._settings.get("requirepass", "")
         self.socket_path: str | None
         self._address: str | tuple[str, int]
-        if len(os.fsencode(socket_path)) <= LONGEST_SOCKET_PATH_BYTES:
+        if len(os.fsencode(socket_path)) <= MAX_SOCKET_PATH_BYTES:
             self.socket_path = self._address = socket_path
             login = f":{_in_url(self._password)}@" if self._password else ""
             self.url = f"unix://{login}{quote(socket_path)}"

@@ -102,12 +102,12 @@ class _Server:
         return self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
 
 
-class _News:
+class _Signals:
     """Waits for a signal or a tick, and knows when it is time to end."""
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
-        self._told_to_stop = False
+        self._must_stop = False
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(writer, False)
@@ -120,7 +120,7 @@ class _News:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     def _stop(self, *_: object) -> None:
-        self._told_to_stop = True
+        self._must_stop = True
 
     def wait(self, seconds: float) -> None:
         """Return after so many seconds, or as soon as a signal comes."""
@@ -129,7 +129,7 @@ class _News:
 
     def must_end(self) -> bool:
         """Return whether the parent said stop, or is gone."""
-        return self._told_to_stop or os.getppid() != self._parent
+        return self._must_stop or os.getppid() != self._parent
 
 
 def _ask_for_info(order: Order) -> dict[str, str] | None:
@@ -156,11 +156,11 @@ def _ask_for_info(order: Order) -> dict[str, str] | None:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _wait_until_up(order: Order, server: _Server, news: _News) -> dict[str, object]:
+def _wait_until_up(order: Order, server: _Server, signals: _Signals) -> dict[str, object]:
     """Return the report: what the server is, or why it is not up."""
     deadline = time.monotonic() + order.startup_timeout
     while (info := _ask_for_info(order)) is None:
-        if news.must_end():
+        if signals.must_end():
             raise _StoppedEarlyError
         code = server.exit_code()
         if code is not None:
@@ -168,7 +168,7 @@ def _wait_until_up(order: Order, server: _Server, news: _News) -> dict[str, obje
         elif time.monotonic() > deadline:
             what = f"did not answer within {order.startup_timeout:g} s"
         else:
-            news.wait(POLL_S)
+            signals.wait(POLL_S)
             continue
         return {"error": f"{order.binary} {what}. The end of its log:\n{server.log_tail()}"}
     name = info.get("server_name", "redis")
@@ -189,15 +189,15 @@ def _report(report: dict[str, object]) -> None:
     os.close(nowhere)
 
 
-def _supervise(order: Order, news: _News) -> None:
+def _supervise(order: Order, signals: _Signals) -> None:
     server = _Server(order)
     try:
-        report = _wait_until_up(order, server, news)
+        report = _wait_until_up(order, server, signals)
         if "error" in report:
             server.end()
         _report(report)
-        while server.exit_code() is None and not news.must_end():
-            news.wait(TICK_S)
+        while server.exit_code() is None and not signals.must_end():
+            signals.wait(TICK_S)
     finally:
         server.end()
 
@@ -205,7 +205,7 @@ def _supervise(order: Order, news: _News) -> None:
 def main() -> None:
     """Run one server until it ends, the parent ends, or the parent says so."""
     order = Order(**json.load(sys.stdin))
-    news = _News(order.parent)
+    signals = _Signals(order.parent)
     os.umask(0o077)
     try:
         Path(order.directory).mkdir(0o700)
@@ -213,7 +213,7 @@ def main() -> None:
         _report({"error": f"cannot make a directory for the server: {error}"})
         return
     try:
-        _supervise(order, news)
+        _supervise(order, signals)
     except _StoppedEarlyError:
         pass
     except OSError as error:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import redis
 import redis.asyncio
 
-from .._node.front import ElectorFront, GroupFront
-from ..election import Standing
+from .._node.base import BaseElectionGroup, BaseElector
+from ..election import Candidacy
 from ._steps import Call, Fencing
 from ._writes import FencedScript, Outcome, Value, Write, Writer
 
@@ -53,7 +53,7 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
     def __init__(
         self,
         client: redis.Redis | redis.RedisCluster,
-        of: str | GroupFront[Any] | ElectorFront[Any],
+        of: str | BaseElectionGroup[Any] | BaseElector[Any],
         *,
         buckets: int | None = None,
         raise_stale: bool = True,
@@ -70,7 +70,7 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
 
     def set(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         name: str | bytes,
         value: Value,
         *,
@@ -96,7 +96,7 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
         return bool(self._one(Write.set(writer, name, value, ttl=ttl)))
 
     def hset(
-        self, writer: Standing | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
+        self, writer: Candidacy | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
     ) -> bool:
         """Set the fields of `mapping`, at least one, in the hash `name`.
 
@@ -112,7 +112,7 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
 
     def xadd(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         name: str | bytes,
         fields: Mapping[str | bytes, Value],
         *,
@@ -135,7 +135,7 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
 
     def run(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         script: FencedScript,
         keys: Iterable[str | bytes] = (),
         arguments: Iterable[Value] = (),
@@ -210,7 +210,7 @@ class AsyncFence(Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
     def __init__(
         self,
         client: redis.asyncio.Redis | redis.asyncio.RedisCluster,
-        of: str | GroupFront[Any] | ElectorFront[Any],
+        of: str | BaseElectionGroup[Any] | BaseElector[Any],
         *,
         buckets: int | None = None,
         raise_stale: bool = True,
@@ -227,7 +227,7 @@ class AsyncFence(Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
 
     async def set(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         name: str | bytes,
         value: Value,
         *,
@@ -237,14 +237,14 @@ class AsyncFence(Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
         return bool(await self._one(Write.set(writer, name, value, ttl=ttl)))
 
     async def hset(
-        self, writer: Standing | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
+        self, writer: Candidacy | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
     ) -> bool:
         """Set fields in the hash `name`: see `Fence.hset`."""
         return bool(await self._one(Write.hset(writer, name, mapping)))
 
     async def xadd(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         name: str | bytes,
         fields: Mapping[str | bytes, Value],
         *,
@@ -258,7 +258,7 @@ class AsyncFence(Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
 
     async def run(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         script: FencedScript,
         keys: Iterable[str | bytes] = (),
         arguments: Iterable[Value] = (),

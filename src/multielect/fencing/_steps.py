@@ -20,13 +20,13 @@ import redis
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisClusterException
 
-from .._node.front import ElectorFront, GroupFront
+from .._node.base import BaseElectionGroup, BaseElector
 from .._node.interface import node_of
 from .._protocol.keys import encode_key, group_layout
 from .._protocol.refusals import refusal_in
 from .._protocol.scripts import PROBE, is_about_flags
 from ..errors import ConfigError, StaleEpochError
-from ._writes import Batch, Outcome, Write, packed
+from ._writes import Outcome, Write, WriteBatch, packed
 
 _OURS = frozenset({"leader", "epoch", "fence"})
 _NOT_REACHED = (redis.ConnectionError, redis.TimeoutError)
@@ -48,7 +48,7 @@ class Fencing(Generic[C]):
     def __init__(
         self,
         client: C,
-        of: str | GroupFront[Any] | ElectorFront[Any],
+        of: str | BaseElectionGroup[Any] | BaseElector[Any],
         *,
         buckets: int | None,
         raise_stale: bool,
@@ -64,7 +64,7 @@ class Fencing(Generic[C]):
             )
         if isinstance(of, str):
             self._layout = group_layout(of, buckets)
-        elif not isinstance(of, (GroupFront, ElectorFront)):
+        elif not isinstance(of, (BaseElectionGroup, BaseElector)):
             raise ConfigError(f"a fence is of a prefix, a group or an elector, not of {of!r}")
         elif buckets is not None:
             raise ConfigError("buckets go with a prefix only: a group knows how many it has")
@@ -85,7 +85,7 @@ class Fencing(Generic[C]):
         Raises:
             ConfigError: for a key that is not allowed.
         """
-        head = self._head(self._checked_key(key)).decode("utf-8", "surrogateescape")
+        head = self._key_prefix(self._checked_key(key)).decode("utf-8", "surrogateescape")
         return head[head.index("{") : head.index("}") + 1]
 
     def data_key(self, key: str | bytes, name: str) -> bytes:
@@ -109,10 +109,10 @@ class Fencing(Generic[C]):
             raise ConfigError(
                 f"a name must be text without ':', and none of {', '.join(sorted(_OURS))}: {name!r}"
             )
-        return self._head(raw) + raw + b":" + name.encode("utf-8", "surrogateescape")
+        return self._key_prefix(raw) + raw + b":" + name.encode("utf-8", "surrogateescape")
 
-    def _head(self, raw: bytes) -> bytes:
-        return self._layout.heads[self._layout.bucket(raw)]
+    def _key_prefix(self, raw: bytes) -> bytes:
+        return self._layout.key_prefixes[self._layout.bucket(raw)]
 
     def _checked_key(self, key: str | bytes) -> bytes:
         if not self._layout.buckets_key:
@@ -121,7 +121,7 @@ class Fencing(Generic[C]):
             return b""
         return encode_key(key)
 
-    def _planned(self, writes: Iterable[Write]) -> tuple[deque[Batch], list[Outcome]]:
+    def _planned(self, writes: Iterable[Write]) -> tuple[deque[WriteBatch], list[Outcome]]:
         """Return what to send, and a place for each outcome."""
         listed = list(writes)
         for write in listed:
@@ -149,7 +149,7 @@ class Fencing(Generic[C]):
                     )
 
     def _judge_buckets(self, found: bytes | str | None) -> None:
-        wanted = str(len(self._layout.heads))
+        wanted = str(len(self._layout.key_prefixes))
         text = found.decode(errors="replace") if isinstance(found, bytes) else found
         if text is not None and text != wanted:
             raise ConfigError(
@@ -159,7 +159,7 @@ class Fencing(Generic[C]):
         # Nobody has stood for election there yet: whoever will may choose another number.
         self._buckets_agreed = text is not None
 
-    def _parted(self, batch: Batch, error: Exception) -> Sequence[Batch]:
+    def _parted(self, batch: WriteBatch, error: Exception) -> Sequence[WriteBatch]:
         """Return what to send in place of a batch that was refused; nothing where it has failed.
 
         One key that this user may not use costs a script all that it serves; nothing was done.
@@ -178,7 +178,7 @@ class Fencing(Generic[C]):
             try:
                 reply = yield from self._sending(batch)
                 _keep(outcomes, batch.outcomes(reply))
-                batch.tell_superseded(outcomes)
+                batch.report_superseded(outcomes)
             except _NOT_REACHED as error:
                 _keep(outcomes, batch.failed(error))
                 _give_up(outcomes, batches, error)
@@ -204,7 +204,7 @@ class Fencing(Generic[C]):
             else:
                 self._knows_flags = True
 
-    def _sending(self, batch: Batch) -> Steps[Any]:
+    def _sending(self, batch: WriteBatch) -> Steps[Any]:
         """Send a script. Returns its reply."""
         script = batch.script.with_flags if self._knows_flags else batch.script.without_flags
         try:
@@ -226,7 +226,7 @@ def _keep(outcomes: list[Outcome], these: Iterable[tuple[int, Outcome]]) -> None
         outcomes[place] = outcome
 
 
-def _give_up(outcomes: list[Outcome], unsent: Iterable[Batch], error: Exception) -> None:
+def _give_up(outcomes: list[Outcome], unsent: Iterable[WriteBatch], error: Exception) -> None:
     for batch in unsent:
         lost = redis.ConnectionError("not sent, as what was sent before it was not answered")
         lost.__cause__ = error

@@ -20,15 +20,15 @@ from redis.exceptions import NoPermissionError
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.refusals import naming, refusal_in
 from .._protocol.scripts import LARGEST_EPOCH, Script, fenced
-from ..election import Standing, layout_of, learn_epoch
+from ..election import Candidacy, layout_of, learn_epoch
 from ..errors import ConfigError, NotLeaderError, StaleEpochError
 
-MOST_WRITES = 250
-MOST_KEYS = 750
-MOST_BYTES = 1_000_000
+MAX_WRITES = 250
+MAX_KEYS = 750
+MAX_BYTES = 1_000_000
 """What one script is given; a single write may have more bytes, and then travels alone."""
 
-MOST_FIELDS = 3_500
+MAX_FIELDS = 3_500
 """Lua passes on some 8,000 arguments at once, and a field takes two."""
 
 Value = str | bytes | int | float
@@ -124,13 +124,13 @@ class Write:
         "keys",
         "layout",
         "script",
-        "standing",
+        "candidacy",
     )
 
     key: bytes
     epoch: int
     layout: KeyLayout | None
-    standing: Standing | None
+    candidacy: Candidacy | None
     script: FencedScript
     keys: tuple[bytes, ...]
     arguments: tuple[bytes, ...]
@@ -138,21 +138,21 @@ class Write:
 
     def __init__(
         self,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         script: FencedScript,
         keys: Iterable[str | bytes],
         arguments: Iterable[Value],
     ) -> None:
         """Use `set`, `hset`, `xadd` and `run`."""
-        if isinstance(writer, Standing):
+        if isinstance(writer, Candidacy):
             self.layout = layout_of(writer)
-            self.standing = writer
+            self.candidacy = writer
             self.epoch = writer.epoch
             if self.epoch == 0:
                 raise NotLeaderError(f"this node has not led {writer.key!r}: there is no epoch yet")
         elif isinstance(writer, Writer):
             self.layout = None
-            self.standing = None
+            self.candidacy = None
             self.epoch = writer.epoch
         else:
             raise ConfigError(f"a writer must be a Term, an Election or a Writer, not {writer!r}")
@@ -163,13 +163,13 @@ class Write:
         self.is_command = script is COMMAND
         self.keys = tuple(_redis_key(key) for key in _listed("keys", keys))
         self.arguments = tuple(_encoded(value) for value in _listed("arguments", arguments))
-        if len(self.keys) > MOST_WRITES:
-            raise ConfigError(f"a body may have at most {MOST_WRITES} keys, not {len(self.keys)}")
+        if len(self.keys) > MAX_WRITES:
+            raise ConfigError(f"a body may have at most {MAX_WRITES} keys, not {len(self.keys)}")
 
     @classmethod
     def set(
         cls,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         name: str | bytes,
         value: Value,
         *,
@@ -182,7 +182,7 @@ class Write:
 
     @classmethod
     def hset(
-        cls, writer: Standing | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
+        cls, writer: Candidacy | Writer, name: str | bytes, mapping: Mapping[str | bytes, Value]
     ) -> Write:
         """Set the fields of `mapping` in the hash `name`. Reply: True."""
         return cls(writer, COMMAND, [name], ["HSET", *_flat("mapping", mapping)])
@@ -190,7 +190,7 @@ class Write:
     @classmethod
     def xadd(
         cls,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         name: str | bytes,
         fields: Mapping[str | bytes, Value],
         *,
@@ -216,7 +216,7 @@ class Write:
     @classmethod
     def run(
         cls,
-        writer: Standing | Writer,
+        writer: Candidacy | Writer,
         script: FencedScript,
         keys: Iterable[str | bytes] = (),
         arguments: Iterable[Value] = (),
@@ -255,7 +255,7 @@ class Outcome:
 
 
 @dataclass
-class Batch:
+class WriteBatch:
     """What one script serves.
 
     Attributes:
@@ -274,9 +274,9 @@ class Batch:
     def takes(self, write: Write) -> bool:
         """Tell whether there is room for one more."""
         return (
-            len(self.writes) < MOST_WRITES
-            and len(self.keys) + len(write.keys) + 2 <= MOST_KEYS
-            and self.size_bytes + _size_bytes(write) <= MOST_BYTES
+            len(self.writes) < MAX_WRITES
+            and len(self.keys) + len(write.keys) + 2 <= MAX_KEYS
+            and self.size_bytes + _size_bytes(write) <= MAX_BYTES
         )
 
     @property
@@ -309,25 +309,25 @@ class Batch:
                 text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
                 yield place, Outcome(error=_refused(write, text))
 
-    def halves(self, layout: KeyLayout) -> tuple[Batch, Batch]:
+    def halves(self, layout: KeyLayout) -> tuple[WriteBatch, WriteBatch]:
         """Return the same as two scripts."""
         middle = len(self.writes) // 2
-        parts = Batch(self.script), Batch(self.script)
+        parts = WriteBatch(self.script), WriteBatch(self.script)
         for number, (place, write) in enumerate(self.writes):
             parts[number >= middle].add(place, write, layout)
         return parts
 
-    def tell_superseded(self, outcomes: Sequence[Outcome]) -> None:
+    def report_superseded(self, outcomes: Sequence[Outcome]) -> None:
         """Have the nodes of this process know by which epochs their writes were refused.
 
         Args:
             outcomes: those of all writes, in the order that was given.
         """
         for place, write in self.writes:
-            error, standing = outcomes[place].error, write.standing
-            if standing is not None and isinstance(error, StaleEpochError):
+            error, candidacy = outcomes[place].error, write.candidacy
+            if candidacy is not None and isinstance(error, StaleEpochError):
                 # Of the write's epoch: the election may have been won again since.
-                learn_epoch(standing, term_epoch=write.epoch, newest_epoch=error.newest_epoch)
+                learn_epoch(candidacy, term_epoch=write.epoch, newest_epoch=error.newest_epoch)
 
     def failed(self, error: Exception) -> Iterable[tuple[int, Outcome]]:
         """Give all its writes the same end."""
@@ -335,7 +335,7 @@ class Batch:
             yield place, Outcome(error=error)
 
 
-def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -> list[Batch]:
+def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -> list[WriteBatch]:
     """Return the fewest scripts, about, that make these writes.
 
     Writes of one election are made in the order given; among elections there is no order.
@@ -346,7 +346,7 @@ def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -
         spans_buckets: whether one script may serve several buckets, as in Redis Cluster it
             may not.
     """
-    batches: list[Batch] = []
+    batches: list[WriteBatch] = []
     newest: dict[tuple[FencedScript, int], int] = {}
     latest_of_election: dict[bytes, int] = {}
     for place, write in enumerate(writes):
@@ -355,7 +355,7 @@ def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -
         # A batch is joined only where it is sent no earlier than what the election wrote before.
         if number < latest_of_election.get(write.key, 0) or not batches[number].takes(write):
             number = newest[kind] = len(batches)
-            batches.append(Batch(write.script))
+            batches.append(WriteBatch(write.script))
         batches[number].add(place, write, layout)
         latest_of_election[write.key] = number
     return batches
@@ -412,8 +412,8 @@ def _encoded(value: Value) -> bytes:
 def _flat(what: str, mapping: Mapping[str | bytes, Value]) -> list[Value]:
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{what} must be a mapping, not {type(mapping).__name__}")
-    if not 1 <= len(mapping) <= MOST_FIELDS:
-        raise ConfigError(f"{what} must have 1 to {MOST_FIELDS} fields, not {len(mapping)}")
+    if not 1 <= len(mapping) <= MAX_FIELDS:
+        raise ConfigError(f"{what} must have 1 to {MAX_FIELDS} fields, not {len(mapping)}")
     return [part for item in mapping.items() for part in item]
 
 

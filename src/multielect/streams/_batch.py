@@ -18,10 +18,10 @@ from ._entries import Entry
 from ._fence_kind import F
 from ._reading import Leadership, Work
 
-MOST_STAGED = 3_000
-MOST_STAGED_KEYS = 200
-MOST_STAGED_ARGUMENTS = 500_000
-MOST_STAGED_BYTES = 64 * 1024 * 1024
+MAX_STAGED = 3_000
+MAX_STAGED_KEYS = 200
+MAX_STAGED_ARGUMENTS = 500_000
+MAX_STAGED_BYTES = 64 * 1024 * 1024
 """What one batch may stage: one script makes it, and nobody else is served meanwhile."""
 
 
@@ -73,9 +73,9 @@ class Batch(Generic[F]):
         """
         return self._term.is_leader
 
-    def alive(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the watchdog (`max_stall`) that the handler goes on."""
-        self._term.alive()
+        self._term.heartbeat()
 
     def xadd(
         self, name: str | bytes, fields: Mapping[str | bytes, Value], *, maxlen: int | None = None
@@ -133,10 +133,10 @@ class Batch(Generic[F]):
         arguments = self._arguments + len(step.arguments)
         size_bytes = self._bytes + sum(map(len, (*step.keys, *step.arguments)))
         for what, count, most in (
-            ("writes", len(self._steps) + 1, MOST_STAGED),
-            ("keys", len(keys), MOST_STAGED_KEYS),
-            ("arguments", arguments, MOST_STAGED_ARGUMENTS),
-            ("bytes", size_bytes, MOST_STAGED_BYTES),
+            ("writes", len(self._steps) + 1, MAX_STAGED),
+            ("keys", len(keys), MAX_STAGED_KEYS),
+            ("arguments", arguments, MAX_STAGED_ARGUMENTS),
+            ("bytes", size_bytes, MAX_STAGED_BYTES),
         ):
             if count > most:
                 raise ConfigError(f"a batch may stage at most {most} {what}, not {count}")

@@ -23,10 +23,10 @@ from .._protocol.scripts import Script, lua_text
 from ..fencing._writes import FencedScript, Outcome, Value, Write, Writer
 from ._reading import Reading, Work
 
-MOST_FIELDS_SET_ASIDE = 3_000
+MAX_FIELDS_SET_ASIDE = 3_000
 """Lua passes on some 8,000 arguments at once, and a field takes two."""
 
-MOST_MESSAGE = 4_096
+MAX_MESSAGE_BYTES = 4_096
 
 _CALLED = lua_text("called")
 _COMMIT = _CALLED + lua_text("stream_commit")
@@ -130,9 +130,9 @@ def dead_letter(work: Work, into: bytes) -> Step:
         "error": f"{type(cause).__module__}.{type(cause).__qualname__}",
         "message": message_of(cause) if work.message is None else work.message,
     }
-    kept = entry.flat[: 2 * MOST_FIELDS_SET_ASIDE]
+    kept = entry.flat[: 2 * MAX_FIELDS_SET_ASIDE]
     if len(kept) < len(entry.flat):
-        about["left_out"] = str(len(entry.flat) // 2 - MOST_FIELDS_SET_ASIDE)
+        about["left_out"] = str(len(entry.flat) // 2 - MAX_FIELDS_SET_ASIDE)
     arguments = [b"*"]
     for field, value in about.items():
         arguments += [_raw(field), _raw(value)]
@@ -186,7 +186,7 @@ def _writer(reading: Reading) -> Writer:
 def message_of(cause: BaseException) -> str:
     """Return the text of what was raised, as it is set aside."""
     try:
-        return str(cause)[:MOST_MESSAGE]
+        return str(cause)[:MAX_MESSAGE_BYTES]
     # It was a user's to write, and must not keep the entry from being set aside.
     except BaseException as error:  # noqa: BLE001
         return f"(no text: {type(error).__qualname__})"

@@ -116,7 +116,7 @@ class Exchange:
         if isinstance(error, redis.ResponseError) and not is_of_the_server(error):
             return self._find_unreadable(ask, error)
         self._flow.unread(ask, self._now_s())
-        self._tell("read", error, [reading.partition.key for reading in ask.readings])
+        self._report_trouble("read", error, [reading.partition.key for reading in ask.readings])
         return Next(pauses.take())
 
     def _find_unreadable(self, ask: Ask, error: redis.ResponseError) -> Next:
@@ -124,7 +124,7 @@ class Exchange:
         if len(ask.readings) > 1:
             return Next(asks=self._flow.split(ask))
         self._flow.unreadable(ask, self._now_s())
-        self._tell("read", error, [ask.readings[0].partition.key])
+        self._report_trouble("read", error, [ask.readings[0].partition.key])
         return Next()
 
     # ---- handlers
@@ -184,7 +184,7 @@ class Exchange:
             self._settle(work, outcome, troubles, now_s)
             stale += _stale(work.reading, outcome)
         self._supersede(stale)
-        self._tell_all(troubles)
+        self._report_all(troubles)
 
     def _settle(
         self,
@@ -217,24 +217,24 @@ class Exchange:
         ]
         if ended:
             keys, errors = zip(*ended, strict=True)
-            self._tell("commit", errors[0], keys)
+            self._report_trouble("commit", errors[0], keys)
 
     # ---- what goes wrong
 
-    def _tell_all(self, troubles: Iterable[tuple[str, Reading, Exception]]) -> None:
+    def _report_all(self, troubles: Iterable[tuple[str, Reading, Exception]]) -> None:
         """Tell each kind of trouble once."""
         alike: dict[tuple[str, Hashable], tuple[Exception, list[str]]] = {}
         for request, reading, error in troubles:
             _, keys = alike.setdefault((request, _kind(error)), (error, []))
             keys.append(reading.partition.key)
         for (request, _), (error, keys) in alike.items():
-            self._tell(request, error, keys)
+            self._report_trouble(request, error, keys)
 
-    def _tell(self, request: str, error: Exception, keys: Sequence[str]) -> None:
+    def _report_trouble(self, request: str, error: Exception, keys: Sequence[str]) -> None:
         """Tell what went wrong with these partitions, unless it was told a moment ago."""
         if self.is_over:
             return
-        told = self._troubles.note((request, _kind(error)), keys, self._now_s())
+        told = self._troubles.report((request, _kind(error)), keys, self._now_s())
         if told is None:
             return
         ours = self._as_ours(request, error, told)

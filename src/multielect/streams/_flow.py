@@ -28,7 +28,7 @@ from ._reading import Ask, Leadership, Partition, Phase, Reading, State, Work
 from ._settings import FlowSettings
 from ._timers import Timers
 
-MOST_WRITES = 1_000
+MAX_WRITES = 1_000
 
 TROUBLE_BASE_S = 0.05
 TROUBLE_MAX_S = 2.0
@@ -167,7 +167,7 @@ class Flow:
         self._restart(reading)
         return True
 
-    def keep_alive(self, now_s: float, stall_s: float) -> None:
+    def send_heartbeats(self, now_s: float, stall_s: float) -> None:
         """Tell the watchdog of which partitions somebody takes care.
 
         Of those at a handler their handlers tell. Those that wait for one are taken care of as
@@ -181,7 +181,7 @@ class Flow:
             if partition.reading is None or (work is not None and work.phase is Phase.HANDLING):
                 continue
             if not (are_stuck and partition.is_queued):
-                partition.reading.term.alive()
+                partition.reading.term.heartbeat()
 
     def _reading_of(self, term: Leadership) -> Reading | None:
         partition = self.partitions.get(term.key)
@@ -229,7 +229,7 @@ class Flow:
 
     def _take_claims(self) -> list[Reading]:
         taken: list[Reading] = []
-        while self._to_claim and len(taken) < MOST_WRITES:
+        while self._to_claim and len(taken) < MAX_WRITES:
             reading = self._to_claim.popleft()
             if reading.state is State.CLAIMING and not reading.is_draining:
                 taken.append(reading)
@@ -358,7 +358,7 @@ class Flow:
         self._intake.rewind(reading)
         settings = self._settings
         wait_s = self._pause_s(
-            reading.failures, first_s=settings.retry_base_s, longest_s=settings.retry_max_s
+            reading.failures, first_s=settings.retry_base_s, max_s=settings.retry_max_s
         )
         self._wait(reading, now_s + wait_s)
         self._forget(work)
@@ -403,7 +403,7 @@ class Flow:
 
     def take_writes(self) -> Writes | None:
         """Return what is to be written or handed over now."""
-        size = min(MOST_WRITES, len(self._to_commit))
+        size = min(MAX_WRITES, len(self._to_commit))
         commits = [self._to_commit.popleft() for _ in range(size)]
         handed_over, self._handed_over = self._handed_over, []
         taken = Writes(self._take_claims(), commits, handed_over)
@@ -446,7 +446,7 @@ class Flow:
         else:
             reading.trouble += 1
             work.is_waiting = True
-            wait_s = self._pause_s(reading.trouble, first_s=TROUBLE_BASE_S, longest_s=TROUBLE_MAX_S)
+            wait_s = self._pause_s(reading.trouble, first_s=TROUBLE_BASE_S, max_s=TROUBLE_MAX_S)
             self._timers.set(work, now_s + wait_s)
 
     # ---- time
@@ -471,10 +471,10 @@ class Flow:
         due = [at_s for at_s in (self._timers.next_s, self._intake.next_s) if at_s is not None]
         return min(due, default=None)
 
-    def _stand_back(self, reading: Reading, now_s: float, base_s: float, most_s: float) -> None:
+    def _stand_back(self, reading: Reading, now_s: float, base_s: float, max_s: float) -> None:
         if reading.state is not State.OVER:
             reading.trouble += 1
-            wait_s = self._pause_s(reading.trouble, first_s=base_s, longest_s=most_s)
+            wait_s = self._pause_s(reading.trouble, first_s=base_s, max_s=max_s)
             self._wait(reading, now_s + wait_s)
 
     def _wait(self, reading: Reading, until_s: float) -> None:

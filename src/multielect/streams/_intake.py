@@ -17,10 +17,10 @@ from ._entries import Entry
 from ._reading import Ask, Queue, Reading, State
 from ._settings import FlowSettings
 
-MOST_STREAMS_A_FETCH = 250
+MAX_STREAMS_PER_FETCH = 250
 """One such request takes well under a tenth of a millisecond of the server's time."""
 
-MOST_STREAMS_A_WATCH = 2_500
+MAX_STREAMS_PER_WATCH = 2_500
 
 POLL_S = 0.05
 """How long a stream that no request waits for goes without being asked."""
@@ -112,7 +112,7 @@ class Intake:
     def take_fetch(self) -> Ask | None:
         """Return what to ask for now, without waiting for it."""
         room = self._room
-        limit = min(MOST_STREAMS_A_FETCH, room)
+        limit = min(MAX_STREAMS_PER_FETCH, room)
         picked: list[Reading] = []
         while self._behind and len(picked) < limit:
             picked.append(self._behind.popitem(last=False)[0])
@@ -123,7 +123,7 @@ class Intake:
         room = self._room_to_watch
         readers = self._settings.readers
         share = max(1, self._settings.max_in_hand // 2 // readers)
-        limit = min(-(-self.led // readers), MOST_STREAMS_A_WATCH, room, share)
+        limit = min(-(-self.led // readers), MAX_STREAMS_PER_WATCH, room, share)
         picked: list[Reading] = []
         while self._caught_up and len(picked) < limit:
             picked.append(self._caught_up.popitem(last=False)[0])

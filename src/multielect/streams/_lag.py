@@ -12,7 +12,7 @@ from typing import Any
 
 from ._entries import FIRST_ID, NEW_ONLY, id_numbers
 
-MOST_A_SCRIPT = 100
+MAX_PER_SCRIPT = 100
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ def lag_of(reply: Sequence[Any], start: str) -> Lag:
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     """Divide keys into as many as one script serves."""
-    for at in range(0, len(keys), MOST_A_SCRIPT):
-        yield keys[at : at + MOST_A_SCRIPT]
+    for at in range(0, len(keys), MAX_PER_SCRIPT):
+        yield keys[at : at + MAX_PER_SCRIPT]

@@ -32,10 +32,10 @@ class Leadership(Protocol):
     def is_leader(self) -> bool:
         """Whether the term goes on."""
 
-    def alive(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the watchdog that the worker goes on."""
 
-    def drained(self) -> bool:
+    def finish_drain(self) -> bool:
         """Hand over the term, if it drains. Returns whether it did."""
 
     def learn_epoch(self, newest_epoch: int) -> bool:

@@ -18,12 +18,12 @@ from .._settings.settings import Seconds, checked_count, checked_seconds
 from ..errors import ConfigError
 from ._entries import checked_start
 
-MOST_BATCH = 10_000
-MOST_HANDLERS = 1_000
-MOST_READERS = 64
-MOST_IN_HAND = 10_000_000
-MOST_ATTEMPTS = 1_000_000
-LONGEST_S = 7 * 86_400.0
+MAX_BATCH = 10_000
+MAX_HANDLERS = 1_000
+MAX_READERS = 64
+MAX_IN_HAND = 10_000_000
+MAX_ATTEMPTS = 1_000_000
+MAX_S = 7 * 86_400.0
 
 OURS = frozenset({"on_elected", "on_demoted", "on_draining", "callback_threads", "worker"})
 """Options of a group that a consumer keeps to itself."""
@@ -87,8 +87,8 @@ class FlowSettings:
         Raises:
             ConfigError: for any value that is not allowed.
         """
-        checked_count("batch", batch, MOST_BATCH)
-        checked_count("max_in_hand", max_in_hand, MOST_IN_HAND)
+        checked_count("batch", batch, MAX_BATCH)
+        checked_count("max_in_hand", max_in_hand, MAX_IN_HAND)
         if max_in_hand < batch:
             raise ConfigError(f"max_in_hand must be at least batch ({batch}), not {max_in_hand}")
         if on_failure not in ("dead-letter", "halt"):
@@ -100,8 +100,8 @@ class FlowSettings:
         return cls(
             batch=batch,
             max_in_hand=max_in_hand,
-            readers=checked_count("readers", readers, MOST_READERS),
-            attempts=checked_count("attempts", attempts, MOST_ATTEMPTS),
+            readers=checked_count("readers", readers, MAX_READERS),
+            attempts=checked_count("attempts", attempts, MAX_ATTEMPTS),
             retry_base_s=base_s,
             retry_max_s=max_s,
             on_failure=on_failure,
@@ -166,8 +166,8 @@ def checked_pause(what: str, value: object) -> float:
         ConfigError: for anything else.
     """
     seconds = checked_seconds(what, value)
-    if not 0 < seconds <= LONGEST_S:
-        raise ConfigError(f"{what} must be seconds, above 0 and up to {LONGEST_S:.0f}: {value!r}")
+    if not 0 < seconds <= MAX_S:
+        raise ConfigError(f"{what} must be seconds, above 0 and up to {MAX_S:.0f}: {value!r}")
     return seconds
 
 
@@ -218,7 +218,7 @@ def check_not_ours(stream: bytes, layout: KeyLayout) -> None:
     Raises:
         ConfigError: for one.
     """
-    head = layout.heads[0].partition(b"{")[0] + b"{"
+    head = layout.key_prefixes[0].partition(b"{")[0] + b"{"
     name = stream.rpartition(b":")[2]
     if (stream.startswith(head) and name in _NAMES_OF_OURS) or stream in (
         layout.buckets_key,

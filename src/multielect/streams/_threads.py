@@ -29,24 +29,24 @@ import redis
 from .._connection.backoff import Pauses
 from .._runtime.foreign import ordinary
 from .._runtime.interruptible import join, take, wait_for
-from .._runtime.thread_group import Crew
+from .._runtime.thread_group import ThreadGroup
 from .._settings.callables import fitted, refuse_unfinished
 from .._settings.settings import checked_timeout
 from ..errors import ClosedError, MultielectError
 from ..fencing import Fence
 from ..group import ElectionGroup
+from ._base import ENDING, MIN_STOP_S, BaseStreamConsumer, hand_over, signals_kept
 from ._batch import Batch
 from ._clients import client_of
 from ._commits import LAG, message_of
-from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
 from ._reading import Ask, Work
-from ._settings import ASYNC, MOST_HANDLERS
+from ._settings import ASYNC, MAX_HANDLERS
 
 T = TypeVar("T")
 
 
-class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
+class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
     """Consumes many Redis Streams, each read in order by the leader of its partition only.
 
     ::
@@ -98,7 +98,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         drain_timeout: how many seconds a handler is given to finish before its partition is
             handed to another node, and before `stop` gives up.
         max_stall: gives up the terms of partitions whose handler runs for longer, in seconds,
-            unless it calls `Batch.alive`; and of those that wait for a handler, if none has
+            unless it calls `Batch.heartbeat`; and of those that wait for a handler, if none has
             returned for as long. Never by default.
         on_error: called with what went wrong: a `HandlerError`, the connection, a stream that
             cannot be read. It is logged in any case.
@@ -110,7 +110,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
     """
 
     _default_handlers = 8
-    _most_handlers = MOST_HANDLERS
+    _max_handlers = MAX_HANDLERS
     _takes_coroutines = False
 
     def _connect(self, redis: str | redis.Redis, options: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         self._resting = threading.Condition(mutex)
         return mutex
 
-    def _telling(
+    def _reporting(
         self, on_error: Callable[[MultielectError], object]
     ) -> Callable[[MultielectError], object]:
         call = fitted("on_error", on_error, 1)
@@ -159,19 +159,19 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         with self._changing():
             if self._threads or self._ended.is_set():
                 raise ClosedError("a consumer is started once: make a new one")
-            crew = self._made_crew()
-            self._threads = crew.threads
+            thread_group = self._made_thread_group()
+            self._threads = thread_group.threads
         try:
-            crew.muster()
+            thread_group.start()
             try:
                 self._group.start()
             except BaseException:
-                crew.dismiss()
+                thread_group.abort()
                 raise
         except BaseException:
             self._threads = []
             raise
-        crew.go()
+        thread_group.go()
 
     def stop(self, timeout: float | None = None) -> None:
         """Let handlers that run finish, commit what they did, and release all partitions.
@@ -248,8 +248,8 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
 
     # ---- the threads
 
-    def _made_crew(self) -> Crew:
-        crew = Crew()
+    def _made_thread_group(self) -> ThreadGroup:
+        thread_group = ThreadGroup()
         loops: list[tuple[str, Callable[[], None]]] = [("keep-time", self._keep_time)]
         loops += [("fetch", self._fetch), ("write", self._write)]
         loops += [("discover", self._discover)] if self._list is not None else []
@@ -257,8 +257,8 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         loops += [(f"handle-{n}", self._handle) for n in range(self._handlers)]
         node_id = self._group.node_id
         for name, loop in loops:
-            crew.add(partial(self._run_loop, name, loop), f"multielect-{node_id}-{name}")
-        return crew
+            thread_group.add(partial(self._run_loop, name, loop), f"multielect-{node_id}-{name}")
+        return thread_group
 
     def _run_loop(self, name: str, loop: Callable[[], None]) -> None:
         try:
@@ -400,7 +400,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
                 until_s = time.monotonic()
                 raise
             finally:
-                self._group.stop(max(LEAST_STOP_S, until_s - time.monotonic()))
+                self._group.stop(max(MIN_STOP_S, until_s - time.monotonic()))
                 self._end(until_s)
 
     def _drain(self, until_s: float) -> None:
@@ -427,7 +427,7 @@ class StreamConsumer(ConsumerFront[ElectionGroup, Fence]):
         # Who waits for new entries would do so for up to half a second more.
         self._client.connection_pool.disconnect()
         # One bound for all of them: each may be at a handler that never returns.
-        until_s = max(until_s, time.monotonic() + LEAST_STOP_S)
+        until_s = max(until_s, time.monotonic() + MIN_STOP_S)
         for thread in self._threads:
             if thread is not threading.current_thread() and thread.is_alive():
                 join(thread, max(0.0, until_s - time.monotonic()))

@@ -15,12 +15,12 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
+MAX_PAUSE_S = 60.0
 FORGOTTEN_S = 60.0
 
-MOST_KINDS = 100
-MOST_KEYS = 10_000
-MOST_NAMED = 4
+MAX_KINDS = 100
+MAX_KEYS = 10_000
+MAX_NAMED = 4
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Troubles:
     def __init__(self) -> None:
         self._by_kind: OrderedDict[Hashable, _Trouble] = OrderedDict()
 
-    def note(self, kind: Hashable, keys: Iterable[str], now_s: float) -> Sequence[str] | None:
+    def report(self, kind: Hashable, keys: Iterable[str], now_s: float) -> Sequence[str] | None:
         """Take note of trouble with these partitions.
 
         Returns:
@@ -48,24 +48,24 @@ class Troubles:
         trouble = self._by_kind.get(kind)
         if trouble is None or now_s - trouble.last_s > FORGOTTEN_S:
             trouble = self._by_kind[kind] = _Trouble()
-            while len(self._by_kind) > MOST_KINDS:
+            while len(self._by_kind) > MAX_KINDS:
                 self._by_kind.popitem(last=False)
         self._by_kind.move_to_end(kind)
         trouble.last_s = now_s
         for key in keys:
-            if len(trouble.keys) < MOST_KEYS:
+            if len(trouble.keys) < MAX_KEYS:
                 trouble.keys[key] = None
         if now_s < trouble.due_s:
             return None
         trouble.due_s = now_s + trouble.pause_s
-        trouble.pause_s = min(2 * trouble.pause_s, LONGEST_PAUSE_S)
+        trouble.pause_s = min(2 * trouble.pause_s, MAX_PAUSE_S)
         told, trouble.keys = tuple(trouble.keys), {}
         return told
 
 
 def partitions(keys: Sequence[str]) -> str:
     """Name partitions: all of few, some of many."""
-    names = [repr(key) for key in keys[:MOST_NAMED]]
+    names = [repr(key) for key in keys[:MAX_NAMED]]
     if len(keys) > len(names):
         return f"{len(keys)} partitions, such as {_joined(names)}"
     return f"partition{'s' if len(names) > 1 else ''} {_joined(names)}"

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._callbacks.dispatcher import MOST_ERRORS, callback_error, on_error_failure
-from .._callbacks.mailbox import Happening, Mailbox
+from .._callbacks.dispatcher import MAX_ERRORS, callback_error, on_error_failure
+from .._callbacks.mailbox import Mailbox, TermEvent
 from ..errors import MultielectError
 from ._log import SimulatedLog
 
@@ -26,30 +26,30 @@ T = TypeVar("T")
 
 
 class SimulatedDispatcher(Generic[T]):
-    """Runs `tell` for each happening and `tell_error` for each error, one at a time."""
+    """Runs `notify` for each event and `notify_error` for each error, one at a time."""
 
     def __init__(
         self,
         node: SimulatedNode,
         *,
-        tell: Callable[[T], object] | None,
-        tell_error: Callable[[MultielectError], object] | None,
-        tells_drains: bool,
+        notify: Callable[[T], object] | None,
+        notify_error: Callable[[MultielectError], object] | None,
+        notifies_drains: bool,
         threads: int,
         logger: logging.Logger,
         who: str,
     ) -> None:
         """Keep what to call."""
-        self.is_listening = tell is not None
-        self.is_told_of_drains = tells_drains
+        self.is_listening = notify is not None
+        self.notifies_drains = notifies_drains
         self._node = node
-        self._tell = tell or (lambda _: None)
-        self._tell_error = tell_error
+        self._notify = notify or (lambda _: None)
+        self._notify_error = notify_error
         self.log = SimulatedLog(node, logger, who)
-        self._most_inside = threads
+        self._max_inside = threads
         self._inside = 0
         self._mailbox: Mailbox[T] = Mailbox()
-        self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
+        self._errors: deque[MultielectError] = deque(maxlen=MAX_ERRORS)
         # Keys that have something to tell; None stands for the errors.
         self._ready: deque[Hashable] = deque()
         self._busy = 0
@@ -67,14 +67,14 @@ class SimulatedDispatcher(Generic[T]):
         """Tell whether this is called by a callback, which must not wait for callbacks."""
         return self._inside > 0
 
-    def put(self, *happenings: Happening[T]) -> None:
-        """Have happenings told, each after all earlier ones of its key."""
+    def put(self, *term_events: TermEvent[T]) -> None:
+        """Have events told, each after all earlier ones of its key."""
         if not self.is_listening or self._closed:
             return
-        for happening in happenings:
-            if self._mailbox.put(happening):
+        for term_event in term_events:
+            if self._mailbox.put(term_event):
                 self._busy += 1
-                self._ready.append(happening.key)
+                self._ready.append(term_event.key)
         self._call()
 
     def put_error(self, error: MultielectError) -> None:
@@ -109,7 +109,7 @@ class SimulatedDispatcher(Generic[T]):
     # ---- inside
 
     def _report(self, error: MultielectError) -> None:
-        if self._tell_error is not None:
+        if self._notify_error is not None:
             if not self._errors:
                 self._ready.append(None)
             self._errors.append(error)
@@ -117,14 +117,14 @@ class SimulatedDispatcher(Generic[T]):
 
     def _call(self, *, goes_on: bool = False) -> None:
         """Have something told: at once where others were just told, else after the delay."""
-        if self._ready and not self._is_called and self._inside < self._most_inside:
+        if self._ready and not self._is_called and self._inside < self._max_inside:
             self._is_called = True
             delay_ns = 0 if goes_on else self._node.callback_delay_ns
             self._node.world.at(self._node.world.now_ns + delay_ns, self._work)
 
     def _work(self) -> None:
         self._is_called = False
-        if not self._ready or self._node.is_stopped or self._inside >= self._most_inside:
+        if not self._ready or self._node.is_stopped or self._inside >= self._max_inside:
             return
         key = self._ready.popleft()
         self._inside += 1
@@ -140,26 +140,26 @@ class SimulatedDispatcher(Generic[T]):
         self._call(goes_on=True)
 
     def _work_on(self, key: Hashable) -> None:
-        happening = self._mailbox.take(key)
-        if happening is None:
+        term_event = self._mailbox.take(key)
+        if term_event is None:
             self._busy -= 1
             return
         try:
-            self._tell(happening.subject)
+            self._notify(term_event.subject)
         # What is no Exception is for the test, whose thread this is.
         except Exception as cause:  # noqa: BLE001
-            error = callback_error(happening, cause)
+            error = callback_error(term_event, cause)
             self.log.failure(error, cause, error.callback)
             self._report(error)
         # Others first: one election's news must not keep all the rest waiting.
         self._ready.append(key)
 
     def _work_on_errors(self) -> None:
-        assert self._tell_error is not None
+        assert self._notify_error is not None
         error = self._errors.popleft()
         if self._errors:
             self._ready.append(None)
         try:
-            self._tell_error(error)
+            self._notify_error(error)
         except Exception as cause:  # noqa: BLE001
             self.log.failure(on_error_failure(cause), cause, "on_error")

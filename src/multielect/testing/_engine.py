@@ -1,4 +1,4 @@
-"""Keeps a simulated node's core going: pump, connector and courier, a step at a time.
+"""Keeps a simulated node's core going: pump, connector and event thread, a step at a time.
 
 Rules of this file:
     * It does what the engine and its pump do, in their order: a turn reads the time, ticks the
@@ -38,7 +38,7 @@ _WHAT = {0: "elected for", DRAINING_REASON: "draining"} | {
 _MS = 1_000_000
 _NS = 1_000_000_000
 _GRACE_S = 1.0
-_SHORTEST_TURN_NS = 20_000
+_MIN_TURN_NS = 20_000
 
 
 class SimulatedEngine:
@@ -164,7 +164,7 @@ class SimulatedEngine:
             return
         now_ns = node.clock.now_ns()
         next_ns = self.core.tick(now_ns)
-        self._tell()
+        self._deliver()
         if self._broken is not None:
             self._lose(self._broken)
         if self._stop_by_ns is not None and (self.core.is_quiet or now_ns >= self._stop_by_ns):
@@ -180,7 +180,7 @@ class SimulatedEngine:
         if balance_ns is not None:
             next_ns = min(next_ns, balance_ns)
         # A pump sleeps by the millisecond, and a turn takes its time.
-        sleep_ns = max(-(-(next_ns - now_ns) // _MS) * _MS, _SHORTEST_TURN_NS)
+        sleep_ns = max(-(-(next_ns - now_ns) // _MS) * _MS, _MIN_TURN_NS)
         self._turn_at(node.clock.world_ns(now_ns + sleep_ns) + node.lag_ns())
 
     def _watch(self, next_ns: int, now_ns: int) -> int:
@@ -204,24 +204,24 @@ class SimulatedEngine:
         self.core.sent(len(data))
         self.links[0].send(data)
 
-    def _tell(self) -> None:
+    def _deliver(self) -> None:
         while events := self.core.take_events():
             for key, _, _, epoch, reason, _ in events:
                 self._node.world.note(self._node, f"{_WHAT[reason]} {key!r}, epoch {epoch}")
             if self._outlets.events is not None:
                 self._outlets.events(events)
             self._outlets.counts(counts_of(events))
-        answer = self.core.take_roll()
+        answer = self.core.take_membership()
         if answer is not None:
-            self._outlets.roll(answer)
-        for note in self.core.take_notes():
-            error = as_error(note, self._layout)
+            self._outlets.membership(answer)
+        for report in self.core.take_error_reports():
+            error = as_error(report, self._layout)
             self._record.troubled(error)
             self._outlets.error(error)
 
     def _finish(self) -> None:
         self.abandon()
-        self._tell()
+        self._deliver()
         _live.discard(self)
 
     # ---- what arrives
@@ -319,7 +319,7 @@ class SimulatedEngine:
             self._turn_at(self._node.world.now_ns)
 
     def _check_buckets(self) -> None:
-        key, wanted = self._layout.buckets_key, len(self._layout.heads)
+        key, wanted = self._layout.buckets_key, len(self._layout.key_prefixes)
         if not key:
             return
         server = self._node.world.server
@@ -346,7 +346,7 @@ class SimulatedEngine:
         self._record.lost(error)
         self._node.world.note(self._node, f"connection lost: {error}")
         self._outlets.error(error)
-        self._tell()
+        self._deliver()
         lasted_s = (self._node.clock.now_ns() - self._connected_ns) / _NS
         self._connect_after(self._backoff.after_loss(error, lasted_s))
         self._turn_at(self._node.world.now_ns)

@@ -38,16 +38,16 @@ class Weather:
     """What a node's connections do to bytes.
 
     Attributes:
-        shortest_ns: the least time that a piece is on its way.
-        longest_ns: the most.
+        min_latency_ns: the least time that a piece is on its way.
+        max_latency_ns: the most.
         split: the share of what is sent that is cut into pieces, 0 to 1.
         holds_requests: whether what the node sends is held up.
         holds_replies: whether what the server sends is held up.
     """
 
     def __init__(self, chance: random.Random) -> None:
-        self.shortest_ns = 100_000
-        self.longest_ns = 300_000
+        self.min_latency_ns = 100_000
+        self.max_latency_ns = 300_000
         self.split = 0.0
         self.holds_requests = False
         self.holds_replies = False
@@ -55,8 +55,8 @@ class Weather:
 
     def delay_ns(self) -> int:
         """Return how long a piece is on its way."""
-        spread = self.longest_ns - self.shortest_ns
-        return self.shortest_ns + int(spread * self._chance.random())
+        spread = self.max_latency_ns - self.min_latency_ns
+        return self.min_latency_ns + int(spread * self._chance.random())
 
     def pieces(self, data: bytes) -> list[bytes]:
         """Cut what is sent at once into what arrives."""

@@ -23,7 +23,7 @@ from ._store import Store, Value
 NOSCRIPT = Refusal("NOSCRIPT No matching script.")
 READONLY = Refusal("READONLY You can't write against a read only replica.")
 
-MOST_BATCHES = 10_000
+MAX_BATCHES = 10_000
 """How many of the newest batches are kept."""
 
 
@@ -39,7 +39,7 @@ class Batch:
     @property
     def elections(self) -> int:
         """How many elections it is about."""
-        if self.request == "roll":
+        if self.request == "membership":
             return 0
         if self.request == "refresh":
             return len(self.keys)
@@ -153,8 +153,8 @@ class RedisModel:
         known = _KNOWN[script]
         batch = Batch(known.request, command.decode(), keys, arguments)
         self.batches.append(batch)
-        if len(self.batches) > MOST_BATCHES:
-            del self.batches[: MOST_BATCHES // 2]
+        if len(self.batches) > MAX_BATCHES:
+            del self.batches[: MAX_BATCHES // 2]
         reply = self._run(known, batch)
         if self.observe is not None:
             self.observe(batch, reply)

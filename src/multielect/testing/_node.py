@@ -22,7 +22,7 @@ from .._connection.endpoint import Endpoint
 from .._core.fleet import FleetCore
 from .._engine.engine import Outlets
 from .._fleet.balancer import Balancer
-from .._node.environment import Running, Surroundings
+from .._node.environment import Environment, Running
 from .._protocol.keys import KeyLayout
 from .._settings.settings import BalanceSettings
 from ..errors import ClosedError, MultielectError
@@ -39,7 +39,7 @@ T = TypeVar("T")
 _NS = 1_000_000_000
 
 
-class SimulatedNode(Surroundings):
+class SimulatedNode(Environment):
     """A process of a simulated world, to be given to a group or an elector as its `redis`.
 
     Only a world makes nodes, by `SimulatedWorld.node`, and what befalls them is asked of the world.
@@ -86,7 +86,7 @@ class SimulatedNode(Surroundings):
         state = "dead" if not self.is_alive else "stopped" if self.is_stopped else "running"
         return f"<SimulatedNode {self.name!r}: {state}>"
 
-    # ---- what a node takes from its surroundings
+    # ---- what a node takes from its environment
 
     def monotonic_s(self) -> float:
         """Return this machine's time."""
@@ -116,21 +116,21 @@ class SimulatedNode(Surroundings):
     def dispatcher(
         self,
         *,
-        tell: Callable[[T], object] | None,
-        tell_error: Callable[[MultielectError], object] | None,
-        tells_drains: bool = False,
+        notify: Callable[[T], object] | None,
+        notify_error: Callable[[MultielectError], object] | None,
+        notifies_drains: bool = False,
         threads: int,
         name: str,
         logger: logging.Logger,
         who: str,
     ) -> Dispatcher[T]:
-        """Return what brings happenings to callbacks, one at a time."""
+        """Return what brings events to callbacks, one at a time."""
         del name
         made = SimulatedDispatcher(
             self,
-            tell=tell,
-            tell_error=tell_error,
-            tells_drains=tells_drains,
+            notify=notify,
+            notify_error=notify_error,
+            notifies_drains=notifies_drains,
             threads=threads,
             logger=logger,
             who=who,
@@ -268,9 +268,9 @@ class SteppedBalancer(Balancer):
         with self._changed:
             due_ns = self._due_ns
             is_due = due_ns is not None and due_ns <= self._clock.now_ns()
-            is_called = self._news or (self._keys_changed and bool(self._entries))
+            is_called = self._has_answer or (self._keys_changed and bool(self._entries))
             goes_on = self._may_work and not self._closed and (is_called or is_due)
             self._may_work = False
             if goes_on:
-                self._news = False
+                self._has_answer = False
             return goes_on

@@ -19,14 +19,14 @@ from ._resp import Refusal, Reply
 from ._store import WRONGTYPE, Store
 
 ONE_DAY_MS = 86_400_000
-LONGEST_ENTRY_MS = 7 * ONE_DAY_MS
-LONGEST_PLAN = 1 << 20
+MAX_ENTRY_MS = 7 * ONE_DAY_MS
+MAX_PLAN_BYTES = 1 << 20
 
 NO_INTEGER = Refusal("ERR epoch counter is not an integer")
 OVERFLOW = Refusal("ERR epoch counter would overflow")
 OOM = Refusal("OOM command not allowed when used memory > 'maxmemory'.")
 
-_LONGEST_HOLDER = 1100
+_MAX_HOLDER_BYTES = 1100
 _ENTRY = re.compile(rb"(\d+) (\d+) (.*)", re.DOTALL)
 _INTEGER = re.compile(rb"-?\d+")
 
@@ -70,7 +70,7 @@ class Scripts:
         for place, (leader_key, epoch_key) in enumerate(pairs, 1):
             leader = store.get(leader_key)
             if isinstance(leader, bytes) and leader != holder:
-                leader = leader[:_LONGEST_HOLDER]
+                leader = leader[:_MAX_HOLDER_BYTES]
                 if leader not in holders:
                     holders.append(leader)
                 remaining = store.remaining_ms(leader_key)
@@ -161,7 +161,7 @@ class Scripts:
         return [self._store.now_ms(), moved, []]
 
     def grant(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
-        """End every term that is still this holder's, each for the sake of its heir."""
+        """End every term that is still this holder's, each for the sake of its successor."""
         holder, channel, grant_ms, *terms = words
         moved: list[Reply] = []
         messages: dict[bytes, bytes] = {}
@@ -170,11 +170,15 @@ class Scripts:
             if not self._is_term(leader_key, epoch_key, holder, epoch):
                 moved += self._moved(place, leader_key, epoch_key, holder)
                 continue
-            heir = b"" if self._is_full else wanted
-            head = netstring(b"/" + heir) + netstring(b"grant") if heir else netstring(holder)
-            messages[heir] = messages.get(heir, head) + netstring(leader_key)
-            if heir:
-                self._store.put(leader_key, heir, int(grant_ms))
+            successor = b"" if self._is_full else wanted
+            head = (
+                netstring(b"/" + successor) + netstring(b"grant")
+                if successor
+                else netstring(holder)
+            )
+            messages[successor] = messages.get(successor, head) + netstring(leader_key)
+            if successor:
+                self._store.put(leader_key, successor, int(grant_ms))
             else:
                 self._store.delete(leader_key)
             self._is_full = False
@@ -221,7 +225,7 @@ class Scripts:
         is_epoch = counter.isdigit() and int(counter) <= LARGEST_EPOCH
         return [place, int(counter)] if is_epoch else []
 
-    def roll(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
+    def membership(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
         """Say that a member is there, and tell who else is."""
         key, plan_key = keys
         holder, lasts, since, description, channel, known, proposed = words
@@ -241,7 +245,7 @@ class Scripts:
         for name, entry in list(members.items()):
             found = _ENTRY.fullmatch(entry)
             ends_ms = int(found[1]) if found else 0
-            if found is None or not now_ms < ends_ms <= now_ms + LONGEST_ENTRY_MS:
+            if found is None or not now_ms < ends_ms <= now_ms + MAX_ENTRY_MS:
                 del members[name]
                 self._is_full = False
                 changed |= name != holder
@@ -274,7 +278,7 @@ class Scripts:
     def _plan(self, key: bytes, proposed: bytes, ends_ms: int) -> tuple[int, bytes]:
         """Keep the newer plan; return its number, 0 where there is none, and its text."""
         kept = self._store.get(key)
-        text = kept if isinstance(kept, bytes) and len(kept) <= LONGEST_PLAN else b""
+        text = kept if isinstance(kept, bytes) and len(kept) <= MAX_PLAN_BYTES else b""
         if _plan_number(proposed) > _plan_number(text):
             text = proposed
         number = _plan_number(text)

@@ -19,9 +19,9 @@ from .._settings.settings import checked_seconds
 from ..errors import ConfigError
 
 START_NS = 1_000_000_000
-MOST_LINES = 10_000
-MOST_AT_ONCE = 100_000
-LONGEST_WAIT_S = 3600.0
+MAX_LINES = 10_000
+MAX_AT_ONCE = 100_000
+MAX_WAIT_S = 3600.0
 
 _NS = 1_000_000_000
 
@@ -53,7 +53,7 @@ class Timeline(ABC):
         self._agenda: list[tuple[int, int, Callable[[], object]]] = []
         self._number = 0
         self._at_once = 0
-        self._lines: deque[Line] = deque(maxlen=MOST_LINES)
+        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
         self._digest = hashlib.blake2b(digest_size=16)
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Timeline(ABC):
         Raises:
             TimeoutError: without a timeout, if it is not so after an hour.
         """
-        wait_ns = span_ns("timeout", LONGEST_WAIT_S if timeout is None else timeout)
+        wait_ns = span_ns("timeout", MAX_WAIT_S if timeout is None else timeout)
         until_ns = self.now_ns + wait_ns
         while not is_so():
             if not self._agenda or self._agenda[0][0] > until_ns:
@@ -136,7 +136,7 @@ class Timeline(ABC):
     def _happen(self) -> None:
         at_ns, _, act = heapq.heappop(self._agenda)
         self._at_once = self._at_once + 1 if at_ns == self.now_ns else 0
-        if self._at_once > MOST_AT_ONCE:
+        if self._at_once > MAX_AT_ONCE:
             raise RuntimeError("the simulated world does not come to rest")
         self._move(at_ns)
         self.happened += 1

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .._node.front import ElectorFront, GroupFront
+from .._node.base import BaseElectionGroup, BaseElector
 from .._node.interface import node_of
 from .._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 from .._settings.settings import checked_seconds
@@ -33,7 +33,7 @@ from ._timeline import START_NS, Timeline, span_ns
 _NS = 1_000_000_000
 _NEVER_NS = 1 << 62
 
-Who: TypeAlias = "SimulatedNode | GroupFront[Any] | ElectorFront[Any]"
+Who: TypeAlias = "SimulatedNode | BaseElectionGroup[Any] | BaseElector[Any]"
 """A simulated process, or a group or an elector that runs in it."""
 
 
@@ -124,7 +124,7 @@ class SimulatedWorld(Timeline):
         self.nodes = [there for there in self.nodes if there.is_alive or there.heard_links()]
         self._nodes_made += 1
         made = SimulatedNode(self, name, self._nodes_made, resp=resp)
-        made.weather.shortest_ns, made.weather.longest_ns = self._latency_ns
+        made.weather.min_latency_ns, made.weather.max_latency_ns = self._latency_ns
         self.nodes.append(made)
         return made
 
@@ -291,9 +291,9 @@ class SimulatedWorld(Timeline):
 
     def delay(self, who: Who | None, shortest: float, longest: float) -> None:
         """Have each message take so many seconds, from the least to the most, from now on."""
-        least_ns, most_ns = _range_ns("delay", (shortest, longest))
+        min_ns, max_ns = _range_ns("delay", (shortest, longest))
         for node in self._nodes_of(who):
-            node.weather.shortest_ns, node.weather.longest_ns = least_ns, most_ns
+            node.weather.min_latency_ns, node.weather.max_latency_ns = min_ns, max_ns
 
     def split(self, who: Who | None, share: float) -> None:
         """Have this share of what is sent arrive in pieces, cut anywhere, from now on."""
@@ -375,7 +375,7 @@ class SimulatedWorld(Timeline):
             node.stuffed_until_ns = 0
             node.lag_ms = 0.0
             node.callback_delay_ns = 0
-            node.weather.shortest_ns, node.weather.longest_ns = self._latency_ns
+            node.weather.min_latency_ns, node.weather.max_latency_ns = self._latency_ns
             node.weather.split = 0.0
             self.let_go(node)
             self.resume(node)
@@ -444,10 +444,10 @@ class SimulatedWorld(Timeline):
     def _node_of(self, who: Who) -> SimulatedNode:
         if isinstance(who, SimulatedNode):
             return who
-        surroundings = node_of(who).surroundings
-        if not isinstance(surroundings, SimulatedNode) or surroundings.world is not self:
+        environment = node_of(who).environment
+        if not isinstance(environment, SimulatedNode) or environment.world is not self:
             raise ConfigError(f"{who!r} is not of this world")
-        return surroundings
+        return environment
 
 
 _SILENT = logging.getLogger("multielect.testing.silent")
@@ -455,7 +455,7 @@ _SILENT.disabled = True
 
 
 def _range_ns(what: str, seconds: tuple[float, float]) -> tuple[int, int]:
-    least_ns, most_ns = span_ns(what, seconds[0]), span_ns(what, seconds[1])
-    if least_ns > most_ns:
+    min_ns, max_ns = span_ns(what, seconds[0]), span_ns(what, seconds[1])
+    if min_ns > max_ns:
         raise ConfigError(f"{what} must be from the least to the most, not {seconds!r}")
-    return least_ns, most_ns
+    return min_ns, max_ns

@@ -112,7 +112,7 @@ for i, leader_key in ipairs(leader_keys) do
 end
 local untold = {}
 if claims then
-  for _, message in ipairs(claimed) do tell_others(ARGV[4], message, untold) end
+  for _, message in ipairs(claimed) do publish(ARGV[4], message, untold) end
 end
 -- One of them says it for all.
 reply[#reply + 1] = untold[2]

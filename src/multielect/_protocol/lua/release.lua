@@ -25,7 +25,7 @@ for i = 1, #KEYS, STRIDE do
     ours[#ours + 1] = KEYS[i]
     places[#places + 1] = election
   elseif values[i] == holder then
-    tell_epoch(reply[2], election, values[i + 1])
+    report_epoch(reply[2], election, values[i + 1])
   end
 end
 if #ours == 0 then return reply end
@@ -39,6 +39,6 @@ end
 if #ours > 0 then
   local message = {netstring(holder)}
   for _, leader_key in ipairs(ours) do message[#message + 1] = netstring(leader_key) end
-  tell_others(channel, message, reply[3])
+  publish(channel, message, reply[3])
 end
 return reply

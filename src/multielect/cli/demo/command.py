@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from .stream import EventStream
 
-LEAST_SECONDS, MOST_SECONDS = 12.0, 40.0
+MIN_SECONDS, MAX_SECONDS = 12.0, 40.0
 EVENTS_A_SECOND = 8000
 
 
@@ -63,8 +63,8 @@ EVENTS_A_SECOND = 8000
     "--seconds",
     metavar="SECONDS",
     type=click.FloatRange(3.0, 3600.0),
-    help=f"How long the stream of events lasts.  [default: {LEAST_SECONDS:.0f}, and up to "
-    f"{MOST_SECONDS:.0f} for a large file]",
+    help=f"How long the stream of events lasts.  [default: {MIN_SECONDS:.0f}, and up to "
+    f"{MAX_SECONDS:.0f} for a large file]",
 )
 @click.option(
     "--events",
@@ -128,7 +128,7 @@ def demo(
     with _ending_cleanly():
         stream = _read(events)
         if seconds is None:
-            seconds = min(MOST_SECONDS, max(LEAST_SECONDS, len(stream) / EVENTS_A_SECOND))
+            seconds = min(MAX_SECONDS, max(MIN_SECONDS, len(stream) / EVENTS_A_SECOND))
         plan = Plan.make(nodes, freeze=not no_freeze, join=not no_join, kill=not no_kill)
         try:
             result, server = _run(console, stream, plan, url, ttl=ttl, seconds=seconds)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTITION_COLUMN = "tailnum"
-LONGEST_KEY_BYTES = 512
+MAX_KEY_BYTES = 512
 
 _FIELD_MARK = "\x1f"
 
@@ -98,9 +98,9 @@ def _checked(rows: Iterable[list[str]], column: int, columns: int) -> Iterator[t
         if len(row) != columns:
             raise EventsError(f"row {number} has {len(row)} fields; expected {columns}")
         key = row[column]
-        if not 1 <= len(key.encode()) <= LONGEST_KEY_BYTES:
+        if not 1 <= len(key.encode()) <= MAX_KEY_BYTES:
             raise EventsError(
-                f"row {number}: {PARTITION_COLUMN} must be 1 to {LONGEST_KEY_BYTES} bytes long, "
+                f"row {number}: {PARTITION_COLUMN} must be 1 to {MAX_KEY_BYTES} bytes long, "
                 f"not {len(key.encode())}"
             )
         yield key, _FIELD_MARK.join(row).encode()

@@ -34,13 +34,13 @@ from .stream import EventStream, Replay
 from .worker import Freeze, Worker
 
 RECORDS_AN_ELECTION = 64
-LEAST_RECORDS = 65_536
+MIN_RECORDS = 65_536
 
 JOIN_DELAY_SECONDS = 0.2
 """Lets nodes that start together be given their shares together."""
 
 DRAIN_SECONDS = 8.0
-"""How long a stop waits for the worker and the heirs; the conductor waits longer."""
+"""How long a stop waits for the worker and the successors; the conductor waits longer."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -92,9 +92,7 @@ class _Node:
         self._now_ns = Clock().now_ns
         self._stream = EventStream.open(Path(spec.stream))
         elections = len(self._stream.keys)
-        self._log = BeliefLog(
-            Path(spec.beliefs), max(LEAST_RECORDS, RECORDS_AN_ELECTION * elections)
-        )
+        self._log = BeliefLog(Path(spec.beliefs), max(MIN_RECORDS, RECORDS_AN_ELECTION * elections))
         self._numbers = {key: number for number, key in enumerate(self._stream.keys)}
         self._group = ElectionGroup(
             spec.url,
@@ -116,7 +114,7 @@ class _Node:
         )
         self._freeze = Freeze(self._now_ns, self._stop_process, self._went_on)
         self._failed = False
-        self._has_heirs = True
+        self._has_successors = True
 
     def run(self) -> None:
         """Take part from the conductor's go until SIGTERM."""
@@ -143,7 +141,7 @@ class _Node:
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
         # Without a worker nothing would be drained before its time is up.
-        if self._has_heirs and not self._failed:
+        if self._has_successors and not self._failed:
             self._group.drain(DRAIN_SECONDS)
         self._worker.stop()
         working.join()
@@ -190,7 +188,7 @@ class _Node:
                 case "freeze":
                     self._freeze.ask()
                 case "end":
-                    self._has_heirs = False
+                    self._has_successors = False
                     os.kill(os.getpid(), signal.SIGTERM)
 
     def _stop_process(self, commits: int) -> None:

@@ -130,7 +130,7 @@ def _mishaps(result: Result) -> Iterator[str]:
     if result.stop:
         yield (
             f"{result.stop.node} was stopped with SIGTERM. It drained: each election that it led "
-            f"went to its heir. {_moved(result.stop)}."
+            f"went to its successor. {_moved(result.stop)}."
         )
 
 

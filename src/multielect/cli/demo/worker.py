@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .checkpoint import CheckpointStore
     from .stream import EventStream, Replay
 
-MOST_COMMITS_A_CALL = 100
+MAX_COMMITS_PER_CALL = 100
 """Keeps a call below a millisecond of the server's time."""
 
 _PASS_SECONDS = 0.05
@@ -55,7 +55,7 @@ class Leadership(Protocol):
     def resign(self) -> object:
         """Give the term up."""
 
-    def drained(self) -> object:
+    def finish_drain(self) -> object:
         """Hand the term over."""
 
 
@@ -145,7 +145,7 @@ class Worker:
         state = self._led.get(partition)
         if state is not None and state.term.epoch == term.epoch:
             del self._led[partition]
-        term.drained()
+        term.finish_drain()
 
     def _find_due(self) -> None:
         available = self._replay.available(self._now_ns())
@@ -158,7 +158,7 @@ class Worker:
 
     def _process_some(self) -> None:
         commits: list[Commit] = []
-        while self._due and len(commits) < MOST_COMMITS_A_CALL:
+        while self._due and len(commits) < MAX_COMMITS_PER_CALL:
             partition, _ = self._due.popitem()
             state = self._led[partition]
             if not state.term.is_leader:

@@ -18,7 +18,7 @@ from .servers import Server
 
 # Places in the first line of /proc/stat: see proc(5).
 _IDLE, _STEAL = (3, 4), 7
-_LEAST_TOLD = 0.01
+_MIN_REPORTED = 0.01
 
 
 def cores() -> int:
@@ -74,7 +74,7 @@ class Stolen:
             return []
         wanted = sum(ticks[: _STEAL + 1]) - sum(ticks[place] for place in _IDLE)
         share = ticks[_STEAL] / wanted if wanted > 0 else 0.0
-        if share < _LEAST_TOLD:
+        if share < _MIN_REPORTED:
             return []
         told = f"of this virtual machine gave {share:.0%} to others."
         return [f"Of the processor time that was wanted meanwhile, the host {told}"]

@@ -140,14 +140,16 @@ class Findings:
         """Return all of it as JSON has it."""
         return {
             "figures": [
-                {**key.to_json(), **_told(values)} for key, values in self.series.items() if values
+                {**key.to_json(), **_summary(values)}
+                for key, values in self.series.items()
+                if values
             ],
             "ratios": [
                 {
                     "what": one.words,
                     "over": one.over.to_json(),
                     "under": one.under.to_json(),
-                    **_told(values),
+                    **_summary(values),
                     **_held(one.bound, values),
                 }
                 for one in self.comparisons
@@ -157,7 +159,7 @@ class Findings:
                 {
                     "what": one.words,
                     **one.key.to_json(),
-                    **_told(values),
+                    **_summary(values),
                     **_held(one.bound, values),
                 }
                 for one in self.expectations
@@ -169,7 +171,7 @@ class Findings:
         }
 
 
-def _told(values: list[float]) -> dict[str, Any]:
+def _summary(values: list[float]) -> dict[str, Any]:
     return {**asdict(Spread.of(values)), "rounds": values}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .findings import Case, Findings, Quantity
 
-P50, P99, MOST = Quantity("p50", "ms"), Quantity("p99", "ms"), Quantity("max", "ms")
+P50, P99, MAX = Quantity("p50", "ms"), Quantity("p99", "ms"), Quantity("max", "ms")
 
 _MS = 1e6
 
@@ -50,7 +50,7 @@ class Tail:
         """Add what this round measured."""
         findings.add(case, subject, P50, self.p50)
         findings.add(case, subject, P99, self.p99)
-        findings.add(case, subject, MOST, self.most)
+        findings.add(case, subject, MAX, self.most)
 
     def beyond(self, other: Tail) -> Tail:
         """Return how much longer these are than others, each beside its like."""

@@ -3,7 +3,7 @@
 Rules of this file:
     * All are measured alike: the wall, what the server says it spent, what this process spent.
     * A round measures each of them once, each round in another order.
-    * What takes less than `LEAST_ROUND_S` is repeated within a round until it does not.
+    * What takes less than `MIN_ROUND_S` is repeated within a round until it does not.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..instruments.servers import Server
 
 T = TypeVar("T")
 
-LEAST_ROUND_S = 0.05
-_MOST_PASSES = 200
+MIN_ROUND_S = 0.05
+_MAX_PASSES = 200
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Costs:
 def passes_of(contender: Contender) -> int:
     """Return how often a contender refreshes within a round; refreshes once to find out."""
     wall_s = contender.refresh().wall_s
-    return min(_MOST_PASSES, max(1, math.ceil(LEAST_ROUND_S / max(wall_s, 1e-6))))
+    return min(_MAX_PASSES, max(1, math.ceil(MIN_ROUND_S / max(wall_s, 1e-6))))
 
 
 def measure(contender: Contender, passes: int, server: Server) -> Costs:

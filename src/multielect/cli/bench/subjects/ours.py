@@ -26,10 +26,10 @@ TTL_S = 6 * 3600.0
 KEY = "election-{:07d}"
 
 _NS = 1_000_000_000
-_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.0002, 0.01
+_MIN_LOOK_S, _MAX_LOOK_S = 0.0002, 0.01
 _SETTLED_S = 0.002
 _SETTLING_S = 0.05
-_LONGEST_S = 600.0
+_MAX_S = 600.0
 
 
 class Group:
@@ -43,7 +43,7 @@ class Group:
         self.group = ElectionGroup(url, prefix=prefix, ttl=ttl_s, on_error=self._errors.append)
         self.probe = node_of(self.group).probe()
         self.group.add_many(KEY.format(number) for number in range(leases))
-        self._look_s = _SHORTEST_LOOK_S
+        self._look_s = _MIN_LOOK_S
 
     def acquire(self) -> Cost:
         """Start it, and return what it took until all is led.
@@ -70,15 +70,15 @@ class Group:
         began_ns = self._clock.now_ns()
         begin()
         own_s = time.thread_time()
-        give_up_ns = began_ns + int(_LONGEST_S * _NS)
+        give_up_ns = began_ns + int(_MAX_S * _NS)
         while (ended_ns := self.probe.quiet_since_ns) is None or not is_so():
             if self._clock.now_ns() > give_up_ns:
-                raise BenchError(f"not done after {_LONGEST_S:.0f} seconds: {self._why()}")
+                raise BenchError(f"not done after {_MAX_S:.0f} seconds: {self._why()}")
             time.sleep(self._look_s)
         looking_s = time.thread_time() - own_s
         client_s = time.process_time() - cpu_s - looking_s
         wall_s = (ended_ns - began_ns) / _NS
-        self._look_s = min(max(_SHORTEST_LOOK_S, wall_s / 20), _LONGEST_LOOK_S)
+        self._look_s = min(max(_MIN_LOOK_S, wall_s / 20), _MAX_LOOK_S)
         return Cost(wall_s, client_s)
 
     @property
@@ -105,7 +105,7 @@ def led(url: str, prefix: str, leases: int) -> Iterator[Group]:
 
 def settle() -> None:
     """Return once this process has nothing left to do: terms are told after they have begun."""
-    until_s = time.monotonic() + _LONGEST_S
+    until_s = time.monotonic() + _MAX_S
     while time.monotonic() < until_s:
         before_s = time.process_time()
         time.sleep(_SETTLING_S)

@@ -36,17 +36,17 @@ class Watch:
         leases: how many.
         ttl_s: their TTL.
         seconds: for how long they are held.
-        most_percent: what the holder may take of one core, if that was said.
+        max_percent: what the holder may take of one core, if that was said.
     """
 
     leases: int
     ttl_s: float
     seconds: float
-    most_percent: float | None = None
+    max_percent: float | None = None
 
 
 QUICK = (Watch(10_000, 2.0, 4.0),)
-FULL = (Watch(100_000, 10.0, 60.0, most_percent=3.0), Watch(1_000_000, 30.0, 300.0))
+FULL = (Watch(100_000, 10.0, 60.0, max_percent=3.0), Watch(1_000_000, 30.0, 300.0))
 
 
 class Hold:
@@ -67,9 +67,9 @@ class Hold:
             bench.findings.expect(
                 f"terms lost, {case.words}", Key(case, NAME, DEMOTIONS), Bound(most=0)
             )
-            if watch.most_percent is not None:
+            if watch.max_percent is not None:
                 words = f"holding process, % of a core, {case.words}"
-                bench.findings.expect(words, Key(case, NAME, CPU), Bound(most=watch.most_percent))
+                bench.findings.expect(words, Key(case, NAME, CPU), Bound(most=watch.max_percent))
         bench.progress.begin(round(sum(watch.seconds for watch in watches)))
         for watch in watches:
             _measure(bench, watch)

@@ -4,7 +4,7 @@ Rules of this file:
     * All sizes and all contenders are there at once, and each round measures each of them: the
       largest against the smallest is a ratio of one round like the rest.
     * A pipeline is measured on so many leases as it is compared with, but no more than
-      `MOST_PIPELINED`; who refreshes one by one, once a round on a sample, for all sizes.
+      `MAX_PIPELINED`; who refreshes one by one, once a round on a sample, for all sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WALL = Quantity("wall", "us a lease")
 SERVER = Quantity("server CPU", "us a lease")
 CLIENT = Quantity("client CPU", "us a lease")
 
-MOST_PIPELINED = 100_000
+MAX_PIPELINED = 100_000
 SAMPLE_QUICK, SAMPLE_FULL = 200, 2_000
 
 _US = 1e6
@@ -103,7 +103,7 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
         enter(limit, case)
         for kind in peers.kinds:
             if not kind.one_by_one:
-                enter_peer(kind, min(case.size, MOST_PIPELINED), case)
+                enter_peer(kind, min(case.size, MAX_PIPELINED), case)
     sample = bench.scale.pick(quick=SAMPLE_QUICK, full=SAMPLE_FULL)
     for kind in peers.kinds:
         if kind.one_by_one:
@@ -111,7 +111,7 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
     if peers.kinds:
         findings.notes.append(
             f"Who refreshes one by one was measured on {sample:,} leases, once a round; pipelines "
-            f"on {MOST_PIPELINED:,} at the most."
+            f"on {MAX_PIPELINED:,} at the most."
         )
     return found
 

@@ -39,7 +39,7 @@ _WATCHED_TTLS = 2
 _FULL_ROUNDS = 5
 _READY_S = 300.0
 _LOOK_S = 0.005
-_LONGEST_S = 60.0
+_MAX_S = 60.0
 
 
 class Standby:
@@ -165,7 +165,7 @@ def stand_by(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -
 
 
 def _wait_until_met(groups: list[ElectionGroup], leases: int) -> None:
-    give_up_s = time.monotonic() + _LONGEST_S
+    give_up_s = time.monotonic() + _MAX_S
     for group in groups:
         while group.counters.checks < leases:
             if time.monotonic() > give_up_s:

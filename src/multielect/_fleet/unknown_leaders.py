@@ -4,7 +4,7 @@ Rules of this file:
     * Pure: it is told who was seen, who is a member, and the time.
     * Nobody is suspected who may be gone, or a member that is not heard of yet: whoever is told of
       was named by the server in each look for longer than it takes a dead node's leases to end,
-      and a member to call the roll.
+      and a member to poll the membership.
     * Whoever is told of is told of once, for as long as it is seen.
 """
 
@@ -18,14 +18,14 @@ from .._protocol.keys import decode_key
 PATIENCE_TTLS = 2
 """For how many TTLs a holder is seen before it is told of: after one its leases would end."""
 
-LONGEST_GAP_TTLS = 2
+MAX_GAP_TTLS = 2
 """A look that comes later than this after the last says nothing of the time in between."""
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Rival:
+class OtherLeader:
     """Somebody who leads what this node is to lead.
 
     Attributes:
@@ -43,10 +43,10 @@ class Rival:
 class _Sight:
     since_ns: int
     named: int
-    is_told: bool = False
+    is_reported: bool = False
 
 
-class Strangers:
+class UnknownLeaders:
     """Those who lead what they should not, and since when they have been seen."""
 
     def __init__(self, ttl_ns: int) -> None:
@@ -55,56 +55,56 @@ class Strangers:
         self._seen: dict[bytes, _Sight] = {}
 
     def look(
-        self, rivals: Iterable[Rival], members: Container[bytes], now_ns: int
-    ) -> Sequence[Rival]:
+        self, leaders: Iterable[OtherLeader], members: Container[bytes], now_ns: int
+    ) -> Sequence[OtherLeader]:
         """Take a look, once a TTL or so.
 
         Args:
             rivals: all who lead what this node is to lead.
-            members: the holders of all who call the roll.
+            members: the holders of all who poll the membership.
             now_ns: the time.
 
         Returns:
             Those that are to be told of, who lead most first; nothing unless one of them is new.
         """
         looked_ns = self._looked_ns
-        if looked_ns is not None and now_ns - looked_ns > LONGEST_GAP_TTLS * self._ttl_ns:
+        if looked_ns is not None and now_ns - looked_ns > MAX_GAP_TTLS * self._ttl_ns:
             self.forget()
         self._looked_ns = now_ns
-        strangers = [rival for rival in rivals if rival.holder not in members]
-        self._seen = {rival.holder: self._sight(rival, now_ns) for rival in strangers}
-        due = [rival for rival in strangers if self._is_due(rival.holder, now_ns)]
-        if all(self._seen[rival.holder].is_told for rival in due):
+        unknown = [leader for leader in leaders if leader.holder not in members]
+        self._seen = {leader.holder: self._sight(leader, now_ns) for leader in unknown}
+        due = [leader for leader in unknown if self._is_due(leader.holder, now_ns)]
+        if all(self._seen[leader.holder].is_reported for leader in due):
             return ()
-        for rival in due:
-            self._seen[rival.holder].is_told = True
-        return sorted(due, key=lambda rival: (-rival.elections, rival.holder))
+        for leader in due:
+            self._seen[leader.holder].is_reported = True
+        return sorted(due, key=lambda leader: (-leader.elections, leader.holder))
 
     def forget(self) -> None:
         """Begin anew: it is not known who was a member meanwhile."""
         self._seen = {}
         self._looked_ns = None
 
-    def _sight(self, rival: Rival, now_ns: int) -> _Sight:
-        sight = self._seen.get(rival.holder)
-        if sight is None or sight.named == rival.named:
-            return _Sight(now_ns, rival.named)
-        sight.named = rival.named
+    def _sight(self, leader: OtherLeader, now_ns: int) -> _Sight:
+        sight = self._seen.get(leader.holder)
+        if sight is None or sight.named == leader.named:
+            return _Sight(now_ns, leader.named)
+        sight.named = leader.named
         return sight
 
     def _is_due(self, holder: bytes, now_ns: int) -> bool:
         return now_ns - self._seen[holder].since_ns > PATIENCE_TTLS * self._ttl_ns
 
 
-def told_of(strangers: Sequence[Rival]) -> str:
+def warning_about(unknown: Sequence[OtherLeader]) -> str:
     """Say who they are, what they lead, and what to do."""
-    count = sum(rival.elections for rival in strangers)
+    count = sum(leader.elections for leader in unknown)
     names = [
-        f"{decode_key(rival.holder)[:100]!r} ({rival.elections})"
-        for rival in strangers[:MOST_NAMED]
+        f"{decode_key(leader.holder)[:100]!r} ({leader.elections})"
+        for leader in unknown[:MAX_NAMED]
     ]
-    if len(strangers) > len(names):
-        names.append(f"{len(strangers) - len(names)} more")
+    if len(unknown) > len(names):
+        names.append(f"{len(unknown) - len(names)} more")
     return (
         f"{count} election(s) that this node is to lead are led by nodes that are no members of its"
         f" fleet: {', '.join(names)}. All nodes of one prefix must be started with balance=True, or"

@@ -46,9 +46,9 @@ def test_of_its_rivals_a_node_knows_those_that_lead_what_is_its_own(rig: Rig) ->
         assert assignment is not None
         holders = assignment.holders()
         own = [key for key in KEYS[:5] if holders[key] == node.holder.decode()]
-        before = {holder: named for holder, named, _ in node.core.rivals()}
+        before = {holder: named for holder, named, _ in node.core.other_leaders()}
         rig.run_ms(2 * TTL_MS)
-        after = {holder: (named, count) for holder, named, count in node.core.rivals()}
+        after = {holder: (named, count) for holder, named, count in node.core.other_leaders()}
         assert {holder: count for holder, (_, count) in after.items()} == (
             {b"stranger/1": len(own)} if own else {}
         )

@@ -20,19 +20,19 @@ from collections.abc import Callable, Hashable
 from .._settings.settings import Settings
 from ..election import Term
 from ..errors import MultielectError
+from .asyncio_dispatcher import AsyncioDispatcher, count_as_callback
 from .dispatcher import Dispatcher
-from .event_loop import LoopDispatcher, count_as_callback
-from .mailbox import Happening, Kind, Mailbox
-from .roster import (
-    Roster,
+from .mailbox import Kind, Mailbox, TermEvent
+from .worker_dispatcher import WorkerDispatcher
+from .worker_registry import (
     WorkedTerm,
+    WorkerRegistry,
     failure_of,
     give_up,
     given_up_for_want,
     left_behind,
     still_at_work,
 )
-from .worker_dispatcher import WorkerDispatcher
 
 _NS = 1_000_000_000
 
@@ -58,7 +58,7 @@ class WorkerTerm(WorkedTerm):
     stopping: asyncio.Event
 
 
-class LoopWorkers:
+class AsyncioWorkers:
     """Has a worker run for each term, in the loop that `start` was called in."""
 
     def __init__(
@@ -74,7 +74,7 @@ class LoopWorkers:
         self._report = report
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mailbox: Mailbox[Term] = Mailbox()
-        self._roster: Roster[WorkerTerm] = Roster()
+        self._registry: WorkerRegistry[WorkerTerm] = WorkerRegistry()
         self._tasks: dict[WorkerTerm, asyncio.Task[None]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._closed = False
@@ -94,9 +94,9 @@ class LoopWorkers:
         """Return False: workers here count as callbacks, which the dispatcher knows of."""
         return False
 
-    def put(self, *happenings: Happening[Term]) -> None:
+    def put(self, *term_events: TermEvent[Term]) -> None:
         """Begin and stop workers as terms begin, drain and end."""
-        begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+        begun = [term_event.key for term_event in term_events if self._mailbox.put(term_event)]
         if begun:
             self._call(self._take, begun)
 
@@ -111,7 +111,7 @@ class LoopWorkers:
         # After all that was put.
         self._call(self._close)
         ended = self._ended.wait(timeout_s)
-        left = list(self._roster)
+        left = list(self._registry)
         if left and timeout_s:
             self._report(left_behind(left))
         return ended
@@ -126,22 +126,22 @@ class LoopWorkers:
 
     def _take(self, keys: list[Hashable]) -> None:
         for key in keys:
-            while (happening := self._mailbox.take(key)) is not None:
-                if happening.kind is Kind.BEGIN:
-                    self._begin(WorkerTerm.of(happening.subject))
+            while (term_event := self._mailbox.take(key)) is not None:
+                if term_event.kind is Kind.BEGIN:
+                    self._begin(WorkerTerm.of(term_event.subject))
                 else:
-                    self._stop(happening.subject)
+                    self._stop(term_event.subject)
 
     def _begin(self, term: WorkerTerm) -> None:
         if self._closed:
             return
-        if self._roster.begin(term):
+        if self._registry.begin(term):
             self._start_task(term)
         else:
             self._see_later(self._see_waiting, term)
 
     def _stop(self, told: Term) -> None:
-        ended = self._roster.stop(told)
+        ended = self._registry.stop(told)
         if ended is not None:
             self._tasks[ended].cancel()
             self._see_later(self._see_ended, ended)
@@ -150,7 +150,7 @@ class LoopWorkers:
         self._closed = True
         for timer in self._timers:
             timer.cancel()
-        for term in self._roster:
+        for term in self._registry:
             term.stopping.set()
             # What was cancelled before has heard of it.
             if term.reason is None:
@@ -158,7 +158,7 @@ class LoopWorkers:
         self._look_whether_ended()
 
     def _look_whether_ended(self) -> None:
-        if self._closed and not self._roster:
+        if self._closed and not self._registry:
             self._ended.set()
 
     def _see_later(self, see: Callable[[WorkerTerm], None], term: WorkerTerm) -> None:
@@ -170,13 +170,13 @@ class LoopWorkers:
         self._timers.add(timer)
 
     def _see_waiting(self, term: WorkerTerm) -> None:
-        former = self._roster.stop_waiting(term)
+        former = self._registry.stop_waiting(term)
         if former is not None:
             self._report(given_up_for_want(term, former))
             give_up(term)
 
     def _see_ended(self, term: WorkerTerm) -> None:
-        if self._roster.is_working(term):
+        if self._registry.is_working(term):
             self._report(still_at_work(term, self._patience_s))
 
     def _start_task(self, term: WorkerTerm) -> None:
@@ -206,17 +206,17 @@ class LoopWorkers:
             self._report(failure_of(term, cause))
         give_up(term)
         del self._tasks[term]
-        following = self._roster.leave(term)
+        following = self._registry.leave(term)
         if following is not None:
             self._start_task(following)
         self._look_whether_ended()
 
 
 def with_workers(
-    below: LoopDispatcher, work: Callable[..., object] | None, settings: Settings
+    below: AsyncioDispatcher, work: Callable[..., object] | None, settings: Settings
 ) -> Dispatcher[Term]:
     """Return a dispatcher that has `work` done for each term as well; the same if there is none."""
     if work is None:
         return below
-    workers = LoopWorkers(work, patience_s=settings.ttl_ns / _NS, report=below.put_error)
+    workers = AsyncioWorkers(work, patience_s=settings.ttl_ns / _NS, report=below.put_error)
     return WorkerDispatcher(below, workers)

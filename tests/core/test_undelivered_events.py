@@ -7,7 +7,7 @@ import random
 from multielect.election import DemotionReason
 
 from .pairs import check_pairs
-from .rig import Happening, Node, Rig
+from .rig import Node, Rig, TermEvent
 
 KEYS = [f"k{n}" for n in range(50)]
 
@@ -37,7 +37,7 @@ def test_no_more_than_three_wait_for_one_election(rig: Rig) -> None:
         turn(node, "a")
     node.take()
 
-    assert [happening[1:3] for happening in node.happenings if happening.key == "a"] == [
+    assert [term_event[1:3] for term_event in node.term_events if term_event.key == "a"] == [
         (1, None),
         (1, DemotionReason.RESIGNED),
         (501, None),
@@ -50,17 +50,17 @@ def test_what_is_told_comes_in_pairs_whenever_it_is_taken(rig: Rig) -> None:
     chance = random.Random(5)
     node = rig.node(*KEYS, epochs="counter")
     exchange(node)
-    told: dict[str, list[Happening]] = {}
+    told: dict[str, list[TermEvent]] = {}
     for _ in range(3000):
         turn(node, chance.choice(KEYS))
         if chance.random() < 0.02:
             node.take()
     node.take()
-    check_pairs(node.happenings)
-    for happening in node.happenings:
-        told.setdefault(happening.key, []).append(happening)
+    check_pairs(node.term_events)
+    for term_event in node.term_events:
+        told.setdefault(term_event.key, []).append(term_event)
     for key in KEYS:
         assert told[key][-1].reason is None
-        assert told[key][-1].epoch == node.seat(key).epoch
-        epochs = [happening.epoch for happening in told[key]]
+        assert told[key][-1].epoch == node.candidacy(key).epoch
+        epochs = [term_event.epoch for term_event in told[key]]
         assert epochs == sorted(epochs)

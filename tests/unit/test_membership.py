@@ -1,4 +1,4 @@
-"""The roll: what members say of themselves, how answers are read, and who counts."""
+"""The membership: what members say of themselves, how answers are read, and who counts."""
 
 from __future__ import annotations
 
@@ -41,8 +41,12 @@ def test_what_a_member_says_is_what_the_others_read(member: Member) -> None:
 
 
 def test_an_answer_tells_the_time_and_whether_the_caller_was_there() -> None:
-    roll = parse(answer(was_there=False))
-    assert (roll.server_ms, roll.was_there, roll.entries) == (1_700_000_000_000, False, ())
+    membership = parse(answer(was_there=False))
+    assert (membership.server_ms, membership.was_there, membership.entries) == (
+        1_700_000_000_000,
+        False,
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,9 +75,9 @@ def test_an_answer_tells_the_time_and_whether_the_caller_was_there() -> None:
 )
 def test_an_entry_that_makes_no_sense_is_left_out(bad: tuple[bytes, bytes, bytes, bytes]) -> None:
     good = (b"b/2", b"900", b"17", describe(Member("b", "2"), 0))
-    roll = parse(answer(bad, good))
-    assert [e.member.node_id for e in roll.entries] == ["b"]
-    assert roll.unread == (bad[0],)
+    membership = parse(answer(bad, good))
+    assert [e.member.node_id for e in membership.entries] == ["b"]
+    assert membership.unread == (bad[0],)
 
 
 @example(b"-3:")

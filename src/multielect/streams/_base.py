@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import redis
 
-from .._node.front import GroupFront
+from .._node.base import BaseElectionGroup
 from .._node.interface import node_of
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._runtime.foreign import in_words
@@ -52,21 +52,21 @@ from ._settings import (
 from ._troubles import Troubles
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
-LEAST_STOP_S = 1.0
+MIN_STOP_S = 1.0
 """What a stop without time left gives those that have only to notice it."""
 
 _GRAIN_S = 0.005
 """Nobody is woken for less."""
 
 F = TypeVar("F", bound=Fence | AsyncFence)
-G = TypeVar("G", bound=GroupFront[Any])
+G = TypeVar("G", bound=BaseElectionGroup[Any])
 
 
-class ConsumerFront(Generic[G, F]):
+class BaseStreamConsumer(Generic[G, F]):
     """What a consumer of streams is, whichever way it waits."""
 
     _default_handlers: ClassVar[int]
-    _most_handlers: ClassVar[int]
+    _max_handlers: ClassVar[int]
     _takes_coroutines: ClassVar[bool]
 
     _group: G
@@ -108,7 +108,7 @@ class ConsumerFront(Generic[G, F]):
             start=start,
         )
         given = self._default_handlers if handlers is None else handlers
-        self._handlers = checked_count("handlers", given, self._most_handlers)
+        self._handlers = checked_count("handlers", given, self._max_handlers)
         self._discover_s = checked_pause("discover", discover)
         self._drain_timeout_s = checked_pause("drain_timeout", drain_timeout)
         self._stall_s = checked_stall_ns(max_stall) / 1e9 or None
@@ -130,7 +130,7 @@ class ConsumerFront(Generic[G, F]):
             "on_elected": self._on_elected,
             "on_demoted": self._on_demoted,
             "on_draining": self._on_draining,
-            "on_error": None if on_error is None else self._telling(on_error),
+            "on_error": None if on_error is None else self._reporting(on_error),
             "logger": logger,
         }
         self._connect(redis, options)
@@ -150,7 +150,7 @@ class ConsumerFront(Generic[G, F]):
         self._mutex = self._make_mutex()
         self._pid = os.getpid()
         self._asleep_until_s = -math.inf
-        self._alive_due_s = 0.0
+        self._heartbeat_due_s = 0.0
         self._broken: Exception | None = None
         self._listing_troubles = Troubles()
 
@@ -166,7 +166,7 @@ class ConsumerFront(Generic[G, F]):
     def _call(self) -> None:
         """Wake who has something to do. Inside `_changing`."""
 
-    def _telling(
+    def _reporting(
         self, on_error: Callable[[MultielectError], object]
     ) -> Callable[[MultielectError], object]:
         """Return what the group is to call with errors."""
@@ -355,10 +355,10 @@ class ConsumerFront(Generic[G, F]):
         self._flow.tick(now_s)
         waits = []
         if self._stall_s is not None:
-            if now_s >= self._alive_due_s:
-                self._alive_due_s = now_s + self._stall_s / 4
-                self._flow.keep_alive(now_s, self._stall_s)
-            waits.append(self._alive_due_s - now_s)
+            if now_s >= self._heartbeat_due_s:
+                self._heartbeat_due_s = now_s + self._stall_s / 4
+                self._flow.send_heartbeats(now_s, self._stall_s)
+            waits.append(self._heartbeat_due_s - now_s)
         due_s = self._flow.next_due_s()
         if due_s is not None:
             waits.append(max(due_s - now_s, _GRAIN_S))
@@ -390,7 +390,7 @@ class ConsumerFront(Generic[G, F]):
 
     def _report_listing(self, what: str, cause: Exception | None = None) -> None:
         """Tell what is wrong with a listing, unless the last ones were told of the same."""
-        if self._listing_troubles.note(what, (), time.monotonic()) is None:
+        if self._listing_troubles.report(what, (), time.monotonic()) is None:
             return
         ours = MultielectError(what)
         ours.__cause__ = cause
@@ -432,4 +432,4 @@ def hand_over(terms: Iterable[Leadership]) -> None:
     """Hand over the terms that drain; of others there is nothing to do yet."""
     for term in terms:
         with contextlib.suppress(ClosedError):
-            term.drained()
+            term.finish_drain()

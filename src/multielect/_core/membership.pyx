@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""When this node calls the roll of its group, and what the last answer was.
+"""When this node polls the membership of its group, and what the last answer was.
 
 Rules of this file:
     * The call goes out without Python being run, as refreshes do: a node that is starved of the
@@ -20,8 +20,8 @@ from .slots cimport NEVER, hash_of
 cdef int64_t GAP_NS = 20_000_000
 
 
-cdef class Roll:
-    """The calls of the roll, and the newest answer."""
+cdef class MembershipPoll:
+    """The polls of the membership, and the newest answer."""
 
     def __cinit__(self):
         self.due_ns = NEVER
@@ -53,9 +53,9 @@ cdef class Roll:
         return (self.last_until_ns != 0 and self.begun_ns != 0
                 and (self.in_flight or self.due_ns != NEVER))
 
-    cdef int64_t next_turn_ns(self, bint may_call) noexcept nogil:
+    cdef int64_t next_turn_ns(self, bint may_poll) noexcept nogil:
         """Return when there is something to do: a call, if one may be made, or to give it up."""
-        cdef int64_t turn_ns = self.due_ns if may_call and not self.in_flight else NEVER
+        cdef int64_t turn_ns = self.due_ns if may_poll and not self.in_flight else NEVER
         return min(turn_ns, self.last_until_ns) if self.is_leaving() else turn_ns
 
     cdef void on_timer(self, int64_t now_ns) noexcept nogil:
@@ -74,7 +74,7 @@ cdef class Roll:
         """Keep the answer."""
         cdef char *grown
         self.in_flight = False
-        self.complaint = 0
+        self.refusal_hash = 0
         grown = <char *>realloc(self.reply, value.length + 1)
         if grown == NULL:
             with gil:
@@ -84,11 +84,11 @@ cdef class Roll:
         self.reply_length = value.length
         return 0
 
-    cdef bint is_news(self, const char *refusal, size_t length) noexcept nogil:
+    cdef bint is_new(self, const char *refusal, size_t length) noexcept nogil:
         """Tell whether the server has not refused in these words just before."""
-        cdef uint32_t told = self.complaint
-        self.complaint = hash_of(refusal, length, 0) | 1
-        return self.complaint != told
+        cdef uint32_t told = self.refusal_hash
+        self.refusal_hash = hash_of(refusal, length, 0) | 1
+        return self.refusal_hash != told
 
     cdef void failed(self, int64_t again_ns) noexcept nogil:
         """The call was refused: call again at `again_ns`; or at once, where its answer is lost: 0.
@@ -100,7 +100,7 @@ cdef class Roll:
             if again_ns < self.due_ns and (again_ns == 0 or self.last_until_ns == 0):
                 self.due_ns = again_ns
 
-    cdef void call_by(self, int64_t due_ns) noexcept nogil:
+    cdef void poll_by(self, int64_t due_ns) noexcept nogil:
         """Call no later than `due_ns`."""
         if self.period_ns != 0 and self.last_until_ns == 0 and due_ns < self.due_ns:
             self.due_ns = due_ns
@@ -111,6 +111,6 @@ cdef class Roll:
         if self.begun_ns == 0:
             self.due_ns = NEVER
 
-    cdef void call_soon(self, int64_t now_ns) noexcept nogil:
+    cdef void poll_soon(self, int64_t now_ns) noexcept nogil:
         """Somebody says that the fleet has changed."""
-        self.call_by(max(now_ns, self.begun_ns + GAP_NS))
+        self.poll_by(max(now_ns, self.begun_ns + GAP_NS))

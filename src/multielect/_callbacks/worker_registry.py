@@ -20,7 +20,7 @@ from ..errors import CallbackError, ClosedError, MultielectError
 
 W = TypeVar("W", bound="WorkedTerm")
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class WorkedTerm(Term):
@@ -43,7 +43,7 @@ class WorkedTerm(Term):
         return made
 
 
-class Roster(Generic[W]):
+class WorkerRegistry(Generic[W]):
     """The terms that have a worker, and those that wait for one."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Roster(Generic[W]):
 def give_up(term: Term) -> None:
     """Hand a term over whose worker has ended, or will not begin. Nothing if it is over."""
     with contextlib.suppress(ClosedError):
-        if not term.drained():
+        if not term.finish_drain():
             term.resign()
 
 
@@ -153,8 +153,8 @@ def given_up_for_want(term: Term, former: Term) -> MultielectError:
 
 def left_behind(terms: list[W]) -> MultielectError:
     """Return the error that says that workers run on after their group has stopped."""
-    named = ", ".join(repr(term.key) for term in terms[:_MOST_NAMED] if term.key)
-    more = f" and {len(terms) - _MOST_NAMED} more" if len(terms) > _MOST_NAMED else ""
+    named = ", ".join(repr(term.key) for term in terms[:_MAX_NAMED] if term.key)
+    more = f" and {len(terms) - _MAX_NAMED} more" if len(terms) > _MAX_NAMED else ""
     which = f" ({named}{more})" if named else ""
     count = "1 worker still runs" if len(terms) == 1 else f"{len(terms)} workers still run"
     return MultielectError(

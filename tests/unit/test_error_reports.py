@@ -7,7 +7,7 @@ import re
 import pytest
 
 from multielect import ClockJumpError, EndlessLeaseError, ServerError
-from multielect._protocol.error_replies import Note, as_error, split
+from multielect._protocol.error_replies import ErrorReport, as_error, split
 from multielect._protocol.keys import elector_layout, group_layout
 from multielect._protocol.scripts import COMMANDS, lua_text
 
@@ -71,8 +71,8 @@ def test_the_code_is_the_servers_own(said: str, expected: tuple[str, str]) -> No
     assert split(said) == expected
 
 
-def told(*note: object) -> ServerError:
-    error = as_error(note, LAYOUT)  # type: ignore[arg-type]
+def told(*report: object) -> ServerError:
+    error = as_error(report, LAYOUT)  # type: ignore[arg-type]
     assert isinstance(error, ServerError)
     return error
 
@@ -88,7 +88,7 @@ def test_an_error_names_an_election_as_text() -> None:
     )
     assert str(told("refresh", 1, "OOM no room", b"k")) == "refresh of 'k': OOM no room"
     assert str(told("acquire", 1, "OOM no room", b"")) == "acquire: OOM no room"
-    assert str(told("roll", 0, "OOM no room", None)) == "roll: OOM no room"
+    assert str(told("membership", 0, "OOM no room", None)) == "membership: OOM no room"
     assert told("acquire", 1, "OOM", b"\xff").key == "\udcff"
 
 
@@ -117,8 +117,8 @@ def test_an_error_names_the_right_that_is_missing(what: str, said: str, right: s
 
 
 def test_the_rights_of_an_elector_are_its_own() -> None:
-    note: Note = ("wake-up", 1, "ERR ACL failure in script: No permissions: channel", None)
-    error = as_error(note, elector_layout("app"))
+    report: ErrorReport = ("wake-up", 1, "ERR ACL failure in script: No permissions: channel", None)
+    error = as_error(report, elector_layout("app"))
     assert "&app:{election}:released" in str(error)
 
 
@@ -161,7 +161,7 @@ def test_a_jump_of_the_clock_is_an_error_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_commands_of_a_script_are_those_that_it_calls(name: str) -> None:
-    texts = {file: lua_text(file) for file in ("values", "telling", name)}
+    texts = {file: lua_text(file) for file in ("values", "reporting", name)}
     called = {
         file: {word.lower() for word in re.findall(r"(?:try|redis\.p?call)\('([A-Z]+)'", text)}
         for file, text in texts.items()
@@ -171,6 +171,6 @@ def test_the_commands_of_a_script_are_those_that_it_calls(name: str) -> None:
         needed |= called["values"]
     if "deleted_alone(" in texts[name]:
         needed |= {"del"}
-    if "tell_others(" in texts[name]:
+    if "publish(" in texts[name]:
         needed |= {"publish"}
     assert set(COMMANDS[name]) == needed

@@ -1,7 +1,7 @@
 from .._runtime.clock import Clock
 from .slots import Slots
 
-class Seat:
+class BaseCandidacy:
     number: int
     generation: int
     term_epoch: int
@@ -14,6 +14,6 @@ class Seat:
     def epoch(self) -> int: ...
     @property
     def remaining(self) -> float: ...
-    def alive(self) -> None: ...
+    def heartbeat(self) -> None: ...
     @property
     def is_removed(self) -> bool: ...

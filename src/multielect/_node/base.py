@@ -15,14 +15,14 @@ from typing import Generic, NoReturn, TypeVar
 from .._connection.health import Health
 from .._settings.settings import Seconds
 from ..balance import Member
-from ..election import Standing
+from ..election import Candidacy
 from .counters import Counters
 from .node import Node
 
-E = TypeVar("E", bound=Standing)
+E = TypeVar("E", bound=Candidacy)
 
 
-class GroupFront(Generic[E]):
+class BaseElectionGroup(Generic[E]):
     """The elections of a group."""
 
     _node: Node
@@ -90,9 +90,9 @@ class GroupFront(Generic[E]):
         return len(self._node)
 
     @property
-    def owned(self) -> list[E]:
+    def led(self) -> list[E]:
         """The elections that this node leads now."""
-        return [self._make(*place) for place in self._node.owned()]
+        return [self._make(*place) for place in self._node.led()]
 
     # ---- facts
 
@@ -157,7 +157,7 @@ class GroupFront(Generic[E]):
         return f"<{name} {self._prefix!r} on {self.node_id}: {len(self)} elections, {state}>"
 
 
-class ElectorFront(Generic[E]):
+class BaseElector(Generic[E]):
     """The one election of an elector."""
 
     _node: Node
@@ -212,9 +212,9 @@ class ElectorFront(Generic[E]):
         """
         return self._election.require_leader()
 
-    def alive(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the watchdog (`max_stall`) that the worker goes on."""
-        self._election.alive()
+        self._election.heartbeat()
 
     def resign(self) -> bool:
         """Give the current term up, and let other nodes go first for one TTL.

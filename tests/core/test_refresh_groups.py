@@ -1,6 +1,6 @@
 """Each lease is refreshed once a third of the TTL and no term outlasts its deadline, come what may.
 
-Cohorts of few slots, so that there are many of them, with timers that come and go.
+Refresh groups of few slots, so that there are many of them, with timers that come and go.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Watch:
         for batch in self.rig.server.batches:
             step = 1 if batch.request == "refresh" else 2
             self.sent_ns.update(dict.fromkeys(batch.keys[::step], now_ns))
-        led = [key.decode() for key, _, _ in self.node.core.owned(now_ns)]
+        led = [key.decode() for key, _, _ in self.node.core.led(now_ns)]
         assert self.node.core.leading == len(led), "a term outlasts its deadline"
         if self.node.is_connected:
             for key in led:

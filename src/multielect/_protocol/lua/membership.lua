@@ -1,4 +1,4 @@
--- Calls the roll of a group: says that this member is there, and asks who else is.
+-- Polls the membership of a group: says that this member is there, and asks who else is.
 --
 -- KEYS  1: the hash of all members   2: the plan: who was given what last
 -- ARGV  1: this holder   2: how long its entry lasts, in ms; 0 to leave
@@ -12,7 +12,7 @@
 --       ms its entry still lasts, since when it is a member, and how it describes itself
 --
 -- Time is the server's alone. An entry that has ended is taken out by whoever calls next, and so is
--- one that makes no sense or lasts longer than any of ours. All are told to call the roll when
+-- one that is malformed or lasts longer than any of ours. All are told to poll the membership when
 -- somebody came, left, or describes itself in another way: one message, the netstring '/'.
 -- Nobody is told of a plan: whoever has not heard of it comes to the same without.
 --
@@ -20,7 +20,7 @@
 -- its key counts as none.
 
 local holder, lasts_ms, since_ms, words = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local LONGEST_MS, LONGEST_PLAN = 604800000, 1048576
+local MAX_MS, MAX_PLAN_BYTES = 604800000, 1048576
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -46,7 +46,7 @@ for i = 1, #entries, 2 do
   local name = entries[i]
   local ends, since, description = string.match(entries[i + 1], '^(%d+) (%d+) (.*)$')
   local ends_ms = tonumber(ends or 0)
-  if ends_ms <= now_ms or ends_ms > now_ms + LONGEST_MS then
+  if ends_ms <= now_ms or ends_ms > now_ms + MAX_MS then
     redis.call('HDEL', KEYS[1], name)
     -- Only who was missed by others is news: this member comes again below.
     changed = changed or name ~= holder
@@ -77,7 +77,7 @@ end
 local known, proposed = tonumber(ARGV[6]), number_of(ARGV[7])
 local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)
 local kept = 0
-if type(head) == 'string' and redis.call('STRLEN', KEYS[2]) <= LONGEST_PLAN then
+if type(head) == 'string' and redis.call('STRLEN', KEYS[2]) <= MAX_PLAN_BYTES then
   kept = number_of(head)
 end
 if proposed > kept then

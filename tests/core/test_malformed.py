@@ -1,4 +1,4 @@
-"""A server that makes no sense costs its connection, and nothing else: no memory, no election."""
+"""A server that sends malformed replies costs its connection, and nothing else: no memory, no election."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ NO_RELEASE = [
     b"*3\r\n:1\r\n*0\r\n*2\r\n:0\r\n:1\r\n",
 ]
 
-NO_ROLL = [
+NO_MEMBERSHIP = [
     b"+OK\r\n",
     b":1\r\n",
     b"_\r\n",
@@ -135,7 +135,7 @@ def recovers(node: Node, rig: Rig) -> None:
 def test_no_answer_to_an_acquire(rig: Rig, reply: bytes) -> None:
     node = rig.node(*KEYS)
     node.tick()
-    with pytest.raises(ProtocolError, match="makes no sense"):
+    with pytest.raises(ProtocolError, match="malformed"):
         node.core.receive(reply, rig.clock.now_ns())
     recovers(node, rig)
 
@@ -145,7 +145,7 @@ def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     rig.advance_ms(DUE_MS)
     node.tick()
-    with pytest.raises(ProtocolError, match="makes no sense"):
+    with pytest.raises(ProtocolError, match="malformed"):
         node.core.receive(reply, rig.clock.now_ns())
     assert all(map(node.leads, KEYS)), "unknown outcome: the old deadline stands"
     recovers(node, rig)
@@ -157,7 +157,7 @@ def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     node.core.stop()
     node.tick()
-    with pytest.raises(ProtocolError, match="makes no sense"):
+    with pytest.raises(ProtocolError, match="malformed"):
         node.core.receive(reply, rig.clock.now_ns())
     node.lose()
     node.connect()
@@ -169,38 +169,38 @@ def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
 @pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_RELEASE)
 def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
     node = rig.node("a", balanced=True)
-    heir = rig.node("a", balanced=True)
+    successor = rig.node("a", balanced=True)
     node.assign({"a": node})
     rig.settle()
-    for each in (node, heir):
-        each.assign({"a": heir})
-    heir.exchange()
+    for each in (node, successor):
+        each.assign({"a": successor})
+    successor.exchange()
     node.deliver()
     node.tick()
     assert [words[1] for words in node.requests] == [WITH_FLAGS.grant.body]
-    with pytest.raises(ProtocolError, match="makes no sense"):
+    with pytest.raises(ProtocolError, match="malformed"):
         node.core.receive(reply, rig.clock.now_ns())
     assert not node.leads("a")
     node.lose()
     node.connect()
     rig.run_ms(2000)
-    assert heir.leads("a")
+    assert successor.leads("a")
 
 
-@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ROLL)
-def test_no_answer_to_the_roll(rig: Rig, reply: bytes) -> None:
+@pytest.mark.parametrize("reply", NO_PROTOCOL + NO_MEMBERSHIP)
+def test_no_answer_to_a_membership_poll(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     words = (b"members", b"plan", node.holder, b"600", b"0", b"{}", b"c", b"0", b"")
-    node.core.set_roll(pack(*words), len(words), period_ns=MS)
+    node.core.set_membership_poll(pack(*words), len(words), period_ns=MS)
     node.tick()
-    assert [words[1] for words in node.requests] == [WITH_FLAGS.roll.body]
-    with pytest.raises(ProtocolError, match="makes no sense"):
+    assert [words[1] for words in node.requests] == [WITH_FLAGS.membership.body]
+    with pytest.raises(ProtocolError, match="malformed"):
         node.core.receive(reply, rig.clock.now_ns())
-    assert node.core.take_roll() is None
+    assert node.core.take_membership() is None
     node.lose()
     node.connect()
     node.exchange()
-    assert node.core.take_roll() is not None
+    assert node.core.take_membership() is not None
     assert all(map(node.leads, KEYS))
 
 
@@ -233,19 +233,19 @@ def test_an_answer_to_nothing(rig: Rig, reply: bytes) -> None:
 @pytest.mark.parametrize("data", NO_PROTOCOL)
 def test_announcements_that_are_no_protocol(rig: Rig, data: bytes) -> None:
     node = rig.leader(*KEYS)
-    with pytest.raises(ProtocolError, match="makes no sense"):
+    with pytest.raises(ProtocolError, match="malformed"):
         node.core.receive_announcements(data, 0)
     recovers(node, rig)
 
 
-MOST_LINE, MOST_FRAME = 65_536, 1 << 24
+MAX_LINE_BYTES, MAX_FRAME = 65_536, 1 << 24
 
 ENDLESS = {
-    "line": (b"+", b"x" * 4096, MOST_LINE),
-    "numbers": (b"*1000000\r\n", b":1\r\n" * 1000, MOST_FRAME),
-    "strings": (b"*1000000\r\n", b"$1000\r\n%s\r\n" % (b"x" * 1000), MOST_FRAME),
-    "nested": (b"", b"*1000\r\n" * 1000, MOST_FRAME),
-    "attributes": (b"", b"|1\r\n", MOST_FRAME),
+    "line": (b"+", b"x" * 4096, MAX_LINE_BYTES),
+    "numbers": (b"*1000000\r\n", b":1\r\n" * 1000, MAX_FRAME),
+    "strings": (b"*1000000\r\n", b"$1000\r\n%s\r\n" % (b"x" * 1000), MAX_FRAME),
+    "nested": (b"", b"*1000\r\n" * 1000, MAX_FRAME),
+    "attributes": (b"", b"|1\r\n", MAX_FRAME),
 }
 
 

@@ -30,10 +30,10 @@ from .._settings.settings import checked_timeout
 from ..aio import ElectionGroup
 from ..errors import ClosedError
 from ..fencing import AsyncFence
+from ._base import ENDING, MIN_STOP_S, BaseStreamConsumer, hand_over, signals_kept
 from ._batch import Batch
 from ._clients import async_client_of
 from ._commits import LAG, message_of
-from ._front import ENDING, LEAST_STOP_S, ConsumerFront, hand_over, signals_kept
 from ._lag import Lag
 from ._reading import Ask, Work
 
@@ -43,7 +43,7 @@ AsyncBatch: TypeAlias = Batch[AsyncFence]
 """A `Batch` as an `AsyncStreamConsumer` gives it."""
 
 
-class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
+class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
     """The same for asyncio: see `StreamConsumer`.
 
     ::
@@ -68,7 +68,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
     """
 
     _default_handlers = 100
-    _most_handlers = 100_000
+    _max_handlers = 100_000
     _takes_coroutines = True
 
     def _connect(self, redis: str | redis.Redis, options: dict[str, Any]) -> None:
@@ -307,7 +307,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
             try:
                 await self._drain(until_s)
             finally:
-                await self._group.stop(max(LEAST_STOP_S, until_s - time.monotonic()))
+                await self._group.stop(max(MIN_STOP_S, until_s - time.monotonic()))
                 await self._end()
 
     async def _drain(self, until_s: float) -> None:
@@ -327,7 +327,7 @@ class AsyncStreamConsumer(ConsumerFront[ElectionGroup, AsyncFence]):
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=LEAST_STOP_S)
+            await asyncio.wait(left, timeout=MIN_STOP_S)
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 

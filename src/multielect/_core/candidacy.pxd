@@ -4,7 +4,7 @@ from .._runtime.clock cimport Clock
 from .slots cimport Slots
 
 
-cdef class Seat:
+cdef class BaseCandidacy:
     cdef Slots slots
     cdef Clock clock
     cdef readonly uint32_t number

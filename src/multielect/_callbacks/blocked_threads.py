@@ -16,10 +16,10 @@ from collections.abc import Callable
 
 from .._logging.log import Log
 
-_MOST_NAMES = 3
+_MAX_NAMES = 3
 
 
-class Held:
+class BlockedThreads:
     """What runs on the threads of one dispatcher."""
 
     def __init__(self, log: Log, threads: int, waiting: Callable[[], int]) -> None:
@@ -59,21 +59,21 @@ class Held:
         if len(running) < self._threads or ttl_s is None:
             return
         self._is_watched = True
-        shortest_s = time.monotonic() - max(since_s for _, since_s in running)
-        if shortest_s < ttl_s:
-            self._look_again(ttl_s - shortest_s)
+        least_s = time.monotonic() - max(since_s for _, since_s in running)
+        if least_s < ttl_s:
+            self._look_again(ttl_s - least_s)
             return
         waiting = self._waiting()
         if waiting:
-            self._tell([name() for name, _ in running], waiting)
+            self._report([name() for name, _ in running], waiting)
         self._look_again(ttl_s)
 
-    def _tell(self, held_by: list[str], waiting: int) -> None:
-        names = ", ".join(sorted(held_by)[:_MOST_NAMES])
-        more = len(held_by) - _MOST_NAMES
+    def _report(self, callbacks: list[str], waiting: int) -> None:
+        names = ", ".join(sorted(callbacks)[:_MAX_NAMES])
+        more = len(callbacks) - _MAX_NAMES
         self._log.say(
             "callbacks hold all threads",
-            f"callbacks hold all {len(held_by)} callback threads, each for longer than"
+            f"callbacks hold all {len(callbacks)} callback threads, each for longer than"
             f" {self._log.ttl_s:g} s: {names}{f' and {more} more' if more > 0 else ''}."
             f" {waiting:,} others wait to be told. Let callbacks return at once and do the work in"
             " worker=, or give the group more callback_threads",

@@ -5,14 +5,14 @@ local function netstring(text)
 end
 
 -- Adds a position and an epoch to a list, if what a counter holds is one.
-local function tell_epoch(list, place, counter)
+local function report_epoch(list, place, counter)
   local epoch = counter and string.match(counter, '^%d+$') and tonumber(counter)
   if not epoch or epoch > 9007199254740991 then return end
   list[#list + 1] = place
   list[#list + 1] = epoch
 end
 
-local function tell_failure(list, place, failure)
+local function report_failure(list, place, failure)
   list[#list + 1] = place
   list[#list + 1] = failure
 end
@@ -24,7 +24,7 @@ local function deleted_alone(keys, places, failed)
   for n, key in ipairs(keys) do
     local one = try('DEL', key)
     if type(one) == 'table' then
-      tell_failure(failed, places[n], one)
+      report_failure(failed, places[n], one)
     else
       deleted[#deleted + 1] = key
       deleted_places[#deleted_places + 1] = places[n]
@@ -34,7 +34,7 @@ local function deleted_alone(keys, places, failed)
 end
 
 -- A server that forbids PUBLISH costs the others a wait, not the batch its outcome.
-local function tell_others(channel, message, failed)
+local function publish(channel, message, failed)
   local told = try('PUBLISH', channel, table.concat(message))
-  if type(told) == 'table' then tell_failure(failed, 0, told) end
+  if type(told) == 'table' then report_failure(failed, 0, told) end
 end

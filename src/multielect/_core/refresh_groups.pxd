@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 
-cdef struct Cohort:
+cdef struct RefreshGroup:
     int64_t timer_ns        # when it is to be looked at; NEVER: nobody waits for that
     int64_t refresh_ns      # when its leases are to be refreshed next; NEVER: it has none
     int64_t phase_ns        # where its grid lies
@@ -13,10 +13,10 @@ cdef struct Cohort:
 
 
 @cython.final
-cdef class Cohorts:
+cdef class RefreshGroups:
     cdef uint32_t size              # slots in each
     cdef int64_t period_ns
-    cdef Cohort *items
+    cdef RefreshGroup *items
     cdef uint32_t *heap             # those with a timer, the first to ring at the top
     cdef uint32_t count             # of items
     cdef uint32_t capacity
@@ -27,15 +27,15 @@ cdef class Cohorts:
 
     cdef int reserve(self, uint32_t number) except -1 nogil
     cdef int64_t join(self, uint32_t number, int64_t sent_ns) noexcept nogil
-    cdef void hurry(self, uint32_t cohort, int64_t at_ns) noexcept nogil
-    cdef void set_timer(self, uint32_t cohort, int64_t at_ns) noexcept nogil
+    cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil
+    cdef void set_timer(self, uint32_t group, int64_t at_ns) noexcept nogil
     cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil
     cdef int64_t next_due_ns(self) noexcept nogil
-    cdef void advance(self, uint32_t cohort, int64_t now_ns, int64_t ends_ns) noexcept nogil
-    cdef void enqueue(self, uint32_t cohort, int64_t owed_ns) noexcept nogil
+    cdef void advance(self, uint32_t group, int64_t now_ns, int64_t ends_ns) noexcept nogil
+    cdef void enqueue(self, uint32_t group, int64_t owed_ns) noexcept nogil
     cdef void dequeue(self) noexcept nogil
-    cdef int64_t _due_after(self, Cohort *cohort, int64_t sent_ns) noexcept nogil
-    cdef void _remove(self, uint32_t cohort) noexcept nogil
+    cdef int64_t _due_after(self, RefreshGroup *group, int64_t sent_ns) noexcept nogil
+    cdef void _remove(self, uint32_t group) noexcept nogil
     cdef void _rise(self, uint32_t place) noexcept nogil
     cdef void _sink(self, uint32_t place) noexcept nogil
-    cdef void _put(self, uint32_t cohort, uint32_t place) noexcept nogil
+    cdef void _put(self, uint32_t group, uint32_t place) noexcept nogil

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multielect._fleet.strangers import Rival, Strangers, told_of
+from multielect._fleet.unknown_leaders import OtherLeader, UnknownLeaders, warning_about
 
 TTL = 1_000
 MEMBERS = frozenset({b"member/1", b"member/2"})
@@ -12,7 +12,7 @@ class Watch:
     """Looks once a TTL, while the server goes on naming whoever is there."""
 
     def __init__(self) -> None:
-        self.strangers = Strangers(TTL)
+        self.unknown_leaders = UnknownLeaders(TTL)
         self.now = 50_000
         self.named = 0
         self.told: list[str] = []
@@ -20,12 +20,14 @@ class Watch:
     def look(self, *holders: bytes, members: frozenset[bytes] = MEMBERS, named: int = 3) -> None:
         self.now += TTL
         self.named += named
-        rivals = [Rival(holder, self.named, 2) for holder in holders]
-        found = self.strangers.look(rivals, members, self.now)
-        self.told += [rival.holder.decode() for rival in found]
+        leaders = [OtherLeader(holder, self.named, 2) for holder in holders]
+        found = self.unknown_leaders.look(leaders, members, self.now)
+        self.told += [leader.holder.decode() for leader in found]
 
 
-def test_a_stranger_is_told_of_once_and_only_after_a_dead_nodes_leases_would_have_ended() -> None:
+def test_an_unknown_leader_is_reported_once_and_only_after_a_dead_nodes_leases_would_have_ended() -> (
+    None
+):
     watch = Watch()
     for _ in range(3):
         watch.look(b"other/1")
@@ -35,14 +37,14 @@ def test_a_stranger_is_told_of_once_and_only_after_a_dead_nodes_leases_would_hav
     assert watch.told == ["other/1"]
 
 
-def test_a_member_is_no_stranger() -> None:
+def test_a_member_is_no_unknown_leader() -> None:
     watch = Watch()
     for _ in range(10):
         watch.look(b"member/1", b"member/2")
     assert watch.told == []
 
 
-def test_a_member_that_is_heard_of_late_is_no_stranger() -> None:
+def test_a_member_that_is_heard_of_late_is_no_unknown_leader() -> None:
     watch = Watch()
     for _ in range(2):
         watch.look(b"late/1")
@@ -51,7 +53,7 @@ def test_a_member_that_is_heard_of_late_is_no_stranger() -> None:
     assert watch.told == []
 
 
-def test_whoever_left_or_died_a_moment_ago_is_no_stranger() -> None:
+def test_whoever_left_or_died_a_moment_ago_is_no_unknown_leader() -> None:
     watch = Watch()
     for round_ in range(10):
         gone = b"gone/%d" % round_
@@ -61,7 +63,7 @@ def test_whoever_left_or_died_a_moment_ago_is_no_stranger() -> None:
     assert watch.told == []
 
 
-def test_whoever_the_server_names_no_more_is_no_stranger() -> None:
+def test_whoever_the_server_names_no_more_is_no_unknown_leader() -> None:
     # As where it refuses every acquire: the last answer was long ago.
     watch = Watch()
     for _ in range(10):
@@ -85,7 +87,7 @@ def test_what_was_seen_is_forgotten_where_members_may_have_come_unheard() -> Non
     watch = Watch()
     for _ in range(3):
         watch.look(b"other/1")
-    watch.strangers.forget()
+    watch.unknown_leaders.forget()
     watch.look(b"other/1")
     assert watch.told == []
 
@@ -110,9 +112,9 @@ def test_one_that_went_and_came_back_is_told_of_again() -> None:
 
 
 def test_the_message_names_some_counts_all_and_says_what_to_do() -> None:
-    few = told_of([Rival(b"a/1", 9, 5), Rival(b"b/2", 9, 1)])
+    few = warning_about([OtherLeader(b"a/1", 9, 5), OtherLeader(b"b/2", 9, 1)])
     assert few.startswith("6 election(s) that this node is to lead are led by nodes that are no")
     assert "'a/1' (5), 'b/2' (1)." in few
     assert "balance=True" in few
-    many = told_of([Rival(b"n%d/1" % number, 9, 1) for number in range(9)])
+    many = warning_about([OtherLeader(b"n%d/1" % number, 9, 1) for number in range(9)])
     assert "'n0/1' (1), 'n1/1' (1), 'n2/1' (1), 6 more." in many

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t
 from .resp cimport Value
 
 
-cdef class Roll:
+cdef class MembershipPoll:
     cdef char *words            # what follows the script's name, as it goes out
     cdef size_t length
     cdef int64_t word_count
@@ -12,20 +12,20 @@ cdef class Roll:
     cdef int64_t begun_ns       # when the last call went out
     cdef int64_t last_until_ns  # no call follows the next, and it is given up then; 0: many follow
     cdef bint in_flight
-    cdef uint32_t complaint     # the hash of the refusal that was told; 0 since one was answered
+    cdef uint32_t refusal_hash  # the hash of the refusal that was told; 0 since one was answered
     cdef char *reply            # NULL where it was taken
     cdef size_t reply_length
 
     cdef char *set_words(self, char *words, size_t length, int64_t word_count) noexcept nogil
     cdef char *take_answer(self, size_t *length) noexcept nogil
     cdef bint is_leaving(self) noexcept nogil
-    cdef int64_t next_turn_ns(self, bint may_call) noexcept nogil
+    cdef int64_t next_turn_ns(self, bint may_poll) noexcept nogil
     cdef void on_timer(self, int64_t now_ns) noexcept nogil
     cdef bint is_due(self, int64_t now_ns) noexcept nogil
     cdef void begun(self, int64_t now_ns) noexcept nogil
     cdef int answered(self, Value *value) except -1 nogil
-    cdef bint is_news(self, const char *refusal, size_t length) noexcept nogil
+    cdef bint is_new(self, const char *refusal, size_t length) noexcept nogil
     cdef void failed(self, int64_t again_ns) noexcept nogil
-    cdef void call_by(self, int64_t due_ns) noexcept nogil
+    cdef void poll_by(self, int64_t due_ns) noexcept nogil
     cdef void leave(self, int64_t lasts_ns) noexcept nogil
-    cdef void call_soon(self, int64_t now_ns) noexcept nogil
+    cdef void poll_soon(self, int64_t now_ns) noexcept nogil

@@ -24,8 +24,8 @@ from collections.abc import AsyncGenerator, Callable, Hashable
 from .._logging.log import FLUSH_S, ThreadLog
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, MultielectError
-from .dispatcher import MOST_ERRORS, callback_error, on_error_failure
-from .mailbox import Happening, Mailbox
+from .dispatcher import MAX_ERRORS, callback_error, on_error_failure
+from .mailbox import Mailbox, TermEvent
 
 _CANCEL_S = 1.0
 """What callbacks are given to end when they are cancelled."""
@@ -49,7 +49,7 @@ class _Reader:
         self.arrived = asyncio.Event()
 
 
-class LoopDispatcher:
+class AsyncioDispatcher:
     """Runs callbacks in the loop that `start` was called in."""
 
     is_listening = True
@@ -68,19 +68,19 @@ class LoopDispatcher:
         self._on_elected = on_elected
         self._on_demoted = on_demoted
         self._on_draining = on_draining
-        self.is_told_of_drains = on_draining is not None
+        self.notifies_drains = on_draining is not None
         self._on_error = on_error
         # Not by what it is worth as a truth, which is the logger's own.
         logger = logging.getLogger("multielect") if logger is None else logger
         self.log = ThreadLog(logger, who, on_fault=self._report)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mailbox: Mailbox[Term] = Mailbox()
-        self._errors: deque[MultielectError] = deque(maxlen=MOST_ERRORS)
+        self._errors: deque[MultielectError] = deque(maxlen=MAX_ERRORS)
         self._tasks: set[asyncio.Task[None]] = set()
         # Weak: whoever drops an iterator, begun or not, is no reader any more.
         self._readers: set[weakref.ref[_Reader]] = set()
         self._watchers: set[asyncio.Event] = set()
-        self._telling_errors: asyncio.Task[None] | None = None
+        self._reporting_errors: asyncio.Task[None] | None = None
         self._pulsed = False
         self._closed = False
         self._is_finishing = False
@@ -150,12 +150,12 @@ class LoopDispatcher:
         loop = asyncio.get_running_loop()
         written = asyncio.Event()
 
-        def tell() -> None:
+        def notify() -> None:
             # A loop that was closed meanwhile has nobody left to be told.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(written.set)
 
-        if self.log.close_behind(tell):
+        if self.log.close_behind(notify):
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(written.wait(), min(timeout_s, FLUSH_S))
 
@@ -164,8 +164,8 @@ class LoopDispatcher:
             return
         if self._errors:
             self._begin_errors()
-        if self._telling_errors is not None and not self._telling_errors.done():
-            await asyncio.wait({self._telling_errors}, timeout=timeout_s)
+        if self._reporting_errors is not None and not self._reporting_errors.done():
+            await asyncio.wait({self._reporting_errors}, timeout=timeout_s)
         self._is_finishing = True
         for task in self._tasks:
             task.cancel()
@@ -205,10 +205,10 @@ class LoopDispatcher:
         while True:
             while reader.ready:
                 key = reader.ready.popleft()
-                happening = reader.mailbox.take(key)
-                if happening is not None:
+                term_event = reader.mailbox.take(key)
+                if term_event is not None:
                     reader.ready.append(key)
-                    yield happening.subject
+                    yield term_event.subject
             if self._closed:
                 return
             await reader.arrived.wait()
@@ -222,17 +222,17 @@ class LoopDispatcher:
         task = _callback.get()
         return task is not None and not task.done()
 
-    def put(self, *happenings: Happening[Term]) -> None:
-        """Have happenings told, each after all earlier ones of its key."""
+    def put(self, *term_events: TermEvent[Term]) -> None:
+        """Have events told, each after all earlier ones of its key."""
         if self._closed:
             return
         callbacks = (self._on_elected, self._on_demoted, self._on_draining)
         if callbacks != (None, None, None):
-            begun = [happening.key for happening in happenings if self._mailbox.put(happening)]
+            begun = [term_event.key for term_event in term_events if self._mailbox.put(term_event)]
             if begun:
                 self._call(self._begin, begun)
         for reader in self._present_readers():
-            begun = [happening.key for happening in happenings if reader.mailbox.put(happening)]
+            begun = [term_event.key for term_event in term_events if reader.mailbox.put(term_event)]
             if begun:
                 reader.ready.extend(begun)
                 self._call(reader.arrived.set)
@@ -293,9 +293,9 @@ class LoopDispatcher:
             self._keep(asyncio.ensure_future(self._work(key)))
 
     def _begin_errors(self) -> None:
-        if self._telling_errors is None or self._telling_errors.done():
-            self._telling_errors = asyncio.ensure_future(self._work_errors())
-            self._keep(self._telling_errors)
+        if self._reporting_errors is None or self._reporting_errors.done():
+            self._reporting_errors = asyncio.ensure_future(self._work_errors())
+            self._keep(self._reporting_errors)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -303,29 +303,29 @@ class LoopDispatcher:
 
     async def _work(self, key: Hashable) -> None:
         count_as_callback()
-        while (happening := self._mailbox.take(key)) is not None:
+        while (term_event := self._mailbox.take(key)) is not None:
             try:
-                await self._tell(happening.subject)
+                await self._notify(term_event.subject)
             except GeneratorExit:
                 raise
             except Exception as cause:  # noqa: BLE001
-                self._fail(happening, cause)
+                self._fail(term_event, cause)
             except BaseException as cause:
                 # This task ends, be it that it was cancelled itself or what the callback awaited.
                 # Another goes on with the election, if the loop does.
                 if not self._is_finishing:
                     asyncio.get_running_loop().call_soon(self._begin, [key])
                     if not _is_cancelled(cause):
-                        self._fail(happening, cause)
+                        self._fail(term_event, cause)
                 raise
 
-    def _fail(self, happening: Happening[Term], cause: BaseException) -> None:
-        error = callback_error(happening, cause)
+    def _fail(self, term_event: TermEvent[Term], cause: BaseException) -> None:
+        error = callback_error(term_event, cause)
         self.log.failure(error, cause, error.callback)
         # Also after the close, by a callback that closed from inside.
         self._report(error)
 
-    async def _tell(self, term: Term) -> None:
+    async def _notify(self, term: Term) -> None:
         outcome: object = None
         if term.deadline is not None:
             if self._on_draining is not None:

@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Leases that are refreshed together: when each cohort is due, and which wait to be sent.
+"""Leases that are refreshed together: when each refresh group is due, and which wait to be sent.
 
 Rules of this file:
-    * A cohort is as many neighbouring slots as one batch refreshes. It has one timer for all its
+    * A refresh group is as many neighbouring slots as one batch refreshes. It has one timer for all its
       leases, so that a refresh that goes well moves no timer at all.
-    * The times at which a cohort's leases are refreshed form a grid of one third of the TTL.
+    * The times at which a refresh group's leases are refreshed form a grid of one third of the TTL.
       The grids lie where the sequence of van der Corput (1935) has them: evenly, however many
-      cohorts there are, so that the server is never kept busy for long. There are 512 of them:
+      refresh groups there are, so that the server is never kept busy for long. There are 512 of them:
       so a node wakes no more often than it has batches to send, nor than 1,536 times a TTL.
     * The timer rings when the leases are to be refreshed, and no later than the first of their
       terms ends. It may ring for nothing: who joins brings it forward, who leaves lets it be.
-    * Timers are a binary heap in which each cohort knows its place: there are few of them.
+    * Timers are a binary heap in which each refresh group knows its place: there are few of them.
     * What is known of a single lease is not known here.
 """
 
@@ -22,15 +22,15 @@ cdef enum:
     PHASE_BITS = 9
 
 
-cdef int64_t _phase_of(uint32_t cohort, int64_t period_ns) noexcept nogil:
+cdef int64_t _phase_of(uint32_t group, int64_t period_ns) noexcept nogil:
     cdef uint32_t phase = 0, bit
     for bit in range(PHASE_BITS):
-        phase = phase << 1 | (cohort >> bit & 1)
+        phase = phase << 1 | (group >> bit & 1)
     return phase * (period_ns >> PHASE_BITS)
 
 
-cdef class Cohorts:
-    """Timers and the send queue of cohorts of `size` slots, refreshed every `period_ns`."""
+cdef class RefreshGroups:
+    """Timers and the send queue of refresh groups of `size` slots, refreshed every `period_ns`."""
 
     def __cinit__(self, uint32_t size, int64_t period_ns):
         self.size = size
@@ -42,15 +42,15 @@ cdef class Cohorts:
         free(self.heap)
 
     cdef int reserve(self, uint32_t number) except -1 nogil:
-        """Have a cohort for this slot."""
+        """Have a refresh group for this slot."""
         cdef uint32_t wanted = number // self.size + 1
         cdef uint32_t capacity = max(wanted, self.capacity * 2)
-        cdef Cohort *cohort
+        cdef RefreshGroup *group
         cdef void *grown
         if wanted > self.capacity:
-            grown = realloc(self.items, capacity * sizeof(Cohort))
+            grown = realloc(self.items, capacity * sizeof(RefreshGroup))
             if grown != NULL:
-                self.items = <Cohort *>grown
+                self.items = <RefreshGroup *>grown
                 grown = realloc(self.heap, capacity * sizeof(uint32_t))
             if grown == NULL:
                 with gil:
@@ -58,14 +58,14 @@ cdef class Cohorts:
             self.heap = <uint32_t *>grown
             self.capacity = capacity
         while self.count < wanted:
-            cohort = &self.items[self.count]
-            cohort.timer_ns = NEVER
-            cohort.refresh_ns = NEVER
-            cohort.phase_ns = _phase_of(self.count, self.period_ns)
-            cohort.owed_ns = 0
-            cohort.place = NONE
-            cohort.next = NONE
-            cohort.queued = False
+            group = &self.items[self.count]
+            group.timer_ns = NEVER
+            group.refresh_ns = NEVER
+            group.phase_ns = _phase_of(self.count, self.period_ns)
+            group.owed_ns = 0
+            group.place = NONE
+            group.next = NONE
+            group.queued = False
             self.count += 1
         return 0
 
@@ -73,115 +73,115 @@ cdef class Cohorts:
 
     cdef int64_t join(self, uint32_t number, int64_t sent_ns) noexcept nogil:
         """Refresh the slot's lease, got at `sent_ns`, with the others. Returns when."""
-        cdef Cohort *cohort = &self.items[number // self.size]
-        cdef int64_t due_ns = self._due_after(cohort, sent_ns)
-        cohort.refresh_ns = min(cohort.refresh_ns, due_ns)
-        return cohort.refresh_ns
+        cdef RefreshGroup *group = &self.items[number // self.size]
+        cdef int64_t due_ns = self._due_after(group, sent_ns)
+        group.refresh_ns = min(group.refresh_ns, due_ns)
+        return group.refresh_ns
 
-    cdef void hurry(self, uint32_t cohort, int64_t at_ns) noexcept nogil:
+    cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil:
         """Let the timer ring at `at_ns` at the latest."""
-        if at_ns < self.items[cohort].timer_ns:
-            self.set_timer(cohort, at_ns)
+        if at_ns < self.items[group].timer_ns:
+            self.set_timer(group, at_ns)
 
-    cdef void set_timer(self, uint32_t cohort, int64_t at_ns) noexcept nogil:
+    cdef void set_timer(self, uint32_t group, int64_t at_ns) noexcept nogil:
         """Let the timer ring at `at_ns`; NEVER takes it off."""
-        cdef Cohort *item = &self.items[cohort]
+        cdef RefreshGroup *item = &self.items[group]
         item.timer_ns = at_ns
         if at_ns == NEVER:
             if item.place != NONE:
-                self._remove(cohort)
+                self._remove(group)
             return
         if item.place == NONE:
-            self._put(cohort, self.timed)
+            self._put(group, self.timed)
             self.timed += 1
         self._rise(item.place)
         self._sink(item.place)
 
     cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil:
-        """Return a cohort whose timer has rung by `now_ns`, the timer taken off, or NONE."""
-        cdef uint32_t cohort
+        """Return a refresh group whose timer has rung by `now_ns`, the timer taken off, or NONE."""
+        cdef uint32_t group
         if self.timed == 0 or self.items[self.heap[0]].timer_ns > now_ns:
             return NONE
-        cohort = self.heap[0]
-        self.set_timer(cohort, NEVER)
-        return cohort
+        group = self.heap[0]
+        self.set_timer(group, NEVER)
+        return group
 
     cdef int64_t next_due_ns(self) noexcept nogil:
         """Return when the next timer rings."""
         return self.items[self.heap[0]].timer_ns if self.timed else NEVER
 
-    cdef void advance(self, uint32_t cohort, int64_t now_ns, int64_t ends_ns) noexcept nogil:
+    cdef void advance(self, uint32_t group, int64_t now_ns, int64_t ends_ns) noexcept nogil:
         """Have its leases sent if they are to be refreshed by now, and set the timer anew.
 
         `ends_ns` is when the first of their terms ends; NEVER where there is none.
         """
-        cdef Cohort *item = &self.items[cohort]
+        cdef RefreshGroup *item = &self.items[group]
         if ends_ns == NEVER:
             item.refresh_ns = NEVER
         elif item.refresh_ns <= now_ns:
-            self.enqueue(cohort, item.refresh_ns)
+            self.enqueue(group, item.refresh_ns)
             item.refresh_ns = self._due_after(item, now_ns)
-        self.set_timer(cohort, min(item.refresh_ns, ends_ns))
+        self.set_timer(group, min(item.refresh_ns, ends_ns))
 
     # ---- what waits to be sent
 
-    cdef void enqueue(self, uint32_t cohort, int64_t owed_ns) noexcept nogil:
+    cdef void enqueue(self, uint32_t group, int64_t owed_ns) noexcept nogil:
         """Have its leases sent; `owed_ns` is when they were due, 0 if it is out of turn."""
-        cdef Cohort *item = &self.items[cohort]
+        cdef RefreshGroup *item = &self.items[group]
         if item.queued:
-            if cohort == self.first:
+            if group == self.first:
                 # Some of them are sent already, and may be to be sent anew.
-                self.cursor = cohort * self.size
+                self.cursor = group * self.size
             return
         item.queued = True
         item.owed_ns = owed_ns
         item.next = NONE
         if self.first == NONE:
-            self.first = cohort
-            self.cursor = cohort * self.size
+            self.first = group
+            self.cursor = group * self.size
         else:
-            self.items[self.last].next = cohort
-        self.last = cohort
+            self.items[self.last].next = group
+        self.last = group
 
     cdef void dequeue(self) noexcept nogil:
         """Take off the first of the queue."""
-        cdef Cohort *item = &self.items[self.first]
+        cdef RefreshGroup *item = &self.items[self.first]
         item.queued = False
         self.first = item.next
         if self.first != NONE:
             self.cursor = self.first * self.size
 
-    cdef int64_t _due_after(self, Cohort *cohort, int64_t sent_ns) noexcept nogil:
+    cdef int64_t _due_after(self, RefreshGroup *group, int64_t sent_ns) noexcept nogil:
         """Return the last point of its grid that is no more than a period after `sent_ns`."""
         cdef int64_t latest = sent_ns + self.period_ns
-        return latest - (latest - cohort.phase_ns) % self.period_ns
+        return latest - (latest - group.phase_ns) % self.period_ns
 
     # ---- the heap
 
-    cdef void _remove(self, uint32_t cohort) noexcept nogil:
-        cdef uint32_t place = self.items[cohort].place
+    cdef void _remove(self, uint32_t group) noexcept nogil:
+        cdef uint32_t place = self.items[group].place
         cdef uint32_t moved = self.heap[self.timed - 1]
         self.timed -= 1
-        self.items[cohort].place = NONE
-        if moved != cohort:
+        self.items[group].place = NONE
+        if moved != group:
             self._put(moved, place)
             self._rise(place)
             self._sink(self.items[moved].place)
 
     cdef void _rise(self, uint32_t place) noexcept nogil:
-        cdef uint32_t cohort = self.heap[place], above
-        cdef int64_t timer_ns = self.items[cohort].timer_ns
+        cdef uint32_t group = self.heap[place], above
+        cdef int64_t timer_ns = self.items[group].timer_ns
         while place:
             above = (place - 1) >> 1
             if self.items[self.heap[above]].timer_ns <= timer_ns:
                 break
             self._put(self.heap[above], place)
             place = above
-        self._put(cohort, place)
+        self._put(group, place)
 
     cdef void _sink(self, uint32_t place) noexcept nogil:
-        cdef uint32_t cohort = self.heap[place], below
-        cdef int64_t timer_ns = self.items[cohort].timer_ns
+        cdef uint32_t group = self.heap[place], below
+        cdef int64_t timer_ns = self.items[group].timer_ns
         while True:
             below = 2 * place + 1
             if below >= self.timed:
@@ -193,8 +193,8 @@ cdef class Cohorts:
                 break
             self._put(self.heap[below], place)
             place = below
-        self._put(cohort, place)
+        self._put(group, place)
 
-    cdef void _put(self, uint32_t cohort, uint32_t place) noexcept nogil:
-        self.heap[place] = cohort
-        self.items[cohort].place = place
+    cdef void _put(self, uint32_t group, uint32_t place) noexcept nogil:
+        self.heap[place] = group
+        self.items[group].place = place

@@ -12,7 +12,7 @@ Rules of this file:
 from .slots cimport Slot, load_i64, load_u8, load_u32, store_i64
 
 
-cdef class Seat:
+cdef class BaseCandidacy:
     """A view of one election; bound to one term where `term_epoch` is not 0."""
 
     def __init__(self, Slots slots not None, Clock clock not None, uint32_t number,
@@ -58,11 +58,11 @@ cdef class Seat:
         cdef int64_t left_ns = self._deadline_ns() - self.clock.now()
         return left_ns / 1e9 if left_ns > 0 else 0.0
 
-    def alive(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the watchdog (`max_stall`) that the worker goes on. No lock, any thread."""
         cdef Slot *slot = self.slots.at(self.number)
         if load_u32(&slot.generation) == self.generation:
-            store_i64(&slot.alive_ns, self.clock.now())
+            store_i64(&slot.heartbeat_ns, self.clock.now())
 
     @property
     def is_removed(self) -> bool:
