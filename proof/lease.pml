@@ -148,7 +148,8 @@ inline forget(request) {
 }
 
 inline copy(from, to) {
-    to.kind = from.kind; to.epoch = from.epoch; to.holder = from.holder; to.successor = from.successor;
+    to.kind = from.kind; to.epoch = from.epoch; to.holder = from.holder;
+    to.successor = from.successor;
     to.left = from.left; to.served = from.served; to.stale = from.stale; to.outcome = from.outcome
 }
 

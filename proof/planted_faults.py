@@ -221,7 +221,8 @@ PLANTED = (
         Edit(
             "_core/states.pyx",
             "        self.refresh_groups.hurry(number // self.batch_keys,\n"
-            "                           min(self.refresh_groups.join(number, sent_ns), deadline_ns))\n",
+            "                                  "
+            "min(self.refresh_groups.join(number, sent_ns), deadline_ns))\n",
             "        self.refresh_groups.join(number, sent_ns)\n"
             "        self.refresh_groups.hurry(number // self.batch_keys, deadline_ns)\n",
         ),

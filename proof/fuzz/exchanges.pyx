@@ -40,7 +40,7 @@ cdef enum Step:
     ASSIGN = 10
     DRAINED = 11
     RETIRE = 12
-    CALL = 13               # the membership
+    CALL = 13               # poll the membership
     TAKE = 14               # the events that wait
     SENT = 15               # some of what is to be sent
 
@@ -111,7 +111,8 @@ cdef class Play:
 
     cdef Core make(self, uint8_t manner):
         cdef Core core = Core(
-            now_ns=BEGIN_NS, ttl_ns=TTL_NS, margin_ns=MARGIN_NS, key_prefixes=KEY_PREFIXES, separator=b":",
+            now_ns=BEGIN_NS, ttl_ns=TTL_NS, margin_ns=MARGIN_NS, key_prefixes=KEY_PREFIXES,
+            separator=b":",
             holder=ME, channel=b"fuzz:released", epochs=b"counter",
             max_leases=self.max_leases, batch_keys=250 if manner & 8 else 3, seed=1)
         core.terms.balanced = bool(manner & 1)
@@ -119,7 +120,7 @@ cdef class Play:
         core.terms.drain_ns = 300 * MS
         core.terms.move_ns = 100 * MS if manner & 16 else 0
         core.membership.set_words(<char *>malloc(1), 0, 0)
-        core.terms.initial_eligibility = <uint8_t>ELIGIBLE if not manner & 32 else <uint8_t>INELIGIBLE
+        core.terms.initial_eligibility = <uint8_t>(INELIGIBLE if manner & 32 else ELIGIBLE)
         return core
 
     cdef int add(self, Core core, uint32_t place) except -1:

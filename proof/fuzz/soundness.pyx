@@ -3,7 +3,8 @@
 
     * No deadline lies further ahead than a lease that begins now would allow.
     * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
-    * A leader's refresh group is looked at no later than its term ends, and the heap of refresh groups is one.
+    * A leader's refresh group is looked at no later than its term ends, and the heap of refresh
+      groups is one.
     * Terms are told in pairs, and what was told last is how it stands.
     * Elections and the names of holders are counted right; buffers and queues are bounded.
 """
@@ -63,7 +64,8 @@ cdef int _look_after(Core core, uint32_t number) except -1:
     cdef uint32_t refresh_group = number // core.terms.batch_keys
     if slot.state in (RELEASING, COOLDOWN) and not timed:
         fail(b"an election has been forgotten")
-    if slot.state == LEADING and core.terms.refresh_groups.items[refresh_group].timer_ns > slot.deadline_ns:
+    if (slot.state == LEADING
+            and core.terms.refresh_groups.items[refresh_group].timer_ns > slot.deadline_ns):
         fail(b"a term may outlast its deadline")
     if slot.state == LEADING and slot.refreshing and not _is_asked(core, number, REFRESH):
         fail(b"a lease waits for a refresh that nobody was asked for")

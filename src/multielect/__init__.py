@@ -21,7 +21,8 @@ what stands below it::
     errors                 what is raised, and what callbacks are told
     _runtime               the clock, threads, texts of foreign objects
 
-Beside them stand `embedded`, a private server, and `testing`, a simulated world for the public classes.
+Beside them stand `embedded`, a private server, and `testing`, a simulated world for groups and
+electors.
 """
 
 from ._runtime import interpreter  # noqa: F401  # first: it refuses where nothing is safe

@@ -141,8 +141,8 @@ class Candidacy(BaseCandidacy):
         """Say that the work on a draining term is done: it is handed over at once.
 
         To be called after `on_draining`, from any thread, when nothing more will be done in this
-        term's name. `is_leader` is False when this returns, unless its successor has still to say that
-        it is there: that is waited for, but for no longer than a third of the TTL, or a second
+        term's name. `is_leader` is False when this returns, unless its successor has still to say
+        that it is there: that is waited for, but for no longer than a third of the TTL, or a second
         (the TTL, if that is shorter) where that is more. After that it is free for all.
 
         Returns:

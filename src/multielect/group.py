@@ -74,9 +74,9 @@ class ElectionGroup(BaseElectionGroup[Election]):
             blocks, a term that ended before its `on_elected` was called is not told at all.
         on_draining: called with a `Term` that is to be handed to another node, and the time of
             `time.monotonic` at which it ends at the latest. The term goes on until
-            `Term.finish_drain` is called, which may be after the callback has returned. Without this
-            callback a term is handed over at once. Terms that are lost otherwise end without it.
-            Terms drain where the group balances, and everywhere while it is drained by `drain`.
+            `Term.finish_drain` is called, which may be after the callback has returned. Without
+            this callback a term is handed over at once. Terms that are lost otherwise end without
+            it. Terms drain where the group balances, and everywhere while it is drained by `drain`.
         on_error: called with what went wrong: the connection, the server, a callback. It is
             logged in any case.
         worker: called with a `WorkerTerm` for each term, on a thread of its own: where the work
@@ -244,10 +244,10 @@ class ElectionGroup(BaseElectionGroup[Election]):
     def drain(self, timeout: Seconds | None = None) -> bool:
         """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
 
-        Each leading term drains: `on_draining` is called, and the term goes on until `finish_drain` is
-        called for it or the time is up. In a balanced fleet the others take over what is assigned
-        to them meanwhile, each election the moment that it is handed over. Terms end with reason
-        ``DRAINED``. Afterwards there is nothing left to do but `stop`.
+        Each leading term drains: `on_draining` is called, and the term goes on until `finish_drain`
+        is called for it or the time is up. In a balanced fleet the others take over what is
+        assigned to them meanwhile, each election the moment that it is handed over. Terms end with
+        reason ``DRAINED``. Afterwards there is nothing left to do but `stop`.
 
         Blocks the calling thread, but not that of a callback: called by one, whichever it is, it
         begins the drain and returns at once, as what is to be handed over may be waiting for that

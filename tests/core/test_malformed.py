@@ -1,4 +1,4 @@
-"""A server that sends malformed replies costs its connection, and nothing else: no memory, no election."""
+"""A malformed reply costs the connection and nothing else: no memory, no election."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_a_stale_number_changes_nothing(rig: Rig) -> None:
     rig.settle()
     node.core.campaign(number, generation)
     rig.settle()
-    assert not node.leads("new"), "it still abstains"
+    assert not node.leads("new"), "it is still in its cooldown"
     assert node.core.leader(number, generation) is None
 
 

@@ -4,8 +4,8 @@ Rules of this file:
     * The server names every command that it runs, those inside scripts too, in the order in which
       it runs them: that is the order of the grants, and when each lease ends is their sum.
     * A lease lasts no longer than here, but may have ended earlier where the server lost it.
-    * A grant is a leader key that is set after an epoch was minted in the same script. A successor's
-      lease has none: it makes no leader.
+    * A grant is a leader key that is set after an epoch was minted in the same script. The lease
+      of a successor has none: it makes no leader.
     * A script that asks for a leader key alone, having just set it, was told that the key is of
       another type: nothing was set.
     * What may have happened while nobody listened is on the node's side: see `went_blind`.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from . import node_faults, server_faults, wire_faults
 from .fault import FAULTS, Fault, Rank
 
-__all__ = ["FAULTS", "MODULES", "MAX_AT_ONCE", "are_compatible", "choose"]
+__all__ = ["FAULTS", "MAX_AT_ONCE", "MODULES", "are_compatible", "choose"]
 
 MODULES = (node_faults, wire_faults, server_faults)
 """Where they are from: importing these has entered them."""

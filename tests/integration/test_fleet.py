@@ -180,7 +180,7 @@ def test_members_that_see_different_fleets_share_nothing(
     assert max_gap_s(records) < 2 * TTL_S + 5
     for record in records:
         record.terms()
-        # Whoever is struck off the membership for long leads what the others are to lead, and is told of.
+        # A node that is no member for long leads what the others are to lead, and is reported.
         assert all("are no members of its fleet" in str(error) for error in record.errors)
 
 

@@ -1,7 +1,7 @@
 """A server that sends malformed replies to a whole node: an error, a connection anew, and no more.
 
-What a core says of each kind of malformed input is in `tests/core/test_malformed.py`; here it comes over a
-socket, at any point of a connection's life, and for as long as somebody takes it.
+What a core says of each kind of malformed input is in `tests/core/test_malformed.py`; here it comes
+over a socket, at any point of a connection's life, and for as long as somebody takes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .record import Record
 
 KEYS = ("a", "b", "c")
 MAX_HELD = 96 << 20
-"""What a node may hold of a server's malformed input: a frame twice over, and what Python makes of it."""
+"""What a node may keep of malformed input: a frame twice over, and what Python makes of it."""
 
 NO_RESP3 = always(b"-NOPROTO unsupported protocol version\r\n")
 

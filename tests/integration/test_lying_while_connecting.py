@@ -1,4 +1,4 @@
-"""A server that sends malformed replies to a node that connects: an error, another attempt, and no more."""
+"""Malformed replies to a node that connects: an error, another attempt, and no more."""
 
 from __future__ import annotations
 

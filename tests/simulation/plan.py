@@ -100,8 +100,8 @@ def healed_within_ms(plan: Plan) -> int:
     server's was set back. Meanwhile a node notices that its connection is dead, pauses between two
     attempts to connect, or before it asks again what was refused; and one that was just told to
     stop does so first, and comes back. In a balanced fleet a node is first missed, and then what it
-    was to lead looked at, once a TTL; and what was granted to a successor that is gone waits for the
-    grant to end.
+    was to lead looked at, once a TTL; and what was granted to a successor that is gone waits
+    until the grant ends.
     """
     ttl_ms = plan.ttl_ms
     set_back_ms = sum(

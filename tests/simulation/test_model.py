@@ -262,11 +262,7 @@ def grant(both: Both, elections: list[bytes], holder: bytes) -> None:
         script, keys = both.scripts.expiring_grant, triples(elections)
         tail = [b"%d" % RETENTION_MS]
     here, there = (
-        [
-            w
-            for t, successor in zip(terms, successors, strict=True)
-            for w in (b"%d" % t[side], successor)
-        ]
+        [w for t, to in zip(terms, successors, strict=True) for w in (b"%d" % t[side], to)]
         for side in (0, 1)
     )
     found = lists(*both.call(script, keys, head + here + tail, head + there + tail))
@@ -293,7 +289,7 @@ def membership(both: Both, _: list[bytes], holder: bytes) -> None:
 
 
 def read_membership(answer: Reply) -> tuple[list[bytes], dict[bytes, tuple[int, int, bytes]]]:
-    """Return whether the caller was there, the plan, and of each member what the membership says."""
+    """Return whether the caller was there, the plan, and what is said of each member."""
     assert isinstance(answer, bytes)
     words, text = [], answer
     while text:

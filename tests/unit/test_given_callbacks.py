@@ -1,4 +1,4 @@
-"""Callbacks and loggers at the door of all four public classes: what is taken, and what would never run."""
+"""Callbacks and loggers as all public classes take them: what is taken, what would never run."""
 
 from __future__ import annotations
 

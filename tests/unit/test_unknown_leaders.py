@@ -1,4 +1,4 @@
-"""Who is told of as a stranger to the fleet, and who is not."""
+"""Who is reported as an unknown leader, and who is not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Watch:
         self.told += [leader.holder.decode() for leader in found]
 
 
-def test_an_unknown_leader_is_reported_once_and_only_after_a_dead_nodes_leases_would_have_ended() -> (
+def test_an_unknown_leader_is_reported_once_and_after_a_dead_nodes_leases_would_have_ended() -> (
     None
 ):
     watch = Watch()

@@ -60,7 +60,7 @@ class Endpoint:
         return ServerUnusableError(_with(text, advice), reason=reason)
 
     def malformed(self, what: str) -> ProtocolError:
-        """Return the error of answers that are none."""
+        """Return the error of a reply that cannot be parsed, or that nobody asked for."""
         return ProtocolError(
             f"{self.who}: the server at {self.address} sent a malformed reply: {what}"
         )

@@ -71,8 +71,8 @@ cdef inline int _put_key(Outgoing outgoing, Text *prefix, Slot *slot,
 cdef class Batches:
     """Takes from the terms what is due, and writes it."""
 
-    def __cinit__(self, Terms terms, MembershipPoll membership, *_, tuple key_prefixes, bytes holder, bytes channel,
-                  bytes epochs, int64_t retention_ms):
+    def __cinit__(self, Terms terms, MembershipPoll membership, *_, tuple key_prefixes,
+                  bytes holder, bytes channel, bytes epochs, int64_t retention_ms):
         cdef Py_ssize_t i
         cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
         cdef bytes grant_ms = b"%d" % (terms.grant_ns // 1_000_000)
@@ -90,13 +90,15 @@ cdef class Batches:
         self.retention_ms = _text(retention)
         self.epochs_expire = retention_ms != 0
         self.key_prefixes = <Text *>calloc(len(key_prefixes), sizeof(Text))
-        self.prefix_text = <char *>calloc(sum([padded(len(prefix)) for prefix in key_prefixes]) or 1, 1)
+        self.prefix_text = <char *>calloc(
+            sum([padded(len(prefix)) for prefix in key_prefixes]) or 1, 1)
         if self.key_prefixes == NULL or self.prefix_text == NULL:
             raise MemoryError
         for i in range(len(key_prefixes)):
             self.key_prefixes[i].data = self.prefix_text + total
             self.key_prefixes[i].length = len(key_prefixes[i])
-            memcpy(self.prefix_text + total, <const char *><bytes>key_prefixes[i], self.key_prefixes[i].length)
+            memcpy(self.prefix_text + total, <const char *><bytes>key_prefixes[i],
+                   self.key_prefixes[i].length)
             total += padded(self.key_prefixes[i].length)
 
     def __dealloc__(self):

@@ -50,8 +50,9 @@ cdef class Core(Elections):
                            max_leases=max_leases, seed=seed)
         self.membership = MembershipPoll()
         self.wakeups = Wakeups(self.terms, self.membership, holder=holder, separator=separator)
-        self.lane = Lane(self.terms, self.membership, self.wakeups, key_prefixes=key_prefixes, holder=holder,
-                         channel=channel, epochs=epochs, retention_ms=retention_ms)
+        self.lane = Lane(self.terms, self.membership, self.wakeups, key_prefixes=key_prefixes,
+                         holder=holder, channel=channel, epochs=epochs,
+                         retention_ms=retention_ms)
         self.announcements = Incoming()
         self.quiet_ns = -1
 
@@ -317,7 +318,8 @@ cdef class Core(Elections):
         facts.next_turn_ns = min(facts.next_turn_ns, self.membership.next_turn_ns(has_room))
         facts.owed_since_ns = self.lane.owed_since_ns()
         facts.has_events = (self.terms.events.count != 0 or self.terms.events.report_count != 0
-                            or self.terms.schedule.peek(REAPED) != NONE or self.membership.reply != NULL)
+                            or self.terms.schedule.peek(REAPED) != NONE
+                            or self.membership.reply != NULL)
         facts.is_quiet = (self.terms.population[<int>RELEASING] == 0
                           and self.terms.population[<int>ACQUIRING] == 0
                           and not self.terms.is_giving_up()

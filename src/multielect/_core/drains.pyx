@@ -7,10 +7,11 @@ Rules of this file:
       nodes that see different fleets for a moment change nothing.
     * A term that drains goes on and is refreshed. It ends when its worker is done or its time is
       up, whichever comes first, and never before somebody was told of the drain.
-    * Once its worker is done it waits for nothing but its successor's claim: for no longer than a grant
-      lasts, and not at all where no other node is to lead it. For nobody works on it meanwhile.
-    * What is handed over is meant for its successor: see grant.lua. Where the successor is not there to
-      take it, as it never claimed the election, all are told that it is free.
+    * Once its worker is done it waits for nothing but its successor's claim: for no longer than a
+      grant lasts, and not at all where no other node is to lead it. For nobody works on it
+      meanwhile.
+    * What is handed over is meant for its successor: see grant.lua. Where the successor is not
+      there to take it, as it never claimed the election, all are told that it is free.
     * An election is not taken out of a drain: if it is assigned to this node again meanwhile, the
       term ends all the same, and the next one is this node's own.
 """

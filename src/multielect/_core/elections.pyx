@@ -232,7 +232,7 @@ cdef class Elections:
                 pthread_mutex_unlock(&self.mutex)
 
     def abandon(self) -> None:
-        """Lead nothing any more, as seen by every `BaseCandidacy`. Takes no mutex: safe after a fork."""
+        """Lead nothing any more, as every `BaseCandidacy` sees. No mutex: safe after a fork."""
         store_i64(&self.terms.slots.open, 0)
 
     # ---- what there is to tell

@@ -8,9 +8,9 @@ Rules of this file:
       is not told at all. So no more than four events wait for one election, however long
       nobody comes to take them.
     * That a term drains is told while it does: not once it is over.
-    * Errors of one text are told once, with the number of elections they concern and the key of
-      one of them, and no more than `MAX_ERROR_REPORTS` texts are kept: a server that refuses everything
-      must not fill our memory with its reasons.
+    * Errors of one text are one report, with the number of elections they concern and the key of
+      one of them. No more than `MAX_ERROR_REPORTS` are kept: a server that refuses everything must
+      not fill our memory with its reasons.
 """
 
 from libc.stdlib cimport free, realloc
@@ -20,7 +20,7 @@ from .slots cimport NONE, Slot
 
 
 cdef class Events:
-    """Events and error notes that wait to be taken, and counts of what was done."""
+    """Events and error reports that wait to be taken, and counts of what was done."""
 
     def __cinit__(self, Slots slots):
         self.slots = slots

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""A core whose node is one of a fleet: the membership, who is to lead what, and what is handed over.
+"""A core whose node is one of a fleet: its members, who is to lead what, and what is handed over.
 
 Rules of this file:
     * The rules of `core` hold: one mutex, C work alone while it is held, a part at a time.
@@ -52,9 +52,9 @@ cdef class FleetCore(Core):
         Args:
             words: keys and arguments of membership.lua, packed as they are sent.
             word_count: how many they are.
-            period_ns: the time between two calls.
-            at_once: whether the first of these calls is made now.
-            last_ns: where this node leaves, how long its entry lasts: no call follows the next, and
+            period_ns: the time between two polls.
+            at_once: whether the first of these polls is made now.
+            last_ns: where this node leaves, how long its entry lasts: no poll follows the next, and
                 nobody waits for it longer than that. 0: it does not leave.
         """
         cdef size_t length = len(words)

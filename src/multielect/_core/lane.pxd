@@ -62,10 +62,12 @@ cdef class Lane(Batches):
                            Value *error) noexcept nogil
     cdef void _see_endless(self, uint32_t number, uint32_t holder) noexcept nogil
     cdef int _read_failures(self, ScriptBatch *batch, Cursor *frame, uint8_t *marks) except -1 nogil
-    cdef int _read_leaders(self, ScriptBatch *batch, Cursor *frame, OtherLeaders *others) except -1 nogil
+    cdef int _read_leaders(self, ScriptBatch *batch, Cursor *frame,
+                           OtherLeaders *others) except -1 nogil
     cdef int _read_outcomes(self, ScriptBatch *batch, Cursor *frame, OtherLeaders *others,
                             int64_t now_ns) except -1 nogil
-    cdef int _answer_refresh(self, ScriptBatch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int _answer_refresh(self, ScriptBatch *batch, Cursor *frame,
+                             int64_t now_ns) except -1 nogil
     cdef int _answer_release(self, ScriptBatch *batch, Cursor *frame) except -1 nogil
     cdef void _see_refusal(self, Value *error) noexcept nogil
     cdef int _refused(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil

@@ -238,7 +238,8 @@ cdef class Lane(Batches):
             return self._answer_refresh(batch, frame, now_ns)
         return self._answer_release(batch, frame)
 
-    cdef int _see_clock(self, ScriptBatch *batch, int64_t server_ms, int64_t now_ns) except -1 nogil:
+    cdef int _see_clock(self, ScriptBatch *batch, int64_t server_ms,
+                        int64_t now_ns) except -1 nogil:
         cdef int64_t jump_ns = self.server_clock.see(server_ms, batch.sent_ns, now_ns)
         cdef char[TEXT_BYTES] text
         cdef uint32_t given_up = 0
@@ -254,7 +255,7 @@ cdef class Lane(Batches):
 
     cdef int _answer_membership(self, Value *head) except -1 nogil:
         if head.kind != c'$' or head.number < 0:
-            return self._malformed(b"the membership is no text")
+            return self._malformed(b"the answer to a membership poll is no text")
         self.membership.answered(head)
         return 0
 
@@ -289,7 +290,8 @@ cdef class Lane(Batches):
             told[0] = words
             self.terms.events.report(what, elections, NONE, error.text, error.length)
 
-    cdef int _read_leaders(self, ScriptBatch *batch, Cursor *frame, OtherLeaders *others) except -1 nogil:
+    cdef int _read_leaders(self, ScriptBatch *batch, Cursor *frame,
+                           OtherLeaders *others) except -1 nogil:
         cdef Value head
         cdef Value name
         cdef int64_t _i
@@ -358,7 +360,8 @@ cdef class Lane(Batches):
             self.terms.events.report(ENDLESS, 1, number, name,
                                      self.terms.holders.copy(holder, name, MAX_NAME_BYTES))
 
-    cdef int _answer_refresh(self, ScriptBatch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
+    cdef int _answer_refresh(self, ScriptBatch *batch, Cursor *frame,
+                             int64_t now_ns) except -1 nogil:
         cdef uint8_t marks[MAX_ENTRIES]
         cdef Value value
         cdef uint32_t place
@@ -387,7 +390,8 @@ cdef class Lane(Batches):
                 self.terms.not_refreshed(entry.number, now_ns, self.terms.retry_ns(now_ns))
         return 0
 
-    cdef int _read_failures(self, ScriptBatch *batch, Cursor *frame, uint8_t *marks) except -1 nogil:
+    cdef int _read_failures(self, ScriptBatch *batch, Cursor *frame,
+                            uint8_t *marks) except -1 nogil:
         """Mark what could not be done, and tell why."""
         cdef Value value
         cdef uint32_t place

@@ -9,8 +9,8 @@ cdef class MembershipPoll:
     cdef int64_t word_count
     cdef int64_t period_ns      # 0: this node is no member
     cdef int64_t due_ns
-    cdef int64_t begun_ns       # when the last call went out
-    cdef int64_t last_until_ns  # no call follows the next, and it is given up then; 0: many follow
+    cdef int64_t begun_ns       # when the last poll went out
+    cdef int64_t last_until_ns  # no poll follows the next, and it is given up then; 0: many follow
     cdef bint in_flight
     cdef uint32_t refusal_hash  # the hash of the refusal that was told; 0 since one was answered
     cdef char *reply            # NULL where it was taken

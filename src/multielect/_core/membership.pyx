@@ -2,12 +2,12 @@
 """When this node polls the membership of its group, and what the last answer was.
 
 Rules of this file:
-    * The call goes out without Python being run, as refreshes do: a node that is starved of the
+    * A poll goes out without Python being run, as refreshes do: a node that is starved of the
       GIL stays a member.
-    * At most one call is in flight, and one more may be due. However often others say that the
-      fleet has changed, calls are `GAP_NS` apart at the least.
-    * What the server refuses is told once, until it says something else.
-    * The last call, which says that this node leaves, is made for as long as it would otherwise
+    * At most one poll is in flight, and one more may be due. However often others say that the
+      fleet has changed, polls are `GAP_NS` apart at the least.
+    * What the server refuses is reported once, until it says something else.
+    * The last poll, which says that this node leaves, is made for as long as it would otherwise
       be missed: a stop does not wait for it any longer, nor for a server that refuses it.
     * The answer is kept as it came, the newest only. What it means is not the core's affair.
 """
@@ -21,7 +21,7 @@ cdef int64_t GAP_NS = 20_000_000
 
 
 cdef class MembershipPoll:
-    """The polls of the membership, and the newest answer."""
+    """When the next poll is due, and the newest answer."""
 
     def __cinit__(self):
         self.due_ns = NEVER
@@ -49,23 +49,23 @@ cdef class MembershipPoll:
         return not self.in_flight and self.due_ns <= now_ns
 
     cdef bint is_leaving(self) noexcept nogil:
-        """Tell whether the last call has still to be made or answered."""
+        """Tell whether the last poll has still to be made or answered."""
         return (self.last_until_ns != 0 and self.begun_ns != 0
                 and (self.in_flight or self.due_ns != NEVER))
 
     cdef int64_t next_turn_ns(self, bint may_poll) noexcept nogil:
-        """Return when there is something to do: a call, if one may be made, or to give it up."""
+        """Return when there is something to do: a poll, if one may be made, or to give it up."""
         cdef int64_t turn_ns = self.due_ns if may_poll and not self.in_flight else NEVER
         return min(turn_ns, self.last_until_ns) if self.is_leaving() else turn_ns
 
     cdef void on_timer(self, int64_t now_ns) noexcept nogil:
-        """Give the last call up when its time has passed."""
+        """Give the last poll up when its time has passed."""
         if self.is_leaving() and now_ns >= self.last_until_ns:
             self.in_flight = False
             self.due_ns = NEVER
 
     cdef void begun(self, int64_t now_ns) noexcept nogil:
-        """The call goes out."""
+        """The poll goes out."""
         self.in_flight = True
         self.begun_ns = now_ns
         self.due_ns = NEVER if self.last_until_ns else now_ns + self.period_ns
@@ -91,9 +91,9 @@ cdef class MembershipPoll:
         return self.refusal_hash != told
 
     cdef void failed(self, int64_t again_ns) noexcept nogil:
-        """The call was refused: call again at `again_ns`; or at once, where its answer is lost: 0.
+        """The poll was refused: poll again at `again_ns`; or at once, where its answer is lost: 0.
 
-        The last call is not made again where it was refused: then the entry ends by itself.
+        The last poll is not made again where it was refused: then the entry ends by itself.
         """
         if self.in_flight:
             self.in_flight = False
@@ -101,12 +101,12 @@ cdef class MembershipPoll:
                 self.due_ns = again_ns
 
     cdef void poll_by(self, int64_t due_ns) noexcept nogil:
-        """Call no later than `due_ns`."""
+        """Poll no later than `due_ns`."""
         if self.period_ns != 0 and self.last_until_ns == 0 and due_ns < self.due_ns:
             self.due_ns = due_ns
 
     cdef void leave(self, int64_t lasts_ns) noexcept nogil:
-        """Call once more and never again; not even once if no call went out so far."""
+        """Poll once more and never again; not even once if no poll went out so far."""
         self.last_until_ns = self.begun_ns + lasts_ns
         if self.begun_ns == 0:
             self.due_ns = NEVER

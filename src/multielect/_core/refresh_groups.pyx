@@ -2,12 +2,12 @@
 """Leases that are refreshed together: when each refresh group is due, and which wait to be sent.
 
 Rules of this file:
-    * A refresh group is as many neighbouring slots as one batch refreshes. It has one timer for all its
-      leases, so that a refresh that goes well moves no timer at all.
+    * A refresh group is as many neighbouring slots as one batch refreshes. It has one timer for all
+      its leases, so that a refresh that goes well moves no timer at all.
     * The times at which a refresh group's leases are refreshed form a grid of one third of the TTL.
       The grids lie where the sequence of van der Corput (1935) has them: evenly, however many
-      refresh groups there are, so that the server is never kept busy for long. There are 512 of them:
-      so a node wakes no more often than it has batches to send, nor than 1,536 times a TTL.
+      groups there are, so that the server is never kept busy for long. There are 512 of them: so a
+      node wakes no more often than it has batches to send, nor than 1,536 times a TTL.
     * The timer rings when the leases are to be refreshed, and no later than the first of their
       terms ends. It may ring for nothing: who joins brings it forward, who leaves lets it be.
     * Timers are a binary heap in which each refresh group knows its place: there are few of them.

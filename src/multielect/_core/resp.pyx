@@ -52,7 +52,8 @@ cdef int read_value(Cursor *cursor, Value *value) noexcept nogil:
     value.number = 0
     value.text = line
     value.length = 0
-    stop = <const char *>memchr(cursor.here, c'\n', left if left < MAX_LINE_BYTES else MAX_LINE_BYTES)
+    stop = <const char *>memchr(cursor.here, c'\n',
+                                left if left < MAX_LINE_BYTES else MAX_LINE_BYTES)
     if stop == NULL:
         return BAD if left >= MAX_LINE_BYTES or not _is_kind(value.kind) else PARTIAL
     if stop <= line or (stop - 1)[0] != c'\r':

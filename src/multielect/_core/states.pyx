@@ -14,42 +14,42 @@ Rules of this file:
     * Once an epoch is known to be newer than a term's, the election has a floor. It stays until a
       term begins above it.
 
-        from \\ to      waiting  asking  leading  releasing  abstaining  idle  gone
-        idle              x                                                     x
-        waiting           x        x                                     x      x
-        asking            x                 x         x                  x      x
-        leading           x                           x                   x
-        releasing         x                                      x       x      x
-        abstaining        x                                              x      x
+        from \\ to      candidate  acquiring  leading  releasing  cooldown  idle  removed
+        idle               x                                                       x
+        candidate          x          x                                     x      x
+        acquiring          x                     x         x                x      x
+        leading            x                               x                x
+        releasing          x                                         x      x      x
+        cooldown           x                                                x      x
 
-    waiting     stands for election: until a timer, or in the queue of acquires
-    asking      an acquire is in flight
+    candidate   waits to be elected: until a timer, or in the queue of acquires
+    acquiring   an acquire is in flight
     leading     holds the lease; a refresh may be queued or in flight
     releasing   has given the term up; the release is queued or in flight
-    abstaining  has resigned and lets the others go first for one TTL
+    cooldown    has resigned, and lets other nodes go first for one TTL
     idle        not started, or stopped
-    gone        removed; its slot is freed once its events are taken
+    removed     taken out of the group; its slot is freed once its events are taken
 
     Beside its state a slot has flags. The debug build checks at each turn (`checks`) that none is
     set in another state than here:
 
-        flag          set in                   meaning
-        woken         asking                   it was set free while the acquire was in flight
-        unwanted      asking                   the acquire is to be released if it wins
-        refreshing    leading                  1: a refresh is in flight; 2: another was due as well
-        again         leading                  its timer is to have it refreshed out of turn
-        drained       leading, with drain_ns   the draining term's worker is done
-        moved         releasing                the counter is at `floor`, not at this term's epoch
-        refusals      all others               how often an acquire was refused in a row
-        drain_ns      leading                  when the draining term ends at the latest
-        floor         all others               the next term's epoch must be above it
-        next_state    asking, releasing        what follows where the acquire is not wanted, or once
-                                               the release is done
-        claimant      all but gone             who asked in vain for the latest term's lease
-        undelivered_drain  leading                  the event that it drains has not been taken
-        endless       any                      that the lease of `holder` has no end was told
-        unassigned      any, without a successor     no node is to lead it
-        forgotten     gone, or on its way      it is not in the index any more
+        flag               set in                    meaning
+        woken              acquiring                 it was set free while the acquire was in flight
+        unwanted           acquiring                 the acquire is to be released if it wins
+        refreshing         leading                   1: a refresh is in flight; 2: another was due
+        again              leading                   its timer is to have it refreshed out of turn
+        drained            leading, with drain_ns    the draining term's worker is done
+        moved              releasing                 the counter is at `floor`, not at this epoch
+        refusals           all others                how often an acquire was refused in a row
+        drain_ns           leading                   when the draining term ends at the latest
+        floor              all others                the next term's epoch must be above it
+        next_state         acquiring, releasing      what follows an acquire that is not wanted, or
+                                                     a release
+        claimant           all but removed           who asked in vain for the latest term's lease
+        undelivered_drain  leading                   the event that it drains has not been taken
+        endless            any                       the lease of `holder` was reported as endless
+        unassigned         any, without a successor  no node is to lead it
+        forgotten          removed, or on its way    it is not in the index any more
 """
 
 from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES

@@ -5,8 +5,8 @@ Rules of this file:
     * It decides; how a state changes, and which changes there are, is in `states`.
     * A reply that comes when the term's deadline has passed changes nothing but that the term
       is over: a later reply cannot bring it back.
-    * A lease is refreshed with its refresh group, in turn. Only where a refresh failed it is asked again
-      alone; and only then, for a drain or for a watchdog, has a term a timer of its own.
+    * A lease is refreshed with its refresh group, in turn. Only where a refresh failed it is asked
+      again alone; and only then, for a drain or for a watchdog, has a term a timer of its own.
     * A node that stops gives its terms up as their releases go out, and leads the rest until
       then: without a connection, all at once.
     * Elections that another node is to lead are not asked for, except when somebody says that
@@ -78,7 +78,8 @@ cdef class Terms(Drains):
         self.refresh_groups.reserve(number)
         self.slots.at(number).state = IDLE
         self.slots.at(number).serial += 1
-        self.slots.at(number).eligibility = INELIGIBLE if self.retiring else self.initial_eligibility
+        self.slots.at(number).eligibility = (INELIGIBLE if self.retiring
+                                             else self.initial_eligibility)
         self.population[<int>IDLE] += 1
         if self.running:
             self._stand(number)
@@ -306,7 +307,7 @@ cdef class Terms(Drains):
 
     cdef uint32_t _next_of_refresh_group(self, Asked *asked, uint32_t count, uint32_t most,
                                          int64_t now_ns) except? NONE nogil:
-        """Go on to take leases of the first refresh group in the queue; returns how many there are."""
+        """Go on to take leases of the queue's first refresh group; returns how many there are."""
         cdef uint32_t refresh_group = self.refresh_groups.first
         cdef uint32_t number = self.refresh_groups.cursor
         cdef uint32_t beyond = min((refresh_group + 1) * self.batch_keys, self.slots.used)

@@ -207,7 +207,7 @@ class Engine:
 
     @staticmethod
     def _make_ends() -> list[socket.socket]:
-        """Return alarm, its other end, news' writing end and its reading end."""
+        """Return both ends of the pair that wakes the pump, and of the one that notifies."""
         wake, wake_end = socket.socketpair()
         try:
             notify, notify_end = socket.socketpair()
@@ -384,7 +384,7 @@ class Engine:
         self._record.ended()
         assert self._pump is not None
         self._pump.close()
-        # The event thread reads the news to its end, tells what is left, and closes the last.
+        # The event thread reads the last to its end, delivers what is left, and closes it.
         for end in self._ends[:3]:
             end.close()
 
@@ -444,7 +444,7 @@ class Engine:
     # ---- whichever thread learned of it
 
     def _changed(self) -> None:
-        """Have the event thread say that `reading` has changed: who waits for it may hold a lock."""
+        """Have the event thread say that `reading` has changed: a waiter may hold a lock."""
         self._has_changed = True
         # Before the start, and after the end, there is nobody to say it to; and a full buffer
         # wakes as well as one more byte would.

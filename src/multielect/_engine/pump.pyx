@@ -70,7 +70,8 @@ cdef enum Outcome:
     MALFORMED = 6
     REFUSED = 7
 
-OUTCOMES = ("going", "finished", "interrupted", "closed", "broken", "silent", "malformed", "refused")
+OUTCOMES = ("going", "finished", "interrupted", "closed", "broken", "silent", "malformed",
+            "refused")
 
 
 cdef class Pump:
@@ -92,7 +93,7 @@ cdef class Pump:
     cdef int64_t response_timeout_ns
     cdef int64_t stop_by_ns         # shared; NEVER while the node goes on
     cdef int64_t interrupted        # shared
-    cdef int64_t announced          # shared; a byte of notify_fd was written and not yet read
+    cdef int64_t announced          # shared; a byte was written to notify_fd and not read yet
     cdef readonly int error_number
     cdef readonly int64_t waited_ns
     cdef char buffer[65536]

@@ -1,16 +1,16 @@
 """Turns the membership of the fleet into what this node stands for.
 
 Rules of this file:
-    * Every member works out the same assignment from the same membership and plan, which come in one
-      answer; nobody tells another what to do. Where two see different fleets for a moment, they
+    * Every member works out the same assignment from the same membership and plan, which come in
+      one answer; nobody tells another what to do. Where two see different fleets for a moment, they
       contest a lease or leave it where it is.
     * The plan that follows from a changed fleet is the same whoever writes it down: the eldest
       does, and the others in turn if he does not.
     * A thread of its own does the work, late if it is starved of the GIL. What it is late with is
       moves: nothing that is led is lost by it, and the membership is polled without it.
     * Once a TTL a look is taken at who leads what is this node's: see `_fleet.unknown_leaders`.
-    * Whoever was missing from the membership himself does not believe at once that the others are gone:
-      it may be that Redis forgot all.
+    * A node that was missing from the membership itself does not believe at once that the others
+      are gone: Redis may have forgotten all members.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _MS = 1_000_000
 _NS = 1_000_000_000
 
 POLLS_PER_TTL = 6
-"""How often a member says in one TTL that it is there."""
+"""How often a member polls the membership in one TTL: that is its heartbeat."""
 
 _SETTLE_S = 0.02
 
 ENTRY_LASTS_POLLS = 4
-"""For how many calls' time an entry lasts: it ends before the first lease of a node that died."""
+"""For how many polls' time an entry lasts: it ends before the first lease of a node that died."""
 
 
 class Balancer:
@@ -207,7 +207,7 @@ class Balancer:
     # ---- any thread
 
     def hear(self, answer: bytes, now_ns: int) -> None:
-        """Take an answer to a membership poll. What follows from it is done on the balancer's thread.
+        """Take an answer to a membership poll, to be acted on by the balancer's thread.
 
         Raises:
             ValueError: for an answer that is malformed.

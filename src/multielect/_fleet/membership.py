@@ -1,7 +1,7 @@
 """The membership of a fleet: how a member describes itself, what the others say, and who counts.
 
 Rules of this file:
-    * Pure: words in, words out. Polling the membership is the core's work, acting on it the balancer's.
+    * Pure: words in, words out. The core polls the membership, and the balancer acts on it.
     * Time is the server's, in milliseconds, so that all members come to the same answer.
     * What another version of this library wrote is read as far as it is understood, and an entry
       that is malformed is left out. So is a time that no server's clock will ever show.

@@ -1,4 +1,4 @@
-"""The plan of a fleet: who was given what last, kept beside the membership so that few elections move.
+"""The plan of a fleet: who was given what last, kept in Redis so that few elections move.
 
 Rules of this file:
     * Pure: words in, words out. Whoever has the same members, keys and plan comes to the same

@@ -1,11 +1,11 @@
-"""Who leads what is this node's, and is no member of its fleet: as a node that does not balance.
+"""Unknown leaders: nodes that lead what is this node's, and are no members of its fleet.
 
 Rules of this file:
-    * Pure: it is told who was seen, who is a member, and the time.
-    * Nobody is suspected who may be gone, or a member that is not heard of yet: whoever is told of
-      was named by the server in each look for longer than it takes a dead node's leases to end,
-      and a member to poll the membership.
-    * Whoever is told of is told of once, for as long as it is seen.
+    * Pure: the caller says who leads, who is a member, and what time it is.
+    * A leader that may be dead, or a member that has not polled yet, is not reported. A reported
+      leader was named by the server in each look, for longer than a dead node's leases last and
+      a member takes to poll the membership.
+    * Each unknown leader is reported once for as long as it is seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from .._protocol.keys import decode_key
 
 PATIENCE_TTLS = 2
-"""For how many TTLs a holder is seen before it is told of: after one its leases would end."""
+"""For how many TTLs a leader is seen before it is reported: a dead one's leases end after one."""
 
 MAX_GAP_TTLS = 2
 """A look that comes later than this after the last says nothing of the time in between."""
@@ -26,7 +26,7 @@ MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class OtherLeader:
-    """Somebody who leads what this node is to lead.
+    """A node that leads what this node is to lead.
 
     Attributes:
         holder: its leases' value.
@@ -47,7 +47,7 @@ class _Sight:
 
 
 class UnknownLeaders:
-    """Those who lead what they should not, and since when they have been seen."""
+    """Leaders that are no members of the fleet, and since when they have been seen."""
 
     def __init__(self, ttl_ns: int) -> None:
         self._ttl_ns = ttl_ns
@@ -60,7 +60,7 @@ class UnknownLeaders:
         """Take a look, once a TTL or so.
 
         Args:
-            rivals: all who lead what this node is to lead.
+            leaders: all that lead what this node is to lead.
             members: the holders of all who poll the membership.
             now_ns: the time.
 
@@ -97,7 +97,7 @@ class UnknownLeaders:
 
 
 def warning_about(unknown: Sequence[OtherLeader]) -> str:
-    """Say who they are, what they lead, and what to do."""
+    """Return a message that says who they are, what they lead, and what to do."""
     count = sum(leader.elections for leader in unknown)
     names = [
         f"{decode_key(leader.holder)[:100]!r} ({leader.elections})"

@@ -16,7 +16,7 @@ Which code of the user's runs on which of our threads:
 
     ============================  ==============================================================
     owner (``multielect-ID``)     none
-    event thread (``-events``)        none
+    events (``-events``)          none
     connector (``-connect``)      the connection class of a `redis.Redis` that was given. What it
                                   raises is a failed attempt; while it blocks nobody connects, and
                                   `stop` does not wait for it.

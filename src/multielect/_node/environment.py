@@ -4,7 +4,8 @@ Rules of this file:
     * What a node takes from the world around it, it takes from here: time, chance, threads and
       connections. `multielect.testing` has an environment of its own, in which the same node runs
       on simulated ones.
-    * The public classes give what the user gave them as `redis` to `environment_of`, and look no further.
+    * The public classes pass what the user gave them as `redis` to `environment_of`, and look no
+      further.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Running(Protocol):
 
 
 class Environment(ABC):
-    """What a node takes from the world around it.
+    """What a node takes from the world around it: time, chance, threads, the way to Redis.
 
     Attributes:
         clock: what deadlines are measured on.

@@ -120,7 +120,7 @@ _WHY = {
     DemotionReason.REMOVED: "ended with their elections, which were removed",
     DemotionReason.EXPIRED: "expired: no refresh was confirmed",
     DemotionReason.LOST: "lost: Redis says that the leases are not this node's",
-    DemotionReason.STALLED: "given up, as the workers did not call heartbeat() for max_stall seconds",
+    DemotionReason.STALLED: "given up, as workers did not call heartbeat() for max_stall seconds",
     DemotionReason.SUPERSEDED: "ended, as newer epochs are known: others were elected meanwhile",
     DemotionReason.REBALANCED: "handed to other nodes of the fleet",
 }

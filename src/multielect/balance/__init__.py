@@ -48,7 +48,7 @@ What it goes by
 What a running group goes by
     Groups with ``balance=True`` go by ``held`` where there are up to 4,096 elections. It is no view
     of the leaders, which would differ from node to node, but what was assigned last: a plan, kept
-    beside the membership of the members and read with it in one step. The plan that follows from a
+    beside the membership and read with it in one step. The plan that follows from a
     changed fleet is the same whoever writes it down, and by the old one and by the new one all come
     to the same assignment. Two other ways were measured and did worse: members and keys alone (the
     table above), and the members' ages (each member joining, eldest first, to the assignment of

@@ -194,7 +194,7 @@ class Assignment(Mapping[str, Member]):
 
 
 class _Numbers(dict[str, int]):
-    """The number of the member that a holder stands for, -1 for a stranger."""
+    """The number of the member that a holder stands for, -1 for one that is no member."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         super().__init__()

@@ -118,13 +118,13 @@ class Write:
 
     __slots__ = (
         "arguments",
+        "candidacy",
         "epoch",
         "is_command",
         "key",
         "keys",
         "layout",
         "script",
-        "candidacy",
     )
 
     key: bytes

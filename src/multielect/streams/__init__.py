@@ -4,7 +4,7 @@
 says what they promise and what not. Inside, each file imports only those below it::
 
     _threads, _asyncio           two shells, which wait for Redis and for handlers
-    _base                       what they share but for waiting
+    _base                        what they share but for waiting
     _exchange                    what is asked of Redis, and what follows from the answers
     _flow                        what to hand out and commit next: pure
     _intake, _known              what to read next, within bounds; which partitions there are

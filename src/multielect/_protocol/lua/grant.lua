@@ -5,13 +5,13 @@
 --       4...: of each election: the epoch of the term, and the holder of its successor, or nothing
 -- reply {server time in ms, {n, epoch, ...}, {n, error, ...}}, as of release.lua
 --
--- A grant is a lease in the successor's name, which nobody else can take. It makes no leader: the successor
--- takes it over by an acquire, as any lease found to hold its own incarnation, and so under a new
--- epoch and with a deadline of its own. A successor that is gone costs the election what the grant
--- lasts. Without a successor the lease is deleted, as by release.lua, and the epoch is compared for the
--- reason given there.
--- One message tells each successor: netstrings (length ':' bytes), '/' and the successor, 'grant', and the
--- leader keys. What is left without a successor is told to all, as by release.lua.
+-- A grant is a lease in the successor's name, which nobody else can take. It makes no leader: the
+-- successor takes it over by an acquire, as any lease found to hold its own incarnation, and so
+-- under a new epoch and with a deadline of its own. A successor that is gone costs the election
+-- what the grant lasts. Without a successor the lease is deleted, as by release.lua, and the epoch
+-- is compared for the reason given there.
+-- One message tells each successor: netstrings (length ':' bytes), '/' and the successor, 'grant',
+-- and the leader keys. What is left without a successor is told to all, as by release.lua.
 
 local holder, channel, grant_ms = ARGV[1], ARGV[2], ARGV[3]
 local clock = redis.call('TIME')
@@ -21,7 +21,9 @@ local messages, order = {}, {}
 -- Returns for whom it was ended; '' for all, nothing if it was not.
 local function end_term(place, leader_key, successor)
   -- A full server refuses SET: then the election is free for all.
-  if successor ~= '' and not try('SET', leader_key, successor, 'PX', grant_ms).err then return successor end
+  if successor ~= '' and not try('SET', leader_key, successor, 'PX', grant_ms).err then
+    return successor
+  end
   local deleted = try('DEL', leader_key)
   if type(deleted) ~= 'table' then return '' end
   report_failure(reply[3], place, deleted)
