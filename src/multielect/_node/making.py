@@ -45,7 +45,7 @@ def node_on_threads(
     """
     environment = environment_of(source)
     dispatcher = environment.dispatcher(
-        tell=callbacks.tell if callbacks.notifies_terms else None,
+        notify=callbacks.notify if callbacks.notifies_terms else None,
         notify_error=callbacks.on_error,
         notifies_drains=callbacks.on_draining is not None,
         threads=settings.callback_threads,

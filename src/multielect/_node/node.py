@@ -32,7 +32,7 @@ from .lifecycle import LifecycleLog
 from .phase import Phase
 from .probe import Probe
 from .readiness import Readiness
-from .term_events import happening_of
+from .term_events import term_event_of
 
 _MIN_RESPONSE_TIMEOUT_NS = 50_000_000
 _EXIT_TIMEOUT_S = 2.0
@@ -466,7 +466,7 @@ class Node:
 
     def _on_events(self, events: list[CoreEvent]) -> None:
         now_s = self.environment.monotonic_s
-        self._dispatcher.put(*(happening_of(self, event, now_s) for event in events))
+        self._dispatcher.put(*(term_event_of(self, event, now_s) for event in events))
 
     def _on_counts(self, counts: Mapping[int, int]) -> None:
         # After the callbacks: whoever waited for a term finds them on their way.

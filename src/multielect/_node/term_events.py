@@ -17,7 +17,7 @@ from ..election import DemotionReason, ElectionNode, Term
 _NS = 1_000_000_000
 
 
-def happening_of(
+def term_event_of(
     node: ElectionNode, event: CoreEvent, monotonic_s: Callable[[], float]
 ) -> TermEvent[Term]:
     """Return what a callback is told of an event.
