@@ -62,14 +62,14 @@ FAULTS = (
     Fault(
         "holder-that-was-not-named",
         "lane",
-        "if not 0 <= rival < rivals.count:",
-        "if not 0 <= rival < 250:",
+        "if not 0 <= other < others.count:",
+        "if not 0 <= other < 250:",
         "exchanges",
     ),
     Fault(
         "names-never-let-go",
         "lane",
-        "            self.terms.holders.drop(rivals.places[i])\n",
+        "            self.terms.holders.drop(others.places[i])\n",
         "            pass\n",
         "exchanges",
     ),

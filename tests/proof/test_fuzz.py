@@ -9,11 +9,16 @@ Rules of this file:
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
-from proof.fuzz.build import TARGETS, Compiler, build, find_compilers, missing
+from proof.fuzz.build import TARGETS, Compiler, Fault, build, find_compilers, missing
 from proof.fuzz.campaign import found, replay, run
 from proof.fuzz.faults import FAULTS
 from proof.fuzz.recording import seeds
+
+from multielect._core import states
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -42,6 +47,15 @@ def test_a_planted_fault_is_found_and_told_of() -> None:
     assert report.total < EXECUTIONS
     assert "split otherwise" in replay("replies", [crash.kept], program)
     assert replay("replies", [crash.kept]) == ""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_can_be_planted(fault: Fault, tmp_path: Path) -> None:
+    core = tmp_path / "multielect" / "_core"
+    core.mkdir(parents=True)
+    shutil.copy(Path(states.__file__).parent / f"{fault.module}.pyx", core)
+    fault.plant(tmp_path)
+    assert fault.broken in (core / f"{fault.module}.pyx").read_text("utf-8")
 
 
 def test_what_was_found_is_tried_again() -> None:
