@@ -200,7 +200,9 @@ def _misconf(scene: Scene) -> Iterator[None]:
     in_the_way.mkdir()
     _save(scene, "err")
     yield
-    in_the_way.rmdir()
+    # A server that was restarted empty meanwhile has a new folder.
+    with contextlib.suppress(FileNotFoundError):
+        in_the_way.rmdir()
     _save(scene, "ok")
     assert admin.info("persistence")["rdb_last_bgsave_status"] == "ok"
 

@@ -3,7 +3,7 @@
 Rules of this file:
     * Fences, stream consumers, simulated worlds and benchmarks reach a node through `node_of` only,
       and use nothing of it but `NodeInterface`.
-    * Users see none of this: what they may ask is in `front`.
+    * Users see none of this: what they may ask is in `base`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ class NodeInterface(Protocol):
         """Return what measures the node."""
 
 
-def node_of(front: BaseElectionGroup[Any] | BaseElector[Any]) -> NodeInterface:
+def node_of(base: BaseElectionGroup[Any] | BaseElector[Any]) -> NodeInterface:
     """Return the node behind a group or an elector."""
-    return front._node
+    return base._node
