@@ -18,7 +18,7 @@ from multielect._core.core cimport Core
 from multielect._core.events cimport DRAINING
 from multielect._core.lane cimport ScriptBatch
 from multielect._core.schedule cimport REFRESHES
-from multielect._core.slots cimport NONE, QUEUE, TIMER, Slot
+from multielect._core.slots cimport NEVER, NONE, QUEUE, TIMER, Slot
 from multielect._core.states cimport (ACQUIRE, ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, LEADING,
                                       REFRESH, RELEASING)
 
@@ -95,6 +95,8 @@ cdef int _look_at_cohorts(Core core) except -1:
     cdef RefreshGroup *items = core.terms.refresh_groups.items
     cdef uint32_t *heap = core.terms.refresh_groups.heap
     cdef uint32_t place
+    if (core.terms.refresh_groups.first == NONE) != (core.terms.refresh_groups.due_ns == NEVER):
+        fail(b"refreshes wait to be sent for ever")
     for place in range(core.terms.refresh_groups.timed):
         if items[heap[place]].place != place:
             fail(b"a refresh group does not know its place")

@@ -5,10 +5,8 @@ The wheel turns by 2^20 ns. Whoever ticks when `next_tick_ns` says is on time fo
 
 from __future__ import annotations
 
-import itertools
 import time
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,23 +251,3 @@ def test_a_clock_that_jumps_by_years_costs_a_tick_nothing() -> None:
     rig.clock.advance_ns(100 * YEAR_NS)
     node.core.tick(rig.clock.now_ns())
     assert time.process_time() - began < 1.0, "also with next to no timers"
-
-
-@pytest.mark.parametrize(("batches", "min_ms", "max_ms"), [(8, 120, 130), (10, 60, 130)])
-def test_refreshes_are_spread_over_phases_that_fill_their_batches(
-    rig: Rig, batches: int, min_ms: int, max_ms: int
-) -> None:
-    node = rig.node(*(f"k{n}" for n in range(250 * batches)), ttl_ms=3000)
-    rig.run_ms(3005)
-    rig.server.batches.clear()
-    times: list[int] = []
-    until_ns = rig.clock.now_ns() + 1000 * MS
-    while rig.clock.now_ns() < until_ns:
-        before = len(rig.server.batches)
-        rig.settle()
-        times += [rig.clock.now_ns()] * (len(rig.server.batches) - before)
-        rig.clock.advance_ns(max(1, node.next_tick_ns() - rig.clock.now_ns()))
-    assert [batch.elections for batch in rig.server.batches] == [250] * batches
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    assert min(gaps) > min_ms * MS
-    assert max(gaps) < max_ms * MS

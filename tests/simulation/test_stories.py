@@ -207,15 +207,19 @@ def test_a_clock_that_stops_while_its_process_does_is_found(
 
 
 def test_an_election_that_nobody_leads_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = Scripts.acquire
+    sound_acquire, sound_refresh = Scripts.acquire, Scripts.refresh
 
     def acquire(self: Scripts, keys: Sequence[bytes], words: Sequence[bytes]) -> object:
-        return sound(self, keys, [words[0], b"9000000", *words[2:]])
+        return sound_acquire(self, keys, [words[0], b"9000000", *words[2:]])
+
+    def refresh(self: Scripts, keys: Sequence[bytes], words: Sequence[bytes]) -> object:
+        return sound_refresh(self, keys, [words[0], b"9000000"])
 
     actions = (Action(100, "crash", 0, (100,)), Action(2000, "heal"))
     plan = Plan(seed=1, nodes=1, actions=actions, length_ms=9000)
     assert broken_in(plan) is None
     monkeypatch.setattr(Scripts, "acquire", acquire)
+    monkeypatch.setattr(Scripts, "refresh", refresh)
     assert broken_in(plan) == "I5"
 
 

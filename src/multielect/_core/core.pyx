@@ -314,7 +314,7 @@ cdef class Core(Elections):
 
     cdef void _fill_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
         cdef bint has_room = self.lane.has_room()
-        facts.next_turn_ns = now_ns if self.lane.has_work() else self.terms.next_due_ns()
+        facts.next_turn_ns = min(self.lane.next_pack_ns(now_ns), self.terms.next_due_ns())
         facts.next_turn_ns = min(facts.next_turn_ns, self.membership.next_turn_ns(has_room))
         facts.owed_since_ns = self.lane.owed_since_ns()
         facts.has_events = (self.terms.events.count != 0 or self.terms.events.report_count != 0

@@ -28,7 +28,8 @@ cdef class Lane(Batches):
     cdef ScriptBatch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
-    cdef uint32_t releasing     # how many of them release or grant
+    cdef uint32_t refreshing    # how many of them refresh
+    cdef uint32_t releasing     # how many release or grant
     cdef int64_t answered_ns    # when a batch was last answered
     cdef const char *parse_error  # what was malformed, after `take` returned 1
     cdef bint connected
@@ -46,7 +47,9 @@ cdef class Lane(Batches):
 
     cdef bint is_open(self) noexcept nogil
     cdef bint has_room(self) noexcept nogil
-    cdef bint has_work(self) noexcept nogil
+    cdef int64_t next_pack_ns(self, int64_t now_ns) noexcept nogil
+    cdef bint _may_refresh(self, int64_t now_ns) noexcept nogil
+    cdef int _collect_refreshes(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
     cdef int _collect_ended(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
     cdef bint _may_give_up(self) noexcept nogil
     cdef void _end(self, ScriptBatch *batch) noexcept nogil

@@ -10,6 +10,8 @@ Rules of this file:
     * A reply counts for an election only if its serial is still the one that asked.
     * What is in flight is bounded; what is due beyond that waits in the queues. Refreshes
       go first, then releases, then acquires.
+    * Refreshes that are not due yet go one batch at a time, the next when the last is answered:
+      another client's command waits for one script at most, and this node is awake anyway.
     * A reply that cannot be understood is an error of the connection: `take` then returns 1
       and `parse_error` says what was wrong. An election that the server refuses is an error of
       that election.
@@ -25,7 +27,7 @@ from .batches cimport MAX_KEYS
 from .holders cimport MAX_NAME_BYTES
 from .resp cimport read_value
 from .schedule cimport GRANTS, RELEASES
-from .slots cimport NONE, hash_of
+from .slots cimport NEVER, NONE, hash_of
 from .states cimport (ACQUIRE, CLAIM, CLOCK, ENDLESS, GRANT, MEMBERSHIP, REFRESH, RELEASE, UNENDED,
                       WAKE_UP)
 
@@ -131,17 +133,21 @@ cdef class Lane(Batches):
             self.terms.give_up(NONE, now_ns)
         while self.has_room():
             batch = self._batch(self.in_flight)
-            if (self._collect(batch, REFRESH, now_ns) == 0
+            if (self._collect_refreshes(batch, now_ns) == 0
                     and self._collect(batch, MEMBERSHIP, now_ns) == 0
                     and self._collect_ended(batch, now_ns) == 0
                     and self._collect(batch, ACQUIRE, now_ns) == 0):
                 return 0
             batch.sent_ns = now_ns
             self.in_flight += 1
+            self.refreshing += batch.request == REFRESH
             self.releasing += batch.request == RELEASE or batch.request == GRANT
             self.terms.events.tally.batches += 1
             self._write(batch)
         return 0
+
+    cdef int _collect_refreshes(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil:
+        return self._collect(batch, REFRESH, now_ns) if self._may_refresh(now_ns) else 0
 
     cdef int _collect_ended(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil:
         """Fill the batch with terms that have ended; of a node that stops, with some that do."""
@@ -186,9 +192,17 @@ cdef class Lane(Batches):
         """Tell whether there is a server to send to."""
         return self.connected and not self.refused
 
-    cdef bint has_work(self) noexcept nogil:
-        """Tell whether there is something to be sent now."""
-        return self.has_room() and (self.terms.has_work() or self._may_give_up())
+    cdef int64_t next_pack_ns(self, int64_t now_ns) noexcept nogil:
+        """Return when there is something to be sent, if nothing is answered before."""
+        if not self.has_room():
+            return NEVER
+        if self.terms.has_other_work() or self._may_give_up():
+            return now_ns
+        return now_ns if self._may_refresh(now_ns) else self.terms.refresh_due_ns()
+
+    cdef bint _may_refresh(self, int64_t now_ns) noexcept nogil:
+        cdef int64_t due_ns = self.terms.refresh_due_ns()
+        return due_ns <= now_ns or (due_ns != NEVER and self.refreshing == 0)
 
     cdef bint _may_give_up(self) noexcept nogil:
         # No more at once than the server ends soon: until then the rest goes on being led.
@@ -200,6 +214,7 @@ cdef class Lane(Batches):
         """Take the oldest batch off the ring."""
         self.ring_start = (self.ring_start + 1) % MAX_IN_FLIGHT
         self.in_flight -= 1
+        self.refreshing -= batch.request == REFRESH
         self.releasing -= batch.request == RELEASE or batch.request == GRANT
 
     cdef ScriptBatch *_batch(self, uint32_t place) noexcept nogil:

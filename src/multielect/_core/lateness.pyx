@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""How late refreshes go out, against when their timers were to ring: for those who ask.
+"""How late refreshes go out, against when they are due: for those who ask.
 
 Rules of this file:
-    * A refresh counts from when its refresh group's turn was until the batch that it goes out with
-      was packed: a timer that rings late, a turn that comes late, a pipeline that is full. One that
-      goes out of turn does not count.
+    * A refresh counts from when it was due until the batch that it goes out with was packed: a
+      timer that rings late, a turn that comes late, a pipeline that is full. One that goes out
+      before it is due is not late. One that goes out of turn does not count.
     * Until somebody asks it has no memory, and costs a refresh group one compare.
     * What is late by up to 63 ns is counted exactly, all else to a 32nd.
 """

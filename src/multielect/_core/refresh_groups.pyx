@@ -1,41 +1,61 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Leases that are refreshed together: when each refresh group is due, and which wait to be sent.
+"""Leases that are refreshed together: when it is each group's turn, and which wait to be sent.
 
 Rules of this file:
     * A refresh group is as many neighbouring slots as one batch refreshes. It has one timer for all
       its leases, so that a refresh that goes well moves no timer at all.
-    * The times at which a refresh group's leases are refreshed form a grid of one third of the TTL.
-      The grids lie where the sequence of van der Corput (1935) has them: evenly, however many
-      groups there are, so that the server is never kept busy for long. There are 512 of them: so a
-      node wakes no more often than it has batches to send, nor than 1,536 times a TTL.
+    * A lease is refreshed again within a period, a third of the TTL, after its last refresh was
+      sent: that is when it is due.
+    * A group is refreshed once in a cycle, which is shorter than a period by a window of a 128th.
+      Its timer rings a window before its leases are due, so that the batches of all groups whose
+      timers ring together may go out one after another, and none is late.
+    * To wake up costs a node more than to send a batch does. So groups share phases of the cycle:
+      as many phases, a power of two, as have at least `MIN_BATCHES` full batches each, with the
+      leases that are led, and 512 at the most.
+    * Phases lie evenly in the cycle. The sequence of van der Corput (1935) says which phase a group
+      has: so groups are spread evenly, however many phases there are.
+    * The first phase lies at another time for each node: the nodes of a fleet take turns.
+    * When the number of phases changes, a group moves with its next refresh. That refresh then
+      comes earlier than it would have, never later.
     * The timer rings when the leases are to be refreshed, and no later than the first of their
       terms ends. It may ring for nothing: who joins brings it forward, who leaves lets it be.
     * Timers are a binary heap in which each refresh group knows its place: there are few of them.
     * What is known of a single lease is not known here.
 """
 
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from .slots cimport NEVER, NONE
 
 cdef enum:
-    PHASE_BITS = 9
+    MAX_PHASE_BITS = 9
+    MIN_BATCHES = 4       # of each phase, where there are more than one
+    WINDOW_BITS = 7
 
 
-cdef int64_t _phase_of(uint32_t group, int64_t period_ns) noexcept nogil:
+cdef uint32_t _phase_of(uint32_t group) noexcept nogil:
     cdef uint32_t phase = 0, bit
-    for bit in range(PHASE_BITS):
+    for bit in range(MAX_PHASE_BITS):
         phase = phase << 1 | (group >> bit & 1)
-    return phase * (period_ns >> PHASE_BITS)
+    return phase
 
 
 cdef class RefreshGroups:
-    """Timers and the send queue of refresh groups of `size` slots, refreshed every `period_ns`."""
+    """Timers and the send queue of refresh groups of `size` slots.
 
-    def __cinit__(self, uint32_t size, int64_t period_ns):
+    No lease waits for more than `period_ns` between two refreshes. `seed` tells this node's times
+    from those of others.
+    """
+
+    def __cinit__(self, uint32_t size, int64_t period_ns, uint64_t seed):
         self.size = size
-        self.period_ns = period_ns
+        self.window_ns = period_ns >> WINDOW_BITS
+        self.cycle_ns = period_ns - self.window_ns
+        self.offset_ns = <int64_t>(seed % <uint64_t>self.cycle_ns)
+        self.due_ns = NEVER
         self.first = NONE
+        self._change_phases(0)
 
     def __dealloc__(self):
         free(self.items)
@@ -61,7 +81,7 @@ cdef class RefreshGroups:
             group = &self.items[self.count]
             group.timer_ns = NEVER
             group.refresh_ns = NEVER
-            group.phase_ns = _phase_of(self.count, self.period_ns)
+            group.phase = _phase_of(self.count)
             group.owed_ns = 0
             group.place = NONE
             group.next = NONE
@@ -74,9 +94,24 @@ cdef class RefreshGroups:
     cdef int64_t join(self, uint32_t number, int64_t sent_ns) noexcept nogil:
         """Refresh the slot's lease, got at `sent_ns`, with the others. Returns when."""
         cdef RefreshGroup *group = &self.items[number // self.size]
-        cdef int64_t due_ns = self._due_after(group, sent_ns)
-        group.refresh_ns = min(group.refresh_ns, due_ns)
+        cdef int64_t turn_ns = self._next_turn(group, sent_ns)
+        group.refresh_ns = min(group.refresh_ns, turn_ns)
         return group.refresh_ns
+
+    cdef void _change_phases(self, uint32_t leases) noexcept nogil:
+        """Have fewer phases or more, and say for which numbers of leases they will do."""
+        cdef uint64_t least = MIN_BATCHES * <uint64_t>self.size
+        while self.phase_bits < MAX_PHASE_BITS and leases >= least << (self.phase_bits + 1):
+            self.phase_bits += 1
+        # Not before a quarter is gone: a lease that comes and goes is to move none of the others.
+        while self.phase_bits and leases < (least << self.phase_bits) // 4 * 3:
+            self.phase_bits -= 1
+        self.fewest = 0
+        self.too_many = NONE
+        if self.phase_bits:
+            self.fewest = <uint32_t>((least << self.phase_bits) // 4 * 3)
+        if self.phase_bits < MAX_PHASE_BITS:
+            self.too_many = <uint32_t>(least << (self.phase_bits + 1))
 
     cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil:
         """Let the timer ring at `at_ns` at the latest."""
@@ -119,15 +154,16 @@ cdef class RefreshGroups:
         if ends_ns == NEVER:
             item.refresh_ns = NEVER
         elif item.refresh_ns <= now_ns:
-            self.enqueue(group, item.refresh_ns)
-            item.refresh_ns = self._due_after(item, now_ns)
+            self.enqueue(group, item.refresh_ns + self.window_ns)
+            item.refresh_ns = self._next_turn(item, now_ns)
         self.set_timer(group, min(item.refresh_ns, ends_ns))
 
     # ---- what waits to be sent
 
     cdef void enqueue(self, uint32_t group, int64_t owed_ns) noexcept nogil:
-        """Have its leases sent; `owed_ns` is when they were due, 0 if it is out of turn."""
+        """Have its leases sent; `owed_ns` is when they are due, 0 if it is out of turn."""
         cdef RefreshGroup *item = &self.items[group]
+        self.due_ns = min(self.due_ns, owed_ns)
         if item.queued:
             if group == self.first:
                 # Some of them are sent already, and may be to be sent anew.
@@ -148,13 +184,20 @@ cdef class RefreshGroups:
         cdef RefreshGroup *item = &self.items[self.first]
         item.queued = False
         self.first = item.next
-        if self.first != NONE:
+        if self.first == NONE:
+            self.due_ns = NEVER
+        else:
             self.cursor = self.first * self.size
 
-    cdef int64_t _due_after(self, RefreshGroup *group, int64_t sent_ns) noexcept nogil:
-        """Return the last point of its grid that is no more than a period after `sent_ns`."""
-        cdef int64_t latest = sent_ns + self.period_ns
-        return latest - (latest - group.phase_ns) % self.period_ns
+    cdef int64_t _next_turn(self, RefreshGroup *group, int64_t sent_ns) noexcept nogil:
+        """Return the last time at its phase that is no more than a cycle after `sent_ns`."""
+        cdef int64_t latest = sent_ns + self.cycle_ns
+        cdef uint32_t phase = group.phase >> (MAX_PHASE_BITS - self.phase_bits)
+        cdef int64_t phase_ns = self.offset_ns + (phase * self.cycle_ns >> self.phase_bits)
+        # The remainder would be negative where the clock has only begun.
+        if phase_ns >= self.cycle_ns:
+            phase_ns -= self.cycle_ns
+        return latest - (latest - phase_ns) % self.cycle_ns
 
     # ---- the heap
 

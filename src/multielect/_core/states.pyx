@@ -79,7 +79,7 @@ cdef class States:
         self.ttl_ns = ttl_ns
         self.margin_ns = margin_ns
         self.refresh_ns = ttl_ns // 3
-        self.refresh_groups = RefreshGroups(batch_keys, self.refresh_ns)
+        self.refresh_groups = RefreshGroups(batch_keys, self.refresh_ns, seed)
         # Enough to spread candidates apart, little beside a takeover.
         self.jitter_ns = min(ttl_ns // 20, 10_000_000)
         # Long enough for a successor that is there, short for one that is not.
@@ -141,6 +141,7 @@ cdef class States:
         store_i64(&slot.heartbeat_ns, now_ns)
         store_i64(&slot.epoch, epoch)
         store_i64(&slot.deadline_ns, deadline_ns)
+        self.refresh_groups.suit(self.population[<int>LEADING])
         self.refresh_groups.hurry(number // self.batch_keys,
                                   min(self.refresh_groups.join(number, sent_ns), deadline_ns))
         self._set_lease_timer(number, NEVER)

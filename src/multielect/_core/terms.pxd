@@ -50,6 +50,8 @@ cdef class Terms(Drains):
     cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil
     cdef int64_t _together_ns(self, int64_t at_ns) noexcept nogil
     cdef bint has_work(self) noexcept nogil
+    cdef bint has_other_work(self) noexcept nogil
+    cdef int64_t refresh_due_ns(self) noexcept nogil
 
     cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil

@@ -177,6 +177,7 @@ cdef class Terms(Drains):
                     if self.balanced and (slot.successor != NONE or slot.phase.drain_ns != 0):
                         self.consider_drain(number, now_ns)
             number += 1
+        self.refresh_groups.suit(self.population[<int>LEADING])
         self.refresh_groups.advance(refresh_group, now_ns, ends_ns)
         return 0
 
@@ -373,11 +374,17 @@ cdef class Terms(Drains):
 
     cdef bint has_work(self) noexcept nogil:
         """Tell whether something may be there to be sent."""
-        return (self.schedule.queues[<int>REFRESHES] != NONE
-                or self.refresh_groups.first != NONE
-                or self.schedule.queues[<int>RELEASES] != NONE
+        return self.refresh_due_ns() != NEVER or self.has_other_work()
+
+    cdef bint has_other_work(self) noexcept nogil:
+        """Tell whether something that is no refresh may be there to be sent."""
+        return (self.schedule.queues[<int>RELEASES] != NONE
                 or self.schedule.queues[<int>GRANTS] != NONE
                 or self.peek_acquire() != NONE)
+
+    cdef int64_t refresh_due_ns(self) noexcept nogil:
+        """Return by when refreshes that wait are to be sent; NEVER where none does."""
+        return 0 if self.schedule.queues[<int>REFRESHES] != NONE else self.refresh_groups.due_ns
 
     # ---- what became of it
 

@@ -1,8 +1,9 @@
 """How late are refreshes, against when they are due?
 
 Rules of this file:
-    * The core itself counts it: from when the timer of a lease was set to ring until the batch
-      with its refresh was packed, for every refresh of every lease.
+    * The core itself counts it: from when a refresh is due, a third of the TTL after the last one,
+      until the batch with it was packed, for every refresh of every lease. One that goes out
+      before it is due is not late.
     * The process that holds the leases is idle, runs Python without pause, or keeps the GIL in one
       C call for all of a window; in turns, with the same leases.
     * A window is longer than a third of the TTL: every lease is refreshed in each.
@@ -44,7 +45,8 @@ class Lateness:
         sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
         rounds = scale.rounds or scale.pick(quick=_ROUNDS_QUICK, full=_ROUNDS_FULL)
         findings.notes.append(
-            "From when a lease's timer was set to ring until the batch with its refresh was packed."
+            "From when a refresh was due until its batch was packed. Timers ring before that, by a"
+            " 384th of the TTL."
         )
         bench.progress.begin(len(sizes) * rounds * len(LOADS))
         for size in sizes:
