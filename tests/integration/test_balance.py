@@ -100,7 +100,7 @@ def test_shares_go_by_weight_and_stay_within_caps(
 ) -> None:
     one, _ = stand(redis_url, *KEYS, balance=True, **first)
     other, _ = stand(redis_url, *KEYS, balance=True, **second)
-    # Not `settle`: where all caps are full, a node may keep what is nobody's share in place of its own.
+    # Not `settle`: with all caps full a node may keep what is nobody's share, not its own.
     until(lambda: loads(one, other) == expected)
 
 
