@@ -37,15 +37,14 @@ class PatientProvider(CredentialProvider):
         Raises:
             ConnectionLostError: if it fails, or takes longer than the timeout.
         """
-        call = self._call or _Call(self._provider)
-        self._call = call
-        try:
-            call.begin()
-        except RuntimeError as cause:
-            self._call = None
-            raise self._endpoint.unreachable(
-                f"there is no thread for the credential provider: {cause}"
-            ) from cause
+        if self._call is None:
+            try:
+                self._call = _Call(self._provider)
+            except RuntimeError as cause:
+                raise self._endpoint.unreachable(
+                    f"there is no thread for the credential provider: {cause}"
+                ) from cause
+        call = self._call
         if not call.ended.wait(self._timeout_s):
             raise self._endpoint.unreachable(
                 f"the credential provider has not answered for {call.lasts_s:.1f} s",
@@ -64,24 +63,19 @@ class PatientProvider(CredentialProvider):
 
 
 class _Call:
-    """One call of a provider."""
+    """One call of a provider, under way from when it is made."""
 
     def __init__(self, provider: CredentialProvider) -> None:
         self._provider = provider
         self._began_s = time.monotonic()
-        self._has_begun = False
         self.ended = threading.Event()
         self.found: Any = ()
         self.failure: BaseException | None = None
+        threading.Thread(target=self._run, name="multielect-credentials", daemon=True).start()
 
     @property
     def lasts_s(self) -> float:
         return time.monotonic() - self._began_s
-
-    def begin(self) -> None:
-        if not self._has_begun:
-            threading.Thread(target=self._run, name="multielect-credentials", daemon=True).start()
-            self._has_begun = True
 
     def _run(self) -> None:
         try:
