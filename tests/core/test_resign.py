@@ -103,3 +103,22 @@ def test_resigning_an_earlier_term_does_not_end_the_newer_one(rig: Rig) -> None:
     assert node.leads("a")
     assert node.resign("a", epoch=node.candidacy("a").epoch)
     assert not node.leads("a")
+
+
+def test_events_are_counted_where_nobody_wants_them_one_by_one(rig: Rig) -> None:
+    node = rig.node("a", "b", "c")
+    counted: dict[int, int] = {}
+
+    def count() -> None:
+        while counts := node.core.count_events():
+            for reason, number in counts.items():
+                counted[reason] = counted.get(reason, 0) + number
+
+    node.take = count  # type: ignore[method-assign]
+    rig.settle()
+    assert counted == {0: 3}
+    for key in ("a", "b"):
+        assert node.resign(key)
+    rig.settle()
+    assert counted == {0: 3, RESIGNED.value: 2}
+    assert node.core.count_events() == {}

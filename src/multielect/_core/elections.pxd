@@ -27,3 +27,4 @@ cdef class Elections:
     cdef uint32_t _copy_elections(self, uint32_t *number, int64_t leading_at_ns,
                                   Copied *copied, char *text) noexcept nogil
     cdef uint32_t _copy_events(self, Copied *copied, char *text) noexcept nogil
+    cdef void _take_to(self, uint32_t place) noexcept nogil

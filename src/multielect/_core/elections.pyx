@@ -268,27 +268,25 @@ cdef class Elections:
 
     def count_events(self) -> dict[int, int]:
         """Take a part of them, as `take_events` does. Returns how many there are of each reason."""
-        cdef uint32_t count, i
+        cdef uint32_t place, reason, count = 0
         cdef uint32_t[256] counts
-        cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>MAX_KEY_BYTES)
-        try:
-            if copied == NULL or text == NULL:
-                raise MemoryError
-            with nogil:
-                memset(counts, 0, sizeof(counts))
-                pthread_mutex_lock(&self.mutex)
-                count = self._copy_events(copied, text)
-                pthread_mutex_unlock(&self.mutex)
-                for i in range(count):
-                    counts[copied[i].reason] += 1
-            return {i: counts[i] for i in range(256) if counts[i]}
-        finally:
-            free(copied)
-            free(text)
+        cdef Event *event
+        with nogil:
+            memset(counts, 0, sizeof(counts))
+            pthread_mutex_lock(&self.mutex)
+            place = self.terms.events.start
+            while place < self.terms.events.count and count < PART:
+                event = &self.terms.events.items[place]
+                place += 1
+                if event.number != NONE:
+                    counts[event.reason] += 1
+                    count += 1
+            self._take_to(place)
+            pthread_mutex_unlock(&self.mutex)
+        return {reason: counts[reason] for reason in range(256) if counts[reason]}
 
     cdef uint32_t _copy_events(self, Copied *copied, char *text) noexcept nogil:
-        """Copy one part of the events out; free the slots of the removed if all are told."""
+        """Take one part of the events, and copy it out."""
         cdef uint32_t place = self.terms.events.start
         cdef uint32_t count = 0
         cdef size_t end = 0
@@ -309,10 +307,14 @@ cdef class Elections:
             copied[count].at_ns = event.at_ns
             copied[count].key_end = end
             count += 1
+        self._take_to(place)
+        return count
+
+    cdef void _take_to(self, uint32_t place) noexcept nogil:
+        """All events before `place` are taken; free the slots of the removed if all are told."""
         self.terms.events.taken_to(place)
         if self.terms.events.count == 0:
             self.terms.reap()
-        return count
 
     def take_error_reports(self) -> list[tuple[str, int, str, bytes | None]]:
         """Take the server's refusals since.
