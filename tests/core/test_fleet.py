@@ -121,9 +121,25 @@ def test_one_change_makes_one_plan(rig: Rig) -> None:
     calls = [
         batch.arguments for batch in rig.server.batches[-100:] if batch.request == "membership"
     ]
-    assert len(calls) > 50
+    assert {arguments[0] for arguments in calls} == {node.holder for node in fleet.members}
     assert {arguments[-1] for arguments in calls} == {b""}
-    assert len(fleet.members) == 4
+
+
+def test_who_came_before_the_first_plan_was_kept_is_told_of_it(rig: Rig) -> None:
+    ttl_ms = 30_000
+    fleet = Fleet(rig, [f"k{number}" for number in range(60)], ttl_ms=ttl_ms)
+    eldest = fleet.join()
+    eldest.exchange()
+    # The eldest has given all to itself, and its plan is still to be sent.
+    newcomer = fleet.join()
+    newcomer.exchange()
+    # The newcomer hears that somebody joined, which is itself.
+    rig.advance_ms(25)
+    newcomer.exchange()
+    assert plan_number(rig) == 0
+    rig.run_ms(200)
+    assert assignment_of(newcomer) == assignment_of(eldest)
+    assert plan_number(rig) == 2
 
 
 def test_if_the_eldest_does_not_another_writes_it_down(rig: Rig) -> None:

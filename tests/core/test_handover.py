@@ -87,7 +87,46 @@ def test_the_ineligible_do_not_watch_and_do_not_heed_a_release(rig: Rig) -> None
     assert ineligible.counted("checks") == 0
 
 
+def test_what_was_granted_is_taken_though_it_is_assigned_to_another_meanwhile(rig: Rig) -> None:
+    old, successor = fleet(rig, "a")
+    assign_to(successor, old, successor)
+    for node in (successor, old, old):
+        node.exchange()
+    successor.deliver()
+    # It knows of the grant, and has not asked for it yet.
+    assert rig.holder_of("a") == successor.holder
+    assign_to(old, old, successor)
+    rig.settle()
+    assert successor.told("a") == [None]
+    rig.run_ms(400)
+    assert old.leads("a")
+
+
+def test_what_was_granted_to_a_node_that_retires_is_handed_on_at_once(rig: Rig) -> None:
+    old, successor = fleet(rig, "a")
+    assign_to(successor, old, successor)
+    for node in (successor, old, old):
+        node.exchange()
+    assert rig.holder_of("a") == successor.holder
+    assign_to(old, old, successor)
+    successor.retire(1000)
+    rig.settle()
+    assert old.leads("a")
+    assert successor.told("a") == []
+
+
 # ---- a drain begins
+
+
+def test_what_is_assigned_while_it_is_looked_at_is_claimed_at_once(rig: Rig) -> None:
+    old, successor = fleet(rig, "a")
+    successor.core.watch(0, 1)
+    successor.tick()
+    # The acquire is on its way, and claims nothing: the election was another's when it was sent.
+    assign_to(successor, old, successor)
+    rig.settle()
+    assert successor.leads("a")
+    assert old.told("a") == [None, REBALANCED]
 
 
 def test_an_assignment_without_a_claim_moves_nothing(rig: Rig) -> None:

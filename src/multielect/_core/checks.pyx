@@ -11,8 +11,8 @@ Rules of this file:
 from libc.stdint cimport uint32_t
 
 from .slots cimport NONE, QUEUE, Slot
-from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, IDLE, LEADING, RELEASING, REMOVED,
-                      STATES)
+from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, LEADING,
+                      RELEASING, REMOVED, STATES)
 from .states import STATE_NAMES
 
 
@@ -49,8 +49,13 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
     cdef bint is_queued = states.schedule.is_queued(number)
     if (slot.deadline_ns != 0) != (slot.state == LEADING):
         return b"deadline_ns is set while it leads, and only then"
-    if slot.woken and slot.state != ACQUIRING:
+    if slot.woken == FREED and slot.state != ACQUIRING:
         return b"woken"
+    if slot.woken == GRANTED and slot.state != ACQUIRING and not (slot.state == CANDIDATE
+                                                                  and is_queued):
+        return b"granted, and not asked for"
+    if slot.woken > GRANTED:
+        return b"woken is 0, 1 or 2"
     if slot.unwanted and slot.state != ACQUIRING:
         return b"unwanted"
     if slot.refreshing and slot.state != LEADING:

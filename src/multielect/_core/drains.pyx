@@ -17,7 +17,8 @@ Rules of this file:
 """
 
 from .slots cimport NONE, Slot
-from .states cimport CANDIDATE, ELIGIBLE, INELIGIBLE, LEADING, REASON_DRAINED, REASON_REBALANCED
+from .states cimport (CANDIDATE, ELIGIBLE, GRANTED, INELIGIBLE, LEADING, REASON_DRAINED,
+                      REASON_REBALANCED)
 
 cdef int64_t BURST_NS = 1_000_000_000
 
@@ -35,8 +36,7 @@ cdef class Drains(States):
         self._refer(&slot.successor, successor)
         if slot.state == CANDIDATE:
             if slot.eligibility != ELIGIBLE:
-                self.schedule.cancel_timer(number)
-                self.schedule.dequeue(number)
+                self._stand_no_more(number)
             elif not self.schedule.is_queued(number) and not self.schedule.is_timed(number):
                 return self._enter_candidate_now(number)
         elif slot.state == LEADING:
@@ -65,14 +65,18 @@ cdef class Drains(States):
                 continue
             slot.eligibility = INELIGIBLE
             if slot.state == CANDIDATE:
-                self.schedule.cancel_timer(number)
-                self.schedule.dequeue(number)
+                self._stand_no_more(number)
             elif slot.state == LEADING and slot.phase.drain_ns == 0:
                 self._begin_drain(number, until_ns, now_ns)
             elif slot.state == LEADING and until_ns < slot.phase.drain_ns:
                 slot.phase.drain_ns = until_ns
                 self._advance_lease_timer(number)
         return 0
+
+    cdef void _stand_no_more(self, uint32_t number) noexcept nogil:
+        self.schedule.cancel_timer(number)
+        if self.slots.at(number).woken != GRANTED:
+            self.schedule.dequeue(number)
 
     cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The worker is done. Returns whether the term was draining."""

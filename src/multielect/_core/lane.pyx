@@ -366,7 +366,8 @@ cdef class Lane(Batches):
                     again_ns = min(again_ns, now_ns + self.terms.refresh_ns)
                 if batch.claims:
                     again_ns = min(again_ns, now_ns + MAX_CLAIM_NS)
-                self.terms.contested(entry.number, others.places[other], again_ns)
+                self.terms.contested(entry.number, others.places[other], batch.claims,
+                                     again_ns)
         return 0
 
     cdef void _see_endless(self, uint32_t number, uint32_t holder) noexcept nogil:

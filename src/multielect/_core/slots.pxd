@@ -74,7 +74,7 @@ cdef struct Slot:
     uint16_t key_length
     uint16_t bucket
     uint8_t state
-    uint8_t woken           # set free, or so they say, while an acquire was in flight
+    uint8_t woken           # 1: set free while an acquire was in flight; 2: granted to this node
     uint8_t unwanted        # an acquire in flight is to be released if it wins
     uint8_t next_state      # what follows a release
     uint8_t eligibility     # whether this node is to stand for it

@@ -43,6 +43,10 @@ cdef enum Reason:
     REASON_DRAINED = 8
     REASON_SUPERSEDED = 9
 
+cdef enum Woken:
+    FREED = 1               # it was set free while an acquire was in flight
+    GRANTED = 2             # its lease was given to this node
+
 cdef enum Eligibility:
     ELIGIBLE = 0            # this node is to lead it, and stands for it
     STANDBY = 1             # another is to lead it: looks now and then whether it is free

@@ -34,7 +34,9 @@ Rules of this file:
     set in another state than here:
 
         flag               set in                    meaning
-        woken              acquiring                 it was set free while the acquire was in flight
+        woken              acquiring, candidate      1: it was set free while the acquire was in
+                                                     flight; 2: it was granted to this node, which
+                                                     asks for it whoever is to lead it
         unwanted           acquiring                 the acquire is to be released if it wins
         refreshing         leading                   1: a refresh is in flight; 2: another was due
         again              leading                   its timer is to have it refreshed out of turn

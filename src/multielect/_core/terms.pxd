@@ -57,7 +57,8 @@ cdef class Terms(Drains):
                  int64_t now_ns) except -1 nogil
     cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                         int64_t now_ns) except -1 nogil
-    cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil
+    cdef int contested(self, uint32_t number, uint32_t holder, bint claimed,
+                       int64_t again_ns) except -1 nogil
     cdef bint is_first_seen_endless(self, uint32_t number, uint32_t holder) noexcept nogil
     cdef int acquire_refused(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil

@@ -16,8 +16,8 @@ Rules of this file:
 from .lateness cimport Lateness
 from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
 from .slots cimport NEVER, NONE, store_i64
-from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, IDLE, INELIGIBLE, LEADING,
-                      REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
+from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, INELIGIBLE,
+                      LEADING, REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
                       REASON_SUPERSEDED, RELEASING, REMOVED, STANDBY)
 
 cdef enum:
@@ -207,14 +207,19 @@ cdef class Terms(Drains):
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
         """An election was set free, or granted to this node: stand for it at once."""
-        if self.retiring or (self.slots.at(number).eligibility == INELIGIBLE and not granted):
+        cdef Slot *slot = self.slots.at(number)
+        # What was granted stands in this node's name, and nobody else can take it: so it is asked
+        # for also where this node is to lead it no more, and then handed on.
+        if not granted and (self.retiring or slot.eligibility == INELIGIBLE):
             return 0
-        if self.slots.at(number).state == ACQUIRING:
+        if slot.state == ACQUIRING:
             # Where announcements have a connection of their own, this one may have
             # overtaken the answer that another leads.
-            self.slots.at(number).woken = 1
-        elif self._ask_now(number):
-            self.events.tally.wakeups += 1
+            slot.woken = max(slot.woken, <uint8_t>(GRANTED if granted else FREED))
+            return 0
+        self.events.tally.wakeups += self._ask_now(number)
+        if granted and slot.state == CANDIDATE:
+            slot.woken = GRANTED
         return 0
 
     cdef int watch(self, uint32_t number) except -1 nogil:
@@ -257,7 +262,7 @@ cdef class Terms(Drains):
             if slot.key == NULL or slot.eligibility != ELIGIBLE:
                 continue
             if slot.state == ACQUIRING:
-                slot.woken = 1
+                slot.woken = max(slot.woken, <uint8_t>FREED)
             else:
                 self._ask_now(number)
         return 0
@@ -421,13 +426,20 @@ cdef class Terms(Drains):
             self._enter_candidate_now(number)
         return 0
 
-    cdef int contested(self, uint32_t number, uint32_t holder, int64_t again_ns) except -1 nogil:
-        """Another holds the lease; it ends no later than `again_ns`."""
+    cdef int contested(self, uint32_t number, uint32_t holder, bint claimed,
+                       int64_t again_ns) except -1 nogil:
+        """Another holds the lease; it ends no later than `again_ns`. `claimed`: it was told."""
         cdef Slot *slot = self.slots.at(number)
+        cdef bint was_granted
         slot.mark.refusals = 0
         self._see_holder(number, holder)
-        if slot.woken and not slot.unwanted:
-            return self._enter_candidate_now(number)
+        # Where it was assigned to this node meanwhile, nobody has claimed it for this node yet.
+        if (slot.woken or (self.balanced and not claimed and slot.eligibility == ELIGIBLE)) \
+                and not slot.unwanted:
+            was_granted = slot.woken == GRANTED
+            self._enter_candidate_now(number)
+            slot.woken = GRANTED if was_granted else 0
+            return 0
         return self.not_acquired(number, again_ns)
 
     cdef bint is_first_seen_endless(self, uint32_t number, uint32_t holder) noexcept nogil:

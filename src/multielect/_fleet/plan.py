@@ -3,8 +3,8 @@
 Rules of this file:
     * Pure: words in, words out. Whoever has the same members, keys and plan comes to the same
       assignment.
-    * And to the same one by the plan that follows from it: so a plan may be late, and nobody has
-      to wait for it.
+    * And to the same one by the plan that follows from it: so a plan may be late. Only members that
+      went by different plans differ, or one that went by none: so all are told when one is kept.
     * Plans are numbered, and the highest number wins. One follows another only where the fleet is
       another: nodes with other keys, or another idea of who may lead what, do not outbid each
       other for ever.

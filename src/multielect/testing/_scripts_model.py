@@ -264,27 +264,32 @@ class Scripts:
             since_text = b"%d" % (int(since) or now_ms)
             members[holder] = b"%d %s %s" % (now_ms + lasts_ms, since_text, description)
             reply += listed(holder, now_ms + lasts_ms, since_text, description)
-        number, plan = self._plan(plan_key, proposed, last_ms + 1000)
+        number, plan, is_new = self._plan(plan_key, proposed, last_ms + 1000)
         if members:
             self._store.put_until(key, members, last_ms + 1000)
         else:
             self._store.delete(key)
-        if changed:
+        if changed or is_new:
             self._publish(channel, netstring(b"/"))
         told = plan if number not in (0, int(known)) else b""
         head = (b"%d" % now_ms, was_there, b"%d" % number, told)
         return b"".join(map(netstring, head)) + reply
 
-    def _plan(self, key: bytes, proposed: bytes, ends_ms: int) -> tuple[int, bytes]:
-        """Keep the newer plan; return its number, 0 where there is none, and its text."""
+    def _plan(self, key: bytes, proposed: bytes, ends_ms: int) -> tuple[int, bytes, bool]:
+        """Keep the newer plan.
+
+        Returns:
+            Its number, 0 where there is none, its text, and whether it is the proposed one.
+        """
         kept = self._store.get(key)
         text = kept if isinstance(kept, bytes) and len(kept) <= MAX_PLAN_BYTES else b""
-        if _plan_number(proposed) > _plan_number(text):
+        is_new = _plan_number(proposed) > _plan_number(text)
+        if is_new:
             text = proposed
         number = _plan_number(text)
         if number:
             self._store.put_until(key, text, ends_ms)
-        return number, text.partition(b" ")[2]
+        return number, text.partition(b" ")[2], is_new
 
     # ---- fenced writes
 

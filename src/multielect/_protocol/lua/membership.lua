@@ -13,8 +13,9 @@
 --
 -- Time is the server's alone. An entry that has ended is taken out by whoever calls next, and so is
 -- one that is malformed or lasts longer than any of ours. All are told to poll the membership when
--- somebody came, left, or describes itself in another way: one message, the netstring '/'.
--- Nobody is told of a plan: whoever has not heard of it comes to the same without.
+-- somebody came, left, or describes itself in another way, and when a new plan is kept: one message,
+-- the netstring '/'. Without that word a member that came before the first plan was kept would go
+-- by no plan until its next poll, while the others go by one.
 --
 -- A plan is its number, a space, and a text that is the members' own affair. What else stands in
 -- its key counts as none.
@@ -82,7 +83,7 @@ if type(head) == 'string' and redis.call('STRLEN', KEYS[2]) <= MAX_PLAN_BYTES th
 end
 if proposed > kept then
   redis.call('SET', KEYS[2], ARGV[7])
-  kept = proposed
+  kept, changed = proposed, true
 end
 local plan = ''
 if kept > 0 and kept ~= known then
