@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from multielect._core.fleet import FleetCore
+from multielect._core.core import Core
+from multielect._core.driver import Driver
 from multielect._protocol.keys import group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 
@@ -49,16 +50,16 @@ class Stage:
     def acquire(self) -> None:
         """Ask for all, and be given all."""
         self.tick()
-        self.core.receive(self.won, self.now_ns)
+        self.driver.receive(self.won, self.now_ns)
 
     def tick(self) -> None:
         """Do what is due, and have it sent."""
-        self.core.tick(self.now_ns)
-        self.core.sent(self.core.outgoing_bytes)
+        self.driver.turn(self.now_ns)
+        self.driver.sent(self.driver.outgoing_bytes)
 
     def parse(self) -> None:
         """Be told that all leases are extended."""
-        self.core.receive(self.extended, self.now_ns)
+        self.driver.receive(self.extended, self.now_ns)
 
     def refresh(self) -> None:
         """Have all leases extended."""
@@ -69,7 +70,7 @@ class Stage:
 
     def begin(self) -> None:
         """Have a new core, connected, which stands for all and has asked for nothing yet."""
-        self.core = FleetCore(
+        self.core = Core(
             now_ns=self.now_ns,
             ttl_ns=TTL_MS * MS,
             margin_ns=TTL_MS // 10 * MS,
@@ -81,9 +82,10 @@ class Stage:
         )
         for number in range(self.leases):
             key = b"partition-%d" % number
-            self.core.add(key, LAYOUT.bucket(key))
-        self.core.start()
-        self.core.connection_made(WITH_FLAGS)
+            self.core.elections.add(key, LAYOUT.bucket(key))
+        self.core.elections.start()
+        self.driver = Driver(self.core)
+        self.driver.connect(WITH_FLAGS)
         self.refreshed_before = 0
         self._write_answers()
 
@@ -95,14 +97,14 @@ class Stage:
     def wait_and_fill(self) -> None:
         """The same, with no room for a batch any more."""
         for key in self._bystanders():
-            self.core.add(key, 0)
+            self.core.elections.add(key, 0)
             self.tick()
         self.wait()
 
     def wait_and_queue(self) -> None:
         """Have all in the queue, for the next tick to write them."""
         self.wait_and_fill()
-        self.core.tick(self.now_ns)
+        self.driver.turn(self.now_ns)
         self.empty()
 
     def wait_and_ask(self) -> None:
@@ -113,34 +115,34 @@ class Stage:
     def wait_and_lose(self) -> None:
         """Lose all leases at once, as after FLUSHALL, and stand for all again."""
         self.wait_and_ask()
-        self.core.receive(self.lost, self.now_ns)
+        self.driver.receive(self.lost, self.now_ns)
         self.refreshed_before += self.leases
-        while self.core.take_events():
+        while self.core.reporter.take_events():
             pass
-        assert self.core.leading == 0
+        assert self.core.elections.leading == 0
 
     def empty(self) -> None:
         """Make room again: a rival leads what was asked for."""
-        assert self.core.outgoing_bytes == 0, "it was to have no room"
-        self.core.receive(self.led_by_other * MAX_IN_FLIGHT, self.now_ns)
+        assert self.driver.outgoing_bytes == 0, "it was to have no room"
+        self.driver.receive(self.led_by_other * MAX_IN_FLIGHT, self.now_ns)
         for key in self._bystanders():
-            self.core.remove(key, self.now_ns)
+            self.core.elections.remove(key, self.now_ns)
 
     # ---- what comes after
 
     def check_led(self) -> None:
         """See that each election is led, and take what there is to tell."""
-        while self.core.take_events():
+        while self.core.reporter.take_events():
             pass
-        assert self.core.leading == self.leases
-        assert self.core.counters["stale_replies"] == 0
+        assert self.core.elections.leading == self.leases
+        assert self.core.elections.counters["stale_replies"] == 0
 
     def check_refreshed(self) -> None:
         """See that each lease was refreshed once, and is led still."""
         self.refreshed_before += self.leases
-        assert self.core.counters["refreshes"] == self.refreshed_before
-        assert self.core.owed_since_ns is None, "an answer is missing"
-        assert self.core.next_tick_ns(self.now_ns) > self.now_ns, "something is left to do"
+        assert self.core.elections.counters["refreshes"] == self.refreshed_before
+        assert self.driver.owed_since_ns is None, "an answer is missing"
+        assert self.driver.next_turn_ns(self.now_ns) > self.now_ns, "something is left to do"
         self.check_led()
 
     def check_packed(self) -> None:
@@ -150,7 +152,7 @@ class Stage:
 
     def check_queued(self) -> None:
         """See that the timers have rung, and go on from there."""
-        assert self.core.next_tick_ns(self.now_ns) > self.now_ns, "a timer is left"
+        assert self.driver.next_turn_ns(self.now_ns) > self.now_ns, "a timer is left"
         self.empty()
         self.tick()
         self.check_packed()

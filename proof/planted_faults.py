@@ -202,8 +202,8 @@ PLANTED = (
         "a lease is refreshed again while a refresh of it is in flight",
         Edit(
             "_core/terms.pyx",
-            "            if slot.refreshing:\n",
-            "            if slot.refreshing > 2:\n",
+            "                if slot.refreshing:\n",
+            "                if slot.refreshing > 2:\n",
         ),
     ),
     _fault(
@@ -211,8 +211,8 @@ PLANTED = (
         "a lease whose turn comes while it is refreshed waits for its next turn",
         Edit(
             "_core/terms.pyx",
-            "                slot.refreshing = 2\n",
-            "                slot.refreshing = 1\n",
+            "                    slot.refreshing = 2\n",
+            "                    slot.refreshing = 1\n",
         ),
     ),
     _fault(
@@ -220,11 +220,10 @@ PLANTED = (
         "a lease that joins a refresh group does not bring its timer forward",
         Edit(
             "_core/states.pyx",
-            "        self.refresh_groups.hurry(number // self.batch_keys,\n"
-            "                                  "
-            "min(self.refresh_groups.join(number, sent_ns), deadline_ns))\n",
-            "        self.refresh_groups.join(number, sent_ns)\n"
-            "        self.refresh_groups.hurry(number // self.batch_keys, deadline_ns)\n",
+            "        self.refresh_groups.hurry(slot.bucket, min(\n"
+            "            self.refresh_groups.join(slot.bucket, sent_ns), deadline_ns))\n",
+            "        self.refresh_groups.join(slot.bucket, sent_ns)\n"
+            "        self.refresh_groups.hurry(slot.bucket, deadline_ns)\n",
         ),
     ),
     _fault(
@@ -241,7 +240,7 @@ PLANTED = (
         "lost-acquire-adopted",
         "an acquire whose reply was lost is taken for won",
         Edit(
-            "_core/lane.pyx",
+            "_core/replies.pyx",
             "                self.terms.not_acquired(entry.number, 0)\n",
             "                self.terms.won(entry.number, "
             "self.terms.slots.at(entry.number).epoch + 1, 0, batch.sent_ns, now_ns)\n",
@@ -251,7 +250,7 @@ PLANTED = (
         "reply-of-another-term",
         "a reply counts for another term than the one that asked",
         Edit(
-            "_core/lane.pyx",
+            "_core/replies.pyx",
             "        if self.terms.slots.at(entry.number).serial == entry.serial:\n",
             "        if self.terms.slots.at(entry.number).serial >= entry.serial:\n",
         ),
@@ -292,8 +291,8 @@ PLANTED = (
         "clock-jump-ignored",
         "terms go on though the server's clock jumped beyond their leases",
         Edit(
-            "_core/lane.pyx",
-            "            given_up = self.terms.leases_shortened(jump_ns, now_ns)\n",
+            "_core/replies.pyx",
+            "            ended = self.terms.leases_shortened(self.lane, jump_ns, now_ns)\n",
             "",
         ),
     ),
@@ -301,7 +300,7 @@ PLANTED = (
         "mismatch-ignored",
         "a lease that is not ours is taken for refreshed",
         Edit(
-            "_core/lane.pyx",
+            "_core/replies.pyx",
             "                self.terms.mismatched(entry.number, now_ns)\n",
             "                self.terms.refreshed(entry.number, batch.sent_ns, now_ns)\n",
         ),
@@ -311,10 +310,69 @@ PLANTED = (
         "an election that is set free while it is asked for is not asked for again",
         Edit(
             "_core/terms.pyx",
-            "        if slot.woken and not slot.unwanted:\n"
-            "            return self._enter_candidate_now(number)\n",
+            "        if (slot.woken or (self.balanced",
+            "        if ((self.balanced",
+        ),
+    ),
+    _fault(
+        "watched-is-claimed",
+        "an election that is assigned while it is only looked at is taken for claimed",
+        Edit(
+            "_core/terms.pyx",
+            "(self.balanced and not claimed and slot.eligibility == ELIGIBLE)",
+            "False",
+        ),
+    ),
+    _fault(
+        "grant-is-forgotten",
+        "what was granted is not taken once it is assigned to another",
+        Edit(
+            "_core/drains.pyx",
+            "        if self.slots.at(number).woken != GRANTED:\n            self.queues",
+            "        if True:\n            self.queues",
+        ),
+    ),
+    _fault(
+        "lane-keeps-what-waits",
+        "what waits in a bucket stays behind when another lane serves the bucket",
+        Edit(
+            "_core/queues.pyx",
+            "            if ready[ring]:\n                self.join(bucket, ring)\n",
             "",
         ),
+    ),
+    _fault(
+        "lane-loses-all",
+        "a connection that is made anew asks for the elections of all lanes, through its own",
+        Edit(
+            "_core/terms.pyx",
+            "            if self.queues.buckets[bucket].lane == lane:\n",
+            "            if True:\n",
+        ),
+    ),
+    _fault(
+        "jump-of-another-server",
+        "a jump of one server's clock shortens the leases at all servers",
+        Edit(
+            "_core/terms.pyx",
+            "            if self.queues.buckets[bucket].lane != lane or not "
+            "self.queues.buckets[bucket].leading:\n",
+            "            if not self.queues.buckets[bucket].leading:\n",
+        ),
+    ),
+    _fault(
+        "bucket-waits-behind-another",
+        "a bucket that fills again and again goes first each time",
+        Edit(
+            "_core/lane.pyx",
+            "            self.terms.queues.rotate(self.index, queue)\n",
+            "            pass\n",
+        ),
+    ),
+    _fault(
+        "two-slots-in-a-script",
+        "a script for a cluster's server is given keys of two buckets",
+        Edit("_core/lane.pyx", "        return (batch.count == 0\n", "        return (True\n"),
     ),
     _fault(
         "wakeups-ignored",
@@ -349,8 +407,8 @@ PLANTED = (
         "noscript-not-resent",
         "a script that the server forgot is not brought again",
         Edit(
-            "_core/lane.pyx",
-            "            self.loaded[batch.request] = False\n            # Of a batch",
+            "_core/replies.pyx",
+            "            self.writer.loaded[batch.request] = False\n            # Of a batch",
             "            # Of a batch",
         ),
     ),
@@ -358,10 +416,10 @@ PLANTED = (
         "refused-script-is-loaded",
         "a script whose text was refused is taken for known to the server",
         Edit(
-            "_core/lane.pyx",
-            "            self.loaded[batch.request] = False\n"
-            "            self.rejected[batch.request] = True\n",
-            "            self.rejected[batch.request] = True\n",
+            "_core/replies.pyx",
+            "            self.writer.loaded[batch.request] = False\n"
+            "            self.writer.rejected[batch.request] = True\n",
+            "            self.writer.rejected[batch.request] = True\n",
         ),
     ),
     _fault(
@@ -377,7 +435,7 @@ PLANTED = (
         "floor-not-sent",
         "the server is not told above which epoch the next one must be",
         Edit(
-            "_core/batches.pyx",
+            "_core/lane.pyx",
             "self._count_floors(batch) if self.terms.has_floors else 0",
             "0",
         ),

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from multielect._connection.connector import Server
 from multielect._core.core import Core
+from multielect._core.driver import Driver
 from multielect._protocol.keys import group_layout
 from multielect._runtime.clock import Clock
 from multielect.election import DemotionReason
@@ -42,14 +43,15 @@ class PythonPump:
             channel=layout.channel,
         )
         for key in keys:
-            self._core.add(key.encode(), layout.bucket(key.encode()))
+            self._core.elections.add(key.encode(), layout.bucket(key.encode()))
         self._connection = Server(url, layout, 5.0, node_id="pump").connect()
-        self._core.connection_made(self._connection.scripts)
+        self._driver = Driver(self._core)
+        self._driver.connect(self._connection.scripts)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="python-pump")
 
     def __enter__(self) -> PythonPump:
-        self._core.start()
+        self._core.elections.start()
         self._thread.start()
         return self
 
@@ -62,7 +64,7 @@ class PythonPump:
     @property
     def leading(self) -> int:
         """How many leases it holds now."""
-        return len(self._core.led(self._clock.now_ns()))
+        return len(self._core.elections.led(self._clock.now_ns()))
 
     def _run(self) -> None:
         due_ns = self._clock.now_ns()
@@ -76,16 +78,16 @@ class PythonPump:
         batches = self._connection.batches
         now_ns = self._clock.now_ns()
         self.worst_late_s = max(self.worst_late_s, (now_ns - due_ns) / NS)
-        due_ns = self._core.tick(now_ns)
-        with memoryview(self._core.outgoing) as waiting:
+        due_ns = self._driver.turn(now_ns)
+        with memoryview(self._driver.outgoing) as waiting:
             sent = batches.send(waiting) if waiting else 0
-        self._core.sent(sent)
-        for *_, reason, _ in self._core.take_events():
+        self._driver.sent(sent)
+        for *_, reason, _ in self._core.reporter.take_events():
             if reason:
                 self.demotions.append(DemotionReason(reason))
         sleep_s = min(max(0.0, (due_ns - self._clock.now_ns()) / NS), MAX_SLEEP_S)
-        writers = [batches] if self._core.outgoing_bytes else []
+        writers = [batches] if self._driver.outgoing_bytes else []
         if select.select([batches], writers, [], sleep_s)[0]:
-            self._core.receive(batches.recv(1 << 16), self._clock.now_ns())
-            due_ns = self._core.next_tick_ns(self._clock.now_ns())
+            self._driver.receive(batches.recv(1 << 16), self._clock.now_ns())
+            due_ns = self._driver.next_turn_ns(self._clock.now_ns())
         return due_ns

@@ -37,6 +37,7 @@ _PURE = (
     "_protocol/scripts.py",
     "_protocol/lua",
     "_core/__init__.py",
+    "_core/records.py",
 )
 # Cython's own code adds 0 to NULL. What is null, or too short for what is read, is noticed by
 # AddressSanitizer as well.
@@ -46,7 +47,7 @@ _COMMON = (
     *("-g", "-O1", "-fno-omit-frame-pointer", "-w"),
     *("-fno-sanitize-recover=undefined", f"-fno-sanitize={_NOT_CHECKED}"),
 )
-_UNUSED = ("fleet", "candidacy")
+_UNUSED = ("candidacy", "driver")
 _EMPTY = "int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return 0; }\n"
 _WITH_MAIN = _EMPTY + "int main(void) { return 0; }\n"
 

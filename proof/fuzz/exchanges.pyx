@@ -18,9 +18,10 @@ from libc.string cimport memcpy
 from types import SimpleNamespace
 
 from faults cimport fail, hide, show
-from multielect._core.core cimport Core, Facts
-from multielect._core.lane cimport ScriptBatch
+from multielect._core.core cimport Core, Turn
+from multielect._core.lane cimport Lane
 from multielect._core.resp cimport Incoming
+from multielect._core.script_batch cimport ScriptBatch
 from multielect._core.slots cimport NONE, Slot
 from multielect._core.states cimport (ACQUIRE, ELIGIBLE, INELIGIBLE, LEADING, MEMBERSHIP, REFRESH,
                                       STANDBY)
@@ -106,8 +107,13 @@ cdef class Play:
             self.add(self.whole, i)
             self.add(self.cut, i)
         for core in (self.whole, self.cut):
-            core.start()
-            core.connection_made(SCRIPTS)
+            core.elections.start()
+            self.begin(core)
+
+    cdef int begin(self, Core core) except -1:
+        core.lane(0).prepare(SCRIPTS)
+        core.connect(0)
+        return 0
 
     cdef Core make(self, uint8_t manner):
         cdef Core core = Core(
@@ -166,10 +172,11 @@ cdef class Play:
         return 1
 
     cdef int act(self, Core core, uint8_t what, uint8_t how) except -1:
-        cdef Facts facts
+        cdef Turn turn
+        cdef Lane lane = core.lane(0)
         cdef uint32_t number = self.find(core, how)
         if what == TURN:
-            core.turn(self.now_ns, &facts)
+            core.turn(self.now_ns, &turn)
         elif what == LOSE:
             self.lose(core)
         elif what == RESIGN and number != NONE:
@@ -205,8 +212,9 @@ cdef class Play:
             if core.terms.events.count == 0:
                 core.terms.reap()
             core.terms.events.report_count = 0
+            core.terms.events.clock_jump_count = 0
         elif what == SENT:
-            core.lane.outgoing.drop(core.lane.outgoing.waiting() * (how + 1) // 16)
+            lane.writer.outgoing.drop(lane.writer.outgoing.waiting() * (how + 1) // 16)
         return 0
 
     cdef int assign(self, Core core, uint32_t number, uint8_t how) except -1:
@@ -219,10 +227,10 @@ cdef class Play:
         return 0
 
     cdef int lose(self, Core core) except -1:
-        self.reveal(core.lane.incoming)
-        self.reveal(core.announcements)
-        core.lose(self.now_ns)
-        core.begin()
+        self.reveal(core.lane(0).incoming)
+        self.reveal(core.lane(0).announcements)
+        core.disconnect(0, self.now_ns)
+        core.connect(0)
         return 0
 
     # ---- what the server says
@@ -243,24 +251,26 @@ cdef class Play:
         if made_no_sense != too:
             fail(b"split otherwise, the bytes make sense or none")
         if made_no_sense:
-            if self.whole.lane.parse_error == NULL:
+            if self.whole.lane(0).replies.parse_error == NULL:
                 fail(b"bytes are malformed, and nothing is said of it")
-            if self.whole.lane.parse_error != self.cut.lane.parse_error:
+            if (self.whole.lane(0).replies.parse_error
+                    != self.cut.lane(0).replies.parse_error):
                 fail(b"split otherwise, the bytes are refused for another reason")
             self.lose(self.whole)
             self.lose(self.cut)
         return 0
 
     cdef bint hear(self, Core core, const char *data, size_t length, bint listens) except -1:
-        cdef Incoming incoming = core.announcements if listens else core.lane.incoming
+        cdef Lane lane = core.lane(0)
+        cdef Incoming incoming = lane.announcements if listens else lane.incoming
         if listens:
             # It takes and acts in one: nothing can be hidden in between.
             self.reveal(incoming)
-            return core.hear_bytes(data, length, self.now_ns)
+            return core.hear(0, data, length, self.now_ns)
         self.reveal(incoming)
         incoming.feed(data, length)
         hide(incoming.data + incoming.end, incoming.capacity - incoming.end)
-        return core.lane.take(self.now_ns)
+        return lane.act(self.now_ns)
 
     cdef int reveal(self, Incoming incoming) except -1:
         if incoming.data != NULL:
@@ -279,9 +289,10 @@ cdef class Play:
 
     cdef int answer(self, uint8_t how) except -1:
         """Answer the oldest batch, well, or with a refusal that there is."""
-        cdef ScriptBatch *batch = self.whole.lane._batch(0)
+        cdef Lane lane = self.whole.lane(0)
+        cdef ScriptBatch *batch = lane._batch(0)
         self.reply_length = 0
-        if self.whole.lane.in_flight == 0:
+        if lane.in_flight == 0:
             return 0
         if how >= 12:
             self.put((b"-OOM full\r\n", b"-NOSCRIPT none\r\n", b"-READONLY replica\r\n",
@@ -381,13 +392,13 @@ cdef class Play:
         return led == wanted or self.whole.terms.population[<int>LEADING] == self.max_leases
 
     cdef int end(self) except -1:
-        cdef Facts facts
+        cdef Turn turn
         cdef int _i
         self.whole.terms.stop()
         for _i in range(MAX_ROUNDS):
             self.serve()
-            self.whole.read_facts(&facts, self.now_ns)
-            if facts.is_quiet:
+            self.whole.read(&turn, self.now_ns)
+            if turn.is_quiet:
                 look_at(self.whole, self.now_ns + TTL_NS - MARGIN_NS)
                 return 0
             self.now_ns += 200 * MS
@@ -395,22 +406,23 @@ cdef class Play:
 
     cdef int serve(self) except -1:
         """One turn, and all that it asks is answered."""
-        cdef Facts facts
+        cdef Turn turn
+        cdef Lane lane = self.whole.lane(0)
         cdef int _i
-        self.whole.turn(self.now_ns, &facts)
+        self.whole.turn(self.now_ns, &turn)
         for _i in range(MAX_ROUNDS):
-            if self.whole.lane.in_flight == 0:
+            if lane.in_flight == 0:
                 break
             self.answer(0)
             if self.hear(self.whole, self.reply, self.reply_length, False):
                 fail(b"a good answer is said to be malformed")
-        self.whole.lane.outgoing.drop(self.whole.lane.outgoing.waiting())
+        lane.writer.outgoing.drop(lane.writer.outgoing.waiting())
         return 0
 
     cdef int close(self) except -1:
         for core in (self.whole, self.cut):
-            self.reveal((<Core>core).lane.incoming)
-            self.reveal((<Core>core).announcements)
+            self.reveal((<Core>core).lane(0).incoming)
+            self.reveal((<Core>core).lane(0).announcements)
         return 0
 
 

@@ -54,28 +54,28 @@ FAULTS = (
     ),
     Fault(
         "place-beyond-the-batch",
-        "lane",
+        "replies",
         "or not least <= value.number <= most):",
         "or not least <= value.number):",
         "exchanges",
     ),
     Fault(
         "holder-that-was-not-named",
-        "lane",
+        "replies",
         "if not 0 <= other < others.count:",
         "if not 0 <= other < 250:",
         "exchanges",
     ),
     Fault(
         "names-never-let-go",
-        "lane",
+        "replies",
         "            self.terms.holders.drop(others.places[i])\n",
         "            pass\n",
         "exchanges",
     ),
     Fault(
         "forgotten-after-an-error",
-        "lane",
+        "replies",
         "                    self.terms.acquire_refused(entry.number, now_ns)\n"
         "            elif value.kind",
         "                    pass\n            elif value.kind",
@@ -83,7 +83,7 @@ FAULTS = (
     ),
     Fault(
         "answer-to-an-older-state",
-        "lane",
+        "replies",
         "            if self._is_void(entry):\n                continue\n"
         "            if marks[i] == MOVED:",
         "            if marks[i] == MOVED:",

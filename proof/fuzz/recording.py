@@ -24,7 +24,8 @@ from typing import Any, Protocol, TypeAlias
 import hiredis
 import redis
 
-from multielect._core.fleet import FleetCore
+from multielect._core.core import Core
+from multielect._core.driver import Driver
 from multielect._fleet.membership import pack
 from multielect._protocol.keys import KeyLayout
 from multielect._protocol.scripts import WITH_FLAGS, Script
@@ -81,7 +82,7 @@ class Stage:
         self.cut = cut
         self.clock = ManualClock()
         self.outcome: list[object] = []
-        self.core = FleetCore(
+        self.core = Core(
             now_ns=self.clock.now_ns(),
             ttl_ns=TTL_MS * MS,
             margin_ns=100 * MS,
@@ -95,8 +96,9 @@ class Stage:
             notifies_drains=True,
             drain_ns=300 * MS,
         )
+        self.driver = Driver(self.core)
         for number in range(8):
-            self.core.add(b"k%d" % number, LAYOUT.bucket(b"k%d" % number))
+            self.core.elections.add(b"k%d" % number, LAYOUT.bucket(b"k%d" % number))
 
     @property
     def deeds(self) -> dict[str, Callable[[], object]]:
@@ -105,47 +107,47 @@ class Stage:
             "yield k0": lambda: self.yield_to_other(0),
             "poll the membership": self.poll_membership,
             "resign k6": lambda: self.resign(b"k6"),
-            "lose": lambda: self.core.connection_lost(self.clock.now_ns()),
+            "lose": lambda: self.driver.disconnect(self.clock.now_ns()),
             "connect": self.connect,
-            "stop": self.core.stop,
+            "stop": self.core.elections.stop,
         }
 
     def yield_to_other(self, *others: int) -> None:
         """Give this node all elections but those that the other is to lead."""
         keys = [b"k%d" % number for number in range(8)]
         owners = array("i", [int(number in others) for number in range(8)])
-        self.core.assign(keys, owners, [ME, OTHER], 0, bytes(8), self.clock.now_ns())
+        self.core.fleet.assign(keys, owners, [ME, OTHER], 0, bytes(8), self.clock.now_ns())
 
     def turn(self, wait_ms: int = 0) -> None:
         """Let time pass, send what is due, and hear what there is to hear."""
         self.clock.advance_ns(wait_ms * MS)
-        self.core.tick(self.clock.now_ns())
-        with memoryview(self.core.outgoing) as waiting:
+        self.driver.turn(self.clock.now_ns())
+        with memoryview(self.driver.outgoing) as waiting:
             sent = bytes(waiting)
-        self.core.sent(len(sent))
+        self.driver.sent(len(sent))
         for piece in self.cut(self.wire.exchange(sent)):
-            self.core.receive(piece, self.clock.now_ns())
+            self.driver.receive(piece, self.clock.now_ns())
         for piece in self.cut(self.wire.announced()):
-            self.core.receive_announcements(piece, self.clock.now_ns())
-        self.outcome += [sent, *self.core.take_events(), *self.core.take_error_reports()]
-        self.outcome += [self.core.take_membership(), self.core.counters, self.core.is_refused]
-        self.outcome += [self.core.leader(number, 0) for number in range(8)]
+            self.driver.hear(piece, self.clock.now_ns())
+        self.outcome += [sent, self.core.reporter.take(), self.core.elections.counters]
+        self.outcome.append(self.driver.is_refused)
+        self.outcome += [self.core.elections.leader(number, 0) for number in range(8)]
 
     def connect(self) -> None:
         """Begin on a fresh connection."""
-        self.core.connection_made(WITH_FLAGS)
+        self.driver.connect(WITH_FLAGS)
 
     def poll_membership(self) -> None:
         """Become a member of the fleet."""
         fleet = (LAYOUT.members_key, LAYOUT.plan_key)
         words = (*fleet, ME, b"666", b"0", b'{"weight":1}', LAYOUT.channel, b"0", b"")
-        self.core.set_membership_poll(pack(*words), len(words), period_ns=166 * MS)
+        self.core.fleet.set_membership_poll(pack(*words), len(words), period_ns=166 * MS)
 
     def resign(self, key: bytes) -> None:
         """End a term."""
-        place = self.core.find(key)
+        place = self.core.elections.find(key)
         assert place is not None
-        self.core.resign(*place, 0, self.clock.now_ns())
+        self.core.elections.resign(*place, 0, self.clock.now_ns())
 
 
 _STORY: tuple[str | int, ...] = (
@@ -168,7 +170,7 @@ _STORY: tuple[str | int, ...] = (
 def tell(stage: Stage) -> None:
     """Tell the whole story."""
     stage.yield_to_other()
-    stage.core.start()
+    stage.core.elections.start()
     stage.connect()
     for step in _STORY:
         if isinstance(step, int):
@@ -177,7 +179,7 @@ def tell(stage: Stage) -> None:
             stage.deeds[step]()
         else:
             stage.wire.meanwhile(step)
-    assert stage.core.is_quiet
+    assert stage.driver.is_quiet
 
 
 # ---- recording

@@ -16,8 +16,9 @@ from faults cimport fail
 from multielect._core.refresh_groups cimport RefreshGroup
 from multielect._core.core cimport Core
 from multielect._core.events cimport DRAINING
-from multielect._core.lane cimport ScriptBatch
-from multielect._core.schedule cimport REFRESHES
+from multielect._core.lane cimport Lane
+from multielect._core.queues cimport QUEUES, REFRESHES, RINGS, TURNS, Bucket
+from multielect._core.script_batch cimport ScriptBatch
 from multielect._core.slots cimport NEVER, NONE, QUEUE, TIMER, Slot
 from multielect._core.states cimport (ACQUIRE, ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, LEADING,
                                       REFRESH, RELEASING)
@@ -30,6 +31,7 @@ cdef int look_at(Core core, int64_t latest_ns) except -1:
     """See that all is sound, and no deadline later than `latest_ns`."""
     cdef uint32_t number, i
     cdef Slot *slot
+    cdef Lane lane = core.lane(0)
     cdef uint32_t[7] found
     memset(found, 0, sizeof(found))
     for number in range(core.terms.slots.used):
@@ -45,13 +47,14 @@ cdef int look_at(Core core, int64_t latest_ns) except -1:
     for i in range(7):
         if found[i] != core.terms.population[i]:
             fail(b"elections are counted wrong")
-    _look_at_cohorts(core)
+    _look_at_refresh_groups(core)
+    _look_at_buckets(core)
     _look_at_holders(core)
     _look_at_events(core)
-    if core.lane.in_flight > 32 or core.terms.events.report_count > 16:
+    if lane.in_flight > 32 or core.terms.events.report_count > 16:
         fail(b"more is in flight, or noted, than may be")
-    if (core.lane.incoming.capacity > MAX_BUFFER or core.announcements.capacity > MAX_BUFFER
-            or core.lane.outgoing.capacity > MAX_BUFFER):
+    if (lane.incoming.capacity > MAX_BUFFER or lane.announcements.capacity > MAX_BUFFER
+            or lane.writer.outgoing.capacity > MAX_BUFFER):
         fail(b"a buffer has grown without need")
     return 0
 
@@ -61,11 +64,10 @@ cdef int _look_after(Core core, uint32_t number) except -1:
     cdef Slot *slot = core.terms.slots.at(number)
     cdef bint timed = slot.links[TIMER].list != NONE
     cdef bint queued = slot.links[QUEUE].list != NONE
-    cdef uint32_t refresh_group = number // core.terms.batch_keys
     if slot.state in (RELEASING, COOLDOWN) and not timed:
         fail(b"an election has been forgotten")
     if (slot.state == LEADING
-            and core.terms.refresh_groups.items[refresh_group].timer_ns > slot.deadline_ns):
+            and core.terms.refresh_groups.items[slot.bucket].timer_ns > slot.deadline_ns):
         fail(b"a term may outlast its deadline")
     if slot.state == LEADING and slot.refreshing and not _is_asked(core, number, REFRESH):
         fail(b"a lease waits for a refresh that nobody was asked for")
@@ -81,9 +83,10 @@ cdef int _look_after(Core core, uint32_t number) except -1:
 cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
     cdef Slot *slot = core.terms.slots.at(number)
     cdef ScriptBatch *batch
+    cdef Lane lane = core.lane(0)
     cdef uint32_t i, j
-    for i in range(core.lane.in_flight):
-        batch = core.lane._batch(i)
+    for i in range(lane.in_flight):
+        batch = lane._batch(i)
         for j in range(batch.count):
             if (batch.request == request and batch.entries[j].number == number
                     and batch.entries[j].serial == slot.serial):
@@ -91,17 +94,48 @@ cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
     return False
 
 
-cdef int _look_at_cohorts(Core core) except -1:
+cdef int _look_at_refresh_groups(Core core) except -1:
     cdef RefreshGroup *items = core.terms.refresh_groups.items
     cdef uint32_t *heap = core.terms.refresh_groups.heap
     cdef uint32_t place
-    if (core.terms.refresh_groups.first == NONE) != (core.terms.refresh_groups.due_ns == NEVER):
+    if core.terms.queues.is_empty(0, TURNS) != (core.terms.refresh_groups.due_ns[0] == NEVER):
         fail(b"refreshes wait to be sent for ever")
     for place in range(core.terms.refresh_groups.timed):
         if items[heap[place]].place != place:
             fail(b"a refresh group does not know its place")
         if place and items[heap[place]].timer_ns < items[heap[(place - 1) // 2]].timer_ns:
             fail(b"a refresh group rings before those above it")
+    return 0
+
+
+cdef int _look_at_buckets(Core core) except -1:
+    """See that a bucket is ready while something waits in it, and its elections are its own."""
+    cdef uint32_t bucket, number, leading, of_lane = 0
+    cdef int ring
+    cdef Bucket *item
+    for bucket in range(core.terms.queues.bucket_count):
+        item = &core.terms.queues.buckets[bucket]
+        for ring in range(<int>QUEUES):
+            if (item.heads[ring] != NONE) != core.terms.queues.is_ready(bucket, ring):
+                fail(b"a bucket is ready with nothing in it, or is not with something")
+        for ring in range(<int>RINGS):
+            if (core.terms.queues.is_ready(bucket, ring)
+                    and core.terms.queues.buckets[item.ring[ring].next].ring[ring].previous
+                    != bucket):
+                fail(b"a ring of ready buckets is broken")
+        leading = 0
+        number = core.terms.slots.first_of(bucket)
+        while number != NONE:
+            if core.terms.slots.at(number).key != NULL:
+                if core.terms.slots.at(number).bucket != bucket:
+                    fail(b"an election stands among those of another bucket")
+                leading += core.terms.slots.at(number).deadline_ns != 0
+            number = core.terms.slots.after(number)
+        if leading != item.leading:
+            fail(b"the terms of a bucket are counted wrong")
+        of_lane += leading
+    if of_lane != core.terms.queues.lanes[0].leading:
+        fail(b"the terms of a lane are counted wrong")
     return 0
 
 
@@ -150,6 +184,7 @@ cdef uint64_t digest(Core core) except? 0:
     cdef uint32_t number, i
     cdef size_t at
     cdef Slot *slot
+    cdef Lane lane = core.lane(0)
     for number in range(core.terms.slots.used):
         slot = core.terms.slots.at(number)
         mixed = mix(mixed, <uint64_t>slot.deadline_ns)
@@ -162,7 +197,7 @@ cdef uint64_t digest(Core core) except? 0:
         mixed = mix(mixed, slot.refreshing << 8 | slot.again)
         mixed = mix(mixed, slot.woken << 24 | slot.unwanted << 16 | slot.mark.worker_done << 8
                     | slot.eligibility)
-    for number in range(core.terms.refresh_groups.count):
+    for number in range(core.terms.queues.bucket_count):
         mixed = mix(mixed, <uint64_t>core.terms.refresh_groups.items[number].timer_ns)
         mixed = mix(mixed, <uint64_t>core.terms.refresh_groups.items[number].refresh_ns)
     for i in range(sizeof(core.terms.events.tally) // sizeof(uint64_t)):
@@ -171,11 +206,11 @@ cdef uint64_t digest(Core core) except? 0:
         mixed = mix(mixed, core.terms.events.items[i].epoch)
         mixed = mix(mixed, core.terms.events.items[i].at_ns)
         mixed = mix(mixed, core.terms.events.items[i].reason)
-    for at in range(core.lane.outgoing.start, core.lane.outgoing.end):
-        mixed = mix(mixed, <uint8_t>core.lane.outgoing.data[at])
+    for at in range(lane.writer.outgoing.start, lane.writer.outgoing.end):
+        mixed = mix(mixed, <uint8_t>lane.writer.outgoing.data[at])
     mixed = mix(mixed, core.terms.events.report_count)
-    mixed = mix(mixed, core.lane.in_flight)
-    mixed = mix(mixed, core.lane.refused)
+    mixed = mix(mixed, lane.in_flight)
+    mixed = mix(mixed, lane.replies.refused)
     mixed = mix(mixed, core.membership.due_ns)
     mixed = mix(mixed, core.membership.in_flight)
     mixed = mix(mixed, core.terms.random_state)

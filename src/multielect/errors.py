@@ -106,13 +106,21 @@ class ServerError(MultielectError):
         request: what was asked: ``"acquire"``, ``"refresh"``, ``"release"`` or ``"grant"``.
         elections: how many elections it concerns.
         key: the key of one of them; None where that is not known.
+        server: where the server is: ``"host:port"`` or a socket's path; empty if that is not known.
     """
 
     def __init__(
-        self, message: str, *, request: str, elections: int, key: str | None = None
+        self,
+        message: str,
+        *,
+        request: str,
+        elections: int,
+        key: str | None = None,
+        server: str = "",
     ) -> None:
         """Keep the server's own words and what they concern."""
-        super().__init__(f"{request}{_of(elections, key)}: {message}")
+        super().__init__(f"{request}{_of(elections, key)}{_at(server)}: {message}")
+        self.server = server
         self.code = message.split(" ", 1)[0]
         self.request = request
         self.elections = elections
@@ -129,14 +137,18 @@ class EndlessLeaseError(MultielectError):
         holder: who holds them.
         leader_key: the Redis key that has no TTL.
         elections: how many elections it concerns.
+        server: where the key is: ``"host:port"`` or a socket's path; empty if that is not known.
     """
 
-    def __init__(self, key: str, *, holder: str, leader_key: str, elections: int) -> None:
+    def __init__(
+        self, key: str, *, holder: str, leader_key: str, elections: int, server: str = ""
+    ) -> None:
         """Keep which election it is, and who has it."""
         super().__init__(
             f"nobody can be elected{_of(elections, key, 'for')}: {holder!r} holds it by a key"
-            f" without a TTL. If that holder is gone, delete the key: DEL {leader_key}"
+            f" without a TTL{_at(server)}. If that holder is gone, delete the key: DEL {leader_key}"
         )
+        self.server = server
         self.key = key
         self.holder = holder
         self.leader_key = leader_key
@@ -152,6 +164,11 @@ def _of(elections: int, key: str | None, word: str = "of") -> str:
     return f" {word} {elections} elections" + ("" if key is None else f", e.g. {key!r}")
 
 
+def _at(server: str) -> str:
+    """Return where the server of an error is, for its text."""
+    return f" at {server}" if server else ""
+
+
 class ClockJumpError(MultielectError):
     """The server's clock jumped, by which it ends leases; or this machine's stood still.
 
@@ -161,15 +178,17 @@ class ClockJumpError(MultielectError):
     Attributes:
         jump_ms: by how many milliseconds, against what passed here; negative for a jump back.
         terms: how many terms were given up.
+        server: where the server is: ``"host:port"`` or a socket's path; empty if that is not known.
     """
 
-    def __init__(self, jump_ms: int, *, terms: int) -> None:
+    def __init__(self, jump_ms: int, *, terms: int, server: str = "") -> None:
         """Keep how far it jumped, and what it cost."""
         way = "forward" if jump_ms > 0 else "back"
         super().__init__(
-            f"the server's clock jumped {way} by {abs(jump_ms) / 1000:.3f} s:"
+            f"the server's clock{_at(server)} jumped {way} by {abs(jump_ms) / 1000:.3f} s:"
             f" {terms} term(s) were given up"
         )
+        self.server = server
         self.jump_ms = jump_ms
         self.terms = terms
 

@@ -78,22 +78,24 @@ class FleetNode(Node):
 
     @property
     def leads_now(self) -> set[str]:
-        return {key.decode() for key, _, _ in self.core.led(self.clock.now_ns())}
+        return {key.decode() for key, _, _ in self.core.elections.led(self.clock.now_ns())}
 
     def join(self) -> None:
         """Become a member, connected."""
         self.balancer.call()
-        self.core.start()
+        self.core.elections.start()
         self.connect()
 
     def leave(self) -> None:
         """Stop, as a node does."""
         self.balancer.leave()
-        self.core.stop()
+        self.core.elections.stop()
 
     def take(self) -> None:
         super().take()
-        answer = self.core.take_membership()
+        report = self.take_report()
+        self.untaken += report.errors
+        answer = report.membership
         if self.is_hung:
             return
         if answer is not None:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from multielect._core.core import Core
+from multielect._core.driver import Driver
 from multielect._protocol.keys import group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 
@@ -38,22 +39,23 @@ def main(count: int, key_bytes: int) -> None:
         holder=b"node/1",
         channel=layout.channel,
     )
-    core.start()
-    core.connection_made(WITH_FLAGS)
+    driver = Driver(core)
+    core.elections.start()
+    driver.connect(WITH_FLAGS)
     won = b"*%d\r\n:1\r\n*0\r\n" % (BATCH + 2) + b":1\r\n" * BATCH
-    before, own = resident_bytes(), core.memory_bytes
+    before, own = resident_bytes(), core.elections.memory_bytes
     for number in range(count):
-        core.add(b"%0*d" % (key_bytes, number), number % 256)
-    while core.leading < count:
-        core.tick(10**9)
-        core.sent(core.outgoing_bytes)
-        while core.owed_since_ns is not None:
-            core.receive(won, 10**9)
-        while core.take_events():
+        core.elections.add(b"%0*d" % (key_bytes, number), number % 256)
+    while core.elections.leading < count:
+        driver.turn(10**9)
+        driver.sent(driver.outgoing_bytes)
+        while driver.owed_since_ns is not None:
+            driver.receive(won, 10**9)
+        while core.reporter.take_events():
             pass
     cost = {
         "resident": (resident_bytes() - before) / count - key_bytes,
-        "counted": (core.memory_bytes - own) / count - key_bytes,
+        "counted": (core.elections.memory_bytes - own) / count - key_bytes,
     }
     sys.stdout.write(json.dumps(cost))
 

@@ -15,8 +15,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from multielect._core.candidacy import BaseCandidacy
-from multielect._core.elections import DRAINING_REASON
-from multielect._core.fleet import FleetCore
+from multielect._core.core import Core
+from multielect._core.driver import Driver
+from multielect._core.records import ErrorReport, Report
+from multielect._core.records import TermEvent as CoreEvent
+from multielect._core.reporter import DRAINING_REASON
 from multielect._protocol.keys import KeyLayout, group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
@@ -75,7 +78,7 @@ class Node:
         self.clock = server.clock
         self.holder = holder.encode()
         self.layout = layout
-        self.core = FleetCore(
+        self.core = Core(
             now_ns=self.clock.now_ns(),
             ttl_ns=ttl_ms * MS,
             margin_ns=margin_ms * MS,
@@ -93,8 +96,10 @@ class Node:
             move_ns=1_000_000_000 // moves_per_second if moves_per_second else 0,
             retention_ms=retention_ms,
         )
+        self.driver = Driver(self.core)
         self.term_events: list[TermEvent] = []
         self.drains: list[Drain] = []
+        self.untaken: list[ErrorReport] = []
         self.requests: deque[list[bytes]] = deque()
         self.replies: deque[bytes] = deque()
         self.is_connected = False
@@ -103,38 +108,38 @@ class Node:
 
     def add(self, *keys: str) -> None:
         for key in keys:
-            self.core.add(key.encode(), self.layout.bucket(key.encode()))
+            self.core.elections.add(key.encode(), self.layout.bucket(key.encode()))
 
     def number(self, key: str) -> int:
         return self.place(key)[0]
 
     def place(self, key: str) -> tuple[int, int]:
         """The number and the generation of an election's slot."""
-        place = self.core.find(key.encode())
+        place = self.core.elections.find(key.encode())
         assert place is not None, f"there is no election {key!r}"
         return place
 
     def candidacy(self, key: str, term_epoch: int = 0) -> BaseCandidacy:
-        return BaseCandidacy(self.core.terms.slots, self.clock, *self.place(key), term_epoch)
+        return BaseCandidacy(self.core.elections.slots, self.clock, *self.place(key), term_epoch)
 
     def leads(self, key: str) -> bool:
         return self.candidacy(key).is_leader
 
     def remove(self, key: str) -> None:
-        assert self.core.remove(key.encode(), self.clock.now_ns()), f"there is no {key!r}"
+        assert self.core.elections.remove(key.encode(), self.clock.now_ns()), f"there is no {key!r}"
 
     def resign(self, key: str, epoch: int = 0) -> bool:
-        return self.core.resign(*self.place(key), epoch, self.clock.now_ns())
+        return self.core.elections.resign(*self.place(key), epoch, self.clock.now_ns())
 
     def learn(self, key: str, newest_epoch: int, term_epoch: int = 0) -> bool:
         now_ns = self.clock.now_ns()
-        return self.core.learn_epoch(*self.place(key), term_epoch, newest_epoch, now_ns)
+        return self.core.elections.learn_epoch(*self.place(key), term_epoch, newest_epoch, now_ns)
 
     def campaign(self, key: str) -> None:
-        self.core.campaign(*self.place(key))
+        self.core.elections.campaign(*self.place(key))
 
     def seen_leader(self, key: str) -> bytes | None:
-        return self.core.leader(*self.place(key))
+        return self.core.elections.leader(*self.place(key))
 
     # ---- the fleet
 
@@ -142,7 +147,7 @@ class Node:
         """Tell this node who is to lead what."""
         nodes = sorted({node.holder for node in owners.values() if node is not None})
         places = [-1 if node is None else nodes.index(node.holder) for node in owners.values()]
-        self.core.assign(
+        self.core.fleet.assign(
             [key.encode() for key in owners],
             array("i", places),
             nodes,
@@ -152,18 +157,18 @@ class Node:
         )
 
     def finish_drain(self, key: str, epoch: int = 0) -> bool:
-        return self.core.finish_drain(*self.place(key), epoch, self.clock.now_ns())
+        return self.core.elections.finish_drain(*self.place(key), epoch, self.clock.now_ns())
 
     def retire(self, within_ms: int, *, alone: bool = False) -> None:
         now_ns = self.clock.now_ns()
-        self.core.retire(alone, now_ns + within_ms * MS, now_ns)
+        self.core.elections.retire(alone, now_ns + within_ms * MS, now_ns)
 
     # ---- the connection
 
     def connect(self) -> None:
         self.is_connected = True
         self.server.subscribers.append((self.layout.channel, self._hear))
-        self.core.connection_made(WITH_FLAGS)
+        self.driver.connect(WITH_FLAGS)
 
     def lose(self) -> None:
         """Lose the connection, with all that is on its way."""
@@ -171,12 +176,12 @@ class Node:
         self.server.subscribers.remove((self.layout.channel, self._hear))
         self.requests.clear()
         self.replies.clear()
-        self.core.connection_lost(self.clock.now_ns())
+        self.driver.disconnect(self.clock.now_ns())
         self.take()
 
     def tick(self) -> None:
         """Tick, and put what is to be sent on its way."""
-        self.core.tick(self.clock.now_ns())
+        self.driver.turn(self.clock.now_ns())
         self.send()
         self.take()
 
@@ -185,9 +190,9 @@ class Node:
         self.requests.extend(parse_commands(self.take_outgoing()))
 
     def take_outgoing(self) -> bytes:
-        with memoryview(self.core.outgoing) as waiting:
+        with memoryview(self.driver.outgoing) as waiting:
             data = bytes(waiting)
-        self.core.sent(len(data))
+        self.driver.sent(len(data))
         return data
 
     def serve(self, most: int = MAX_ROUNDS) -> int:
@@ -202,7 +207,7 @@ class Node:
         """Let the core have what the server answered and pushed. Returns how many frames."""
         delivered = 0
         while self.replies and delivered < most:
-            self.core.receive(self.replies.popleft(), self.clock.now_ns())
+            self.driver.receive(self.replies.popleft(), self.clock.now_ns())
             delivered += 1
         self.take()
         return delivered
@@ -215,36 +220,52 @@ class Node:
 
     def take(self) -> None:
         """Take the events there are."""
-        while events := self.core.take_events():
-            for key, _, _, epoch, reason, at_ns in events:
-                if reason == DRAINING_REASON:
-                    self.drains.append(Drain(key.decode(), epoch, at_ns, len(self.term_events)))
-                    continue
-                why = DemotionReason(reason) if reason else None
-                self.term_events.append(TermEvent(key.decode(), epoch, why, at_ns))
+        while events := self.core.reporter.take_events():
+            self._record(events)
+
+    def take_report(self) -> Report:
+        """Take all that came out since the last report."""
+        Node.take(self)
+        report = self.core.reporter.take()
+        self._record(report.events)
+        return report
+
+    def _record(self, events: Iterable[CoreEvent]) -> None:
+        for key, _, _, epoch, reason, at_ns in events:
+            if reason == DRAINING_REASON:
+                self.drains.append(Drain(key.decode(), epoch, at_ns, len(self.term_events)))
+                continue
+            why = DemotionReason(reason) if reason else None
+            self.term_events.append(TermEvent(key.decode(), epoch, why, at_ns))
 
     def next_tick_ns(self) -> int:
-        return self.core.next_tick_ns(self.clock.now_ns())
+        return self.driver.next_turn_ns(self.clock.now_ns())
 
     def owed_since_ns(self) -> int | None:
-        return self.core.owed_since_ns
+        return self.driver.owed_since_ns
 
     def is_refused(self) -> bool:
-        return self.core.is_refused
+        return self.driver.is_refused
 
     def is_quiet(self) -> bool:
-        return self.core.is_quiet
+        return self.driver.is_quiet
 
     def told(self, key: str) -> list[DemotionReason | None]:
         """Return what became of one election's terms: None for each that began."""
         return [term_event.reason for term_event in self.term_events if term_event.key == key]
 
     def counted(self, what: str) -> int:
-        return self.core.counters[what]
+        return self.core.elections.counters[what]
 
     def error_reports(self) -> list[tuple[str, int, str]]:
-        """Take what was noted of the server: request, number of elections, its words."""
-        return [report[:3] for report in self.core.take_error_reports()]
+        """Take what the server refused: request, number of elections, its words."""
+        return [report[:3] for report in self.refusals()]
+
+    def refusals(self) -> list[tuple[str, int, str, bytes | None]]:
+        """Take the same, each with the key of one of the elections."""
+        refused = [*self.untaken, *self.take_report().errors]
+        self.untaken.clear()
+        return [report[:4] for report in refused]
 
     def _hear(self, push: Push) -> None:
         self.replies.append(encode(push))
@@ -271,6 +292,7 @@ class Rig:
         drain_ms: int | None = None,
         moves_per_second: int = 0,
         retention_ms: int = 0,
+        layout: KeyLayout = LAYOUT,
     ) -> Node:
         """Return a node that is connected, stands for `keys` and has asked for nothing yet."""
         name = holder or f"node-{len(self.nodes)}/incarnation"
@@ -287,10 +309,11 @@ class Rig:
             drain_ms=drain_ms,
             moves_per_second=moves_per_second,
             retention_ms=retention_ms,
+            layout=layout,
         )
         self.nodes.append(node)
         node.add(*keys)
-        node.core.start()
+        node.core.elections.start()
         node.connect()
         return node
 
@@ -326,6 +349,12 @@ class Rig:
             # At least one step of the wheel, as an engine that polls by the millisecond.
             next_ns = max(min(node.next_tick_ns() for node in self.nodes), now_ns + 1)
             self.clock.advance_ns(min(next_ns, until_ns) - now_ns)
+
+    def another_of_its_bucket(self, key: str) -> str:
+        """Return another key that is in the same bucket."""
+        wanted = LAYOUT.bucket(key.encode())
+        others = (f"{key}-{number}" for number in range(MAX_ROUNDS))
+        return next(other for other in others if LAYOUT.bucket(other.encode()) == wanted)
 
     def leader_key(self, key: str) -> bytes:
         return LAYOUT.leader_key(key.encode())

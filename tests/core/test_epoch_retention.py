@@ -35,7 +35,7 @@ def test_an_epoch_expires_after_a_release(how: str, rig: Rig) -> None:
     node = leader(rig, "a", "b")
     rig.server.put(fence_key("b"), b"%d" % node.candidacy("b").epoch)
     if how == "stop":
-        node.core.stop()
+        node.core.elections.stop()
     for key in ("a", "b"):
         if how == "resign":
             node.resign(key)
@@ -121,7 +121,7 @@ def test_an_epoch_expires_after_a_grant_unless_the_successor_takes_it(
 def test_a_script_is_given_at_most_250_keys_here_too(rig: Rig) -> None:
     node = leader(rig, *(f"k{number}" for number in range(100)))
     rig.server.batches.clear()
-    node.core.stop()
+    node.core.elections.stop()
     rig.settle()
     assert [batch.request for batch in rig.server.batches] == ["expiring_release"] * 2
     assert [batch.elections for batch in rig.server.batches] == [83, 17]
@@ -130,7 +130,7 @@ def test_a_script_is_given_at_most_250_keys_here_too(rig: Rig) -> None:
 
 def test_who_keeps_epochs_for_ever_names_no_fence(rig: Rig) -> None:
     node = rig.leader("a")
-    node.core.stop()
+    node.core.elections.stop()
     node.exchange()
     batch = rig.server.batches[-1]
     assert batch.request == "release"

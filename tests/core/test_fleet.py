@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from multielect import MultielectError, ProtocolError
-from multielect._core.fleet import FleetCore
+from multielect._core.core import Core
 from multielect._fleet.plan import MAX_NEW_KEYS
 from multielect.balance import Member
 
@@ -490,4 +490,4 @@ def test_who_never_called_has_nothing_to_leave(rig: Rig) -> None:
     node.lose()
     node.leave()
     assert node.is_quiet()
-    assert isinstance(node.core, FleetCore)
+    assert isinstance(node.core, Core)

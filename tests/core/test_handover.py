@@ -69,7 +69,7 @@ def test_what_stays_free_is_found_by_whoever_watches(rig: Rig) -> None:
         node.assign(dict.fromkeys(keys, absent))
     for turn in range(3):
         for number, node in enumerate(nodes):
-            node.core.watch((turn + number) % 3, 3)
+            node.core.fleet.watch((turn + number) % 3, 3)
         before = sum(node.counted("checks") for node in nodes)
         rig.settle()
         # Each is looked at by exactly one; after the first turn, by one who does not lead it.
@@ -82,7 +82,7 @@ def test_the_ineligible_do_not_watch_and_do_not_heed_a_release(rig: Rig) -> None
     ineligible = rig.node("a", balanced=True)
     ineligible.assign({"a": None}, ineligible=["a"])
     leader.remove("a")
-    ineligible.core.watch(0, 1)
+    ineligible.core.fleet.watch(0, 1)
     rig.run_ms(3000)
     assert ineligible.counted("checks") == 0
 
@@ -120,7 +120,7 @@ def test_what_was_granted_to_a_node_that_retires_is_handed_on_at_once(rig: Rig) 
 
 def test_what_is_assigned_while_it_is_looked_at_is_claimed_at_once(rig: Rig) -> None:
     old, successor = fleet(rig, "a")
-    successor.core.watch(0, 1)
+    successor.core.fleet.watch(0, 1)
     successor.tick()
     # The acquire is on its way, and claims nothing: the election was another's when it was sent.
     assign_to(successor, old, successor)
@@ -357,7 +357,7 @@ def test_a_grant_is_for_its_successor_alone(rig: Rig) -> None:
     old.serve()
     # Granted and not yet taken: whoever asks is told of the successor.
     assert rig.holder_of("a") == successor.holder
-    plain.core.campaign(*plain.place("a"))
+    plain.core.elections.campaign(*plain.place("a"))
     rig.settle()
     assert not plain.leads("a")
     assert successor.leads("a")
@@ -466,7 +466,7 @@ def test_at_a_stop_the_successors_are_granted_what_was_led(rig: Rig) -> None:
     third = rig.node("a", balanced=True)
     third.assign({"a": successor})
     old.assign({"a": successor})
-    old.core.stop()
+    old.core.elections.stop()
     rig.settle()
     # It was told before it knew of its assignment, and nobody else was.
     assert successor.leads("a")

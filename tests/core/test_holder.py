@@ -55,7 +55,7 @@ def test_two_incarnations_of_one_node_are_two_holders(rig: Rig) -> None:
 def test_a_late_release_of_an_older_epoch_ends_no_newer_term(rig: Rig) -> None:
     node = rig.leader("a")
     rig.advance_ms(1)
-    node.core.resign(node.number("a"), 0, 0, rig.clock.now_ns())
+    node.core.elections.resign(node.number("a"), 0, 0, rig.clock.now_ns())
     node.tick()
     late = node.requests.pop()
     node.lose()
@@ -74,7 +74,7 @@ def test_a_late_release_of_an_older_epoch_ends_no_newer_term(rig: Rig) -> None:
 def test_a_release_names_the_epoch_of_the_term_it_ends(rig: Rig) -> None:
     node = rig.leader("a", "b")
     epochs = [b"%d" % node.candidacy(key).epoch for key in ("a", "b")]
-    node.core.stop()
+    node.core.elections.stop()
     node.exchange()
 
     batch = rig.server.batches[-1]
@@ -86,7 +86,7 @@ def test_a_release_names_the_epoch_of_the_term_it_ends(rig: Rig) -> None:
 def test_a_release_leaves_anothers_lease_alone(rig: Rig) -> None:
     node = rig.leader("a", "b")
     rig.server.put(rig.leader_key("a"), b"other/1", 1000)
-    node.core.stop()
+    node.core.elections.stop()
     node.exchange()
 
     assert rig.holder_of("a") == b"other/1"

@@ -19,13 +19,13 @@ HERE, GONE = b"I am here", b"I am gone"
 def member(rig: Rig) -> Node:
     """A node that is to poll the membership, and has not."""
     node = rig.node(balanced=True)
-    node.core.set_membership_poll(pack(HERE), 1, period_ns=100 * MS)
+    node.core.fleet.set_membership_poll(pack(HERE), 1, period_ns=100 * MS)
     return node
 
 
 def leave(node: Node) -> None:
-    node.core.set_membership_poll(pack(GONE), 1, period_ns=100 * MS, last_ns=400 * MS)
-    node.core.stop()
+    node.core.fleet.set_membership_poll(pack(GONE), 1, period_ns=100 * MS, last_ns=400 * MS)
+    node.core.elections.stop()
 
 
 def said(node: Node) -> list[bytes]:
@@ -34,7 +34,7 @@ def said(node: Node) -> list[bytes]:
     words = [request[-1] for request in node.requests]
     node.requests.clear()
     for _ in words:
-        node.core.receive(encode(b"the membership"), node.clock.now_ns())
+        node.driver.receive(encode(b"the membership"), node.clock.now_ns())
     return words
 
 
@@ -57,7 +57,7 @@ def test_who_leaves_before_it_was_answered_says_so(rig: Rig) -> None:
     assert len(node.requests) == 1, "one call is in flight at most"
     assert not node.is_quiet()
     node.requests.clear()
-    node.core.receive(encode(b"the membership"), node.clock.now_ns())
+    node.driver.receive(encode(b"the membership"), node.clock.now_ns())
     assert said(node) == [GONE]
     assert node.is_quiet()
 
@@ -114,7 +114,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
 
 def end(balancer: Balancer, node: Node) -> None:
     balancer.leave()
-    node.core.stop()
+    node.core.elections.stop()
     balancer.join(WITHIN_S)
 
 
@@ -129,7 +129,7 @@ def test_a_member_that_does_not_know_that_it_is_one_leaves(rig: Rig) -> None:
 def test_who_has_left_does_not_come_back_by_what_it_hears_late(rig: Rig) -> None:
     node, balancer = balanced(rig)
     node.deliver()
-    answer = node.core.take_membership()
+    answer = node.take_report().membership
     assert answer is not None
     end(balancer, node)
     balancer.hear(answer, rig.clock.now_ns())

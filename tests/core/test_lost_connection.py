@@ -66,7 +66,7 @@ def test_a_reply_of_an_earlier_connection_cannot_be_taken_for_a_later_ones(rig: 
     node.tick()
     node.serve()
     half = node.replies[0][:40]
-    node.core.receive(half, rig.clock.now_ns())
+    node.driver.receive(half, rig.clock.now_ns())
     node.lose()
     node.connect()
     node.exchange()
@@ -77,9 +77,9 @@ def test_a_reply_of_an_earlier_connection_cannot_be_taken_for_a_later_ones(rig: 
 
 def test_bytes_not_yet_sent_are_not_sent_on_the_next_connection(rig: Rig) -> None:
     node = rig.node("a")
-    node.core.tick(rig.clock.now_ns())
+    node.driver.turn(rig.clock.now_ns())
     node.lose()
-    assert node.core.outgoing_bytes == 0
+    assert node.driver.outgoing_bytes == 0
     node.connect()
     node.tick()
     assert len(node.requests) == 1
@@ -90,7 +90,7 @@ def test_without_a_connection_nothing_is_sent_and_terms_end_in_time(rig: Rig) ->
     node.lose()
     rig.run_ms(5000)
 
-    assert node.core.outgoing_bytes == 0
+    assert node.driver.outgoing_bytes == 0
     assert node.told("a") == [None, DemotionReason.EXPIRED]
 
 
@@ -111,7 +111,7 @@ def test_a_new_connection_refreshes_and_asks_at_once(rig: Rig) -> None:
 @EXECUTED
 def test_a_lost_release_is_sent_again(rig: Rig, executed: bool) -> None:
     node = rig.leader("a")
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     node.serve(most=int(executed))
     node.lose()
@@ -125,7 +125,7 @@ def test_a_lost_release_is_sent_again(rig: Rig, executed: bool) -> None:
 
 def test_a_release_is_not_sent_any_more_when_the_lease_has_ended(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
-    node.core.stop()
+    node.core.elections.stop()
     node.lose()
     rig.advance_ms(1002)
     node.tick()

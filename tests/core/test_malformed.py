@@ -126,7 +126,7 @@ def recovers(node: Node, rig: Rig) -> None:
     assert [key for key in KEYS if node.leads(key)] == list(KEYS)
     rig.run_ms(3000)
     assert all(map(node.leads, KEYS))
-    node.core.stop()
+    node.core.elections.stop()
     rig.settle()
     assert node.is_quiet()
 
@@ -136,7 +136,7 @@ def test_no_answer_to_an_acquire(rig: Rig, reply: bytes) -> None:
     node = rig.node(*KEYS)
     node.tick()
     with pytest.raises(ProtocolError, match="malformed"):
-        node.core.receive(reply, rig.clock.now_ns())
+        node.driver.receive(reply, rig.clock.now_ns())
     recovers(node, rig)
 
 
@@ -146,7 +146,7 @@ def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
     rig.advance_ms(DUE_MS)
     node.tick()
     with pytest.raises(ProtocolError, match="malformed"):
-        node.core.receive(reply, rig.clock.now_ns())
+        node.driver.receive(reply, rig.clock.now_ns())
     assert all(map(node.leads, KEYS)), "unknown outcome: the old deadline stands"
     recovers(node, rig)
     assert node.told("a")[:1] == [None]
@@ -155,10 +155,10 @@ def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
 @pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_RELEASE)
 def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     with pytest.raises(ProtocolError, match="malformed"):
-        node.core.receive(reply, rig.clock.now_ns())
+        node.driver.receive(reply, rig.clock.now_ns())
     node.lose()
     node.connect()
     rig.settle()
@@ -179,7 +179,7 @@ def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
     node.tick()
     assert [words[1] for words in node.requests] == [WITH_FLAGS.grant.body]
     with pytest.raises(ProtocolError, match="malformed"):
-        node.core.receive(reply, rig.clock.now_ns())
+        node.driver.receive(reply, rig.clock.now_ns())
     assert not node.leads("a")
     node.lose()
     node.connect()
@@ -191,16 +191,16 @@ def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
 def test_no_answer_to_a_membership_poll(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     words = (b"members", b"plan", node.holder, b"600", b"0", b"{}", b"c", b"0", b"")
-    node.core.set_membership_poll(pack(*words), len(words), period_ns=MS)
+    node.core.fleet.set_membership_poll(pack(*words), len(words), period_ns=MS)
     node.tick()
     assert [words[1] for words in node.requests] == [WITH_FLAGS.membership.body]
     with pytest.raises(ProtocolError, match="malformed"):
-        node.core.receive(reply, rig.clock.now_ns())
-    assert node.core.take_membership() is None
+        node.driver.receive(reply, rig.clock.now_ns())
+    assert node.take_report().membership is None
     node.lose()
     node.connect()
     node.exchange()
-    assert node.core.take_membership() is not None
+    assert node.take_report().membership is not None
     assert all(map(node.leads, KEYS))
 
 
@@ -216,7 +216,7 @@ def test_claims_in_endless_names_do_not_add_up(rig: Rig) -> None:
         name = b"%d/%s" % (number, b"x" * name_bytes)
         words = (b"/" + node.holder, b"claim", name, rig.leader_key(key))
         claim = b"".join(b"%d:%s" % (len(word), word) for word in words)
-        node.core.receive_announcements(encode(Push((b"message", b"c", claim))), 0)
+        node.driver.hear(encode(Push((b"message", b"c", claim))), 0)
     assert all(map(node.leads, keys))
     # What is announced is received as a whole; it must not stay.
     assert resident_bytes() - before < 8 * name_bytes
@@ -226,7 +226,7 @@ def test_claims_in_endless_names_do_not_add_up(rig: Rig) -> None:
 def test_an_answer_to_nothing(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     with pytest.raises(ProtocolError, match="nothing had been asked"):
-        node.core.receive(reply, rig.clock.now_ns())
+        node.driver.receive(reply, rig.clock.now_ns())
     recovers(node, rig)
 
 
@@ -234,7 +234,7 @@ def test_an_answer_to_nothing(rig: Rig, reply: bytes) -> None:
 def test_announcements_that_are_no_protocol(rig: Rig, data: bytes) -> None:
     node = rig.leader(*KEYS)
     with pytest.raises(ProtocolError, match="malformed"):
-        node.core.receive_announcements(data, 0)
+        node.driver.hear(data, 0)
     recovers(node, rig)
 
 
@@ -255,11 +255,11 @@ def test_a_frame_without_an_end_is_cut_off(rig: Rig, what: str) -> None:
     head, more, most = ENDLESS[what]
     fed = len(head)
     if head:
-        node.core.receive(head, rig.clock.now_ns())
+        node.driver.receive(head, rig.clock.now_ns())
     with pytest.raises(ProtocolError):  # noqa: PT012
         while fed < 40_000_000:
             piece = more * max(1, 65_536 // len(more))
-            node.core.receive(piece, rig.clock.now_ns())
+            node.driver.receive(piece, rig.clock.now_ns())
             fed += len(piece)
     assert fed <= most + 2 * 65_536
     recovers(node, rig)

@@ -12,9 +12,9 @@ def test_no_more_are_asked_for_than_may_be_led(rig: Rig) -> None:
     node.tick()
     assert [(len(words) - 6) // 2 for words in node.requests] == [3], "in flight they count"
     rig.settle()
-    assert node.core.leading == 3
+    assert node.core.elections.leading == 3
     rig.run_ms(20_000)
-    assert node.core.leading == 3
+    assert node.core.elections.leading == 3
     assert node.counted("checks") == 3
 
 
@@ -57,16 +57,16 @@ def test_a_wake_up_finds_no_room(rig: Rig) -> None:
     first = rig.leader(*KEYS)
     node = rig.node(*KEYS, max_leases=3)
     rig.settle()
-    first.core.stop()
+    first.core.elections.stop()
     rig.settle()
-    assert node.core.leading == 3
-    assert len(node.core.led(rig.clock.now_ns())) == 3
+    assert node.core.elections.leading == 3
+    assert len(node.core.elections.led(rig.clock.now_ns())) == 3
 
 
 def test_three_nodes_share_what_one_may_not_lead_alone(rig: Rig) -> None:
     nodes = [rig.node(*KEYS, max_leases=4) for _ in range(3)]
     rig.run_ms(5000)
-    assert sorted(node.core.leading for node in nodes) == [2, 4, 4]
+    assert sorted(node.core.elections.leading for node in nodes) == [2, 4, 4]
 
 
 def test_a_lost_acquire_gives_its_place_back(rig: Rig) -> None:
@@ -75,4 +75,4 @@ def test_a_lost_acquire_gives_its_place_back(rig: Rig) -> None:
     node.lose()
     node.connect()
     rig.settle()
-    assert node.core.leading == 3
+    assert node.core.elections.leading == 3

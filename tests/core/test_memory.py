@@ -36,15 +36,15 @@ def test_an_election_costs_no_more_than_200_bytes_beyond_its_key(key_bytes: int)
 def test_elections_that_come_and_go_cost_nothing_in_the_end(rig: Rig) -> None:
     node = rig.node(*(f"first{n}" for n in range(2000)))
     rig.settle()
-    held = node.core.memory_bytes
+    held = node.core.elections.memory_bytes
     for turn in range(20):
-        for key in node.core.list_keys():
+        for key in node.core.elections.list_keys():
             node.remove(key.decode())
         rig.settle()
         node.add(*(f"turn{turn % 10}-{n:03}"[:9] for n in range(2000)))
         rig.settle()
-    assert len(node.core) <= 2000
-    assert node.core.memory_bytes <= held
+    assert len(node.core.elections) <= 2000
+    assert node.core.elections.memory_bytes <= held
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")

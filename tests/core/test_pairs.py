@@ -25,7 +25,7 @@ def test_events_come_in_pairs_and_in_order(rig: Rig) -> None:
             rig.run_ms(400)
         else:
             rig.advance_ms(2000)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     node.take()
     for key in KEYS:

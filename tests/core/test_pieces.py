@@ -26,14 +26,14 @@ def scene(cut: Cut) -> tuple[list[TermEvent], list[tuple[str, int, str]], bytes,
     def turn() -> None:
         nonlocal sent
         for _ in range(3):
-            node.core.tick(rig.clock.now_ns())
+            node.driver.turn(rig.clock.now_ns())
             data = node.take_outgoing()
             sent += data
             node.requests.extend(parse_commands(data))
             node.serve()
             while node.replies:
                 for piece in cut(node.replies.popleft()):
-                    node.core.receive(piece, rig.clock.now_ns())
+                    node.driver.receive(piece, rig.clock.now_ns())
             node.take()
 
     turn()
@@ -45,7 +45,7 @@ def scene(cut: Cut) -> tuple[list[TermEvent], list[tuple[str, int, str]], bytes,
     turn()
     node.resign("mine")
     turn()
-    return node.term_events, node.error_reports(), sent, node.core.counters
+    return node.term_events, node.error_reports(), sent, node.core.elections.counters
 
 
 def whole(data: bytes) -> list[bytes]:
@@ -84,14 +84,14 @@ def test_many_replies_in_one_piece(rig: Rig) -> None:
     node.tick()
     node.serve()
     push = encode(Push((b"message", b"c", b"3:x/1")))
-    node.core.receive(push + push.join(node.replies) + push, rig.clock.now_ns())
-    assert node.core.leading == 1000
+    node.driver.receive(push + push.join(node.replies) + push, rig.clock.now_ns())
+    assert node.core.elections.leading == 1000
 
 
 def test_nothing_is_a_piece_too(rig: Rig) -> None:
     node = rig.node("a")
-    node.core.receive(b"", rig.clock.now_ns())
-    node.core.receive_announcements(b"", 0)
+    node.driver.receive(b"", rig.clock.now_ns())
+    node.driver.hear(b"", 0)
 
 
 def test_any_buffer_will_do(rig: Rig) -> None:
@@ -99,24 +99,24 @@ def test_any_buffer_will_do(rig: Rig) -> None:
     node.tick()
     node.serve()
     buffer = bytearray(node.replies.popleft())
-    node.core.receive(memoryview(buffer), rig.clock.now_ns())
+    node.driver.receive(memoryview(buffer), rig.clock.now_ns())
     assert node.leads("a")
 
 
 def test_what_is_sent_may_leave_in_pieces(rig: Rig) -> None:
     node = rig.node("a", "b")
-    node.core.tick(rig.clock.now_ns())
-    with memoryview(node.core.outgoing) as waiting:
+    node.driver.turn(rig.clock.now_ns())
+    with memoryview(node.driver.outgoing) as waiting:
         expected = bytes(waiting)
     sent = b""
-    while node.core.outgoing_bytes:
-        with memoryview(node.core.outgoing) as waiting:
+    while node.driver.outgoing_bytes:
+        with memoryview(node.driver.outgoing) as waiting:
             sent += bytes(waiting[:3])
-        node.core.sent(min(3, node.core.outgoing_bytes))
+        node.driver.sent(min(3, node.driver.outgoing_bytes))
     assert sent == expected
 
 
 def test_more_cannot_have_been_sent_than_there_was(rig: Rig) -> None:
     node = rig.node("a")
     with pytest.raises(ValueError, match="more was sent"):
-        node.core.sent(1)
+        node.driver.sent(1)

@@ -52,7 +52,7 @@ class Watch:
         self.settle()
 
     def knows(self, key: str) -> bool:
-        return self.node.core.find(key.encode()) is not None
+        return self.node.core.elections.find(key.encode()) is not None
 
     def run(self, span_ms: int) -> None:
         until_ns = self.rig.clock.now_ns() + span_ms * MS
@@ -72,8 +72,8 @@ class Watch:
         for batch in self.rig.server.batches:
             step = 1 if batch.request == "refresh" else 2
             self.sent_ns.update(dict.fromkeys(batch.keys[::step], now_ns))
-        led = [key.decode() for key, _, _ in self.node.core.led(now_ns)]
-        assert self.node.core.leading == len(led), "a term outlasts its deadline"
+        led = [key.decode() for key, _, _ in self.node.core.elections.led(now_ns)]
+        assert self.node.core.elections.leading == len(led), "a term outlasts its deadline"
         if self.node.is_connected:
             for key in led:
                 late_ns = now_ns - self.sent_ns[self.rig.leader_key(key)] - PERIOD_MS * MS
@@ -97,7 +97,7 @@ def test_refreshes_and_ends_are_on_time(
         watch.act("connect", 0)
     watch.act("add all", 0)
     watch.run(2 * TTL_MS)
-    assert watch.node.core.leading == len(KEYS)
+    assert watch.node.core.elections.leading == len(KEYS)
 
 
 def test_a_refresh_moves_nothing_out_of_its_turn(rig: Rig) -> None:
@@ -107,7 +107,7 @@ def test_a_refresh_moves_nothing_out_of_its_turn(rig: Rig) -> None:
     rig.run_ms(10 * PERIOD_MS)
     refreshes = [batch for batch in rig.server.batches if batch.request == "refresh"]
     assert [batch.elections for batch in refreshes] == [len(KEYS)] * 10
-    assert node.core.leading == len(KEYS)
+    assert node.core.elections.leading == len(KEYS)
 
 
 def test_a_refresh_that_was_due_while_one_was_under_way_follows_on_its_answer(rig: Rig) -> None:
@@ -126,5 +126,5 @@ def test_a_refresh_that_was_due_while_one_was_under_way_follows_on_its_answer(ri
     # Without it they would have ended by now.
     rig.advance_ms(PERIOD_MS)
     node.exchange()
-    assert node.core.leading == len(KEYS)
+    assert node.core.elections.leading == len(KEYS)
     assert all(node.told(key) == [None] for key in KEYS)

@@ -99,7 +99,7 @@ def test_a_term_that_nobody_refreshes_ends_at_its_deadline(rig: Rig) -> None:
 def test_a_refused_release_ends_by_itself(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     rig.server.refusal = Refusal(PASSING[2])
-    node.core.stop()
+    node.core.elections.stop()
     rig.settle()
     assert node.error_reports() == [("release", 1, PASSING[2])]
     assert node.is_quiet()
@@ -131,7 +131,7 @@ def test_a_server_that_cannot_serve_any_more_is_given_up(rig: Rig, text: str) ->
 def test_a_release_refused_by_a_replica_is_sent_to_the_next_primary(rig: Rig) -> None:
     node = rig.leader("a")
     rig.server.refusal = Refusal(LASTING[0])
-    node.core.stop()
+    node.core.elections.stop()
     rig.settle()
     rig.server.refusal = None
     node.lose()
@@ -172,7 +172,7 @@ def test_one_lease_that_could_not_be_extended_keeps_its_deadline(rig: Rig) -> No
     node = rig.leader("a", "b", ttl_ms=1000, margin_ms=100)
     rig.advance_ms(DUE_MS)
     node.tick()
-    node.core.receive(
+    node.driver.receive(
         b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-READONLY not extended\r\n" % rig.server.now_ms(),
         rig.clock.now_ns(),
     )
@@ -205,7 +205,7 @@ def test_refusals_that_nobody_takes_are_bounded(rig: Rig) -> None:
 def test_a_refusal_that_is_no_text_is_told_all_the_same(rig: Rig) -> None:
     node = rig.node("a")
     node.tick()
-    node.core.receive(b"-ERR \xff\xfe\r\n", rig.clock.now_ns())
+    node.driver.receive(b"-ERR \xff\xfe\r\n", rig.clock.now_ns())
     [(_, _, text)] = node.error_reports()
     assert text.startswith("ERR ")
 
@@ -366,16 +366,16 @@ def answer(node: Node, rig: Rig, reply: bytes) -> None:
     """Have the server answer the one request that was sent as nothing of the model's does."""
     [_] = node.requests
     node.requests.clear()
-    node.core.receive(reply % rig.server.now_ms(), rig.clock.now_ns())
+    node.driver.receive(reply % rig.server.now_ms(), rig.clock.now_ns())
     node.take()
 
 
 def test_a_lease_that_cannot_be_deleted_is_told_and_left_to_its_end(rig: Rig) -> None:
     node = rig.leader("a", "b", ttl_ms=1000)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     answer(node, rig, b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-ERR ACL failure\r\n")
-    assert node.core.take_error_reports() == [("unended", 1, "ERR ACL failure", b"b")]
+    assert node.refusals() == [("unended", 1, "ERR ACL failure", b"b")]
     assert node.is_quiet()
     assert node.counted("released") == 1
 
@@ -429,17 +429,17 @@ def test_a_lease_without_an_end_is_told_once_for_each_holder(rig: Rig) -> None:
     rig.server.put(rig.leader_key("good"), b"good/1", 5_000)
     node = rig.node(*keys, "other", "good", ttl_ms=1000)
     rig.settle()
-    assert node.core.take_error_reports() == [
+    assert node.refusals() == [
         ("endless", 300, "somebody", b"k0"),
         ("endless", 1, "somebody else/1", b"other"),
     ]
     rig.run_ms(5_000)
-    assert node.core.take_error_reports() == []
+    assert node.refusals() == []
     assert node.seen_leader("k7") == b"somebody"
 
     rig.server.put(rig.leader_key("k7"), b"a third")
     rig.run_ms(1_100)
-    assert node.core.take_error_reports() == [("endless", 1, "a third", b"k7")]
+    assert node.refusals() == [("endless", 1, "a third", b"k7")]
 
 
 def test_a_lease_without_an_end_is_told_again_once_it_was_gone(rig: Rig) -> None:

@@ -110,7 +110,7 @@ def test_events_are_counted_where_nobody_wants_them_one_by_one(rig: Rig) -> None
     counted: dict[int, int] = {}
 
     def count() -> None:
-        while counts := node.core.count_events():
+        while counts := node.core.reporter.take(with_events=False).counts:
             for reason, number in counts.items():
                 counted[reason] = counted.get(reason, 0) + number
 
@@ -121,4 +121,4 @@ def test_events_are_counted_where_nobody_wants_them_one_by_one(rig: Rig) -> None
         assert node.resign(key)
     rig.settle()
     assert counted == {0: 3, RESIGNED.value: 2}
-    assert node.core.count_events() == {}
+    assert node.core.reporter.take(with_events=False).counts == {}

@@ -20,9 +20,9 @@ EXPIRED, LOST = DemotionReason.EXPIRED, DemotionReason.LOST
 
 def jumps(node: Node) -> list[tuple[int, int]]:
     """Return the jumps told since: by how many ms, and how many terms were given up."""
-    error_reports = node.error_reports()
-    assert all(request == "clock" for request, _, _ in error_reports), error_reports
-    return [(int(text), terms) for _, terms, text in error_reports]
+    report = node.take_report()
+    assert report.errors == []
+    return [(int(jump.jump_ns / MS), jump.ended) for jump in report.clock_jumps]
 
 
 def two_phases(rig: Rig) -> Node:
@@ -209,14 +209,14 @@ def test_a_time_that_is_none_is_malformed(rig: Rig, time_ms: int) -> None:
     node = rig.node("a")
     node.tick()
     with pytest.raises(Exception, match="the server's time is none"):
-        node.core.receive(b"*3\r\n:%d\r\n*0\r\n:1\r\n" % time_ms, rig.clock.now_ns())
+        node.driver.receive(b"*3\r\n:%d\r\n*0\r\n:1\r\n" % time_ms, rig.clock.now_ns())
 
 
 def test_the_latest_time_there_is_does_no_harm(rig: Rig) -> None:
     node = two_phases(rig)
     node.add("new")
     node.tick()
-    node.core.receive(b"*3\r\n:9000000000000\r\n*0\r\n:9000000000000\r\n", rig.clock.now_ns())
+    node.driver.receive(b"*3\r\n:9000000000000\r\n*0\r\n:9000000000000\r\n", rig.clock.now_ns())
     node.take()
     assert [terms for _, terms in jumps(node)] == [2]
     assert rig.clock.now_ns() < 10_000 * MS

@@ -10,6 +10,7 @@ import itertools
 import pytest
 from proof.fuzz.recording import FORMS, Cut, recorded, told_again
 
+from multielect._core.records import Report
 from multielect._protocol.scripts import WITH_FLAGS
 
 SHORT = 40
@@ -42,7 +43,8 @@ def test_the_story_has_every_script_and_every_announcement(form: str) -> None:
     said = b"".join(data for turn in recorded(form) for data in turn)
     for words in (b"5:grant", b"5:claim", b"1:/", b"5:you/1", b"-NOSCRIPT", b"-OOM", b"-READONLY"):
         assert words in said
-    error_reports = {part[:2] for part in outcome if isinstance(part, tuple) and len(part) == 4}
+    reports = [part for part in outcome if isinstance(part, Report)]
+    error_reports = {refused[:2] for report in reports for refused in report.errors}
     assert {request for request, _ in error_reports} >= {"acquire", "refresh", "membership"}
 
 

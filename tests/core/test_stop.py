@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multielect.election import DemotionReason
 
-from .rig import MS, Rig
+from .rig import LAYOUT, MS, Rig
 
 STOPPED = DemotionReason.STOPPED
 
@@ -13,26 +13,32 @@ BATCH = 125
 MAX_AT_ONCE = 8 * BATCH
 
 
+def in_order_of_buckets(count: int) -> list[str]:
+    """Return keys in the order in which a node that stops ends their terms."""
+    keys = [f"k{number}" for number in range(count)]
+    return sorted(keys, key=lambda key: LAYOUT.bucket(key.encode()))
+
+
 def test_terms_end_as_their_releases_go_out(rig: Rig) -> None:
     node = rig.leader("a", "b")
     rig.clock.advance_ns(5)
-    node.core.stop()
+    node.core.elections.stop()
     assert node.leads("a")
     rig.clock.advance_ns(5)
     node.tick()
     assert len(node.requests) == 1
     assert not node.leads("a")
     assert not node.leads("b")
-    assert node.core.led(rig.clock.now_ns()) == []
+    assert node.core.elections.led(rig.clock.now_ns()) == []
     node.take()
     assert node.told("a") == [None, STOPPED]
     assert node.term_events[-1].at_ns == rig.clock.now_ns()
 
 
 def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(2 * MAX_AT_ONCE + 3)]
+    keys = in_order_of_buckets(2 * MAX_AT_ONCE + 3)
     node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     assert [node.leads(key) for key in keys] == [n >= MAX_AT_ONCE for n in range(len(keys))]
     assert not node.is_quiet()
@@ -57,10 +63,10 @@ def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
 
 
 def test_without_a_connection_all_terms_end_with_the_next_tick(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 1)]
+    keys = in_order_of_buckets(MAX_AT_ONCE + 1)
     node = rig.leader(*keys)
     node.lose()
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     assert not any(node.leads(key) for key in keys)
     node.take()
@@ -68,9 +74,9 @@ def test_without_a_connection_all_terms_end_with_the_next_tick(rig: Rig) -> None
 
 
 def test_a_connection_that_is_lost_ends_the_terms_that_are_left(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 1)]
+    keys = in_order_of_buckets(MAX_AT_ONCE + 1)
     node = rig.leader(*keys)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     assert node.leads(keys[-1])
     node.lose()
@@ -81,11 +87,11 @@ def test_a_connection_that_is_lost_ends_the_terms_that_are_left(rig: Rig) -> Non
 
 
 def test_whoever_cannot_wait_gives_up_what_is_left(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 1)]
+    keys = in_order_of_buckets(MAX_AT_ONCE + 1)
     node = rig.leader(*keys)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
-    node.core.give_up(rig.clock.now_ns())
+    node.driver.give_up(rig.clock.now_ns())
     assert not node.leads(keys[-1])
     node.take()
     assert all(node.told(key) == [None, STOPPED] for key in keys)
@@ -94,10 +100,10 @@ def test_whoever_cannot_wait_gives_up_what_is_left(rig: Rig) -> None:
 def test_a_term_that_ends_otherwise_while_the_node_stops_is_not_followed_by_another(
     rig: Rig,
 ) -> None:
-    keys = [f"k{n}" for n in range(MAX_AT_ONCE + 3)]
+    keys = in_order_of_buckets(MAX_AT_ONCE + 3)
     node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
     resigned, lost, expired = keys[-3:]
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     assert node.resign(resigned)
     rig.server.delete(rig.leader_key(lost))
@@ -118,9 +124,9 @@ def test_a_term_that_ends_otherwise_while_the_node_stops_is_not_followed_by_anot
 
 
 def test_a_term_that_is_lost_while_its_node_stops_is_the_last(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(1003)]
+    keys = in_order_of_buckets(1003)
     node = rig.leader(*keys, ttl_ms=3000)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     assert node.leads(keys[-1])
     rig.server.delete(rig.leader_key(keys[-1]))
@@ -134,10 +140,10 @@ def test_a_term_that_is_lost_while_its_node_stops_is_the_last(rig: Rig) -> None:
 
 
 def test_every_lease_is_released_in_batches(rig: Rig) -> None:
-    keys = [f"k{n}" for n in range(1000)]
+    keys = in_order_of_buckets(1000)
     node = rig.leader(*keys)
     rig.server.batches.clear()
-    node.core.stop()
+    node.core.elections.stop()
     assert not node.is_quiet()
     node.exchange()
 
@@ -150,7 +156,7 @@ def test_every_lease_is_released_in_batches(rig: Rig) -> None:
 def test_what_was_being_asked_for_is_released_when_it_was_won(rig: Rig) -> None:
     node = rig.node("a")
     node.tick()
-    node.core.stop()
+    node.core.elections.stop()
     assert not node.is_quiet()
     rig.settle()
 
@@ -163,7 +169,7 @@ def test_what_was_being_asked_for_and_was_lost_is_let_be(rig: Rig) -> None:
     other = rig.leader("a")
     node = rig.node("a")
     node.tick()
-    node.core.stop()
+    node.core.elections.stop()
     rig.settle()
     assert node.is_quiet()
     assert other.leads("a")
@@ -173,7 +179,7 @@ def test_a_lost_connection_leaves_nothing_to_wait_for_once_the_leases_have_ended
     node = rig.leader("a", ttl_ms=1000)
     node.add("asked")
     node.tick()
-    node.core.stop()
+    node.core.elections.stop()
     node.lose()
     assert not node.is_quiet()
     rig.run_ms(1002)
@@ -185,7 +191,7 @@ def test_a_release_under_way_is_finished(rig: Rig) -> None:
     node.resign("a")
     node.tick()
     node.remove("b")
-    node.core.stop()
+    node.core.elections.stop()
     rig.settle()
     assert node.is_quiet()
     assert rig.holder_of("a") is None
@@ -196,7 +202,7 @@ def test_a_refresh_under_way_does_not_outlive_the_release(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     rig.advance_ms(340)
     node.tick()
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     assert len(node.requests) == 2
     rig.settle()
@@ -210,10 +216,10 @@ def test_nothing_is_stood_for_any_more(rig: Rig) -> None:
     other = rig.leader("b", ttl_ms=1000)
     node.add("b")
     rig.settle()
-    node.core.stop()
+    node.core.elections.stop()
     node.add("late")
     rig.settle()
-    other.core.stop()
+    other.core.elections.stop()
     rig.settle()
     rig.server.batches.clear()
     rig.run_ms(5000)
@@ -225,7 +231,7 @@ def test_stopping_after_the_deadline_tells_the_deadline(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000, margin_ms=100)
     began_ns = rig.clock.now_ns()
     rig.advance_ms(5000)
-    node.core.stop()
+    node.core.elections.stop()
     node.tick()
     node.take()
     assert node.term_events[-1].at_ns == began_ns + 900 * MS
@@ -233,7 +239,7 @@ def test_stopping_after_the_deadline_tells_the_deadline(rig: Rig) -> None:
 
 def test_stopping_before_anything_began_is_quiet(rig: Rig) -> None:
     node = rig.node("a")
-    node.core.stop()
+    node.core.elections.stop()
     assert node.is_quiet()
     node.tick()
     assert not node.requests

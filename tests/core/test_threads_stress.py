@@ -21,6 +21,7 @@ from tests.core.answering import AnsweringServer
 
 from multielect._core.candidacy import BaseCandidacy
 from multielect._core.core import Core
+from multielect._core.driver import Driver
 from multielect._protocol.keys import group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
@@ -54,6 +55,7 @@ class Pumping:
             channel=LAYOUT.channel,
             max_leases=200,
         )
+        self.driver = Driver(self.core)
         self.events: list[Event] = []
         self.losses = 0
         self._random = random.Random(99)
@@ -71,26 +73,26 @@ class Pumping:
     def turn(self) -> None:
         """Exchange what there is; with users at work, there may always be more."""
         for _ in range(20):
-            self.core.tick(self.clock.now_ns())
-            with memoryview(self.core.outgoing) as waiting:
+            self.driver.turn(self.clock.now_ns())
+            with memoryview(self.driver.outgoing) as waiting:
                 data = bytes(waiting)
-            self.core.sent(len(data))
+            self.driver.sent(len(data))
             reply = self.server.answer(data)
             # In two pieces: the mutex is free between them.
             half = len(reply) // 2
-            self.core.receive(reply[:half], self.clock.now_ns())
-            self.core.receive(reply[half:], self.clock.now_ns())
-            while events := self.core.take_events():
+            self.driver.receive(reply[:half], self.clock.now_ns())
+            self.driver.receive(reply[half:], self.clock.now_ns())
+            while events := self.core.reporter.take_events():
                 self.events += events
             if not reply:
                 return
 
     def _lose(self) -> None:
         self.losses += 1
-        self.core.tick(self.clock.now_ns())
-        self.core.connection_lost(self.clock.now_ns())
+        self.driver.turn(self.clock.now_ns())
+        self.driver.disconnect(self.clock.now_ns())
         self.server.forget_unread()
-        self.core.connection_made(WITH_FLAGS)
+        self.driver.connect(WITH_FLAGS)
 
     def _rob(self) -> None:
         leases = self.server.leases()
@@ -125,30 +127,32 @@ class User:
         draw, core, now_ns = self._random, self._core, self._pumping.clock.now_ns()
         key = draw.choice(self._mine)
         shared = draw.choice(SHARED)
-        place = core.find(key)
+        place = core.elections.find(key)
         assert (place is not None) == (key in self.own)
         match draw.randrange(5):
             case 0:
-                number, generation, is_new = core.add(key, LAYOUT.bucket(key), 60_000 * MS)
+                number, generation, is_new = core.elections.add(
+                    key, LAYOUT.bucket(key), 60_000 * MS
+                )
                 assert is_new == (key not in self.own)
                 self.own.add(key)
                 if is_new:
                     candidacy = BaseCandidacy(
-                        core.terms.slots, self._pumping.clock, number, generation
+                        core.elections.slots, self._pumping.clock, number, generation
                     )
                     self._candidacies[key] = (candidacy, 0)
             case 1:
-                assert core.remove(key, now_ns) == (key in self.own)
+                assert core.elections.remove(key, now_ns) == (key in self.own)
                 self.own.discard(key)
                 self._candidacies.pop(key, None)
             case 2:
-                self.balance[shared] += core.add(shared, LAYOUT.bucket(shared))[2]
+                self.balance[shared] += core.elections.add(shared, LAYOUT.bucket(shared))[2]
             case 3:
-                self.balance[shared] -= core.remove(shared, now_ns)
+                self.balance[shared] -= core.elections.remove(shared, now_ns)
             case _:
                 if place is not None:
-                    core.resign(*place, 0, now_ns)
-                    core.campaign(*place)
+                    core.elections.resign(*place, 0, now_ns)
+                    core.elections.campaign(*place)
 
     def _look(self) -> None:
         core = self._core
@@ -162,19 +166,19 @@ class User:
             self._candidacies[key] = (candidacy, epoch)
         match self._random.randrange(4):
             case 0:
-                keys = set(core.list_keys())
+                keys = set(core.elections.list_keys())
                 assert keys & set(self._mine) == self.own
             case 1:
-                led_now = core.led(self._pumping.clock.now_ns())
+                led_now = core.elections.led(self._pumping.clock.now_ns())
                 assert {key for key, _, _ in led_now} & set(self._mine) <= self.own
                 assert len({number for _, number, _ in led_now}) == len(led_now)
             case 2:
-                counters = core.counters
+                counters = core.elections.counters
                 assert 0 <= counters["elected"] - counters["demoted"] <= 200
             case _:
-                place = core.find(self._random.choice(self._mine))
+                place = core.elections.find(self._random.choice(self._mine))
                 if place is not None:
-                    assert core.leader(*place) in {None, b"rival/1"}
+                    assert core.elections.leader(*place) in {None, b"rival/1"}
 
 
 ended = threading.Event()
@@ -184,8 +188,8 @@ ended = threading.Event()
 def test_an_hour_of_eight_threads(minutes: int) -> None:
     pumping = Pumping()
     core = pumping.core
-    core.start()
-    core.connection_made(WITH_FLAGS)
+    core.elections.start()
+    pumping.driver.connect(WITH_FLAGS)
     ended.clear()
     users = [User(pumping, seed) for seed in range(THREADS)]
     usual_s = sys.getswitchinterval()
@@ -212,31 +216,31 @@ def assert_the_books_agree(pumping: Pumping, users: list[User]) -> None:
     assert {balance[key] for key in SHARED} <= {0, 1}
     expected = {key for key in SHARED if balance[key]}.union(*(user.own for user in users))
     core = pumping.core
-    assert set(core.list_keys()) == expected
-    assert len(core) == len(expected)
+    assert set(core.elections.list_keys()) == expected
+    assert len(core.elections) == len(expected)
     # Two TTLs more: rivals' leases end, and what was resigned is stood for again.
     for _ in range(2 * TTL_MS // 100):
         pumping.clock.advance_ns(100 * MS)
         for key in expected:
-            place = core.find(key)
+            place = core.elections.find(key)
             assert place is not None
-            core.campaign(*place)
-            BaseCandidacy(core.terms.slots, pumping.clock, *place).heartbeat()
+            core.elections.campaign(*place)
+            BaseCandidacy(core.elections.slots, pumping.clock, *place).heartbeat()
         pumping.turn()
-    led_now = {key for key, _, _ in core.led(pumping.clock.now_ns())}
+    led_now = {key for key, _, _ in core.elections.led(pumping.clock.now_ns())}
     assert led_now == expected
     held = {key for key, holder in pumping.server.leases().items() if holder == HOLDER}
     assert held == {LAYOUT.leader_key(key) for key in expected}
-    core.stop()
+    core.elections.stop()
     for _ in range(100):
         pumping.turn()
-    assert core.is_quiet
-    assert core.leading == 0
+    assert pumping.driver.is_quiet
+    assert core.elections.leading == 0
     assert HOLDER not in pumping.server.leases().values()
 
 
 def assert_events_are_pairs(pumping: Pumping) -> None:
-    counters = pumping.core.counters
+    counters = pumping.core.elections.counters
     assert counters["elected"] == counters["demoted"] > 0
     assert len(pumping.events) % 2 == 0
     running: dict[bytes, int] = {}

@@ -15,19 +15,19 @@ KEYS = [f"k{n}" for n in range(50)]
 def turn(node: Node, key: str) -> None:
     """Begin a term and end one, and take no events."""
     now_ns = node.clock.now_ns()
-    assert node.core.resign(*node.place(key), 0, now_ns)
-    node.core.campaign(*node.place(key))
+    assert node.core.elections.resign(*node.place(key), 0, now_ns)
+    node.core.elections.campaign(*node.place(key))
     exchange(node)
     exchange(node)
 
 
 def exchange(node: Node) -> None:
     """Let the core have answers, and leave its events alone."""
-    node.core.tick(node.clock.now_ns())
+    node.driver.turn(node.clock.now_ns())
     node.send()
     node.serve()
     while node.replies:
-        node.core.receive(node.replies.popleft(), node.clock.now_ns())
+        node.driver.receive(node.replies.popleft(), node.clock.now_ns())
 
 
 def test_no_more_than_three_wait_for_one_election(rig: Rig) -> None:

@@ -29,7 +29,7 @@ def test_a_fleet_tells_of_a_node_that_does_not_balance_and_takes_over_from_it(ri
     (why,) = told(node)
     assert f"{len(KEYS)} election(s)" in why
     assert f"'stranger/1' ({len(KEYS)})" in why
-    stranger.core.stop()
+    stranger.core.elections.stop()
     fleet.settle(3 * TTL_MS)
     assert node.leads_now == set(KEYS)
 
@@ -46,9 +46,9 @@ def test_of_its_rivals_a_node_knows_those_that_lead_what_is_its_own(rig: Rig) ->
         assert assignment is not None
         holders = assignment.holders()
         own = [key for key in KEYS[:5] if holders[key] == node.holder.decode()]
-        before = {holder: named for holder, named, _ in node.core.other_leaders()}
+        before = {holder: named for holder, named, _ in node.core.fleet.other_leaders()}
         rig.run_ms(2 * TTL_MS)
-        after = {holder: (named, count) for holder, named, count in node.core.other_leaders()}
+        after = {holder: (named, count) for holder, named, count in node.core.fleet.other_leaders()}
         assert {holder: count for holder, (_, count) in after.items()} == (
             {b"stranger/1": len(own)} if own else {}
         )

@@ -49,8 +49,8 @@ def test_the_wait_is_jittered_within_its_bounds(rig: Rig) -> None:
         remaining_ns = rig.server.remaining_ms(rig.leader_key("a")) * MS
         while not node.requests:
             at_ns = max(node.next_tick_ns(), at_ns + 1)
-            node.core.tick(at_ns)
-            node.requests.extend([[]] if node.core.outgoing_bytes else [])
+            node.driver.turn(at_ns)
+            node.requests.extend([[]] if node.driver.outgoing_bytes else [])
         waits.add(at_ns - rig.clock.now_ns() - remaining_ns)
     assert min(waits) >= MS
     assert max(waits) <= MS + JITTER_NS + WHEEL_TICK_NS

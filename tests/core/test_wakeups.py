@@ -30,7 +30,7 @@ def test_a_release_wakes_the_others_at_once(rig: Rig) -> None:
     leader = rig.leader("a", "b", ttl_ms=60_000)
     others = [rig.node("a", "b", ttl_ms=60_000) for _ in range(2)]
     rig.settle()
-    leader.core.stop()
+    leader.core.elections.stop()
     leader.exchange()
     for node in others:
         node.deliver()
@@ -57,7 +57,7 @@ def test_only_what_was_released_is_asked_for(rig: Rig) -> None:
 
 def test_a_node_does_not_heed_its_own_announcements(waiting: Node, rig: Rig) -> None:
     frame = announcement(rig, waiting.holder, rig.leader_key("a"))
-    waiting.core.receive(frame, rig.clock.now_ns())
+    waiting.driver.receive(frame, rig.clock.now_ns())
     waiting.tick()
     assert not waiting.requests
     assert waiting.counted("wakeups") == 0
@@ -65,7 +65,7 @@ def test_a_node_does_not_heed_its_own_announcements(waiting: Node, rig: Rig) -> 
 
 def test_another_incarnation_of_the_node_is_another(waiting: Node, rig: Rig) -> None:
     frame = announcement(rig, waiting.holder + b"0", rig.leader_key("a"))
-    waiting.core.receive(frame, rig.clock.now_ns())
+    waiting.driver.receive(frame, rig.clock.now_ns())
     waiting.tick()
     assert len(waiting.requests) == 1
 
@@ -75,13 +75,13 @@ SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$3\r\nany\r\n:1\r\n"
 
 def test_who_listens_late_asks_again_for_what_it_waits_for(waiting: Node, rig: Rig) -> None:
     """On a second connection: what was set free before it listened, nobody will announce."""
-    waiting.core.receive_announcements(SUBSCRIBED, 0)
+    waiting.driver.hear(SUBSCRIBED, 0)
     rig.settle()
 
     assert [batch.elections for batch in rig.server.batches] == [2]
-    waiting.core.receive_announcements(SUBSCRIBED[:20], 0)
+    waiting.driver.hear(SUBSCRIBED[:20], 0)
     assert not waiting.requests
-    waiting.core.receive_announcements(SUBSCRIBED[20:], 0)
+    waiting.driver.hear(SUBSCRIBED[20:], 0)
     waiting.tick()
     assert len(waiting.requests) == 1
 
@@ -91,10 +91,10 @@ def test_who_listens_late_asks_again_for_what_it_is_asking_for(rig: Rig) -> None
     node = rig.node("a", ttl_ms=60_000)
     node.tick()
     node.serve()
-    leader.core.stop()
+    leader.core.elections.stop()
     leader.exchange()
     node.replies.pop()  # the announcement: it went out before anybody listened
-    node.core.receive_announcements(SUBSCRIBED, 0)
+    node.driver.hear(SUBSCRIBED, 0)
     rig.settle()
 
     assert node.leads("a"), "without waiting for the end of a lease that is no more"
@@ -103,7 +103,7 @@ def test_who_listens_late_asks_again_for_what_it_is_asking_for(rig: Rig) -> None
 def test_a_wake_up_that_was_no_release_costs_one_question(waiting: Node, rig: Rig) -> None:
     frame = announcement(rig, b"forged/1", rig.leader_key("a"))
     for _ in range(3):
-        waiting.core.receive(frame, rig.clock.now_ns())
+        waiting.driver.receive(frame, rig.clock.now_ns())
     rig.settle()
 
     assert [batch.elections for batch in rig.server.batches] == [1]
@@ -114,7 +114,7 @@ def test_a_wake_up_that_was_no_release_costs_one_question(waiting: Node, rig: Ri
 def test_a_leader_is_not_moved_by_a_wake_up(rig: Rig) -> None:
     leader = rig.leader("a")
     rig.server.batches.clear()
-    leader.core.receive(announcement(rig, b"forged/1", rig.leader_key("a")), rig.clock.now_ns())
+    leader.driver.receive(announcement(rig, b"forged/1", rig.leader_key("a")), rig.clock.now_ns())
     rig.settle()
     assert rig.server.batches == []
     assert leader.leads("a")
@@ -124,7 +124,7 @@ def test_wake_ups_may_come_on_a_second_connection(waiting: Node, rig: Rig) -> No
     push = announcement(rig, b"other/1", rig.leader_key("a"))
     resp2 = b"*" + push[1:]
     for at in range(len(resp2)):
-        waiting.core.receive_announcements(resp2[at : at + 1], 0)
+        waiting.driver.hear(resp2[at : at + 1], 0)
     waiting.tick()
     assert len(waiting.requests) == 1
 
@@ -149,8 +149,8 @@ def test_wake_ups_may_come_on_a_second_connection(waiting: Node, rig: Rig) -> No
     ],
 )
 def test_an_announcement_of_another_form_is_let_be(waiting: Node, rig: Rig, message: bytes) -> None:
-    waiting.core.receive(encode(Push((b"message", b"any", message))), rig.clock.now_ns())
-    waiting.core.receive(announcement(rig, b"other/1", rig.leader_key("b")), rig.clock.now_ns())
+    waiting.driver.receive(encode(Push((b"message", b"any", message))), rig.clock.now_ns())
+    waiting.driver.receive(announcement(rig, b"other/1", rig.leader_key("b")), rig.clock.now_ns())
     waiting.tick()
     assert [words[3] for words in waiting.requests] == [rig.leader_key("b")]
 
@@ -166,7 +166,7 @@ def test_an_announcement_of_another_form_is_let_be(waiting: Node, rig: Rig, mess
     ],
 )
 def test_a_push_of_another_kind_is_let_be(waiting: Node, rig: Rig, push: Push) -> None:
-    waiting.core.receive(encode(push), rig.clock.now_ns())
+    waiting.driver.receive(encode(push), rig.clock.now_ns())
     waiting.tick()
     assert not waiting.requests
 
@@ -179,7 +179,7 @@ def test_the_single_election_is_woken_too() -> None:
         node = Node(rig.server, holder=holder, ttl_ms=60_000, margin_ms=100, layout=layout)
         rig.nodes.append(node)
         node.add("")
-        node.core.start()
+        node.core.elections.start()
         node.connect()
         nodes.append(node)
     rig.settle()
@@ -195,7 +195,7 @@ def test_a_release_is_announced_once_a_batch(rig: Rig) -> None:
     heard: list[Push] = []
     model: RedisModel = rig.server
     model.subscribers.append((leader.layout.channel, heard.append))
-    leader.core.stop()
+    leader.core.elections.stop()
     rig.settle()
     assert len(heard) == 1
 
@@ -210,7 +210,7 @@ def test_a_wake_up_that_overtakes_the_answer_is_not_lost(rig: Rig) -> None:
     leader.exchange()
     answer, push = node.replies
     node.replies.clear()
-    node.core.receive_announcements(push, 0)
-    node.core.receive(answer, rig.clock.now_ns())
+    node.driver.hear(push, 0)
+    node.driver.receive(answer, rig.clock.now_ns())
     rig.settle()
     assert node.leads("a")

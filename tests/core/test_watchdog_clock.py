@@ -14,6 +14,7 @@ from tests.core.answering import AnsweringServer
 from multielect import DemotionReason
 from multielect._core.candidacy import BaseCandidacy
 from multielect._core.core import Core
+from multielect._core.driver import Driver
 from multielect._protocol.keys import group_layout
 from multielect._protocol.scripts import WITH_FLAGS
 from multielect._runtime.clock import ManualClock
@@ -40,13 +41,14 @@ class Worker:
             holder=b"node/1",
             channel=LAYOUT.channel,
         )
-        number, generation, _ = self.core.add(b"key", 0, max_stall_ms * MS)
+        self.driver = Driver(self.core)
+        number, generation, _ = self.core.elections.add(b"key", 0, max_stall_ms * MS)
         self.place = number, generation
-        self.candidacy = BaseCandidacy(self.core.terms.slots, self.clock, number, generation)
+        self.candidacy = BaseCandidacy(self.core.elections.slots, self.clock, number, generation)
         self.told: list[tuple[DemotionReason | None, float]] = []
         self.kept: list[bytes] | None = None
-        self.core.start()
-        self.core.connection_made(WITH_FLAGS)
+        self.core.elections.start()
+        self.driver.connect(WITH_FLAGS)
         self.born_ns = self.clock.now_ns()
         self.turn()
         assert self.leads()
@@ -64,23 +66,23 @@ class Worker:
     def deliver(self) -> None:
         kept, self.kept = self.kept or [], None
         for reply in kept:
-            self.core.receive(reply, self.clock.now_ns())
+            self.driver.receive(reply, self.clock.now_ns())
 
     def turn(self) -> None:
         """Let the core do what is due, and the server answer."""
         for _ in range(10):
-            self.core.tick(self.clock.now_ns())
-            with memoryview(self.core.outgoing) as waiting:
+            self.driver.turn(self.clock.now_ns())
+            with memoryview(self.driver.outgoing) as waiting:
                 data = bytes(waiting)
-            self.core.sent(len(data))
+            self.driver.sent(len(data))
             reply = self.server.answer(data)
             if not reply:
                 break
             if self.kept is None:
-                self.core.receive(reply, self.clock.now_ns())
+                self.driver.receive(reply, self.clock.now_ns())
             else:
                 self.kept.append(reply)
-        for _, _, _, _, reason, at_ns in self.core.take_events():
+        for _, _, _, _, reason, at_ns in self.core.reporter.take_events():
             why = DemotionReason(reason) if reason else None
             self.told.append((why, (at_ns - self.born_ns) / MS))
 
@@ -153,7 +155,7 @@ def test_to_campaign_cuts_that_short() -> None:
     worker = Worker(200)
     worker.run_ms(200 + WHEEL_TICK_MS)
     assert not worker.leads()
-    worker.core.campaign(*worker.place)
+    worker.core.elections.campaign(*worker.place)
     worker.turn()
     assert worker.reasons() == [None, DemotionReason.STALLED, None]
     assert worker.leads()
@@ -176,7 +178,7 @@ def test_a_refresh_on_its_way_neither_delays_it_nor_undoes_it() -> None:
 def test_a_lost_connection_does_not_delay_it() -> None:
     worker = Worker(500)
     worker.run_ms(100)
-    worker.core.connection_lost(worker.clock.now_ns())
+    worker.driver.disconnect(worker.clock.now_ns())
     worker.run_ms(400 + WHEEL_TICK_MS)
     assert worker.reasons() == [None, DemotionReason.STALLED]
     assert 500 <= worker.told[-1][1] <= 500 + WHEEL_TICK_MS
@@ -185,14 +187,14 @@ def test_a_lost_connection_does_not_delay_it() -> None:
 def test_signs_of_life_of_an_earlier_election_do_not_count() -> None:
     worker = Worker(500)
     former = worker.candidacy
-    worker.core.remove(b"key", worker.clock.now_ns())
+    worker.core.elections.remove(b"key", worker.clock.now_ns())
     worker.turn()
     worker.turn()
-    number, generation, is_new = worker.core.add(b"other", 0, 500 * MS)
+    number, generation, is_new = worker.core.elections.add(b"other", 0, 500 * MS)
     assert (is_new, number) == (True, worker.place[0])
     assert generation != worker.place[1]
     worker.turn()
-    worker.candidacy = BaseCandidacy(worker.core.terms.slots, worker.clock, number, generation)
+    worker.candidacy = BaseCandidacy(worker.core.elections.slots, worker.clock, number, generation)
     assert worker.leads()
     began_ms = worker.told[-1][1]
     worker.run_ms(400)

@@ -42,7 +42,7 @@ class Threads:
         self.subject.stop()
 
     def leads(self) -> bool:
-        return bool(self.node._core.leading)
+        return bool(self.node._core.elections.leading)
 
     def close(self) -> None:
         """It needs nothing more."""

@@ -18,7 +18,7 @@ from proof.fuzz.campaign import found, replay, run
 from proof.fuzz.faults import FAULTS
 from proof.fuzz.recording import seeds
 
-from multielect._core import states
+from multielect import _core
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -53,7 +53,7 @@ def test_a_planted_fault_is_found_and_told_of() -> None:
 def test_a_fault_can_be_planted(fault: Fault, tmp_path: Path) -> None:
     core = tmp_path / "multielect" / "_core"
     core.mkdir(parents=True)
-    shutil.copy(Path(states.__file__).parent / f"{fault.module}.pyx", core)
+    shutil.copy(Path(_core.__file__).parent / f"{fault.module}.pyx", core)
     fault.plant(tmp_path)
     assert fault.broken in (core / f"{fault.module}.pyx").read_text("utf-8")
 

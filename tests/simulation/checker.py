@@ -159,7 +159,7 @@ class Checker:
     def _check_actor(self, actor: Actor, believers: dict[bytes, bytes]) -> None:
         node, holder = actor.group._node, actor.holder
         led: dict[bytes, int] = {}
-        for key, number, generation in node._core.led(node.clock.now_ns()):
+        for key, number, generation in node._core.elections.led(node.clock.now_ns()):
             if key in believers:
                 self._overlaps(key, f"{believers[key]!r} and {holder!r} lead {key!r}")
             believers[key] = holder

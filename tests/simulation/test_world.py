@@ -32,12 +32,8 @@ def test_a_group_leads_and_gives_up(world: SimulatedWorld) -> None:
     assert group["x"].leader_id == "a"
     assert group["x"].remaining > TTL_S / 2
     group.stop()
-    assert told.terms == [
-        ("x", None),
-        ("y", None),
-        ("x", DemotionReason.STOPPED),
-        ("y", DemotionReason.STOPPED),
-    ]
+    assert set(told.terms[:2]) == {("x", None), ("y", None)}
+    assert set(told.terms[2:]) == {("x", DemotionReason.STOPPED), ("y", DemotionReason.STOPPED)}
     assert not [key for key in world.server.dump() if key.endswith(b":leader")]
     with pytest.raises(ClosedError):
         group.add("z")

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from multielect import ClockJumpError, EndlessLeaseError, ServerError
-from multielect._protocol.error_replies import ErrorReport, as_error, split
+from multielect import EndlessLeaseError, ServerError
+from multielect._protocol.error_replies import as_error, split
 from multielect._protocol.keys import elector_layout, group_layout
 from multielect._protocol.scripts import COMMANDS, lua_text
 
@@ -71,8 +71,8 @@ def test_the_code_is_the_servers_own(said: str, expected: tuple[str, str]) -> No
     assert split(said) == expected
 
 
-def told(*report: object) -> ServerError:
-    error = as_error(report, LAYOUT)  # type: ignore[arg-type]
+def told(what: str, elections: int, text: str, raw: bytes | None, server: str = "") -> ServerError:
+    error = as_error(what, elections, text, raw, layout=LAYOUT, server=server)
     assert isinstance(error, ServerError)
     return error
 
@@ -117,8 +117,8 @@ def test_an_error_names_the_right_that_is_missing(what: str, said: str, right: s
 
 
 def test_the_rights_of_an_elector_are_its_own() -> None:
-    report: ErrorReport = ("wake-up", 1, "ERR ACL failure in script: No permissions: channel", None)
-    error = as_error(report, elector_layout("app"))
+    text = "ERR ACL failure in script: No permissions: channel"
+    error = as_error("wake-up", 1, text, None, layout=elector_layout("app"), server="")
     assert "&app:{election}:released" in str(error)
 
 
@@ -137,26 +137,27 @@ def test_an_error_says_what_it_costs(what: str, asked: str, cost: str) -> None:
 
 
 def test_a_lease_without_an_end_is_an_error_of_its_own() -> None:
-    error = as_error(("endless", 7, "go-node", b"k"), LAYOUT)
+    error = as_error("endless", 7, "go-node", b"k", layout=LAYOUT, server="h:1")
     assert isinstance(error, EndlessLeaseError)
     bucket = LAYOUT.bucket(b"k")
     leader_key = f"orders:{{{bucket}}}:k:leader"
     assert str(error) == (
         "nobody can be elected for 7 elections, e.g. 'k': 'go-node' holds it by a key without a"
-        f" TTL. If that holder is gone, delete the key: DEL {leader_key}"
+        f" TTL at h:1. If that holder is gone, delete the key: DEL {leader_key}"
     )
-    assert (error.key, error.holder, error.leader_key, error.elections) == (
+    assert (error.key, error.holder, error.leader_key, error.elections, error.server) == (
         "k",
         "go-node",
         leader_key,
         7,
+        "h:1",
     )
 
 
-def test_a_jump_of_the_clock_is_an_error_of_its_own() -> None:
-    error = as_error(("clock", 4, "1500", None), LAYOUT)
-    assert isinstance(error, ClockJumpError)
-    assert (error.jump_ms, error.terms) == (1500, 4)
+def test_an_error_names_the_server() -> None:
+    error = told("refresh", 1, "OOM no room", b"k", "redis-3:6379")
+    assert str(error) == "refresh of 'k' at redis-3:6379: OOM no room"
+    assert error.server == "redis-3:6379"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -16,10 +16,10 @@ from multielect.errors import ProtocolError
 
 def outgoing(stage: Stage) -> bytes:
     """Tick, and return what is to be sent."""
-    stage.core.tick(stage.now_ns)
-    with memoryview(stage.core.outgoing) as waiting:
+    stage.driver.turn(stage.now_ns)
+    with memoryview(stage.driver.outgoing) as waiting:
         data = bytes(waiting)
-    stage.core.sent(len(data))
+    stage.driver.sent(len(data))
     return data
 
 
@@ -73,14 +73,14 @@ def test_the_stage_answers_as_the_model_of_redis_does() -> None:
 
     stage.begin()
     assert server.answer(outgoing(stage)) == stage.won
-    stage.core.receive(stage.won, stage.now_ns)
+    stage.driver.receive(stage.won, stage.now_ns)
     wait()
     assert server.answer(outgoing(stage)) == stage.extended
-    stage.core.receive(stage.extended, stage.now_ns)
+    stage.driver.receive(stage.extended, stage.now_ns)
     server.model.put(LAYOUT.leader_key(b"bystander"), OTHER_LEADER, TTL_MS)
-    stage.core.add(b"bystander", LAYOUT.bucket(b"bystander"))
+    stage.core.elections.add(b"bystander", LAYOUT.bucket(b"bystander"))
     assert server.answer(outgoing(stage)) == stage.led_by_other
-    stage.core.receive(stage.led_by_other, stage.now_ns)
+    stage.driver.receive(stage.led_by_other, stage.now_ns)
     server.model.store.clear()
     wait()
     assert server.answer(outgoing(stage)) == stage.lost

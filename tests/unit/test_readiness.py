@@ -31,7 +31,9 @@ def test_a_node_is_balanced_with_its_share_and_nothing_else(
     clock = SimpleNamespace(now_ns=lambda: 0)
     phase = SimpleNamespace(check_started=lambda: None)
     node: Any = SimpleNamespace(phase=phase, clock=clock)
-    core: Any = SimpleNamespace(leading=len(leads), led=lambda _: [(key, 0, 0) for key in leads])
+    led = [(key, 0, 0) for key in leads]
+    elections = SimpleNamespace(leading=len(leads), led=lambda _: led)
+    core: Any = SimpleNamespace(elections=elections)
     engine: Any = SimpleNamespace(reading=Reading(connected_since=since))
     balancer: Any = SimpleNamespace(share=lambda: share)
     assert Readiness(node, core, engine, balancer).is_balanced() == is_balanced

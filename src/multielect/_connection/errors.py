@@ -168,6 +168,8 @@ def refusal(
 def refused_right(endpoint: Endpoint, error: ServerError) -> MultielectError:
     """Return what it means that a batch was refused for want of a right."""
     batch, _, words = str(error).partition(f": {error.code} ")
+    # Where the server is stands in the meaning already.
+    batch = batch.removesuffix(f" at {error.server}")
     meaning = refusal(endpoint, f"{error.code} {words}", f"what {batch} takes")
     meaning.__cause__ = error
     return meaning

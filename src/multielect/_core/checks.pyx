@@ -45,8 +45,8 @@ cdef int check(States states) except -1 nogil:
 
 cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept nogil:
     """Return which rule is broken; NULL if none is."""
-    cdef bint is_timed = states.schedule.is_timed(number)
-    cdef bint is_queued = states.schedule.is_queued(number)
+    cdef bint is_timed = states.timers.is_set(number)
+    cdef bint is_queued = states.queues.is_queued(number)
     if (slot.deadline_ns != 0) != (slot.state == LEADING):
         return b"deadline_ns is set while it leads, and only then"
     if slot.woken == FREED and slot.state != ACQUIRING:

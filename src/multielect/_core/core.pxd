@@ -1,34 +1,58 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
+from .batch_writer cimport KeyPrefixes
 from .elections cimport Elections
+from .fleet cimport Fleet
 from .lane cimport Lane
-from .resp cimport Incoming
 from .membership cimport MembershipPoll
+from .mutex cimport Mutex
+from .reporter cimport Reporter
+from .slot_map cimport SlotMap
 from .terms cimport Terms
 from .wakeups cimport Wakeups
 
 
-cdef struct Facts:          # what the pump needs to know between two turns
-    int64_t next_turn_ns
-    int64_t owed_since_ns   # -1: nothing is in flight
-    bint has_events
-    bint is_quiet
-    bint is_refused
+cdef struct Turn:           # what a pump needs to know between two turns
+    int64_t next_turn_ns    # when the next one is due, if nothing happens before
+    bint has_report         # something came out that is to be taken
+    bint is_quiet           # nothing is left that must still be released
 
 
-cdef class Core(Elections):
-    cdef Lane lane
-    cdef Wakeups wakeups
+cdef struct LaneState:      # the same of one lane
+    int64_t owed_since_ns   # since when the server owes an answer; -1: it owes none
+    bint is_refused         # the server serves no election: connect anew
+
+
+cdef class Core:
+    cdef readonly Elections elections
+    cdef readonly Fleet fleet
+    cdef readonly Reporter reporter
+    cdef Terms terms
     cdef MembershipPoll membership
-    cdef Incoming announcements
+    cdef Wakeups wakeups
+    cdef SlotMap slot_map
+    cdef Mutex mutex
+    cdef KeyPrefixes prefixes
+    cdef dict wording
+    cdef list lanes
+    cdef void *lane_at[128]     # the same, for those without the GIL
+    cdef uint32_t lane_count
+    cdef uint32_t fleet_slot
+    cdef bint one_bucket
     cdef int64_t quiet_ns       # since when nothing is due or in flight; -1: something is
 
-    cdef int begin(self) except -1 nogil
-    cdef int lose(self, int64_t now_ns) except -1 nogil
-    cdef int turn(self, int64_t now_ns, Facts *facts) except -1 nogil
-    cdef int finish(self, int64_t now_ns) except -1 nogil
-    cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil
-    cdef int hear_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil
-    cdef void read_facts(self, Facts *facts, int64_t now_ns) noexcept nogil
-    cdef Facts _facts(self) noexcept
-    cdef void _fill_facts(self, Facts *facts, int64_t now_ns) noexcept nogil
+    cdef Lane lane(self, uint32_t index)
+    cdef int connect(self, uint32_t lane) except -1 nogil
+    cdef int disconnect(self, uint32_t lane, int64_t now_ns) except -1 nogil
+    cdef int receive(self, uint32_t lane, const char *data, size_t length,
+                     int64_t now_ns) except -1 nogil
+    cdef int hear(self, uint32_t lane, const char *data, size_t length,
+                  int64_t now_ns) except -1 nogil
+    cdef int turn(self, int64_t now_ns, Turn *turn) except -1 nogil
+    cdef int give_up(self, int64_t now_ns) except -1 nogil
+    cdef void read(self, Turn *turn, int64_t now_ns) noexcept nogil
+    cdef void read_lane(self, uint32_t lane, LaneState *state) noexcept nogil
+    cdef int _map_slots(self, uint32_t first, uint32_t last, uint32_t lane) except -1 nogil
+    cdef void _update_membership_lane(self, uint32_t index) noexcept nogil
+    cdef void _read(self, Turn *turn, int64_t now_ns) noexcept nogil
+    cdef bint _has_work(self) noexcept nogil

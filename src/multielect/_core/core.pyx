@@ -1,28 +1,32 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The core as the engine sees it: time and bytes in, bytes and events out.
+"""The elections of one node, over as many lanes as there are servers: time and bytes in, out.
 
 Rules of this file:
     * No sockets, no clock, no randomness but that of the seed: the same calls give the same
       answers.
-    * The rules of `elections` hold: any thread may call in, and one mutex guards all.
-    * Only one thread, the pump's, may send: the outgoing bytes are its own.
+    * Any thread may call in: see `mutex`. Only one thread, the pump's, may send: the outgoing bytes
+      of the lanes are its own.
+    * What is here has no GIL. `driver` is the same for Python; what users of the library ask for
+      is in `elections`, what their fleet is told in `fleet`, what came out in `reporter`.
+    * What is said of one lane's connection concerns the elections of its buckets alone.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from ..errors import ProtocolError
-from .batches cimport MAX_ENTRIES
+from .batch_writer cimport BatchWriter, KeyPrefixes
 from .checks cimport CHECKED, check
-from .elections cimport Elections, pthread_mutex_lock, pthread_mutex_unlock
 from .lateness cimport Counts, as_list
-from .resp cimport Cursor, Incoming
-from .schedule cimport REAPED
+from .queues cimport MAX_LANES, NO_LANE
+from .script_batch cimport MAX_ENTRIES
+from .slot_map cimport SLOTS
 from .slots cimport NONE
-from .states cimport ACQUIRING, RELEASING
+from .states cimport ACQUIRING, ELIGIBLE, INELIGIBLE, RELEASING
 
 
-cdef class Core(Elections):
-    """The elections of one node over one connection.
+cdef class Core:
+    """The elections of one node.
+
+    It has one lane at first, number 0, which serves all slots.
 
     Args:
         now_ns: the time.
@@ -37,121 +41,256 @@ cdef class Core(Elections):
         channel: where releases are announced.
         epochs: ``b"time"`` or ``b"counter"``.
         retention_ms: how long epochs are kept in Redis after a term; 0: for ever.
+        drain_ns: how long a term may drain before it is handed over.
+        notifies_drains: whether somebody wants to finish his work before a term is handed over;
+            else it is handed over at once.
+        balanced: whether this node stands only for what `fleet.assign` gives it.
+        move_ns: the time between two moves of a term to another node; 0: no limit.
+        fleet_slot: the slot of a cluster that the keys of the fleet belong to.
+        one_bucket: whether all keys of a script must be of one bucket, as on a cluster.
     """
 
     def __init__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, tuple key_prefixes,
                  bytes separator, bytes holder, bytes channel, bytes epochs=b"time",
                  uint32_t max_leases=NONE, uint32_t batch_keys=MAX_ENTRIES, uint64_t seed=0,
-                 int64_t retention_ms=0):
+                 int64_t retention_ms=0, int64_t drain_ns=0, bint notifies_drains=False,
+                 bint balanced=False, int64_t move_ns=0, uint32_t fleet_slot=0,
+                 bint one_bucket=False):
         if not 1 <= batch_keys <= MAX_ENTRIES:
             raise ValueError(f"batch_keys must be from 1 to {MAX_ENTRIES}, not {batch_keys}")
+        if fleet_slot >= SLOTS:
+            raise ValueError(f"fleet_slot must be from 0 to {SLOTS - 1}, not {fleet_slot}")
+        self.mutex = Mutex()
         self.terms = Terms(now_ns=now_ns, ttl_ns=ttl_ns, margin_ns=margin_ns,
                            by_time=epochs == b"time", batch_keys=batch_keys,
-                           max_leases=max_leases, seed=seed)
+                           max_leases=max_leases, seed=seed, buckets=len(key_prefixes))
+        self.terms.drain_ns = drain_ns
+        self.terms.notifies_drains = notifies_drains
+        self.terms.balanced = balanced
+        self.terms.move_ns = move_ns
+        self.terms.initial_eligibility = INELIGIBLE if balanced else ELIGIBLE
         self.membership = MembershipPoll()
         self.wakeups = Wakeups(self.terms, self.membership, holder=holder, separator=separator)
-        self.lane = Lane(self.terms, self.membership, self.wakeups, key_prefixes=key_prefixes,
-                         holder=holder, channel=channel, epochs=epochs,
-                         retention_ms=retention_ms)
-        self.announcements = Incoming()
+        self.slot_map = SlotMap(key_prefixes)
+        self.fleet_slot = fleet_slot
+        self.one_bucket = one_bucket
+        self.elections = Elections(self.terms, self.mutex)
+        self.fleet = Fleet(self.terms, self.membership, self.mutex)
+        self.reporter = Reporter(self.terms, self.membership, self.mutex)
+        self.prefixes = KeyPrefixes(key_prefixes)
+        self.wording = {"holder": holder, "channel": channel, "epochs": epochs,
+                        "retention_ms": retention_ms}
+        self.lanes = []
         self.quiet_ns = -1
+        self.add_lane()
 
-    # ---- the connection
+    # ---- lanes
 
-    def connection_made(self, scripts) -> None:
-        """Begin on a fresh connection, with the scripts that suit its server."""
-        self.prepare(scripts)
-        self.begin()
+    def add_lane(self) -> int:
+        """Add a lane, which serves nothing until `map_slots` says so. Returns its number.
 
-    def prepare(self, scripts) -> None:
-        """Take the scripts for the connection that `begin` will be called for."""
-        self.lane.prepare(scripts)
+        Raises:
+            ValueError: if there are `MAX_LANES` already.
+        """
+        cdef uint32_t index = len(self.lanes)
+        if index == MAX_LANES:
+            raise ValueError(f"a core has at most {MAX_LANES} lanes")
+        writer = BatchWriter(self.terms, self.membership, self.prefixes, **self.wording)
+        lane = Lane(index, self.terms, self.membership, self.wakeups, writer, self.one_bucket)
+        self.lanes.append(lane)
+        with nogil:
+            self.mutex.lock()
+            self.lane_at[index] = <void *>lane
+            self.lane_count += 1
+            (<Lane>self.lane_at[index]).polls_membership = (
+                self.slot_map.lane_of[self.fleet_slot] == index)
+            self.mutex.unlock()
+        return index
 
-    def connection_lost(self, int64_t now_ns) -> None:
+    def map_slots(self, int64_t first, int64_t last, lane) -> None:
+        """Have a lane serve the slots from `first` to `last`, both included, from now on.
+
+        Elections of these slots wait, and their deadlines run, while `lane` is None.
+
+        Raises:
+            ValueError: for slots or a lane that are not there.
+        """
+        cdef uint32_t number = NO_LANE
+        if not 0 <= first <= last < SLOTS:
+            raise ValueError(f"slots must be from 0 to {SLOTS - 1}, not {first} to {last}")
+        if lane is not None:
+            if not 0 <= lane < len(self.lanes):
+                raise ValueError(f"there is no lane {lane}")
+            number = lane
+        with nogil:
+            self.mutex.lock()
+            try:
+                self._map_slots(<uint32_t>first, <uint32_t>last, number)
+            finally:
+                self.mutex.unlock()
+
+    cdef int _map_slots(self, uint32_t first, uint32_t last, uint32_t lane) except -1 nogil:
+        cdef uint32_t bucket, index
+        self.slot_map.give(first, last, lane)
+        for bucket in range(self.slot_map.buckets):
+            if self.slot_map.lane_of_bucket(bucket) != self.terms.queues.buckets[bucket].lane:
+                self.terms.change_lane(bucket, self.slot_map.lane_of_bucket(bucket))
+        for index in range(self.lane_count):
+            self._update_membership_lane(index)
+        return 0
+
+    cdef void _update_membership_lane(self, uint32_t index) noexcept nogil:
+        cdef bint polls = self.slot_map.lane_of[self.fleet_slot] == index
+        if polls and not (<Lane>self.lane_at[index]).polls_membership:
+            self.membership.poll_by(0)
+        (<Lane>self.lane_at[index]).polls_membership = polls
+
+    cdef Lane lane(self, uint32_t index):
+        """Return a lane, for the thread that sends.
+
+        Raises:
+            IndexError: if there is no such lane.
+        """
+        if index >= self.lane_count:
+            raise IndexError(f"there is no lane {index}")
+        return self.lanes[index]
+
+    # ---- connections
+
+    cdef int connect(self, uint32_t lane) except -1 nogil:
+        """Begin on a fresh connection, with the scripts that the lane was prepared with."""
+        self.mutex.lock()
+        try:
+            (<Lane>self.lane_at[lane]).connect()
+        finally:
+            self.mutex.unlock()
+        return 0
+
+    cdef int disconnect(self, uint32_t lane, int64_t now_ns) except -1 nogil:
         """Forget what was in flight. Bytes not yet sent are not sent any more."""
-        self.lose(now_ns)
+        self.mutex.lock()
+        try:
+            (<Lane>self.lane_at[lane]).disconnect(now_ns)
+        finally:
+            self.mutex.unlock()
+        return 0
 
-    def tick(self, int64_t now_ns) -> int:
-        """Do what is due at `now_ns`, the time read before the bytes packed now are sent.
+    cdef int receive(self, uint32_t lane, const char *data, size_t length,
+                     int64_t now_ns) except -1 nogil:
+        """Take bytes from a lane's server. Returns 1 if they are malformed."""
+        cdef int outcome
+        self.mutex.lock()
+        try:
+            outcome = (<Lane>self.lane_at[lane]).receive(data, length, now_ns)
+            if CHECKED:
+                check(self.terms)
+            return outcome
+        finally:
+            self.mutex.unlock()
 
-        Returns when to call it next, if nothing happens before.
-        """
-        cdef Facts facts
-        with nogil:
-            self.turn(now_ns, &facts)
-        return facts.next_turn_ns
+    cdef int hear(self, uint32_t lane, const char *data, size_t length,
+                  int64_t now_ns) except -1 nogil:
+        """Take bytes from a connection that only listens. Returns 1 if they are malformed."""
+        self.mutex.lock()
+        try:
+            return (<Lane>self.lane_at[lane]).hear(data, length, now_ns)
+        finally:
+            self.mutex.unlock()
 
-    def give_up(self, int64_t now_ns) -> None:
-        """End what terms are left of a node that stops, without a word to the server."""
-        with nogil:
-            self.finish(now_ns)
+    # ---- turns
 
-    def receive(self, const unsigned char[::1] data, int64_t now_ns) -> None:
-        """Take bytes from the server and act on the replies among them.
+    cdef int turn(self, int64_t now_ns, Turn *turn) except -1 nogil:
+        """Do what is due at `now_ns`, the time read before the bytes packed now are sent."""
+        cdef uint32_t lane
+        self.mutex.lock()
+        try:
+            self.terms.on_timers(now_ns)
+            self.membership.on_timer(now_ns)
+            for lane in range(self.lane_count):
+                (<Lane>self.lane_at[lane]).pack(now_ns)
+            if self.terms.is_giving_up(NO_LANE):
+                # Nobody is there to be told.
+                self.terms.give_up(NO_LANE, NONE, now_ns)
+            if self._has_work():
+                self.quiet_ns = -1
+            elif self.quiet_ns < 0:
+                self.quiet_ns = now_ns
+            self._read(turn, now_ns)
+            if CHECKED:
+                check(self.terms)
+        finally:
+            self.mutex.unlock()
+        return 0
 
-        Raises:
-            ProtocolError: when they are malformed; the connection must be given up.
-        """
-        cdef int outcome = 0
-        if data.shape[0]:
-            with nogil:
-                outcome = self.take_bytes(<const char *>&data[0], data.shape[0], now_ns)
-        if outcome:
-            raise ProtocolError(self.parse_error)
+    cdef int give_up(self, int64_t now_ns) except -1 nogil:
+        """End what terms are left of a node that stops, without a word to a server."""
+        cdef uint32_t lane
+        self.mutex.lock()
+        try:
+            for lane in range(<uint32_t>MAX_LANES + 1):
+                self.terms.give_up(lane, NONE, now_ns)
+        finally:
+            self.mutex.unlock()
+        return 0
 
-    def receive_announcements(self, const unsigned char[::1] data, int64_t now_ns) -> None:
-        """Take bytes from a second connection that does nothing but listen.
+    cdef void read(self, Turn *turn, int64_t now_ns) noexcept nogil:
+        """Tell how things stand at `now_ns`."""
+        self.mutex.lock()
+        self._read(turn, now_ns)
+        self.mutex.unlock()
 
-        Raises:
-            ProtocolError: when they are malformed; the connection must be given up.
-        """
-        cdef int outcome = 0
-        if data.shape[0]:
-            with nogil:
-                outcome = self.hear_bytes(<const char *>&data[0], data.shape[0], now_ns)
-        if outcome:
-            raise ProtocolError(self.parse_error)
+    cdef void read_lane(self, uint32_t lane, LaneState *state) noexcept nogil:
+        """Tell how things stand between a lane and its server."""
+        self.mutex.lock()
+        state.owed_since_ns = (<Lane>self.lane_at[lane]).owed_since_ns()
+        state.is_refused = (<Lane>self.lane_at[lane]).replies.refused
+        self.mutex.unlock()
 
-    @property
-    def parse_error(self) -> str:
-        """What was malformed in what the server sent last."""
-        cdef const char *what = self.lane.parse_error
-        return f"the server's reply is malformed: {what.decode() if what != NULL else '?'}"
+    cdef void _read(self, Turn *turn, int64_t now_ns) noexcept nogil:
+        cdef uint32_t index
+        cdef bint has_room
+        turn.next_turn_ns = self.terms.next_due_ns()
+        for index in range(self.lane_count):
+            turn.next_turn_ns = min(turn.next_turn_ns,
+                                    (<Lane>self.lane_at[index]).next_pack_ns(now_ns))
+            if (<Lane>self.lane_at[index]).polls_membership:
+                has_room = (<Lane>self.lane_at[index]).has_room()
+                turn.next_turn_ns = min(turn.next_turn_ns, self.membership.next_turn_ns(has_room))
+        turn.has_report = self.reporter.has_report()
+        turn.is_quiet = (self.terms.population[<int>RELEASING] == 0
+                         and self.terms.population[<int>ACQUIRING] == 0
+                         and not self.terms.leads_still()
+                         and not self.membership.is_leaving())
 
-    @property
-    def outgoing(self):
-        """The bytes that wait to be sent, as a buffer; release views before other calls."""
-        return self.lane.outgoing
+    cdef bint _has_work(self) noexcept nogil:
+        cdef uint32_t index
+        for index in range(self.lane_count):
+            if (<Lane>self.lane_at[index]).in_flight or self.terms.has_work(index):
+                return True
+        return False
 
-    @property
-    def outgoing_bytes(self) -> int:
-        """How many bytes wait to be sent."""
-        return self.lane.outgoing.waiting()
-
-    def sent(self, size_t count) -> None:
-        """The first `count` of the outgoing bytes have been sent."""
-        if count > self.lane.outgoing.waiting():
-            raise ValueError("more was sent than there was")
-        self.lane.outgoing.drop(count)
+    # ---- what is measured
 
     def refresh_all(self) -> None:
-        """Have the next ticks refresh every lease, due or not: what a benchmark measures."""
+        """Have the next turns refresh every lease, due or not: what a benchmark measures."""
+        cdef uint32_t lane
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
-                self.terms.refresh_all()
+                for lane in range(self.lane_count):
+                    self.terms.refresh_all(lane)
                 self.quiet_ns = -1
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
 
     def watch_lateness(self) -> None:
         """Count from now on how late refreshes go out."""
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 self.terms.lateness.watch()
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
 
     @property
     def lateness_ns(self) -> list[tuple[int, int]]:
@@ -162,166 +301,17 @@ cdef class Core(Elections):
         """
         cdef Counts counts
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             self.terms.lateness.copy(&counts)
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return as_list(&counts)
 
     @property
     def quiet_since_ns(self) -> int | None:
-        """The tick that found all sent and answered, nothing more being due; None before it."""
+        """The turn that found all sent and answered, nothing more being due; None before it."""
         cdef int64_t since_ns
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             since_ns = self.quiet_ns
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return None if since_ns < 0 else since_ns
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing is left that must still be released."""
-        return self._facts().is_quiet
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the server cannot serve us any more, so that another must be found."""
-        return self._facts().is_refused
-
-    @property
-    def refusal(self) -> str:
-        """In which words the server refused to serve us any more; empty if none did."""
-        cdef bytes words
-        pthread_mutex_lock(&self.mutex)
-        try:
-            words = self.lane.refusal[:self.lane.refusal_bytes]
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-        return words.decode(errors="replace")
-
-    @property
-    def owed_since_ns(self) -> int | None:
-        """Since when the server owes an answer.
-
-        It is when the oldest unanswered batch was sent, or when another was answered since: a
-        server that is slow is not silent.
-        """
-        cdef int64_t since_ns = self._facts().owed_since_ns
-        return None if since_ns < 0 else since_ns
-
-    def next_tick_ns(self, int64_t now_ns) -> int:
-        """Return when `tick` should be called next, if nothing happens before."""
-        cdef Facts facts
-        with nogil:
-            self.read_facts(&facts, now_ns)
-        return facts.next_turn_ns
-
-    cdef Facts _facts(self) noexcept:
-        cdef Facts facts
-        with nogil:
-            self.read_facts(&facts, 0)
-        return facts
-
-    # ---- the same for the pump, which has no GIL
-
-    cdef int begin(self) except -1 nogil:
-        """Begin on a fresh connection."""
-        pthread_mutex_lock(&self.mutex)
-        try:
-            self.lane.connection_made()
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-        return 0
-
-    cdef int lose(self, int64_t now_ns) except -1 nogil:
-        """Forget what was in flight."""
-        pthread_mutex_lock(&self.mutex)
-        try:
-            self.lane.connection_lost(now_ns)
-            self.announcements.clear()
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-        return 0
-
-    cdef int turn(self, int64_t now_ns, Facts *facts) except -1 nogil:
-        """Do what is due, and tell what comes next."""
-        pthread_mutex_lock(&self.mutex)
-        try:
-            self.terms.on_timers(now_ns)
-            self.membership.on_timer(now_ns)
-            self.lane.pack(now_ns)
-            if self.lane.in_flight or self.terms.has_work():
-                self.quiet_ns = -1
-            elif self.quiet_ns < 0:
-                self.quiet_ns = now_ns
-            self._fill_facts(facts, now_ns)
-            if CHECKED:
-                check(self.terms)
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-        return 0
-
-    cdef int finish(self, int64_t now_ns) except -1 nogil:
-        """End what terms are left of a node that stops, without a word to the server."""
-        pthread_mutex_lock(&self.mutex)
-        try:
-            self.terms.give_up(NONE, now_ns)
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-        return 0
-
-    cdef int take_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
-        """Take bytes from the server. Returns 1 if they are malformed: see `parse_error`."""
-        cdef int outcome
-        pthread_mutex_lock(&self.mutex)
-        try:
-            self.lane.incoming.feed(data, length)
-            outcome = self.lane.take(now_ns)
-            if CHECKED:
-                check(self.terms)
-            return outcome
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-
-    cdef int hear_bytes(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
-        """Take bytes from a connection that only listens. Returns 1 if they are malformed."""
-        cdef Cursor frame
-        cdef int outcome
-        pthread_mutex_lock(&self.mutex)
-        try:
-            self.announcements.feed(data, length)
-            while True:
-                outcome = self.announcements.next_frame(&frame)
-                if outcome < 0:
-                    self.lane.parse_error = b"an announcement is not the Redis protocol"
-                    return 1
-                if outcome == 0:
-                    return 0
-                if self.wakeups.is_subscribed(frame):
-                    # Batches that were sent meanwhile on the other connection may have
-                    # been answered before anybody listened.
-                    self.terms.ask_again()
-                    self.membership.poll_by(0)
-                else:
-                    self.wakeups.heed(&frame, now_ns)
-        finally:
-            pthread_mutex_unlock(&self.mutex)
-
-    cdef void read_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
-        """Tell how things stand."""
-        pthread_mutex_lock(&self.mutex)
-        self._fill_facts(facts, now_ns)
-        pthread_mutex_unlock(&self.mutex)
-
-    cdef void _fill_facts(self, Facts *facts, int64_t now_ns) noexcept nogil:
-        cdef bint has_room = self.lane.has_room()
-        facts.next_turn_ns = min(self.lane.next_pack_ns(now_ns), self.terms.next_due_ns())
-        facts.next_turn_ns = min(facts.next_turn_ns, self.membership.next_turn_ns(has_room))
-        facts.owed_since_ns = self.lane.owed_since_ns()
-        facts.has_events = (self.terms.events.count != 0 or self.terms.events.report_count != 0
-                            or self.terms.schedule.peek(REAPED) != NONE
-                            or self.membership.reply != NULL)
-        facts.is_quiet = (self.terms.population[<int>RELEASING] == 0
-                          and self.terms.population[<int>ACQUIRING] == 0
-                          and not self.terms.is_giving_up()
-                          and not self.membership.is_leaving())
-        facts.is_refused = self.lane.refused

@@ -37,7 +37,7 @@ cdef class Drains(States):
         if slot.state == CANDIDATE:
             if slot.eligibility != ELIGIBLE:
                 self._stand_no_more(number)
-            elif not self.schedule.is_queued(number) and not self.schedule.is_timed(number):
+            elif not self.queues.is_queued(number) and not self.timers.is_set(number):
                 return self._enter_candidate_now(number)
         elif slot.state == LEADING:
             return self.consider_drain(number, now_ns)
@@ -74,9 +74,9 @@ cdef class Drains(States):
         return 0
 
     cdef void _stand_no_more(self, uint32_t number) noexcept nogil:
-        self.schedule.cancel_timer(number)
+        self.timers.cancel(number)
         if self.slots.at(number).woken != GRANTED:
-            self.schedule.dequeue(number)
+            self.queues.dequeue(number)
 
     cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """The worker is done. Returns whether the term was draining."""

@@ -1,40 +1,37 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The elections of a node as its users see them: what they ask for, and what there is to tell.
+"""The elections of a node as its users see them, and what they ask for.
 
 Rules of this file:
-    * Any thread may call in. One mutex guards all, and is held for C work alone: nobody
-      waits for the GIL, nor runs Python code, while holding it. So a thread of Python that
-      is starved of the GIL cannot hold up the pump.
+    * Any thread may call in: see `mutex`.
     * What takes long with many elections is done a part at a time, the mutex free between.
     * Elections become Python objects here and nowhere below.
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from .events cimport DRAINING, MAX_ERROR_REPORTS, ErrorReport, Event, Tally
+from .events cimport Tally
 from .holders cimport MAX_NAME_BYTES
 from .slots cimport NONE, Slot, load_u32, store_i64
 from .states cimport LEADING
 
-DRAINING_REASON = DRAINING
-REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "membership",
-                 "clock", "endless", "claim", "wake-up", "unended")
-
 cdef enum:
-    PART = 1024             # elections or events that are copied out at once
+    PART = 1024             # elections that are copied out at once
     MAX_KEY_BYTES = 512
 
 
 cdef class Elections:
-    """The elections of one node, whatever connection there is."""
+    """The elections of one node, whatever connections there are."""
 
-    def __cinit__(self):
-        pthread_mutex_init(&self.mutex, NULL)
+    def __cinit__(self, Terms terms, Mutex mutex):
+        self.terms = terms
+        self.mutex = mutex
 
-    def __dealloc__(self):
-        pthread_mutex_destroy(&self.mutex)
+    @property
+    def slots(self):
+        """Where the elections live, for a `BaseCandidacy`."""
+        return self.terms.slots
 
     # ---- elections
 
@@ -53,7 +50,7 @@ cdef class Elections:
         cdef uint32_t number, generation
         cdef bint is_new = False
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 number = self.terms.slots.find(text, length)
                 if number == NONE:
@@ -63,7 +60,7 @@ cdef class Elections:
                     self.terms.add(number)
                 generation = self.terms.slots.at(number).generation
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
         return number, generation, is_new
 
     def find(self, bytes key not None) -> tuple[int, int] | None:
@@ -72,11 +69,11 @@ cdef class Elections:
         cdef size_t length = len(key)
         cdef uint32_t number, generation = 0
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             number = self.terms.slots.find(text, length)
             if number != NONE:
                 generation = self.terms.slots.at(number).generation
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return None if number == NONE else (number, generation)
 
     def remove(self, bytes key not None, int64_t now_ns) -> bool:
@@ -85,13 +82,13 @@ cdef class Elections:
         cdef size_t length = len(key)
         cdef uint32_t number
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 number = self.terms.slots.find(text, length)
                 if number != NONE:
                     self.terms.remove(number, now_ns)
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
         return number != NONE
 
     def resign(self, uint32_t number, uint32_t generation, int64_t term_epoch,
@@ -100,24 +97,24 @@ cdef class Elections:
         cdef Slot *slot = self.terms.slots.at(number)
         cdef int ended = 0
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 if slot.generation == generation and (term_epoch == 0
                                                       or slot.epoch == term_epoch):
                     ended = self.terms.resign(number, now_ns)
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
         return ended == 1
 
     def campaign(self, uint32_t number, uint32_t generation) -> None:
         """Stand again at once after a resignation."""
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 if self.terms.slots.at(number).generation == generation:
                     self.terms.campaign(number)
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
 
     def learn_epoch(self, uint32_t number, uint32_t generation, int64_t term_epoch,
                     int64_t newest_epoch, int64_t now_ns) -> bool:
@@ -131,12 +128,12 @@ cdef class Elections:
         cdef Slot *slot = self.terms.slots.at(number)
         cdef int ended = 0
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 if slot.generation == generation and newest_epoch > term_epoch:
                     ended = self.terms.learn_epoch(number, newest_epoch, now_ns)
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
         return ended == 1
 
     def leader(self, uint32_t number, uint32_t generation) -> bytes | None:
@@ -145,10 +142,10 @@ cdef class Elections:
         cdef Py_ssize_t length = -1
         cdef Slot *slot = self.terms.slots.at(number)
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             if slot.generation == generation and slot.holder != NONE:
                 length = self.terms.holders.copy(slot.holder, name, MAX_NAME_BYTES)
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return None if length < 0 else name[:length]
 
     def list_keys(self) -> list[bytes]:
@@ -171,9 +168,9 @@ cdef class Elections:
                 raise MemoryError
             while True:
                 with nogil:
-                    pthread_mutex_lock(&self.mutex)
+                    self.mutex.lock()
                     count = self._copy_elections(&number, leading_at_ns, copied, text)
-                    pthread_mutex_unlock(&self.mutex)
+                    self.mutex.unlock()
                 start = 0
                 for i in range(count):
                     listed.append((text[start:copied[i].key_end], copied[i].number,
@@ -216,136 +213,64 @@ cdef class Elections:
     def start(self) -> None:
         """Stand for all elections."""
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 self.terms.start()
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
 
     def stop(self) -> None:
         """Stand for nothing any more; the next ticks end each term as its release goes out."""
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 self.terms.stop()
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
 
     def abandon(self) -> None:
         """Lead nothing any more, as every `BaseCandidacy` sees. No mutex: safe after a fork."""
         store_i64(&self.terms.slots.open, 0)
 
-    # ---- what there is to tell
+    # ---- drains
 
-    def take_events(self) -> list[tuple[bytes, int, int, int, int, int]]:
-        """Take terms begun and ended since, in order: a part of them, until none is left.
+    def retire(self, bint alone, int64_t until_ns, int64_t now_ns) -> None:
+        """Stand for nothing any more, and hand over what is led, by `until_ns` at the latest.
 
-        Returns:
-            For each: key, number, generation, epoch, reason and at_ns. Reason 0: elected;
-            `DRAINING_REASON`: draining, until at_ns at the latest.
+        Where this node is `alone`, it waits for no successor.
         """
-        cdef uint32_t count, i
-        cdef size_t start = 0
-        cdef Copied *copied = <Copied *>malloc(PART * sizeof(Copied))
-        cdef char *text = <char *>malloc(PART * <size_t>MAX_KEY_BYTES)
-        taken = []
-        try:
-            if copied == NULL or text == NULL:
-                raise MemoryError
-            with nogil:
-                pthread_mutex_lock(&self.mutex)
-                count = self._copy_events(copied, text)
-                pthread_mutex_unlock(&self.mutex)
-            for i in range(count):
-                taken.append((text[start:copied[i].key_end], copied[i].number,
-                              copied[i].generation, copied[i].epoch, copied[i].reason,
-                              copied[i].at_ns))
-                start = copied[i].key_end
-            return taken
-        finally:
-            free(copied)
-            free(text)
-
-    def count_events(self) -> dict[int, int]:
-        """Take a part of them, as `take_events` does. Returns how many there are of each reason."""
-        cdef uint32_t place, reason, count = 0
-        cdef uint32_t[256] counts
-        cdef Event *event
         with nogil:
-            memset(counts, 0, sizeof(counts))
-            pthread_mutex_lock(&self.mutex)
-            place = self.terms.events.start
-            while place < self.terms.events.count and count < PART:
-                event = &self.terms.events.items[place]
-                place += 1
-                if event.number != NONE:
-                    counts[event.reason] += 1
-                    count += 1
-            self._take_to(place)
-            pthread_mutex_unlock(&self.mutex)
-        return {reason: counts[reason] for reason in range(256) if counts[reason]}
+            self.mutex.lock()
+            try:
+                self.terms.retire(alone, until_ns, now_ns)
+            finally:
+                self.mutex.unlock()
 
-    cdef uint32_t _copy_events(self, Copied *copied, char *text) noexcept nogil:
-        """Take one part of the events, and copy it out."""
-        cdef uint32_t place = self.terms.events.start
-        cdef uint32_t count = 0
-        cdef size_t end = 0
-        cdef Event *event
-        cdef Slot *slot
-        while place < self.terms.events.count and count < PART:
-            event = &self.terms.events.items[place]
-            place += 1
-            if event.number == NONE:
-                continue
-            slot = self.terms.slots.at(event.number)
-            memcpy(text + end, slot.key, slot.key_length)
-            end += slot.key_length
-            copied[count].number = event.number
-            copied[count].generation = slot.generation
-            copied[count].epoch = event.epoch
-            copied[count].reason = event.reason
-            copied[count].at_ns = event.at_ns
-            copied[count].key_end = end
-            count += 1
-        self._take_to(place)
-        return count
-
-    cdef void _take_to(self, uint32_t place) noexcept nogil:
-        """All events before `place` are taken; free the slots of the removed if all are told."""
-        self.terms.events.taken_to(place)
-        if self.terms.events.count == 0:
-            self.terms.reap()
-
-    def take_error_reports(self) -> list[tuple[str, int, str, bytes | None]]:
-        """Take the server's refusals since.
-
-        Returns:
-            For each: request, number of elections, the server's words, and the key of one of the
-            elections.
-        """
-        cdef ErrorReport[MAX_ERROR_REPORTS] reports
-        cdef int count, i
+    def finish_drain(self, uint32_t number, uint32_t generation, int64_t term_epoch,
+                     int64_t now_ns) -> bool:
+        """Hand over a term whose worker is done, if it drains and is of `term_epoch` (any if 0)."""
+        cdef Slot *slot = self.terms.slots.at(number)
+        cdef int found = 0
         with nogil:
-            pthread_mutex_lock(&self.mutex)
-            count = self.terms.events.report_count
-            memcpy(reports, self.terms.events.reports, count * sizeof(ErrorReport))
-            self.terms.events.report_count = 0
-            pthread_mutex_unlock(&self.mutex)
-        return [
-            (REQUEST_NAMES[reports[i].request], reports[i].elections,
-             reports[i].text[:reports[i].length].decode("utf-8", "replace"),
-             reports[i].key[:reports[i].key_length] if reports[i].has_key else None)
-            for i in range(count)
-        ]
+            self.mutex.lock()
+            try:
+                if slot.generation == generation and (term_epoch == 0
+                                                      or slot.epoch == term_epoch):
+                    found = self.terms.finish_drain(number, now_ns)
+            finally:
+                self.mutex.unlock()
+        return found == 1
+
+    # ---- counts
 
     @property
     def counters(self) -> dict[str, int]:
         """What this core has done since it was made."""
         cdef Tally tally
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             tally = self.terms.events.tally
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return tally
 
     @property
@@ -353,9 +278,9 @@ cdef class Elections:
         """How many terms this node has now, overdue ones included."""
         cdef uint32_t count
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             count = self.terms.population[<int>LEADING]
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return count
 
     @property
@@ -363,7 +288,7 @@ cdef class Elections:
         """Bytes held for the elections: slots, index and keys."""
         cdef size_t count
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             count = self.terms.slots.memory_bytes()
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         return count

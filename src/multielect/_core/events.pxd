@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from .slots cimport Slot, Slots
 
 cdef enum:
+    MAX_CLOCK_JUMPS = 16
     ERROR_REPORT_BYTES = 200
     MAX_ERROR_REPORTS = 16
     KEY_BYTES = 512
@@ -17,7 +18,14 @@ cdef struct Event:
     uint8_t reason          # 0: elected; DRAINING; else why the term ended
 
 
+cdef struct ClockJump:
+    uint32_t lane
+    int64_t jump_ns         # by how much the server's clock is ahead of where it was to be
+    int64_t ended           # how many terms it ended
+
+
 cdef struct ErrorReport:
+    uint32_t lane
     uint8_t request
     uint32_t elections
     uint32_t length
@@ -48,15 +56,18 @@ cdef class Events:
     cdef uint32_t capacity
     cdef ErrorReport reports[16]
     cdef int report_count
+    cdef ClockJump clock_jumps[16]
+    cdef int clock_jump_count
     cdef Tally tally
 
     cdef int elected(self, uint32_t number, int64_t epoch, int64_t at_ns) except -1 nogil
     cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
                      int64_t at_ns) except -1 nogil
     cdef int draining(self, uint32_t number, int64_t epoch, int64_t until_ns) except -1 nogil
-    cdef void report(self, uint8_t request, uint32_t elections, uint32_t number,
+    cdef void report(self, uint32_t lane, uint8_t request, uint32_t elections, uint32_t number,
                      const char *text, size_t length) noexcept nogil
-    cdef void report_more(self, uint8_t request, uint32_t elections) noexcept nogil
+    cdef void report_more(self, uint32_t lane, uint8_t request, uint32_t elections) noexcept nogil
+    cdef void clock_jumped(self, uint32_t lane, int64_t jump_ns, int64_t ended) noexcept nogil
     cdef void taken_to(self, uint32_t place) noexcept nogil
     cdef void _drop(self, Slot *slot, uint32_t place) noexcept nogil
     cdef Event *_next(self) except NULL nogil

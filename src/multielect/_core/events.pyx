@@ -8,9 +8,9 @@ Rules of this file:
       is not told at all. So no more than four events wait for one election, however long
       nobody comes to take them.
     * That a term drains is told while it does: not once it is over.
-    * Errors of one text are one report, with the number of elections they concern and the key of
-      one of them. No more than `MAX_ERROR_REPORTS` are kept: a server that refuses everything must
-      not fill our memory with its reasons.
+    * Errors of one lane and one text are one report, with the number of elections they concern and
+      the key of one of them. No more than `MAX_ERROR_REPORTS` are kept: a server that refuses
+      everything must not fill our memory with its reasons.
 """
 
 from libc.stdlib cimport free, realloc
@@ -133,9 +133,9 @@ cdef class Events:
         self.count = kept
         self.dropped = 0
 
-    cdef void report(self, uint8_t request, uint32_t elections, uint32_t number,
+    cdef void report(self, uint32_t lane, uint8_t request, uint32_t elections, uint32_t number,
                      const char *text, size_t length) noexcept nogil:
-        """Tell that the server refused `elections` of a batch, in its own words.
+        """Tell that the lane's server refused `elections` of a batch, in its own words.
 
         `number` is one of them; NONE where there is none to be named.
         """
@@ -146,13 +146,14 @@ cdef class Events:
             length = ERROR_REPORT_BYTES
         for i in range(self.report_count):
             kept = &self.reports[i]
-            if (kept.request == request and kept.length == length
+            if (kept.lane == lane and kept.request == request and kept.length == length
                     and memcmp(kept.text, text, length) == 0):
                 kept.elections += elections
                 return
         if self.report_count == MAX_ERROR_REPORTS:
             return
         kept = &self.reports[self.report_count]
+        kept.lane = lane
         kept.request = request
         kept.elections = elections
         kept.length = <uint32_t>length
@@ -165,10 +166,22 @@ cdef class Events:
             memcpy(kept.key, slot.key, kept.key_length)
         self.report_count += 1
 
-    cdef void report_more(self, uint8_t request, uint32_t elections) noexcept nogil:
+    cdef void report_more(self, uint32_t lane, uint8_t request, uint32_t elections) noexcept nogil:
         """What was told of a request last concerns so many elections more."""
         cdef int i
         for i in range(self.report_count - 1, -1, -1):
-            if self.reports[i].request == request:
+            if self.reports[i].lane == lane and self.reports[i].request == request:
                 self.reports[i].elections += elections
                 return
+
+    cdef void clock_jumped(self, uint32_t lane, int64_t jump_ns, int64_t ended) noexcept nogil:
+        """Tell that the clock of a lane's server jumped, and how many terms ended for that."""
+        cdef ClockJump *kept = &self.clock_jumps[self.clock_jump_count]
+        if self.clock_jump_count == MAX_CLOCK_JUMPS:
+            # One jump more says nothing new; the terms that it ended are to be told of.
+            self.clock_jumps[MAX_CLOCK_JUMPS - 1].ended += ended
+            return
+        kept.lane = lane
+        kept.jump_ns = jump_ns
+        kept.ended = ended
+        self.clock_jump_count += 1

@@ -1,7 +1,13 @@
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from .core cimport Core
+from .membership cimport MembershipPoll
+from .mutex cimport Mutex
+from .terms cimport Terms
 
 
-cdef class FleetCore(Core):
+cdef class Fleet:
+    cdef Terms terms
+    cdef MembershipPoll membership
+    cdef Mutex mutex
+
     cdef uint32_t _intern(self, bytes holder) except *

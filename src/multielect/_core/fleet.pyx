@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""A core whose node is one of a fleet: its members, who is to lead what, and what is handed over.
+"""The fleet that a node is one of: its members, and who is to lead what.
 
 Rules of this file:
-    * The rules of `core` hold: one mutex, C work alone while it is held, a part at a time.
+    * Any thread may call in: see `mutex`. What takes long is done a part at a time.
     * Who is to lead what is worked out elsewhere. Here it becomes what this node stands for, and
       to whom it hands over what it leads.
 """
@@ -11,8 +11,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from .core cimport Core
-from .elections cimport pthread_mutex_lock, pthread_mutex_unlock
 from .holders cimport MAX_NAME_BYTES
 from .slots cimport NONE, Slot, hash_of, load_u32
 from .states cimport ACQUIRING, CANDIDATE, ELIGIBLE, INELIGIBLE, STANDBY
@@ -22,26 +20,13 @@ cdef enum:
     SAME_FOR_ALL = 0        # the seed by which all nodes come to the same hashes
 
 
-cdef class FleetCore(Core):
-    """A core that hands elections over.
+cdef class Fleet:
+    """What a node says to its fleet, and what it is given."""
 
-    Args:
-        drain_ns: how long a term may drain before it is handed over.
-        notifies_drains: whether somebody wants to finish his work before a term is handed over;
-            else it is handed over at once.
-        balanced: whether this node stands only for what `assign` gives it.
-        move_ns: the time between two moves of a term to another node; 0: no limit.
-        settings: those of `Core`.
-    """
-
-    def __init__(self, *, int64_t drain_ns=0, bint notifies_drains=False, bint balanced=False,
-                 int64_t move_ns=0, **settings):
-        super().__init__(**settings)
-        self.terms.drain_ns = drain_ns
-        self.terms.notifies_drains = notifies_drains
-        self.terms.balanced = balanced
-        self.terms.move_ns = move_ns
-        self.terms.initial_eligibility = INELIGIBLE if balanced else ELIGIBLE
+    def __cinit__(self, Terms terms, MembershipPoll membership, Mutex mutex):
+        self.terms = terms
+        self.membership = membership
+        self.mutex = mutex
 
     # ---- the membership
 
@@ -63,37 +48,22 @@ cdef class FleetCore(Core):
             raise MemoryError
         memcpy(copy, <const char *>words, length)
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             copy = self.membership.set_words(copy, length, word_count)
             self.membership.period_ns = period_ns
             if at_once:
                 self.membership.poll_by(0)
             if last_ns:
                 self.membership.leave(last_ns)
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
             free(copy)
 
     def poll_membership_by(self, int64_t due_ns) -> None:
         """Poll the membership no later than `due_ns`."""
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             self.membership.poll_by(due_ns)
-            pthread_mutex_unlock(&self.mutex)
-
-    def take_membership(self) -> bytes | None:
-        """Take the newest answer to a membership poll; None if it was taken."""
-        cdef char *answer
-        cdef size_t length
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            answer = self.membership.take_answer(&length)
-            pthread_mutex_unlock(&self.mutex)
-        if answer == NULL:
-            return None
-        try:
-            return answer[:length]
-        finally:
-            free(answer)
+            self.mutex.unlock()
 
     # ---- who is to lead what
 
@@ -131,29 +101,29 @@ cdef class FleetCore(Core):
             elif owners[i] >= 0:
                 successor = places[owners[i]]
             with nogil:
-                pthread_mutex_lock(&self.mutex)
+                self.mutex.lock()
                 try:
                     number = self.terms.slots.find(text, length)
                     if number != NONE:
                         self.terms.assign(number, eligibility, successor, now_ns)
                 finally:
-                    pthread_mutex_unlock(&self.mutex)
+                    self.mutex.unlock()
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
         for place in places:
             self.terms.holders.drop(place)
-        pthread_mutex_unlock(&self.mutex)
+        self.mutex.unlock()
 
     cdef uint32_t _intern(self, bytes holder) except *:
         cdef const char *text = holder
         cdef size_t length = len(holder)
         cdef uint32_t place = NONE
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             try:
                 self.terms.holders.intern(text, length, &place)
             finally:
-                pthread_mutex_unlock(&self.mutex)
+                self.mutex.unlock()
         return place
 
     def watch(self, uint32_t turn, uint32_t turns) -> None:
@@ -165,7 +135,7 @@ cdef class FleetCore(Core):
         cdef Slot *slot
         while number < load_u32(&self.terms.slots.used):
             with nogil:
-                pthread_mutex_lock(&self.mutex)
+                self.mutex.lock()
                 try:
                     last = min(number + <uint32_t>PART, self.terms.slots.used)
                     while number < last:
@@ -175,7 +145,7 @@ cdef class FleetCore(Core):
                             self.terms.watch(number)
                         number += 1
                 finally:
-                    pthread_mutex_unlock(&self.mutex)
+                    self.mutex.unlock()
 
     def other_leaders(self) -> list[tuple[bytes, int, int]]:
         """Tell who leads what this node is to lead, and waits for.
@@ -191,16 +161,16 @@ cdef class FleetCore(Core):
         cdef Py_ssize_t length
         cdef list found = []
         with nogil:
-            pthread_mutex_lock(&self.mutex)
+            self.mutex.lock()
             size = self.terms.holders.used
-            pthread_mutex_unlock(&self.mutex)
+            self.mutex.unlock()
         counts = <uint32_t *>calloc(size + 1, sizeof(uint32_t))
         if counts == NULL:
             raise MemoryError
         try:
             while number < load_u32(&self.terms.slots.used):
                 with nogil:
-                    pthread_mutex_lock(&self.mutex)
+                    self.mutex.lock()
                     last = min(number + <uint32_t>PART, self.terms.slots.used)
                     while number < last:
                         slot = self.terms.slots.at(number)
@@ -214,46 +184,17 @@ cdef class FleetCore(Core):
                             # Its place must not become another's before all are counted.
                             self.terms.holders.keep(place)
                         counts[place] += 1
-                    pthread_mutex_unlock(&self.mutex)
+                    self.mutex.unlock()
             for place in range(size):
                 if counts[place] == 0:
                     continue
                 with nogil:
-                    pthread_mutex_lock(&self.mutex)
+                    self.mutex.lock()
                     length = self.terms.holders.copy(place, name, MAX_NAME_BYTES)
                     last = self.terms.holders.named(place)
                     self.terms.holders.drop(place)
-                    pthread_mutex_unlock(&self.mutex)
+                    self.mutex.unlock()
                 found.append((name[:length], last, counts[place]))
         finally:
             free(counts)
         return found
-
-    # ---- drains
-
-    def retire(self, bint alone, int64_t until_ns, int64_t now_ns) -> None:
-        """Stand for nothing any more, and hand over what is led, by `until_ns` at the latest.
-
-        Where this node is `alone`, it waits for no successor.
-        """
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                self.terms.retire(alone, until_ns, now_ns)
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-
-    def finish_drain(self, uint32_t number, uint32_t generation, int64_t term_epoch,
-                     int64_t now_ns) -> bool:
-        """Hand over a term whose worker is done, if it drains and is of `term_epoch` (any if 0)."""
-        cdef Slot *slot = self.terms.slots.at(number)
-        cdef int found = 0
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            try:
-                if slot.generation == generation and (term_epoch == 0
-                                                      or slot.epoch == term_epoch):
-                    found = self.terms.finish_drain(number, now_ns)
-            finally:
-                pthread_mutex_unlock(&self.mutex)
-        return found == 1

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Leases that are refreshed together: when it is each group's turn, and which wait to be sent.
+"""When the leases of each bucket are refreshed, and which buckets wait to be sent.
 
 Rules of this file:
-    * A refresh group is as many neighbouring slots as one batch refreshes. It has one timer for all
-      its leases, so that a refresh that goes well moves no timer at all.
+    * The leases of a bucket are a refresh group. It has one timer for all of them, so that a
+      refresh that goes well moves no timer at all.
     * A lease is refreshed again within a period, a third of the TTL, after its last refresh was
       sent: that is when it is due.
     * A group is refreshed once in a cycle, which is shorter than a period by a window of a 128th.
@@ -15,8 +15,8 @@ Rules of this file:
     * Phases lie evenly in the cycle. The sequence of van der Corput (1935) says which phase a group
       has: so groups are spread evenly, however many phases there are.
     * The first phase lies at another time for each node: the nodes of a fleet take turns.
-    * When the number of phases changes, a group moves with its next refresh. That refresh then
-      comes earlier than it would have, never later.
+    * When there are more phases, a group goes to its new one at once, and when there are fewer,
+      with its next refresh. No refresh is late for that.
     * The timer rings when the leases are to be refreshed, and no later than the first of their
       terms ends. It may ring for nothing: who joins brings it forward, who leaves lets it be.
     * Timers are a binary heap in which each refresh group knows its place: there are few of them.
@@ -24,8 +24,9 @@ Rules of this file:
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc
 
+from .queues cimport MAX_LANES, TURNS
 from .slots cimport NEVER, NONE
 
 cdef enum:
@@ -42,65 +43,55 @@ cdef uint32_t _phase_of(uint32_t group) noexcept nogil:
 
 
 cdef class RefreshGroups:
-    """Timers and the send queue of refresh groups of `size` slots.
+    """Timers of the buckets of `queues`, and their turns to be sent.
 
-    No lease waits for more than `period_ns` between two refreshes. `seed` tells this node's times
-    from those of others.
+    No lease waits for more than `period_ns` between two refreshes. A full batch refreshes
+    `batch_keys` leases. `seed` tells this node's times from those of others.
     """
 
-    def __cinit__(self, uint32_t size, int64_t period_ns, uint64_t seed):
-        self.size = size
+    def __cinit__(self, Queues queues, uint32_t batch_keys, int64_t period_ns, uint64_t seed,
+                  int64_t now_ns):
+        cdef uint32_t group
+        cdef uint32_t lane
+        self.queues = queues
+        self.slots = queues.slots
+        self.batch_keys = batch_keys
         self.window_ns = period_ns >> WINDOW_BITS
         self.cycle_ns = period_ns - self.window_ns
         self.offset_ns = <int64_t>(seed % <uint64_t>self.cycle_ns)
-        self.due_ns = NEVER
-        self.first = NONE
-        self._change_phases(0)
+        self.items = <RefreshGroup *>malloc(queues.bucket_count * sizeof(RefreshGroup))
+        self.heap = <uint32_t *>malloc(queues.bucket_count * sizeof(uint32_t))
+        if self.items == NULL or self.heap == NULL:
+            raise MemoryError
+        for group in range(queues.bucket_count):
+            self.items[group].timer_ns = NEVER
+            self.items[group].refresh_ns = NEVER
+            self.items[group].latest_ns = NEVER
+            self.items[group].owed_ns = 0
+            self.items[group].phase = _phase_of(group)
+            self.items[group].place = NONE
+            self.items[group].cursor = NONE
+        for lane in range(<uint32_t>MAX_LANES + 1):
+            self.due_ns[lane] = NEVER
+        self._change_phases(0, now_ns)
 
     def __dealloc__(self):
         free(self.items)
         free(self.heap)
 
-    cdef int reserve(self, uint32_t number) except -1 nogil:
-        """Have a refresh group for this slot."""
-        cdef uint32_t wanted = number // self.size + 1
-        cdef uint32_t capacity = max(wanted, self.capacity * 2)
-        cdef RefreshGroup *group
-        cdef void *grown
-        if wanted > self.capacity:
-            grown = realloc(self.items, capacity * sizeof(RefreshGroup))
-            if grown != NULL:
-                self.items = <RefreshGroup *>grown
-                grown = realloc(self.heap, capacity * sizeof(uint32_t))
-            if grown == NULL:
-                with gil:
-                    raise MemoryError
-            self.heap = <uint32_t *>grown
-            self.capacity = capacity
-        while self.count < wanted:
-            group = &self.items[self.count]
-            group.timer_ns = NEVER
-            group.refresh_ns = NEVER
-            group.phase = _phase_of(self.count)
-            group.owed_ns = 0
-            group.place = NONE
-            group.next = NONE
-            group.queued = False
-            self.count += 1
-        return 0
-
     # ---- timers
 
-    cdef int64_t join(self, uint32_t number, int64_t sent_ns) noexcept nogil:
-        """Refresh the slot's lease, got at `sent_ns`, with the others. Returns when."""
-        cdef RefreshGroup *group = &self.items[number // self.size]
-        cdef int64_t turn_ns = self._next_turn(group, sent_ns)
-        group.refresh_ns = min(group.refresh_ns, turn_ns)
-        return group.refresh_ns
+    cdef int64_t join(self, uint32_t group, int64_t sent_ns) noexcept nogil:
+        """Refresh a lease of the group, got at `sent_ns`, with the others. Returns when."""
+        cdef RefreshGroup *item = &self.items[group]
+        item.latest_ns = min(item.latest_ns, sent_ns + self.cycle_ns)
+        item.refresh_ns = min(item.refresh_ns, self._turn_before(item, sent_ns + self.cycle_ns))
+        return item.refresh_ns
 
-    cdef void _change_phases(self, uint32_t leases) noexcept nogil:
+    cdef void _change_phases(self, uint32_t leases, int64_t now_ns) noexcept nogil:
         """Have fewer phases or more, and say for which numbers of leases they will do."""
-        cdef uint64_t least = MIN_BATCHES * <uint64_t>self.size
+        cdef int before = self.phase_bits
+        cdef uint64_t least = MIN_BATCHES * <uint64_t>self.batch_keys
         while self.phase_bits < MAX_PHASE_BITS and leases >= least << (self.phase_bits + 1):
             self.phase_bits += 1
         # Not before a quarter is gone: a lease that comes and goes is to move none of the others.
@@ -112,6 +103,24 @@ cdef class RefreshGroups:
             self.fewest = <uint32_t>((least << self.phase_bits) // 4 * 3)
         if self.phase_bits < MAX_PHASE_BITS:
             self.too_many = <uint32_t>(least << (self.phase_bits + 1))
+        if self.phase_bits > before:
+            self._spread(now_ns)
+
+    cdef void _spread(self, int64_t now_ns) noexcept nogil:
+        """Have groups refreshed at the phases that they have now, where that is still to come."""
+        # Leases that are acquired together come when there are few phases. Without this they would
+        # all be refreshed together for the first time.
+        cdef uint32_t group
+        cdef int64_t turn_ns
+        cdef RefreshGroup *item
+        for group in range(self.queues.bucket_count):
+            item = &self.items[group]
+            if item.refresh_ns == NEVER:
+                continue
+            turn_ns = self._turn_before(item, item.latest_ns)
+            if turn_ns > now_ns:
+                item.refresh_ns = turn_ns
+                self.hurry(group, turn_ns)
 
     cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil:
         """Let the timer ring at `at_ns` at the latest."""
@@ -132,14 +141,14 @@ cdef class RefreshGroups:
         self._rise(item.place)
         self._sink(item.place)
 
-    cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil:
-        """Return a refresh group whose timer has rung by `now_ns`, the timer taken off, or NONE."""
-        cdef uint32_t group
+    cdef uint32_t peek_due(self, int64_t now_ns) noexcept nogil:
+        """Return a refresh group whose timer has rung by `now_ns`, or NONE.
+
+        The timer rings until `advance` or `set_timer` sets it anew.
+        """
         if self.timed == 0 or self.items[self.heap[0]].timer_ns > now_ns:
             return NONE
-        group = self.heap[0]
-        self.set_timer(group, NEVER)
-        return group
+        return self.heap[0]
 
     cdef int64_t next_due_ns(self) noexcept nogil:
         """Return when the next timer rings."""
@@ -153,9 +162,11 @@ cdef class RefreshGroups:
         cdef RefreshGroup *item = &self.items[group]
         if ends_ns == NEVER:
             item.refresh_ns = NEVER
+            item.latest_ns = NEVER
         elif item.refresh_ns <= now_ns:
             self.enqueue(group, item.refresh_ns + self.window_ns)
-            item.refresh_ns = self._next_turn(item, now_ns)
+            item.latest_ns = now_ns + self.cycle_ns
+            item.refresh_ns = self._turn_before(item, item.latest_ns)
         self.set_timer(group, min(item.refresh_ns, ends_ns))
 
     # ---- what waits to be sent
@@ -163,35 +174,32 @@ cdef class RefreshGroups:
     cdef void enqueue(self, uint32_t group, int64_t owed_ns) noexcept nogil:
         """Have its leases sent; `owed_ns` is when they are due, 0 if it is out of turn."""
         cdef RefreshGroup *item = &self.items[group]
-        self.due_ns = min(self.due_ns, owed_ns)
-        if item.queued:
-            if group == self.first:
-                # Some of them are sent already, and may be to be sent anew.
-                self.cursor = group * self.size
-            return
-        item.queued = True
-        item.owed_ns = owed_ns
-        item.next = NONE
-        if self.first == NONE:
-            self.first = group
-            self.cursor = group * self.size
-        else:
-            self.items[self.last].next = group
-        self.last = group
+        cdef uint32_t lane = self.queues.buckets[group].lane
+        self.due_ns[lane] = min(self.due_ns[lane], owed_ns)
+        # Some of them may be sent already, and are to be sent anew.
+        item.cursor = self.slots.first_of(group)
+        if not self.queues.is_ready(group, TURNS):
+            item.owed_ns = owed_ns
+            self.queues.join(group, TURNS)
 
-    cdef void dequeue(self) noexcept nogil:
-        """Take off the first of the queue."""
-        cdef RefreshGroup *item = &self.items[self.first]
-        item.queued = False
-        self.first = item.next
-        if self.first == NONE:
-            self.due_ns = NEVER
-        else:
-            self.cursor = self.first * self.size
+    cdef void dequeue(self, uint32_t group) noexcept nogil:
+        """All its leases have been sent."""
+        cdef uint32_t lane = self.queues.buckets[group].lane
+        self.queues.leave(group, TURNS)
+        if self.queues.is_empty(lane, TURNS):
+            self.due_ns[lane] = NEVER
 
-    cdef int64_t _next_turn(self, RefreshGroup *group, int64_t sent_ns) noexcept nogil:
-        """Return the last time at its phase that is no more than a cycle after `sent_ns`."""
-        cdef int64_t latest = sent_ns + self.cycle_ns
+    cdef void move(self, uint32_t group, uint32_t lane) noexcept nogil:
+        """Have another lane serve the bucket."""
+        cdef uint32_t before = self.queues.buckets[group].lane
+        self.queues.move(group, lane)
+        if self.queues.is_ready(group, TURNS):
+            self.due_ns[lane] = min(self.due_ns[lane], self.items[group].owed_ns)
+        if self.queues.is_empty(before, TURNS):
+            self.due_ns[before] = NEVER
+
+    cdef int64_t _turn_before(self, RefreshGroup *group, int64_t latest) noexcept nogil:
+        """Return the last time at its phase that is no later than `latest`."""
         cdef uint32_t phase = group.phase >> (MAX_PHASE_BITS - self.phase_bits)
         cdef int64_t phase_ns = self.offset_ns + (phase * self.cycle_ns >> self.phase_bits)
         # The remainder would be negative where the clock has only begun.

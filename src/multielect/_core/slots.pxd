@@ -49,6 +49,9 @@ cdef struct Link:
 cdef enum:
     CHUNK_BITS = 10
     CHUNK_SLOTS = 1 << 10
+    BLOCK_BITS = 3
+    BLOCK_SLOTS = 1 << 3    # neighbours, all of one bucket
+    CHUNK_BLOCKS = 1 << 7
 
 
 # What is of use only while this node leads shares its place with what is only while it does not.
@@ -98,6 +101,12 @@ cdef struct Slot:
     uint8_t endless         # it was told that `holder`'s lease has no end
 
 
+cdef struct Chain:
+    uint32_t first          # block of the bucket; NONE: it has none
+    uint32_t last
+    uint32_t free           # the first free slot; NONE: all are in use
+
+
 cdef inline size_t padded(size_t length) noexcept nogil:
     """Return how many bytes a text takes that is copied in words of 8."""
     return (length + 7) & ~<size_t>7
@@ -110,25 +119,45 @@ cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept n
 cdef class Slots:
     cdef Slot **chunks
     cdef uint32_t chunk_count
-    cdef uint32_t used              # shared with readers; slots ever handed out
-    cdef uint32_t free_head
+    cdef uint32_t used              # shared with readers; slots in blocks ever handed out
+    cdef uint32_t buckets
+    cdef Chain *chains              # the blocks of each bucket
+    cdef uint32_t *next_block       # the block that follows each in its bucket; NONE for the last
     cdef uint32_t count             # shared with readers; elections in the index
     cdef uint32_t *index
     cdef uint32_t index_size
     cdef uint32_t index_filled      # with tombstones
     cdef uint32_t seed
     cdef size_t key_bytes
+    cdef size_t max_key_length      # of any key so far
     cdef int64_t open               # shared with readers; 0 once nothing here leads any more
 
-    # Here, and not beside the others, so that it costs its users no call.
+    # Here, and not beside the others, so that they cost their users no call.
     cdef inline Slot *at(self, uint32_t number) noexcept nogil:
         return &self.chunks[number >> CHUNK_BITS][number & (CHUNK_SLOTS - 1)]
+
+    cdef inline uint32_t first_of(self, uint32_t bucket) noexcept nogil:
+        """Return the first slot of a bucket, which may be free; NONE if the bucket has none."""
+        cdef uint32_t block = self.chains[bucket].first
+        return NONE if block == NONE else block << BLOCK_BITS
+
+    cdef inline uint32_t after(self, uint32_t number) noexcept nogil:
+        """Return the slot that follows in the same bucket, which may be free; NONE at the end."""
+        cdef uint32_t block
+        if (number + 1) & (BLOCK_SLOTS - 1):
+            return number + 1
+        block = self.next_block[number >> BLOCK_BITS]
+        return NONE if block == NONE else block << BLOCK_BITS
 
     cdef uint32_t find(self, const char *key, size_t length) noexcept nogil
     cdef int insert(self, const char *key, size_t length, uint16_t bucket,
                     uint32_t *number) except -1 nogil
     cdef void forget(self, uint32_t number) noexcept nogil
     cdef void give_back(self, uint32_t number) noexcept nogil
+    cdef void append(self, int which, uint32_t *head, uint32_t list,
+                     uint32_t number) noexcept nogil
+    cdef void unlink(self, int which, uint32_t *head, uint32_t number) noexcept nogil
     cdef size_t memory_bytes(self) noexcept nogil
+    cdef int _add_block(self, uint32_t bucket) except -1 nogil
     cdef int _add_chunk(self) except -1 nogil
     cdef int _grow_index(self) except -1 nogil

@@ -5,13 +5,16 @@ Rules of this file:
     * A slot never moves, so that other threads may read its shared fields at any time,
       without a lock. Those fields are read and written atomically; all else belongs to
       whoever holds the engine's mutex.
-    * A slot's number is used again after it is freed; its generation tells the old
-      election from the new. The generation rises before the slot is used again.
+    * A bucket's elections stand together, in blocks of `BLOCK_SLOTS` neighbouring slots that no
+      other bucket shares. The blocks of a bucket are a list.
+    * A slot's number is used again after it is freed, by an election of the same bucket; its
+      generation tells the old election from the new. The generation rises before the slot is used
+      again.
     * `forget` takes an election out of the index, `give_back` returns its slot: an election
       that was removed may still have a release in flight.
 """
 
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
@@ -31,14 +34,20 @@ cdef extern from *:
 cdef class Slots:
     """Storage for elections, and the index from key to slot."""
 
-    def __cinit__(self, uint32_t seed=0):
+    def __cinit__(self, uint32_t seed=0, uint32_t buckets=1):
+        cdef uint32_t bucket
         self.chunks = <Slot **>calloc(MAX_CHUNKS, sizeof(Slot *))
         self.index = <uint32_t *>malloc(FIRST_INDEX * sizeof(uint32_t))
-        if self.chunks == NULL or self.index == NULL:
+        self.chains = <Chain *>malloc(buckets * sizeof(Chain))
+        if self.chunks == NULL or self.index == NULL or self.chains == NULL:
             raise MemoryError
+        self.buckets = buckets
+        for bucket in range(buckets):
+            self.chains[bucket].first = NONE
+            self.chains[bucket].last = NONE
+            self.chains[bucket].free = NONE
         memset(self.index, 0xFF, FIRST_INDEX * sizeof(uint32_t))
         self.index_size = FIRST_INDEX
-        self.free_head = NONE
         self.seed = seed
         self.open = 1
 
@@ -51,6 +60,8 @@ cdef class Slots:
                 free(self.chunks[number])
             free(self.chunks)
         free(self.index)
+        free(self.chains)
+        free(self.next_block)
 
     cdef uint32_t find(self, const char *key, size_t length) noexcept nogil:
         """Return the slot of the election with this key, or NONE."""
@@ -77,22 +88,18 @@ cdef class Slots:
         cdef uint32_t place
         if (self.index_filled + 1) * 4 > self.index_size * <uint64_t>3:
             self._grow_index()
-        if self.free_head == NONE and self.used == self.chunk_count * CHUNK_SLOTS:
-            self._add_chunk()
+        if self.chains[bucket].free == NONE:
+            self._add_block(bucket)
         copy = <char *>calloc(1, padded(length) if length else 8)
         if copy == NULL:
             with gil:
                 raise MemoryError
         memcpy(copy, key, length)
-        if self.free_head != NONE:
-            number[0] = self.free_head
-            slot = self.at(number[0])
-            self.free_head = slot.links[QUEUE].next
-        else:
-            number[0] = self.used
-            store_u32(&self.used, self.used + 1)
-            slot = self.at(number[0])
+        number[0] = self.chains[bucket].free
+        slot = self.at(number[0])
+        self.chains[bucket].free = slot.links[QUEUE].next
         self.key_bytes += length
+        self.max_key_length = max(self.max_key_length, length)
         slot.key = copy
         slot.key_length = <uint16_t>length
         slot.bucket = bucket
@@ -145,18 +152,75 @@ cdef class Slots:
         slot.key = NULL
         slot.serial += 1
         store_u32(&slot.generation, slot.generation + 1)
-        slot.links[QUEUE].next = self.free_head
-        self.free_head = number
+        slot.links[QUEUE].next = self.chains[slot.bucket].free
+        self.chains[slot.bucket].free = number
+
+    cdef void append(self, int which, uint32_t *head, uint32_t list,
+                     uint32_t number) noexcept nogil:
+        """Put the slot at the end of the list that begins at `head`, of this name."""
+        cdef Link *link = &self.at(number).links[which]
+        cdef Link *first
+        link.list = list
+        if head[0] == NONE:
+            link.next = number
+            link.previous = number
+            head[0] = number
+            return
+        first = &self.at(head[0]).links[which]
+        link.next = head[0]
+        link.previous = first.previous
+        self.at(first.previous).links[which].next = number
+        first.previous = number
+
+    cdef void unlink(self, int which, uint32_t *head, uint32_t number) noexcept nogil:
+        """Take the slot off the list that begins at `head`."""
+        cdef Link *link = &self.at(number).links[which]
+        link.list = NONE
+        if link.next == number:
+            head[0] = NONE
+            return
+        self.at(link.previous).links[which].next = link.next
+        self.at(link.next).links[which].previous = link.previous
+        if head[0] == number:
+            head[0] = link.next
 
     cdef size_t memory_bytes(self) noexcept nogil:
         """Return what is held: slots, index, and the keys without malloc's own share."""
-        return (self.chunk_count * CHUNK_SLOTS * sizeof(Slot) + MAX_CHUNKS * sizeof(Slot *)
+        return (self.chunk_count * (CHUNK_SLOTS * sizeof(Slot) + CHUNK_BLOCKS * sizeof(uint32_t))
+                + MAX_CHUNKS * sizeof(Slot *) + self.buckets * sizeof(Chain)
                 + self.index_size * sizeof(uint32_t) + self.key_bytes)
 
+    cdef int _add_block(self, uint32_t bucket) except -1 nogil:
+        """Give the bucket a block of free slots."""
+        cdef Chain *chain = &self.chains[bucket]
+        cdef uint32_t block = self.used >> BLOCK_BITS
+        cdef uint32_t place
+        if self.used == self.chunk_count * CHUNK_SLOTS:
+            self._add_chunk()
+        self.next_block[block] = NONE
+        if chain.last == NONE:
+            chain.first = block
+        else:
+            self.next_block[chain.last] = block
+        chain.last = block
+        for place in range(BLOCK_SLOTS):
+            self.at(self.used + place).links[QUEUE].next = self.used + place + 1
+        self.at(self.used + BLOCK_SLOTS - 1).links[QUEUE].next = chain.free
+        chain.free = self.used
+        store_u32(&self.used, self.used + BLOCK_SLOTS)
+        return 0
+
     cdef int _add_chunk(self) except -1 nogil:
+        cdef size_t blocks = <size_t>(self.chunk_count + 1) * CHUNK_BLOCKS
+        cdef uint32_t *grown
         if self.chunk_count == MAX_CHUNKS:
             with gil:
                 raise MemoryError(f"a node holds at most {MAX_CHUNKS * CHUNK_SLOTS} elections")
+        grown = <uint32_t *>realloc(self.next_block, blocks * sizeof(uint32_t))
+        if grown == NULL:
+            with gil:
+                raise MemoryError
+        self.next_block = grown
         cdef void *chunk = NULL
         if posix_memalign(&chunk, sizeof(Slot), CHUNK_SLOTS * sizeof(Slot)):
             with gil:

@@ -4,8 +4,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from .refresh_groups cimport RefreshGroups
 from .events cimport Events
 from .holders cimport Holders
-from .schedule cimport Schedule
+from .queues cimport Queues
 from .slots cimport Slot, Slots, load_i64
+from .timers cimport Timers
 
 cdef enum State:
     IDLE = 0
@@ -24,12 +25,11 @@ cdef enum Request:
     GRANT = 3
     MEMBERSHIP = 4
     REQUESTS = 5
-    # No requests, but of what is noted:
-    CLOCK = 5               # the server's clock jumped
-    ENDLESS = 6             # another's lease has no end
-    CLAIM = 7               # leaders cannot be told of claims
-    WAKE_UP = 8             # nobody can be told that leases were given up
-    UNENDED = 9             # a lease could not be given up
+    # No requests, but of what is reported:
+    ENDLESS = 5             # another's lease has no end
+    CLAIM = 6               # leaders cannot be told of claims
+    WAKE_UP = 7             # nobody can be told that leases were given up
+    UNENDED = 8             # a lease could not be given up
 
 cdef enum Reason:
     NO_REASON = 0
@@ -54,8 +54,9 @@ cdef enum Eligibility:
 
 
 cdef class States:
-    cdef readonly Slots slots
-    cdef Schedule schedule
+    cdef Slots slots
+    cdef Timers timers
+    cdef Queues queues
     cdef RefreshGroups refresh_groups
     cdef Events events
     cdef Holders holders

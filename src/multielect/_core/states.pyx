@@ -54,7 +54,7 @@ Rules of this file:
         forgotten          removed, or on its way    it is not in the index any more
 """
 
-from .schedule cimport ACQUIRES, GRANTS, REAPED, RELEASES
+from .queues cimport ACQUIRES, GRANTS, REAPED, RELEASES
 from .slots cimport NEVER, NONE, load_i64, store_i64
 
 cdef uint8_t[7] ALLOWED
@@ -73,15 +73,16 @@ cdef class States:
     """The elections of a node, each in one state."""
 
     def __cinit__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, bint by_time,
-                  uint32_t batch_keys, uint32_t max_leases, uint64_t seed):
-        self.slots = Slots(<uint32_t>seed)
-        self.schedule = Schedule(self.slots, now_ns)
+                  uint32_t batch_keys, uint32_t max_leases, uint64_t seed, uint32_t buckets):
+        self.slots = Slots(<uint32_t>seed, buckets)
+        self.timers = Timers(self.slots, now_ns)
+        self.queues = Queues(self.slots, buckets)
         self.events = Events(self.slots)
         self.holders = Holders()
         self.ttl_ns = ttl_ns
         self.margin_ns = margin_ns
         self.refresh_ns = ttl_ns // 3
-        self.refresh_groups = RefreshGroups(batch_keys, self.refresh_ns, seed)
+        self.refresh_groups = RefreshGroups(self.queues, batch_keys, self.refresh_ns, seed, now_ns)
         # Enough to spread candidates apart, little beside a takeover.
         self.jitter_ns = min(ttl_ns // 20, 10_000_000)
         # Long enough for a successor that is there, short for one that is not.
@@ -102,10 +103,14 @@ cdef class States:
             with gil:
                 raise AssertionError(
                     f"an election cannot go from {STATE_NAMES[slot.state]} to {STATE_NAMES[state]}")
-        self.schedule.cancel_timer(number)
-        self.schedule.dequeue(number)
+        if self.timers.is_set(number):
+            self.timers.cancel(number)
+        if self.queues.is_queued(number):
+            self.queues.dequeue(number)
         self.population[slot.state] -= 1
         self.population[state] += 1
+        if slot.state == LEADING or state == LEADING:
+            self.queues.count_leading(slot.bucket, 1 if state == LEADING else -1)
         slot.state = state
         slot.serial += 1
         slot.woken = 0
@@ -115,14 +120,14 @@ cdef class States:
 
     cdef int _enter_candidate_now(self, uint32_t number) except -1 nogil:
         self._enter(number, CANDIDATE)
-        self.schedule.enqueue(ACQUIRES, number)
+        self.queues.enqueue(ACQUIRES, number)
         return 0
 
     cdef int _enter_candidate_at(self, uint32_t number, int64_t again_ns) except -1 nogil:
         self._enter(number, CANDIDATE)
         # What another is to lead waits without a timer, until somebody looks.
         if self.slots.at(number).eligibility == ELIGIBLE:
-            self.schedule.set_timer(number, again_ns)
+            self.timers.set(number, again_ns)
         return 0
 
     cdef int _enter_acquiring(self, uint32_t number) except -1 nogil:
@@ -143,9 +148,9 @@ cdef class States:
         store_i64(&slot.heartbeat_ns, now_ns)
         store_i64(&slot.epoch, epoch)
         store_i64(&slot.deadline_ns, deadline_ns)
-        self.refresh_groups.suit(self.population[<int>LEADING])
-        self.refresh_groups.hurry(number // self.batch_keys,
-                                  min(self.refresh_groups.join(number, sent_ns), deadline_ns))
+        self.refresh_groups.suit(self.population[<int>LEADING], now_ns)
+        self.refresh_groups.hurry(slot.bucket, min(
+            self.refresh_groups.join(slot.bucket, sent_ns), deadline_ns))
         self._set_lease_timer(number, NEVER)
         return 0
 
@@ -154,13 +159,13 @@ cdef class States:
         self._enter(number, RELEASING)
         self.slots.at(number).next_state = next_state
         self.slots.at(number).mark.moved = 0
-        self.schedule.set_timer(number, lease_end_ns)
+        self.timers.set(number, lease_end_ns)
         self._enqueue_release(number)
         return 0
 
     cdef int _enter_cooldown(self, uint32_t number, int64_t until_ns) except -1 nogil:
         self._enter(number, COOLDOWN)
-        self.schedule.set_timer(number, until_ns)
+        self.timers.set(number, until_ns)
         return 0
 
     cdef int _enter_idle(self, uint32_t number) except -1 nogil:
@@ -171,7 +176,7 @@ cdef class States:
         self._see_holder(number, NONE)
         self._refer(&self.slots.at(number).successor, NONE)
         self._refer(&self.slots.at(number).claimant, NONE)
-        self.schedule.enqueue(REAPED, number)
+        self.queues.enqueue(REAPED, number)
         return 0
 
     # ---- common steps
@@ -236,16 +241,16 @@ cdef class States:
         if slot.phase.drain_ns != 0:
             due_ns = min(due_ns, slot.phase.drain_ns)
         if due_ns == NEVER:
-            self.schedule.cancel_timer(number)
-        elif slot.due_ns != due_ns or not self.schedule.is_timed(number):
-            self.schedule.set_timer(number, due_ns)
+            self.timers.cancel(number)
+        elif slot.due_ns != due_ns or not self.timers.is_set(number):
+            self.timers.set(number, due_ns)
 
     cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil:
         """The term drains, or is to for less long: set its timer accordingly."""
         # One that was set for something else may ring for nothing.
         cdef Slot *slot = self.slots.at(number)
-        if not self.schedule.is_timed(number) or slot.phase.drain_ns < slot.due_ns:
-            self.schedule.set_timer(number, slot.phase.drain_ns)
+        if not self.timers.is_set(number) or slot.phase.drain_ns < slot.due_ns:
+            self.timers.set(number, slot.phase.drain_ns)
 
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil:
         return self._demote(number, REASON_EXPIRED, now_ns)
@@ -261,9 +266,9 @@ cdef class States:
         # as all of its elections would else be contested by all nodes at once.
         cdef Slot *slot = self.slots.at(number)
         if self._is_claimed(number) or (slot.successor != NONE and slot.next_state == IDLE):
-            self.schedule.enqueue(GRANTS, number)
+            self.queues.enqueue(GRANTS, number)
         else:
-            self.schedule.enqueue(RELEASES, number)
+            self.queues.enqueue(RELEASES, number)
 
     cdef bint _is_claimed(self, uint32_t number) noexcept nogil:
         cdef Slot *slot = self.slots.at(number)

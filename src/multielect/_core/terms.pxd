@@ -3,8 +3,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .drains cimport Drains
 from .lateness cimport Lateness
+from .queues cimport ACQUIRES
 from .slots cimport NEVER, NONE, Slot, store_i64
-from .states cimport REASON_STALLED
+from .states cimport ACQUIRING, LEADING, REASON_STALLED
 
 
 cdef struct Asked:          # for whom something was asked of the server
@@ -14,13 +15,15 @@ cdef struct Asked:          # for whom something was asked of the server
 
 @cython.final
 cdef class Terms(Drains):
-    cdef uint32_t given_up          # which terms are, once this node stops: those of slots before
+    cdef uint32_t[129] given_up     # by lane, the bucket at which a node that stops goes on
     cdef Lateness lateness
     cdef uint8_t initial_eligibility  # of an election that nobody has assigned yet
 
     cdef int start(self) except -1 nogil
     cdef int stop(self) except -1 nogil
-    cdef int give_up(self, uint32_t most, int64_t now_ns) except -1 nogil
+    cdef int give_up(self, uint32_t lane, uint32_t most, int64_t now_ns) except -1 nogil
+    cdef uint32_t _give_up_bucket(self, uint32_t bucket, uint32_t most,
+                                  int64_t now_ns) except? NONE nogil
     cdef int add(self, uint32_t number) except -1 nogil
     cdef int remove(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int resign(self, uint32_t number, int64_t now_ns) except -1 nogil
@@ -33,25 +36,27 @@ cdef class Terms(Drains):
     cdef int watch(self, uint32_t number) except -1 nogil
     cdef void _refresh_now(self, uint32_t number) noexcept nogil
     cdef bint _ask_now(self, uint32_t number) noexcept nogil
-    cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil
-    cdef int ask_again(self) except -1 nogil
-    cdef int refresh_all(self) except -1 nogil
+    cdef int64_t leases_shortened(self, uint32_t lane, int64_t by_ns,
+                                  int64_t now_ns) except -1 nogil
+    cdef int ask_again(self, uint32_t lane) except -1 nogil
+    cdef int refresh_all(self, uint32_t lane) except -1 nogil
+    cdef int _refresh_bucket(self, uint32_t bucket) except -1 nogil
     cdef void reap(self) noexcept nogil
 
-    cdef uint32_t next_refreshes(self, Asked *asked, uint32_t most,
-                                 int64_t now_ns) except? NONE nogil
-    cdef uint32_t _next_of_refresh_group(self, Asked *asked, uint32_t count, uint32_t most,
-                                         int64_t now_ns) except? NONE nogil
-    cdef int next_release(self, int queue, uint32_t *number) except -1 nogil
-    cdef int next_acquire(self, uint32_t *number) except -1 nogil
-    cdef uint32_t peek_acquire(self) noexcept nogil
-    cdef bint is_giving_up(self) noexcept nogil
+    cdef uint32_t next_refreshes(self, uint32_t lane, Asked *asked, uint32_t most,
+                                 bint one_bucket, int64_t now_ns) except? NONE nogil
+    cdef uint32_t _next_of_bucket(self, uint32_t bucket, Asked *asked, uint32_t count,
+                                  uint32_t most, int64_t now_ns) except? NONE nogil
+    cdef int begin_acquire(self, uint32_t number) except -1 nogil
+    cdef bint is_giving_up(self, uint32_t lane) noexcept nogil
+    cdef bint leads_still(self) noexcept nogil
+    cdef int change_lane(self, uint32_t bucket, uint32_t lane) except -1 nogil
     cdef int64_t next_due_ns(self) noexcept nogil
     cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil
     cdef int64_t _together_ns(self, int64_t at_ns) noexcept nogil
-    cdef bint has_work(self) noexcept nogil
-    cdef bint has_other_work(self) noexcept nogil
-    cdef int64_t refresh_due_ns(self) noexcept nogil
+    cdef bint has_work(self, uint32_t lane) noexcept nogil
+    cdef bint has_other_work(self, uint32_t lane) noexcept nogil
+    cdef int64_t refresh_due_ns(self, uint32_t lane) noexcept nogil
 
     cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
                  int64_t now_ns) except -1 nogil
@@ -70,7 +75,13 @@ cdef class Terms(Drains):
     cdef int not_released(self, uint32_t number) except -1 nogil
     cdef int moved_on(self, uint32_t number, int64_t epoch) except -1 nogil
 
-    # Here, and not beside the others, so that they cost no call: they are for each refresh.
+    # Here, and not beside the others, so that they cost no call: they are for each lease.
+
+    cdef inline uint32_t peek_acquire(self, uint32_t lane) noexcept nogil:
+        """Return the next election of a lane to stand for, or NONE."""
+        if self.population[<int>LEADING] + self.population[<int>ACQUIRING] >= self.max_leases:
+            return NONE
+        return self.queues.peek(lane, ACQUIRES)
 
     cdef inline int _goes_on(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """Tell whether a term is to go on; one that is not to is ended."""
@@ -101,6 +112,6 @@ cdef class Terms(Drains):
         slot.refreshing = 0
         if was_due:
             self._refresh_now(number)
-        if self.schedule.is_timed(number) and slot.again:
+        if self.timers.is_set(number) and slot.again:
             self._set_lease_timer(number, NEVER)
         return 0

@@ -13,8 +13,10 @@ Rules of this file:
       they are free or `watch` is called for them.
 """
 
+from libc.string cimport memset
+
 from .lateness cimport Lateness
-from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
+from .queues cimport ACQUIRES, GRANTS, REFRESHES, RELEASES, TURNS
 from .slots cimport NEVER, NONE, store_i64
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, INELIGIBLE,
                       LEADING, REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
@@ -33,7 +35,7 @@ cdef class Terms(Drains):
     # ---- what the user wants
 
     cdef int start(self) except -1 nogil:
-        """Stand for all elections, in the order in which they were added."""
+        """Stand for all elections."""
         cdef uint32_t number
         self.running = True
         for number in range(self.slots.used):
@@ -46,7 +48,7 @@ cdef class Terms(Drains):
         cdef uint32_t number
         cdef Slot *slot
         self.running = False
-        self.given_up = 0
+        memset(self.given_up, 0, sizeof(self.given_up))
         for number in range(self.slots.used):
             slot = self.slots.at(number)
             if slot.key == NULL:
@@ -62,20 +64,30 @@ cdef class Terms(Drains):
                 self._enter_idle(number)
         return 0
 
-    cdef int give_up(self, uint32_t most, int64_t now_ns) except -1 nogil:
-        """End so many terms, once this node stops."""
-        cdef uint32_t number
-        while most and self.given_up < self.slots.used:
-            number = self.given_up
-            self.given_up += 1
+    cdef int give_up(self, uint32_t lane, uint32_t most, int64_t now_ns) except -1 nogil:
+        """End so many terms of a lane's elections, once this node stops."""
+        cdef uint32_t bucket
+        while most and self.queues.lanes[lane].leading:
+            bucket = self.given_up[lane]
+            if self.queues.buckets[bucket].lane == lane and self.queues.buckets[bucket].leading:
+                most -= self._give_up_bucket(bucket, most, now_ns)
+            if most:
+                self.given_up[lane] = (bucket + 1) % self.queues.bucket_count
+        return 0
+
+    cdef uint32_t _give_up_bucket(self, uint32_t bucket, uint32_t most,
+                                  int64_t now_ns) except? NONE nogil:
+        cdef uint32_t number = self.slots.first_of(bucket)
+        cdef uint32_t ended = 0
+        while number != NONE and ended < most:
             if self.slots.at(number).state == LEADING:
                 self._demote(number, REASON_STOPPED, now_ns)
-                most -= 1
-        return 0
+                ended += 1
+            number = self.slots.after(number)
+        return ended
 
     cdef int add(self, uint32_t number) except -1 nogil:
         """Take up an election that has just been given a slot."""
-        self.refresh_groups.reserve(number)
         self.slots.at(number).state = IDLE
         self.slots.at(number).serial += 1
         self.slots.at(number).eligibility = (INELIGIBLE if self.retiring
@@ -139,35 +151,34 @@ cdef class Terms(Drains):
 
     cdef int on_timers(self, int64_t now_ns) except -1 nogil:
         """Do what is due at `now_ns`."""
-        cdef uint32_t number, refresh_group
+        cdef uint32_t number, bucket
         cdef Slot *slot
         while True:
-            refresh_group = self.refresh_groups.pop_due(now_ns)
-            if refresh_group == NONE:
+            bucket = self.refresh_groups.peek_due(now_ns)
+            if bucket == NONE:
                 break
-            self._on_refresh_group_timer(refresh_group, now_ns)
+            self._on_refresh_group_timer(bucket, now_ns)
         while True:
-            number = self.schedule.pop_due(now_ns)
+            number = self.timers.pop_due(now_ns)
             if number == NONE:
                 return 0
             slot = self.slots.at(number)
             if slot.state == LEADING:
                 self._on_lease_timer(number, now_ns)
             elif slot.state == CANDIDATE:
-                self.schedule.enqueue(ACQUIRES, number)
+                self.queues.enqueue(ACQUIRES, number)
             elif slot.state == COOLDOWN:
                 self._stand(number)
             elif slot.state == RELEASING:
                 # The lease has ended by itself.
                 self._leave_release(number)
 
-    cdef int _on_refresh_group_timer(self, uint32_t refresh_group, int64_t now_ns) except -1 nogil:
+    cdef int _on_refresh_group_timer(self, uint32_t bucket, int64_t now_ns) except -1 nogil:
         """Refresh its leases if it is time, and end those terms whose time is up."""
         cdef int64_t ends_ns = NEVER
-        cdef uint32_t number = refresh_group * self.batch_keys
-        cdef uint32_t beyond = min(number + self.batch_keys, self.slots.used)
+        cdef uint32_t number = self.slots.first_of(bucket)
         cdef Slot *slot
-        while number < beyond:
+        while number != NONE:
             slot = self.slots.at(number)
             if slot.state == LEADING:
                 if now_ns >= slot.deadline_ns:
@@ -176,9 +187,9 @@ cdef class Terms(Drains):
                     ends_ns = min(ends_ns, slot.deadline_ns)
                     if self.balanced and (slot.successor != NONE or slot.phase.drain_ns != 0):
                         self.consider_drain(number, now_ns)
-            number += 1
-        self.refresh_groups.suit(self.population[<int>LEADING])
-        self.refresh_groups.advance(refresh_group, now_ns, ends_ns)
+            number = self.slots.after(number)
+        self.refresh_groups.suit(self.population[<int>LEADING], now_ns)
+        self.refresh_groups.advance(bucket, now_ns, ends_ns)
         return 0
 
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil:
@@ -194,15 +205,15 @@ cdef class Terms(Drains):
 
     cdef void _refresh_now(self, uint32_t number) noexcept nogil:
         """Have the lease refreshed out of turn, unless that is under way."""
-        if not self.slots.at(number).refreshing and not self.schedule.is_queued(number):
-            self.schedule.enqueue(REFRESHES, number)
+        if not self.slots.at(number).refreshing and not self.queues.is_queued(number):
+            self.queues.enqueue(REFRESHES, number)
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
         """Stand for it without waiting any longer. Returns whether it waited."""
-        if self.slots.at(number).state != CANDIDATE or self.schedule.is_queued(number):
+        if self.slots.at(number).state != CANDIDATE or self.queues.is_queued(number):
             return False
-        self.schedule.cancel_timer(number)
-        self.schedule.enqueue(ACQUIRES, number)
+        self.timers.cancel(number)
+        self.queues.enqueue(ACQUIRES, number)
         return True
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
@@ -226,145 +237,154 @@ cdef class Terms(Drains):
         """See whether an election that another is to lead is free; if so, lead it."""
         cdef Slot *slot = self.slots.at(number)
         if (slot.eligibility == STANDBY and slot.state == CANDIDATE
-                and not self.schedule.is_queued(number)):
-            self.schedule.enqueue(ACQUIRES, number)
+                and not self.queues.is_queued(number)):
+            self.queues.enqueue(ACQUIRES, number)
         return 0
 
-    cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil:
-        """All leases end earlier by `by_ns` than was counted on. Returns how many terms end now.
+    cdef int64_t leases_shortened(self, uint32_t lane, int64_t by_ns,
+                                  int64_t now_ns) except -1 nogil:
+        """A lane's leases end earlier by `by_ns` than was counted on. Returns how many terms end.
 
         The others are refreshed at once: by the next time that is due they might be over.
         """
-        cdef uint32_t number
+        cdef uint32_t bucket, number
         cdef int64_t given_up = 0
         cdef Slot *slot
-        for number in range(self.slots.used):
-            slot = self.slots.at(number)
-            if slot.key == NULL or slot.state != LEADING:
+        for bucket in range(self.queues.bucket_count):
+            if self.queues.buckets[bucket].lane != lane or not self.queues.buckets[bucket].leading:
                 continue
-            if slot.deadline_ns - by_ns > now_ns:
-                store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                self.refresh_groups.hurry(number // self.batch_keys, slot.deadline_ns)
-                self.refresh_groups.enqueue(number // self.batch_keys, 0)
-                continue
-            # Until now it was believed.
-            store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
-            self._expire(number, now_ns)
-            given_up += 1
+            number = self.slots.first_of(bucket)
+            while number != NONE:
+                slot = self.slots.at(number)
+                if slot.state == LEADING and slot.deadline_ns - by_ns > now_ns:
+                    store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
+                    self.refresh_groups.hurry(bucket, slot.deadline_ns)
+                elif slot.state == LEADING:
+                    # Until now it was believed.
+                    store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
+                    self._expire(number, now_ns)
+                    given_up += 1
+                number = self.slots.after(number)
+            self.refresh_groups.enqueue(bucket, 0)
         return given_up
 
-    cdef int ask_again(self) except -1 nogil:
-        """Ask for all that another leads: it may have been set free without a word to us."""
-        cdef uint32_t number
+    cdef int ask_again(self, uint32_t lane) except -1 nogil:
+        """Ask a lane for all that another leads: it may have been set free without a word to us."""
+        cdef uint32_t bucket, number
         cdef Slot *slot
-        for number in range(self.slots.used):
-            slot = self.slots.at(number)
-            if slot.key == NULL or slot.eligibility != ELIGIBLE:
+        for bucket in range(self.queues.bucket_count):
+            if self.queues.buckets[bucket].lane != lane:
                 continue
-            if slot.state == ACQUIRING:
-                slot.woken = max(slot.woken, <uint8_t>FREED)
-            else:
-                self._ask_now(number)
+            number = self.slots.first_of(bucket)
+            while number != NONE:
+                slot = self.slots.at(number)
+                if slot.key == NULL or slot.eligibility != ELIGIBLE:
+                    pass
+                elif slot.state == ACQUIRING:
+                    slot.woken = max(slot.woken, <uint8_t>FREED)
+                else:
+                    self._ask_now(number)
+                number = self.slots.after(number)
         return 0
 
-    cdef int refresh_all(self) except -1 nogil:
-        """A connection was made: wake-ups may have been missed, and leases lost."""
-        cdef uint32_t number
+    cdef int refresh_all(self, uint32_t lane) except -1 nogil:
+        """A lane has a connection: wake-ups may have been missed, and leases lost."""
+        cdef uint32_t bucket
+        for bucket in range(self.queues.bucket_count):
+            if self.queues.buckets[bucket].lane == lane:
+                self._refresh_bucket(bucket)
+        return 0
+
+    cdef int change_lane(self, uint32_t bucket, uint32_t lane) except -1 nogil:
+        """Another lane serves the bucket from now on: what is known of it may not hold there."""
+        self.refresh_groups.move(bucket, lane)
+        return self._refresh_bucket(bucket)
+
+    cdef int _refresh_bucket(self, uint32_t bucket) except -1 nogil:
+        cdef uint32_t number = self.slots.first_of(bucket)
         cdef Slot *slot
-        for number in range(self.slots.used):
+        if self.queues.buckets[bucket].leading:
+            self.refresh_groups.enqueue(bucket, 0)
+        while number != NONE:
             slot = self.slots.at(number)
-            if slot.key == NULL or self.schedule.is_queued(number):
-                continue
-            if slot.state == LEADING:
-                self.refresh_groups.enqueue(number // self.batch_keys, 0)
-            elif slot.eligibility == ELIGIBLE:
+            if (slot.key != NULL and slot.eligibility == ELIGIBLE
+                    and not self.queues.is_queued(number)):
                 self._ask_now(number)
+            number = self.slots.after(number)
         return 0
 
     cdef void reap(self) noexcept nogil:
         """Free the slots of the removed; what is to be told of them has been."""
-        cdef uint32_t number = self.schedule.peek(REAPED)
+        cdef uint32_t number = self.queues.reaped
         while number != NONE:
-            self.schedule.dequeue(number)
+            self.queues.dequeue(number)
             self.population[<int>REMOVED] -= 1
             self.slots.give_back(number)
-            number = self.schedule.peek(REAPED)
+            number = self.queues.reaped
 
     # ---- what is to be sent
 
-    cdef uint32_t next_refreshes(self, Asked *asked, uint32_t most,
-                                 int64_t now_ns) except? NONE nogil:
-        """Take leases to refresh, no more than `most`; returns how many.
+    cdef uint32_t next_refreshes(self, uint32_t lane, Asked *asked, uint32_t most,
+                                 bint one_bucket, int64_t now_ns) except? NONE nogil:
+        """Take leases of a lane to refresh, no more than `most`; returns how many.
 
-        Those out of turn come first, then the refresh groups. An overdue term ends instead.
+        Those out of turn come first, then the buckets whose turn it is. An overdue term ends
+        instead. With `one_bucket` all are of the same bucket.
         """
-        cdef uint32_t count = 0, number
+        cdef uint32_t count = 0, number, bucket = NONE
         while count < most:
-            number = self.schedule.peek(REFRESHES)
-            if number == NONE:
+            number = self.queues.peek(lane, REFRESHES)
+            if number == NONE or (one_bucket and count and self.slots.at(number).bucket != bucket):
                 break
-            self.schedule.dequeue(number)
+            bucket = self.slots.at(number).bucket
+            self.queues.dequeue(number)
             if self._goes_on(number, now_ns):
                 self._ask_refresh(number, &asked[count])
                 count += 1
-        while count < most and self.refresh_groups.first != NONE:
-            count = self._next_of_refresh_group(asked, count, most, now_ns)
+        while count < most and not self.queues.is_empty(lane, TURNS):
+            if one_bucket and count and self.queues.lanes[lane].ready[<int>TURNS] != bucket:
+                break
+            bucket = self.queues.lanes[lane].ready[<int>TURNS]
+            count = self._next_of_bucket(bucket, asked, count, most, now_ns)
         return count
 
-    cdef uint32_t _next_of_refresh_group(self, Asked *asked, uint32_t count, uint32_t most,
-                                         int64_t now_ns) except? NONE nogil:
-        """Go on to take leases of the queue's first refresh group; returns how many there are."""
-        cdef uint32_t refresh_group = self.refresh_groups.first
-        cdef uint32_t number = self.refresh_groups.cursor
-        cdef uint32_t beyond = min((refresh_group + 1) * self.batch_keys, self.slots.used)
+    cdef uint32_t _next_of_bucket(self, uint32_t bucket, Asked *asked, uint32_t count,
+                                  uint32_t most, int64_t now_ns) except? NONE nogil:
+        """Go on to take leases of a bucket whose turn it is; returns how many there are."""
+        cdef uint32_t number = self.refresh_groups.items[bucket].cursor
         cdef uint32_t before = count
         cdef Slot *slot
-        while number < beyond and count < most:
+        while number != NONE and count < most:
             slot = self.slots.at(number)
-            number += 1
-            if slot.state != LEADING or self.schedule.is_queued(number - 1):
-                continue
-            if slot.refreshing:
-                # Another would only burden a server that is slow: it follows on the answer.
-                slot.refreshing = 2
-            elif self._goes_on(number - 1, now_ns):
-                self._ask_refresh(number - 1, &asked[count])
-                count += 1
-        self.lateness.sent(self.refresh_groups.items[refresh_group].owed_ns, now_ns, count - before)
-        self.refresh_groups.cursor = number
-        if number >= beyond:
-            self.refresh_groups.dequeue()
+            if slot.state == LEADING and not self.queues.is_queued(number):
+                if slot.refreshing:
+                    # Another would only burden a server that is slow: it follows on the answer.
+                    slot.refreshing = 2
+                elif self._goes_on(number, now_ns):
+                    self._ask_refresh(number, &asked[count])
+                    count += 1
+            number = self.slots.after(number)
+        self.lateness.sent(self.refresh_groups.items[bucket].owed_ns, now_ns, count - before)
+        self.refresh_groups.items[bucket].cursor = number
+        if number == NONE:
+            self.refresh_groups.dequeue(bucket)
         return count
 
-    cdef int next_release(self, int queue, uint32_t *number) except -1 nogil:
-        """Take the next term to release or to grant, as the queue says; 0 if there is none."""
-        number[0] = self.schedule.peek(queue)
-        if number[0] == NONE:
-            return 0
-        self.schedule.dequeue(number[0])
-        return 1
+    cdef int begin_acquire(self, uint32_t number) except -1 nogil:
+        """The acquire of an election is about to be sent."""
+        return self._enter_acquiring(number)
 
-    cdef int next_acquire(self, uint32_t *number) except -1 nogil:
-        """Take the next election to stand for; 0 if there is none, or none may be led."""
-        number[0] = self.peek_acquire()
-        if number[0] == NONE:
-            return 0
-        self._enter_acquiring(number[0])
-        return 1
+    cdef bint is_giving_up(self, uint32_t lane) noexcept nogil:
+        """Tell whether this node stops, and leads something of the lane still."""
+        return not self.running and self.queues.lanes[lane].leading != 0
 
-    cdef uint32_t peek_acquire(self) noexcept nogil:
-        """Return the next election to stand for, or NONE."""
-        if self.population[<int>LEADING] + self.population[<int>ACQUIRING] >= self.max_leases:
-            return NONE
-        return self.schedule.peek(ACQUIRES)
-
-    cdef bint is_giving_up(self) noexcept nogil:
+    cdef bint leads_still(self) noexcept nogil:
         """Tell whether this node stops, and leads something still."""
         return not self.running and self.population[<int>LEADING] != 0
 
     cdef int64_t next_due_ns(self) noexcept nogil:
         """Return when `on_timers` should be called next."""
-        return min(self.schedule.next_due_ns(), self.refresh_groups.next_due_ns())
+        return min(self.timers.next_due_ns(), self.refresh_groups.next_due_ns())
 
     cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil:
         """Return when to try again what the server refused."""
@@ -377,19 +397,20 @@ cdef class Terms(Drains):
         # Each at a time of its own would be a script of its own.
         return at_ns + self.retry_step_ns - (at_ns - self.retry_phase_ns) % self.retry_step_ns
 
-    cdef bint has_work(self) noexcept nogil:
+    cdef bint has_work(self, uint32_t lane) noexcept nogil:
         """Tell whether something may be there to be sent."""
-        return self.refresh_due_ns() != NEVER or self.has_other_work()
+        return self.refresh_due_ns(lane) != NEVER or self.has_other_work(lane)
 
-    cdef bint has_other_work(self) noexcept nogil:
+    cdef bint has_other_work(self, uint32_t lane) noexcept nogil:
         """Tell whether something that is no refresh may be there to be sent."""
-        return (self.schedule.queues[<int>RELEASES] != NONE
-                or self.schedule.queues[<int>GRANTS] != NONE
-                or self.peek_acquire() != NONE)
+        return (not self.queues.is_empty(lane, RELEASES) or not self.queues.is_empty(lane, GRANTS)
+                or self.peek_acquire(lane) != NONE)
 
-    cdef int64_t refresh_due_ns(self) noexcept nogil:
+    cdef int64_t refresh_due_ns(self, uint32_t lane) noexcept nogil:
         """Return by when refreshes that wait are to be sent; NEVER where none does."""
-        return 0 if self.schedule.queues[<int>REFRESHES] != NONE else self.refresh_groups.due_ns
+        if not self.queues.is_empty(lane, REFRESHES):
+            return 0
+        return self.refresh_groups.due_ns[lane]
 
     # ---- what became of it
 
@@ -503,7 +524,7 @@ cdef class Terms(Drains):
 
     cdef int not_released(self, uint32_t number) except -1 nogil:
         """The release was lost: send it again, unless the lease ends first."""
-        if not self.schedule.is_queued(number):
+        if not self.queues.is_queued(number):
             self._enqueue_release(number)
         return 0
 

@@ -21,25 +21,25 @@ import socket
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 
 from .._connection.backoff import Backoff
 from .._connection.connector import Connection, Connector
 from .._connection.endpoint import Endpoint
 from .._connection.errors import refusal, refused_right
 from .._connection.health import ConnectionRecord, Reading
-from .._core.fleet import FleetCore
+from .._core.core import Core
+from .._core.driver import Driver
+from .._core.records import ClockJump, ErrorReport, Report, TermEvent
 from .._protocol.error_replies import as_error
 from .._protocol.keys import KeyLayout
 from .._runtime.clock import Clock
 from .._runtime.foreign import in_words, ordinary
 from .._runtime.interruptible import join
 from .._runtime.thread_group import ThreadGroup
-from ..errors import MultielectError, ServerError
+from ..errors import ClockJumpError, MultielectError, ServerError
 from .pump import Pump
 
 _NS = 1_000_000_000
@@ -47,16 +47,7 @@ _NS = 1_000_000_000
 # What a machine too busy to run our threads in time is given beyond a timeout.
 _GRACE_S = 1.0
 
-CoreEvent = tuple[bytes, int, int, int, int, int]
-"""Key, number, generation, epoch, reason, at_ns: see `Core.take_events`."""
-
-
-_reason_of = itemgetter(4)
-
-
-def counts_of(events: list[CoreEvent]) -> Mapping[int, int]:
-    """Return how many events there are for each reason."""
-    return Counter(map(_reason_of, events))
+_MS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ class Outlets:
         fault: takes the fault of ours that ended the node.
     """
 
-    events: Callable[[list[CoreEvent]], None] | None
+    events: Callable[[list[TermEvent]], None] | None
     counts: Callable[[Mapping[int, int]], None]
     membership: Callable[[bytes], None]
     error: Callable[[MultielectError], None]
@@ -99,12 +90,39 @@ class Outlets:
     fault: Callable[[MultielectError], None]
 
 
+def deliver(report: Report, outlets: Outlets) -> None:
+    """Hand on what came out of a core's turns, but for what went wrong."""
+    if report.events and outlets.events is not None:
+        outlets.events(report.events)
+    if report.counts:
+        outlets.counts(report.counts)
+    if report.membership is not None:
+        outlets.membership(report.membership)
+
+
+def clock_jump_error(jump: ClockJump, server: str) -> MultielectError:
+    """Return the error that a clock's jump is reported as."""
+    return ClockJumpError(int(jump.jump_ns / _MS), terms=jump.ended, server=server)
+
+
+def refusal_error(refused: ErrorReport, layout: KeyLayout, server: str) -> MultielectError:
+    """Return the error that a refusal is reported as."""
+    return as_error(
+        refused.request,
+        refused.elections,
+        refused.text,
+        refused.key,
+        layout=layout,
+        server=server,
+    )
+
+
 class Engine:
     """Runs a core over a connection until it is stopped."""
 
     def __init__(
         self,
-        core: FleetCore,
+        core: Core,
         connect: Callable[[], Connection],
         *,
         layout: KeyLayout,
@@ -120,6 +138,7 @@ class Engine:
         self.reconnects = 0
         self.endpoint = endpoint
         self._core = core
+        self._driver = Driver(core)
         self._layout = layout
         self._record = ConnectionRecord(time_of_day, self._changed)
         self._has_changed = False
@@ -201,7 +220,7 @@ class Engine:
         self._connector = connector
         self._away_since_s = time.monotonic()
         self._accepts = True
-        self._core.start()
+        self._core.elections.start()
         thread_group.go()
         connector.want()
 
@@ -229,7 +248,7 @@ class Engine:
         """End all terms as they are released, and return at the latest after `timeout_s`."""
         now_ns = self._clock.now_ns()
         until = time.monotonic() + timeout_s + _GRACE_S
-        self._core.stop()
+        self._core.elections.stop()
         assert self._pump is not None
         self._pump.stop_by(now_ns + int(timeout_s * _NS))
         for thread in self._thread_group.threads:
@@ -241,7 +260,7 @@ class Engine:
 
     def abandon(self) -> None:
         """In a forked child: lead nothing, touch nothing that the parent shares."""
-        self._core.abandon()
+        self._core.elections.abandon()
         for connection in (self._connection, self._arrived):
             if connection is not None:
                 connection.abandon()
@@ -299,8 +318,8 @@ class Engine:
             " up all that it led and stands for nothing any more: make a new one"
         )
         fault.__cause__ = error
-        self._core.stop()
-        self._core.give_up(self._clock.now_ns())
+        self._core.elections.stop()
+        self._driver.give_up(self._clock.now_ns())
         self._outlets.fault(fault)
         if self._pump is not None:
             self._pump.stop_by(self._clock.now_ns())
@@ -330,7 +349,7 @@ class Engine:
         with self._arrival:
             connection, self._arrived = self._arrived, None
         if connection is not None:
-            self._core.prepare(connection.scripts)
+            self._driver.prepare(connection.scripts)
             self._has_reported_right = False
             self._connection = connection
             self._record.made(connection.version)
@@ -360,9 +379,9 @@ class Engine:
     def _error_of(self, outcome: str) -> MultielectError:
         assert self._pump is not None
         if outcome == "malformed":
-            return self.endpoint.malformed(self._core.parse_error)
+            return self.endpoint.malformed(self._driver.parse_error)
         if outcome == "refused":
-            return refusal(self.endpoint, self._core.refusal)
+            return refusal(self.endpoint, self._driver.refusal)
         if outcome == "broken":
             return self.endpoint.lost(os.strerror(self._pump.error_number))
         if outcome == "silent":
@@ -371,7 +390,7 @@ class Engine:
 
     def _finish(self) -> None:
         _live.discard(self)
-        self._core.abandon()
+        self._core.elections.abandon()
         assert self._connector is not None
         self._connector.close()
         with self._arrival:
@@ -406,24 +425,21 @@ class Engine:
                     self._fail("the event thread", error)
 
     def _deliver(self) -> None:
-        while counts := self._take_events():
-            self._outlets.counts(counts)
-        answer = self._core.take_membership()
-        if answer is not None:
-            self._outlets.membership(answer)
-        for report in self._core.take_error_reports():
-            error = as_error(report, self._layout)
-            self._report_error(error)
-            if isinstance(error, ServerError) and report[0] == error.request:
-                self._report_refused_right(error)
+        has_more = True
+        while has_more:
+            report = self._core.reporter.take(with_events=self._outlets.events is not None)
+            deliver(report, self._outlets)
+            for jump in report.clock_jumps:
+                self._report_error(clock_jump_error(jump, self.endpoint.address))
+            for refused in report.errors:
+                self._report_refusal(refused)
+            has_more = bool(report.counts)
 
-    def _take_events(self) -> Mapping[int, int]:
-        if self._outlets.events is None:
-            return self._core.count_events()
-        events = self._core.take_events()
-        if events:
-            self._outlets.events(events)
-        return counts_of(events)
+    def _report_refusal(self, refused: ErrorReport) -> None:
+        error = refusal_error(refused, self._layout, self.endpoint.address)
+        self._report_error(error)
+        if isinstance(error, ServerError) and refused.request == error.request:
+            self._report_refused_right(error)
 
     def _report_error(self, error: MultielectError) -> None:
         self._record.troubled(error)

@@ -20,7 +20,8 @@ from libc.stdint cimport int64_t
 from posix.unistd cimport read, write
 
 from .._runtime.clock cimport Clock
-from .._core.core cimport Core, Facts
+from .._core.core cimport Core, LaneState, Turn
+from .._core.lane cimport Lane
 from .._core.slots cimport NEVER
 
 cdef extern from *:
@@ -60,6 +61,9 @@ cdef enum:
     MAX_READS = 8           # of one socket in one turn
     MAX_SLEEP_MS = 60_000
 
+cdef enum:
+    LANE = 0                # it has one connection for batches
+
 cdef enum Outcome:
     GOING = 0
     FINISHED = 1
@@ -87,6 +91,7 @@ cdef class Pump:
     """
 
     cdef Core core
+    cdef Lane lane
     cdef Clock clock
     cdef int wake_fd, wake_end_fd, notify_fd
     cdef int fd, listener
@@ -101,6 +106,7 @@ cdef class Pump:
     def __init__(self, Core core not None, Clock clock not None, *, int wake_fd, int wake_end_fd,
                  int notify_fd, int64_t response_timeout_ns):
         self.core = core
+        self.lane = core.lane(LANE)
         self.clock = clock
         self.wake_fd = wake_fd
         self.wake_end_fd = wake_end_fd
@@ -156,7 +162,7 @@ cdef class Pump:
         cdef int outcome = GOING
         with nogil:
             if fd >= 0 and self.fd < 0:
-                self.core.begin()
+                self.core.connect(LANE)
             self.fd = fd
             self.listener = listener
             while outcome == GOING:
@@ -164,45 +170,46 @@ cdef class Pump:
             if outcome > INTERRUPTED:
                 self.fd = -1
                 self.listener = -1
-                self.core.lose(self.clock.now())
+                self.core.disconnect(LANE, self.clock.now())
         return OUTCOMES[outcome]
 
     cdef int _turn(self) except -1 nogil:
         """Tick, send, sleep, and receive what has come."""
-        cdef Facts facts
+        cdef Turn turn
+        cdef LaneState state
         cdef int outcome
         cdef int64_t now_ns = self.clock.now()
         cdef int64_t stop_by_ns = load(&self.stop_by_ns)
-        self.core.turn(now_ns, &facts)
-        if facts.has_events and swap(&self.announced, 1) == 0:
+        self.core.turn(now_ns, &turn)
+        if turn.has_report and swap(&self.announced, 1) == 0:
             self._notify()
         if swap(&self.interrupted, 0):
             return INTERRUPTED
-        if stop_by_ns != NEVER and (facts.is_quiet or now_ns >= stop_by_ns):
-            self.core.finish(now_ns)
+        if stop_by_ns != NEVER and (turn.is_quiet or now_ns >= stop_by_ns):
+            self.core.give_up(now_ns)
             return FINISHED
         outcome = self._send()
         if outcome != GOING:
             return outcome
-        outcome = self._sleep_and_receive(&facts, stop_by_ns)
+        self.core.read_lane(LANE, &state)
+        outcome = self._sleep_and_receive(min(turn.next_turn_ns, stop_by_ns), &state)
         if outcome != GOING or self.fd < 0:
             return outcome
-        self.core.read_facts(&facts, now_ns)
-        if facts.is_refused:
+        self.core.read_lane(LANE, &state)
+        if state.is_refused:
             return REFUSED
-        if facts.owed_since_ns >= 0:
-            self.waited_ns = self.clock.now() - facts.owed_since_ns
+        if state.owed_since_ns >= 0:
+            self.waited_ns = self.clock.now() - state.owed_since_ns
             if self.waited_ns >= self.response_timeout_ns:
                 return SILENT
         return GOING
 
-    cdef int _sleep_and_receive(self, Facts *facts, int64_t stop_by_ns) except -1 nogil:
+    cdef int _sleep_and_receive(self, int64_t until_ns, LaneState *state) except -1 nogil:
         cdef pollfd[3] waiting
         cdef int count = 1, outcome = GOING
-        cdef int64_t until_ns = min(facts.next_turn_ns, stop_by_ns)
         cdef int64_t sleep_ms
-        if facts.owed_since_ns >= 0:
-            until_ns = min(until_ns, facts.owed_since_ns + self.response_timeout_ns)
+        if state.owed_since_ns >= 0:
+            until_ns = min(until_ns, state.owed_since_ns + self.response_timeout_ns)
         sleep_ms = (until_ns - self.clock.now() + 999_999) // 1_000_000
         sleep_ms = max(<int64_t>0, min(sleep_ms, <int64_t>MAX_SLEEP_MS))
         waiting[0].fd = self.wake_fd
@@ -210,7 +217,7 @@ cdef class Pump:
         if self.fd >= 0:
             waiting[1].fd = self.fd
             waiting[1].events = POLLIN
-            if self.core.lane.outgoing.waiting():
+            if self.lane.writer.outgoing.waiting():
                 waiting[1].events |= POLLOUT
             count = 2
         if self.listener >= 0:
@@ -229,12 +236,12 @@ cdef class Pump:
 
     cdef int _send(self) except -1 nogil:
         cdef ssize_t count
-        while self.fd >= 0 and self.core.lane.outgoing.waiting():
-            count = send(self.fd, self.core.lane.outgoing.data + self.core.lane.outgoing.start,
-                         self.core.lane.outgoing.waiting(), MSG_NOSIGNAL)
+        while self.fd >= 0 and self.lane.writer.outgoing.waiting():
+            count = send(self.fd, self.lane.writer.outgoing.data + self.lane.writer.outgoing.start,
+                         self.lane.writer.outgoing.waiting(), MSG_NOSIGNAL)
             if count < 0:
                 return self._failed()
-            self.core.lane.outgoing.drop(count)
+            self.lane.writer.outgoing.drop(count)
         return GOING
 
     cdef int _receive(self, int fd, bint listens) except -1 nogil:
@@ -247,9 +254,9 @@ cdef class Pump:
             if count < 0:
                 return self._failed()
             if listens:
-                malformed = self.core.hear_bytes(self.buffer, count, self.clock.now())
+                malformed = self.core.hear(LANE, self.buffer, count, self.clock.now())
             else:
-                malformed = self.core.take_bytes(self.buffer, count, self.clock.now())
+                malformed = self.core.receive(LANE, self.buffer, count, self.clock.now())
             if malformed:
                 return MALFORMED
             if count < READ_BYTES:

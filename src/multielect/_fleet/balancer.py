@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from .._core.fleet import FleetCore
+from .._core.core import Core
 from .._protocol.keys import KeyLayout, decode_key
 from .._runtime.clock import Clock
 from .._runtime.foreign import in_words
@@ -48,7 +48,7 @@ class Balancer:
 
     def __init__(
         self,
-        core: FleetCore,
+        core: Core,
         settings: BalanceSettings,
         *,
         holder: str,
@@ -241,7 +241,7 @@ class Balancer:
         others = [e.remaining_ms for h, e in found.items() if h != self._me.holder]
         if others:
             # Whoever falls silent is taken out by the first who asks after his time.
-            self._core.poll_membership_by(now_ns + (min(others) + 1) * _MS)
+            self._core.fleet.poll_membership_by(now_ns + (min(others) + 1) * _MS)
         self._report_unread(frozenset(membership.unread))
         self._report_if_blocked(now_ns)
 
@@ -281,7 +281,9 @@ class Balancer:
             with self._applying:
                 self._apply(succeeding(now, plan, others))
         lasts_ns = ENTRY_LASTS_POLLS * self._period_ns
-        self._core.set_membership_poll(*self._words(0), period_ns=self._period_ns, last_ns=lasts_ns)
+        self._core.fleet.set_membership_poll(
+            *self._words(0), period_ns=self._period_ns, last_ns=lasts_ns
+        )
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread to end."""
@@ -296,7 +298,7 @@ class Balancer:
             return
         lasts_ms = ENTRY_LASTS_POLLS * self._period_ns // _MS
         words = self._words(lasts_ms)
-        self._core.set_membership_poll(*words, period_ns=self._period_ns, at_once=at_once)
+        self._core.fleet.set_membership_poll(*words, period_ns=self._period_ns, at_once=at_once)
         if at_once:
             self._wake()
 
@@ -474,7 +476,7 @@ class Balancer:
             if self._keys is not None and not self._keys_changed:
                 return self._keys
             self._keys_changed = False
-        keys = KeySet(self._core.list_keys(), self._settings.only)
+        keys = KeySet(self._core.elections.list_keys(), self._settings.only)
         self._keys = keys
         return keys
 
@@ -482,7 +484,7 @@ class Balancer:
         holders = [_raw(member.holder) for member in assignment.members]
         own = holders.index(self._holder) if self._holder in holders else -1
         ineligible = assignment.ineligible(own) if own >= 0 else b"\1" * len(assignment.keys_given)
-        self._core.assign(
+        self._core.fleet.assign(
             assignment.keys_given.encoded,
             assignment.owners,
             holders,
@@ -502,7 +504,7 @@ class Balancer:
             self._unknown_leaders.forget()
             return
         members = {_raw(holder) for holder in entries} | self._unread | {self._holder}
-        leaders = [OtherLeader(*each) for each in self._core.other_leaders()]
+        leaders = [OtherLeader(*each) for each in self._core.fleet.other_leaders()]
         unknown_leaders = self._unknown_leaders.look(leaders, members, now_ns)
         if unknown_leaders:
             self._on_error(MultielectError(warning_about(unknown_leaders)))
@@ -524,7 +526,7 @@ class Balancer:
         turns = POLLS_PER_TTL * len(holders)
         place = POLLS_PER_TTL * holders.index(self._me.holder)
         for missed in range(max(first, turn - POLLS_PER_TTL + 1), turn + 1):
-            self._core.watch((missed + place) % turns, turns)
+            self._core.fleet.watch((missed + place) % turns, turns)
         self._wake()
 
 

@@ -27,7 +27,7 @@ from .._connection.backoff import Backoff
 from .._connection.connector import Server, connect_timeout_s
 from .._connection.endpoint import Endpoint
 from .._connection.health import Reading
-from .._core.fleet import FleetCore
+from .._core.core import Core
 from .._engine.engine import Engine, Outlets
 from .._fleet.balancer import Balancer
 from .._protocol.keys import KeyLayout
@@ -120,7 +120,7 @@ class Environment(ABC):
     @abstractmethod
     def engine(
         self,
-        core: FleetCore,
+        core: Core,
         *,
         layout: KeyLayout,
         node_id: str,
@@ -138,7 +138,7 @@ class Environment(ABC):
     @abstractmethod
     def balancer(
         self,
-        core: FleetCore,
+        core: Core,
         settings: BalanceSettings,
         **named: Any,  # noqa: ANN401
     ) -> Balancer:
@@ -201,7 +201,7 @@ class RealEnvironment(Environment):
 
     def engine(
         self,
-        core: FleetCore,
+        core: Core,
         *,
         layout: KeyLayout,
         node_id: str,
@@ -231,7 +231,7 @@ class RealEnvironment(Environment):
 
     def balancer(
         self,
-        core: FleetCore,
+        core: Core,
         settings: BalanceSettings,
         **named: Any,  # noqa: ANN401
     ) -> Balancer:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .._core.elections import DRAINING_REASON
+from .._core.reporter import DRAINING_REASON
 from .._logging.log import Log
 from ..election import DemotionReason
 

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from .._callbacks.dispatcher import Dispatcher
 from .._connection.connector import max_reconnect_ns
-from .._core.fleet import FleetCore
+from .._core.core import Core
+from .._core.records import TermEvent
+from .._core.slot_map import slot_of_key
 from .._core.slots import Slots
-from .._engine.engine import Arrival, CoreEvent, Outlets
+from .._engine.engine import Arrival, Outlets
 from .._fleet.balancer import Balancer
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.scripts import LARGEST_EPOCH
@@ -74,7 +76,7 @@ class Node:
         self.clock = environment.clock
         self.holder = f"{settings.node_id}/{environment.incarnation()}"
         self.environment = environment
-        self._core = FleetCore(
+        self._core = Core(
             now_ns=self.clock.now_ns(),
             ttl_ns=settings.ttl_ns,
             margin_ns=settings.margin_ns,
@@ -90,8 +92,9 @@ class Node:
             notifies_drains=dispatcher.notifies_drains,
             balanced=settings.balance is not None,
             move_ns=0 if settings.balance is None else settings.balance.move_ns,
+            fleet_slot=slot_of_key(layout.members_key),
         )
-        self.slots: Slots = self._core.terms.slots
+        self.slots: Slots = self._core.elections.slots
         name = f"multielect-{settings.node_id}"
         self._dispatcher = dispatcher
         dispatcher.log.ttl_s = settings.ttl_ns / _NS
@@ -154,7 +157,7 @@ class Node:
                 # What is told the moment that the engine runs must find the node started.
                 self.phase.started = True
                 undoing.callback(self._unstart)
-                self._lifecycle.started(len(self._core))
+                self._lifecycle.started(len(self._core.elections))
                 self._engine.start()
                 undoing.pop_all()
         return True
@@ -172,7 +175,7 @@ class Node:
             was_stopped, self.phase.stopped = self.phase.stopped, True
             started = self.phase.started
         self.notify()
-        led, released = self._core.leading, self._core.counters["released"]
+        led, released = self._core.elections.leading, self._core.elections.counters["released"]
         if started:
             if self._balancer is not None:
                 self._balancer.leave()
@@ -180,7 +183,7 @@ class Node:
             if self._balancer is not None:
                 self._balancer.join(max(0.0, until - self.environment.monotonic_s()))
             if not was_stopped:
-                self._lifecycle.stopped(led, self._core.counters["released"] - released)
+                self._lifecycle.stopped(led, self._core.elections.counters["released"] - released)
         self._dispatcher.close(max(0.0, until - self.environment.monotonic_s()))
         _live.discard(self)
 
@@ -204,7 +207,7 @@ class Node:
     # ---- elections
 
     def __len__(self) -> int:
-        return len(self._core)
+        return len(self._core.elections)
 
     def add(self, key: str | bytes, max_stall: Seconds | None = None) -> Place:
         """Stand for an election, unless the node does already."""
@@ -216,7 +219,7 @@ class Node:
 
     def _add_raw(self, raw: bytes, max_stall_ns: int) -> Place:
         self.phase.check_campaigning()
-        number, generation, is_new = self._core.add(
+        number, generation, is_new = self._core.elections.add(
             raw, self.layout.bucket(raw), max_stall_ns or self.settings.max_stall_ns
         )
         if is_new:
@@ -236,7 +239,7 @@ class Node:
             for key in keys:
                 raw = encode_key(key)
                 bucket = self.layout.bucket(raw)
-                count += self._core.add(raw, bucket, self.settings.max_stall_ns)[2]
+                count += self._core.elections.add(raw, bucket, self.settings.max_stall_ns)[2]
         finally:
             if count:
                 self._after_adding()
@@ -246,7 +249,7 @@ class Node:
         """Return where the election with this key is."""
         raw = encode_key(key)
         self.phase.check_process()
-        place = self._core.find(raw)
+        place = self._core.elections.find(raw)
         return None if place is None else (decode_key(raw), *place)
 
     def remove(self, key: str | bytes) -> None:
@@ -257,7 +260,7 @@ class Node:
         """
         raw = encode_key(key)
         self.phase.check_open()
-        if not self._core.remove(raw, self.clock.now_ns()):
+        if not self._core.elections.remove(raw, self.clock.now_ns()):
             raise KeyError(key)
         if self._balancer is not None:
             self._balancer.on_keys_changed()
@@ -266,21 +269,21 @@ class Node:
     def keys(self) -> list[str]:
         """Return the keys of all elections."""
         self.phase.check_process()
-        return [decode_key(raw) for raw in self._core.list_keys()]
+        return [decode_key(raw) for raw in self._core.elections.list_keys()]
 
     def led(self) -> list[Place]:
         """Return the elections that this node leads now."""
         # While the node stops, what is not released yet is led still.
         if not self.phase.started or self.phase.is_elsewhere:
             return []
-        led = self._core.led(self.clock.now_ns())
+        led = self._core.elections.led(self.clock.now_ns())
         return [(decode_key(raw), number, generation) for raw, number, generation in led]
 
     @property
     def counters(self) -> Counters:
         """What this node has done since it was made."""
         self.phase.check_process()
-        return Counters(**self._core.counters, reconnects=self._engine.reconnects)
+        return Counters(**self._core.elections.counters, reconnects=self._engine.reconnects)
 
     # ---- what elections ask for
 
@@ -289,13 +292,13 @@ class Node:
         if election.is_leader:
             return self.settings.node_id
         self.phase.check_process()
-        holder = self._core.leader(election.number, election.generation)
+        holder = self._core.elections.leader(election.number, election.generation)
         return None if holder is None else decode_key(holder).partition("/")[0]
 
     def resign(self, election: Candidacy) -> bool:
         """End the election's current term."""
         self.phase.check_open()
-        resigned = self._core.resign(
+        resigned = self._core.elections.resign(
             election.number, election.generation, election.term_epoch, self.clock.now_ns()
         )
         self._after_change()
@@ -304,7 +307,7 @@ class Node:
     def campaign(self, election: Candidacy) -> None:
         """Cut short what is left of an abstention."""
         self.phase.check_campaigning()
-        self._core.campaign(election.number, election.generation)
+        self._core.elections.campaign(election.number, election.generation)
         self._after_change()
 
     def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
@@ -333,7 +336,7 @@ class Node:
             )
         if self.phase.is_elsewhere or newest_epoch == LARGEST_EPOCH:
             return False
-        ended = self._core.learn_epoch(
+        ended = self._core.elections.learn_epoch(
             number, generation, term_epoch, newest_epoch, self.clock.now_ns()
         )
         self._after_change()
@@ -342,7 +345,7 @@ class Node:
     def finish_drain(self, election: Candidacy) -> bool:
         """Hand a draining term over: its worker is done."""
         self.phase.check_open()
-        found = self._core.finish_drain(
+        found = self._core.elections.finish_drain(
             election.number, election.generation, election.term_epoch, self.clock.now_ns()
         )
         self._after_change()
@@ -361,8 +364,8 @@ class Node:
         now_ns = self.clock.now_ns()
         if self.phase.started and self._drains_since_s is None:
             self._drains_since_s = self.environment.monotonic_s()
-            self._lifecycle.drain_begun(self._core.leading, timeout_s)
-        self._core.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
+            self._lifecycle.drain_begun(self._core.elections.leading, timeout_s)
+        self._core.elections.retire(alone, now_ns + int(timeout_s * _NS), now_ns)
         self._after_change()
         return timeout_s + _DRAIN_GRACE_S
 
@@ -374,7 +377,7 @@ class Node:
     @property
     def is_empty_handed(self) -> bool:
         """Whether this node leads nothing."""
-        return self._core.leading == 0
+        return self._core.elections.leading == 0
 
     def drain(self, timeout: Seconds | None) -> bool:
         """Hand over all that is led. Returns whether nothing is led any more.
@@ -461,10 +464,10 @@ class Node:
         if self.phase.started:
             self._engine.wake()
         else:
-            self._core.take_events()
+            self._core.reporter.take()
         self.notify()
 
-    def _on_events(self, events: list[CoreEvent]) -> None:
+    def _on_events(self, events: list[TermEvent]) -> None:
         now_s = self.environment.monotonic_s
         self._dispatcher.put(*(term_event_of(self, event, now_s) for event in events))
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._core.fleet import FleetCore
+from .._core.core import Core
 from .environment import Running
 
 
 class Probe:
     """Measures one node. Any thread."""
 
-    def __init__(self, core: FleetCore, engine: Running, check_open: Callable[[], None]) -> None:
+    def __init__(self, core: Core, engine: Running, check_open: Callable[[], None]) -> None:
         """Keep what to measure.
 
         Args:
@@ -49,7 +49,7 @@ class Probe:
     @property
     def leading(self) -> int:
         """How many terms the node has now, overdue ones included."""
-        return self._core.leading
+        return self._core.elections.leading
 
     @property
     def quiet_since_ns(self) -> int | None:
@@ -59,4 +59,4 @@ class Probe:
     @property
     def memory_bytes(self) -> int:
         """Bytes that the core holds for the elections: slots, index and keys."""
-        return self._core.memory_bytes
+        return self._core.elections.memory_bytes

@@ -18,7 +18,7 @@ from .._settings.settings import Seconds, checked_timeout
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from .._core.fleet import FleetCore
+    from .._core.core import Core
     from .._fleet.balancer import Balancer
     from .environment import Running
     from .node import Node
@@ -30,9 +30,7 @@ STOP_S = 5.0
 class Readiness:
     """Looks at one node. Any thread."""
 
-    def __init__(
-        self, node: Node, core: FleetCore, engine: Running, balancer: Balancer | None
-    ) -> None:
+    def __init__(self, node: Node, core: Core, engine: Running, balancer: Balancer | None) -> None:
         """Keep what to look at."""
         self._node = node
         self._core = core
@@ -60,7 +58,7 @@ class Readiness:
             is_permanent=is_permanent(error),
             failed_attempts=reading.failed_attempts,
             reconnects=self._engine.reconnects,
-            elections=0 if is_forked else len(self._core),
+            elections=0 if is_forked else len(self._core.elections),
             leading=0 if is_forked else len(node.led()),
         )
 
@@ -94,9 +92,9 @@ class Readiness:
         if not self.is_connected():
             return False
         share = None if self._balancer is None else self._balancer.share()
-        if share is None or self._core.leading != len(share):
+        if share is None or self._core.elections.leading != len(share):
             return False
-        return share == {raw for raw, _, _ in self._core.led(self._node.clock.now_ns())}
+        return share == {raw for raw, _, _ in self._core.elections.led(self._node.clock.now_ns())}
 
     def check_connected(self, waited_s: float) -> None:
         """Raise why there is no connection after so long, unless there is one."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._callbacks.mailbox import Kind, TermEvent
-from .._core.elections import DRAINING_REASON
-from .._engine.engine import CoreEvent
+from .._core.records import TermEvent as CoreEvent
+from .._core.reporter import DRAINING_REASON
 from .._protocol.keys import decode_key
 from ..election import DemotionReason, ElectionNode, Term
 

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import re
 
-from ..errors import ClockJumpError, EndlessLeaseError, MultielectError, ServerError
+from ..errors import EndlessLeaseError, MultielectError, ServerError
 from .keys import KeyLayout, decode_key
 from .scripts import COMMANDS
-
-ErrorReport = tuple[str, int, str, "bytes | None"]
-"""What was asked, or what is noted; of how many elections; in which words; one of their keys."""
 
 _BEFORE = re.compile(
     r"^(?:ERR )?(?:Error running script \(call to \w+\): )?(?:@?\w+: ?\d+: ?)*(?:-(?=[A-Z]))?"
@@ -41,24 +38,38 @@ _COSTS = {
 _ASKED = {"claim": "acquire", "wake-up": "release", "unended": "release"}
 
 
-def as_error(report: ErrorReport, layout: KeyLayout) -> MultielectError:
-    """Return what the core noted, as an error to be told."""
-    what, elections, text, raw = report
-    if what == "clock":
-        return ClockJumpError(int(text), terms=elections)
+def as_error(
+    what: str, elections: int, text: str, raw: bytes | None, *, layout: KeyLayout, server: str
+) -> MultielectError:
+    """Return what a server refused, as an error to be reported.
+
+    Args:
+        what: what was asked of the server: one of `REQUEST_NAMES`.
+        elections: how many elections are concerned.
+        text: the server's words.
+        raw: the key of one of the elections, as bytes; None where none can be named.
+        layout: where the elections are kept.
+        server: where the server is.
+    """
     key = None if raw is None else decode_key(raw)
     if what == "endless":
         assert raw is not None
         assert key is not None
         name = decode_key(layout.leader_key(raw))
-        return EndlessLeaseError(key, holder=text, leader_key=name, elections=elections)
+        return EndlessLeaseError(
+            key, holder=text, leader_key=name, elections=elections, server=server
+        )
     code, said = split(text)
     if code == "NOPERM":
         said += f" ({_right(what, said, layout)})"
     if what in _COSTS:
         said += f": {_COSTS[what]}"
     return ServerError(
-        f"{code} {said}", request=_ASKED.get(what, what), elections=elections, key=key
+        f"{code} {said}",
+        request=_ASKED.get(what, what),
+        elections=elections,
+        key=key,
+        server=server,
     )
 
 

@@ -19,10 +19,10 @@ from .._connection.backoff import Backoff
 from .._connection.endpoint import Endpoint
 from .._connection.errors import refusal
 from .._connection.health import ConnectionRecord, Reading
-from .._core.elections import DRAINING_REASON
-from .._core.fleet import FleetCore
-from .._engine.engine import Arrival, Outlets, counts_of
-from .._protocol.error_replies import as_error
+from .._core.core import Core
+from .._core.driver import Driver
+from .._core.reporter import DRAINING_REASON
+from .._engine.engine import Arrival, Outlets, clock_jump_error, deliver, refusal_error
 from .._protocol.keys import KeyLayout
 from ..election import DemotionReason
 from ..errors import ConfigError, MultielectError, ProtocolError
@@ -47,7 +47,7 @@ class SimulatedEngine:
     def __init__(
         self,
         node: SimulatedNode,
-        core: FleetCore,
+        core: Core,
         *,
         layout: KeyLayout,
         endpoint: Endpoint,
@@ -60,6 +60,7 @@ class SimulatedEngine:
         self.reconnects = 0
         self.endpoint = endpoint
         self.core = core
+        self.driver = Driver(core)
         self.links: list[Link] = []
         self.name = name
         self.balance: Callable[[], int | None] = lambda: None
@@ -100,7 +101,7 @@ class SimulatedEngine:
         """Stand for all elections of the core, from the moment a connection is there."""
         self._is_running = True
         self._away_since_ns = self._node.world.now_ns
-        self.core.start()
+        self.core.elections.start()
         self._turn_at(self._node.world.now_ns)
         self._connect_at(self._node.world.now_ns)
 
@@ -112,14 +113,14 @@ class SimulatedEngine:
     def stop(self, timeout_s: float) -> None:
         """End all terms as they are released, and return at the latest after `timeout_s`."""
         now_ns = self._node.clock.now_ns()
-        self.core.stop()
+        self.core.elections.stop()
         self._stop_by_ns = now_ns + int(timeout_s * _NS)
         self.wake()
         self._node.world.run_until(lambda: not self._is_running, timeout_s + _GRACE_S)
 
     def abandon(self) -> None:
         """Die, or be a forked child: lead nothing, send nothing."""
-        self.core.abandon()
+        self.core.elections.abandon()
         self._record.ended()
         self._is_running = self._is_connected = False
         for link in self.links:
@@ -163,12 +164,12 @@ class SimulatedEngine:
         if not self._is_running or node.is_stopped:
             return
         now_ns = node.clock.now_ns()
-        next_ns = self.core.tick(now_ns)
+        next_ns = self.driver.turn(now_ns)
         self._deliver()
         if self._broken is not None:
             self._lose(self._broken)
-        if self._stop_by_ns is not None and (self.core.is_quiet or now_ns >= self._stop_by_ns):
-            self.core.give_up(now_ns)
+        if self._stop_by_ns is not None and (self.driver.is_quiet or now_ns >= self._stop_by_ns):
+            self.driver.give_up(now_ns)
             self._finish()
             return
         self._send()
@@ -184,10 +185,10 @@ class SimulatedEngine:
         self._turn_at(node.clock.world_ns(now_ns + sleep_ns) + node.lag_ns())
 
     def _watch(self, next_ns: int, now_ns: int) -> int:
-        if self.core.is_refused:
-            self._lose(refusal(self.endpoint, self.core.refusal))
+        if self.driver.is_refused:
+            self._lose(refusal(self.endpoint, self.driver.refusal))
             return now_ns
-        since_ns = self.core.owed_since_ns
+        since_ns = self.driver.owed_since_ns
         if since_ns is None:
             return next_ns
         if now_ns - since_ns >= self._response_timeout_ns:
@@ -197,27 +198,29 @@ class SimulatedEngine:
         return min(next_ns, since_ns + self._response_timeout_ns)
 
     def _send(self) -> None:
-        if not self._is_connected or self._node.is_stuffed or not self.core.outgoing_bytes:
+        if not self._is_connected or self._node.is_stuffed or not self.driver.outgoing_bytes:
             return
-        with memoryview(self.core.outgoing) as waiting:
+        with memoryview(self.driver.outgoing) as waiting:
             data = bytes(waiting)
-        self.core.sent(len(data))
+        self.driver.sent(len(data))
         self.links[0].send(data)
 
     def _deliver(self) -> None:
-        while events := self.core.take_events():
-            for key, _, _, epoch, reason, _ in events:
+        has_more = True
+        while has_more:
+            report = self.core.reporter.take()
+            for key, _, _, epoch, reason, _ in report.events:
                 self._node.world.note(self._node, f"{_WHAT[reason]} {key!r}, epoch {epoch}")
-            if self._outlets.events is not None:
-                self._outlets.events(events)
-            self._outlets.counts(counts_of(events))
-        answer = self.core.take_membership()
-        if answer is not None:
-            self._outlets.membership(answer)
-        for report in self.core.take_error_reports():
-            error = as_error(report, self._layout)
-            self._record.troubled(error)
-            self._outlets.error(error)
+            deliver(report, self._outlets)
+            for jump in report.clock_jumps:
+                self._report(clock_jump_error(jump, self.endpoint.address))
+            for refused in report.errors:
+                self._report(refusal_error(refused, self._layout, self.endpoint.address))
+            has_more = bool(report.counts)
+
+    def _report(self, error: MultielectError) -> None:
+        self._record.troubled(error)
+        self._outlets.error(error)
 
     def _finish(self) -> None:
         self.abandon()
@@ -240,9 +243,9 @@ class SimulatedEngine:
             now_ns = self._node.clock.now_ns()
             try:
                 if listens:
-                    self.core.receive_announcements(data, now_ns)
+                    self.driver.hear(data, now_ns)
                 else:
-                    self.core.receive(data, now_ns)
+                    self.driver.receive(data, now_ns)
             except ProtocolError as error:
                 self._lose(error)
 
@@ -291,7 +294,7 @@ class SimulatedEngine:
         self.links = [self._link("link", pushes=True, listens=False)]
         if not node.hears_pushes:
             self.links.append(self._link("listener", pushes=False, listens=True))
-        self.core.connection_made(node.world.scripts)
+        self.driver.connect(node.world.scripts)
         self._is_connected = True
         self._broken = None
         self._arrived.clear()
@@ -341,7 +344,7 @@ class SimulatedEngine:
             link.close()
         self.links.clear()
         self._arrived.clear()
-        self.core.connection_lost(self._node.clock.now_ns())
+        self.driver.disconnect(self._node.clock.now_ns())
         self.reconnects += 1
         self._record.lost(error)
         self._node.world.note(self._node, f"connection lost: {error}")

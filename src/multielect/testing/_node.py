@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._callbacks.dispatcher import Dispatcher
 from .._connection.endpoint import Endpoint
-from .._core.fleet import FleetCore
+from .._core.core import Core
 from .._engine.engine import Outlets
 from .._fleet.balancer import Balancer
 from .._node.environment import Environment, Running
@@ -140,7 +140,7 @@ class SimulatedNode(Environment):
 
     def engine(
         self,
-        core: FleetCore,
+        core: Core,
         *,
         layout: KeyLayout,
         node_id: str,
@@ -171,7 +171,7 @@ class SimulatedNode(Environment):
 
     def balancer(
         self,
-        core: FleetCore,
+        core: Core,
         settings: BalanceSettings,
         **named: Any,  # noqa: ANN401
     ) -> Balancer:

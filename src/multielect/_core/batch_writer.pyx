@@ -1,8 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What is due, in batches, and as it goes out.
+"""Writes batches as the calls of scripts that they are.
 
 Rules of this file:
-    * A script is given at most `MAX_KEYS` Redis keys.
     * The first batch of a connection that needs a script brings its text, and the others name it,
       without waiting for what becomes of the first. If that is refused, the next brings it again.
     * Nothing here needs the GIL: no exception but for memory.
@@ -11,9 +10,8 @@ Rules of this file:
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from .schedule cimport GRANTS, RELEASES
 from .slots cimport NONE, Slot, padded
-from .states cimport ACQUIRE, ELIGIBLE, GRANT, MEMBERSHIP, REFRESH, RELEASE, REQUESTS
+from .states cimport ACQUIRE, GRANT, MEMBERSHIP, REFRESH, RELEASE, REQUESTS
 
 cdef extern from *:
     """
@@ -33,6 +31,7 @@ cdef extern from *:
 
 cdef enum:
     MEMBERSHIP_KEYS = 2     # the members and their plan
+    KEY_FRAME_BYTES = 48    # what surrounds prefix and key, and what `copy_words` may write beyond
 
 cdef enum KeyKind:
     LEADER_KEY
@@ -48,12 +47,10 @@ cdef Text _text(bytes source):
     return text
 
 
-cdef inline int _put_key(Outgoing outgoing, Text *prefix, Slot *slot,
-                         KeyKind kind) except -1 nogil:
+cdef inline void _put_key(Outgoing outgoing, Text *prefix, Slot *slot, KeyKind kind) noexcept nogil:
     # Written in place: there is one for each lease that is refreshed.
     cdef size_t total = prefix.length + slot.key_length + (7 if kind == LEADER_KEY else 6)
     cdef char *here
-    outgoing.reserve(total + 48)
     outgoing.put_header(c'$', total)
     here = outgoing.data + outgoing.end
     here = copy_words(here, prefix.data, prefix.length)
@@ -65,22 +62,42 @@ cdef inline int _put_key(Outgoing outgoing, Text *prefix, Slot *slot,
     else:
         memcpy(here, b":fence\r\n", 8)
     outgoing.end += total + 2
-    return 0
 
 
-cdef class Batches:
-    """Takes from the terms what is due, and writes it."""
+cdef class KeyPrefixes:
+    """What precedes an election's key in Redis, by bucket."""
 
-    def __cinit__(self, Terms terms, MembershipPoll membership, *_, tuple key_prefixes,
-                  bytes holder, bytes channel, bytes epochs, int64_t retention_ms):
+    def __cinit__(self, tuple prefixes):
         cdef Py_ssize_t i
+        cdef size_t total = 0
+        self.items = <Text *>calloc(len(prefixes), sizeof(Text))
+        self.text = <char *>calloc(sum([padded(len(prefix)) for prefix in prefixes]) or 1, 1)
+        if self.items == NULL or self.text == NULL:
+            raise MemoryError
+        for i in range(len(prefixes)):
+            self.items[i].data = self.text + total
+            self.items[i].length = len(prefixes[i])
+            memcpy(self.text + total, <const char *><bytes>prefixes[i], self.items[i].length)
+            total += padded(self.items[i].length)
+            self.max_length = max(self.max_length, self.items[i].length)
+
+    def __dealloc__(self):
+        free(self.items)
+        free(self.text)
+
+
+cdef class BatchWriter:
+    """Writes the batches of one connection after another."""
+
+    def __cinit__(self, Terms terms, MembershipPoll membership, KeyPrefixes prefixes, *,
+                  bytes holder, bytes channel, bytes epochs, int64_t retention_ms):
         cdef bytes ttl_ms = b"%d" % (terms.ttl_ns // 1_000_000)
         cdef bytes grant_ms = b"%d" % (terms.grant_ns // 1_000_000)
+        cdef bytes retention = b"%d" % retention_ms
         self.terms = terms
         self.membership = membership
+        self.prefixes = prefixes
         self.outgoing = Outgoing()
-        cdef size_t total = 0
-        cdef bytes retention = b"%d" % retention_ms
         self.kept = (holder, channel, epochs, ttl_ms, grant_ms, retention)
         self.holder = _text(holder)
         self.channel = _text(channel)
@@ -89,21 +106,6 @@ cdef class Batches:
         self.grant_ms = _text(grant_ms)
         self.retention_ms = _text(retention)
         self.epochs_expire = retention_ms != 0
-        self.key_prefixes = <Text *>calloc(len(key_prefixes), sizeof(Text))
-        self.prefix_text = <char *>calloc(
-            sum([padded(len(prefix)) for prefix in key_prefixes]) or 1, 1)
-        if self.key_prefixes == NULL or self.prefix_text == NULL:
-            raise MemoryError
-        for i in range(len(key_prefixes)):
-            self.key_prefixes[i].data = self.prefix_text + total
-            self.key_prefixes[i].length = len(key_prefixes[i])
-            memcpy(self.prefix_text + total, <const char *><bytes>key_prefixes[i],
-                   self.key_prefixes[i].length)
-            total += padded(self.key_prefixes[i].length)
-
-    def __dealloc__(self):
-        free(self.key_prefixes)
-        free(self.prefix_text)
 
     cdef void take_scripts(self, scripts) except *:
         """Write by these scripts, none of which the server is known to have."""
@@ -123,64 +125,12 @@ cdef class Batches:
             self.loaded[request] = False
             self.rejected[request] = False
 
-    cdef int _collect(self, ScriptBatch *batch, uint8_t request, int64_t now_ns) except -1 nogil:
-        """Fill the batch with what is due of one kind; returns how many."""
-        cdef uint32_t most = self.terms.batch_keys
-        cdef uint32_t number
-        cdef int found
-        if request != REFRESH:
-            most = min(most, <uint32_t>MAX_KEYS // self._stride(request))
-        batch.request = request
-        batch.count = 0
-        if request == MEMBERSHIP:
-            if not self.membership.is_due(now_ns):
-                return 0
-            self.membership.begun(now_ns)
-            return 1
-        if request == REFRESH:
-            batch.count = self.terms.next_refreshes(batch.entries, most, now_ns)
-            self.terms.events.tally.refreshes += batch.count
-            return batch.count
-        while batch.count < most:
-            if request == RELEASE:
-                found = self.terms.next_release(RELEASES, &number)
-            elif request == GRANT:
-                found = self.terms.next_release(GRANTS, &number)
-            else:
-                found = self._next_acquire(batch, &number)
-            if not found:
-                break
-            batch.entries[batch.count].number = number
-            batch.entries[batch.count].serial = self.terms.slots.at(number).serial
-            batch.count += 1
-        if request == ACQUIRE:
-            self.terms.events.tally.checks += batch.count
-            batch.floors = self._count_floors(batch) if self.terms.has_floors else 0
-        return batch.count
-
-    cdef int _next_acquire(self, ScriptBatch *batch, uint32_t *number) except -1 nogil:
-        # What is only looked at claims nothing, and does not share a batch with what is to be led.
-        cdef bint claims
-        number[0] = self.terms.peek_acquire()
-        if number[0] == NONE:
-            return 0
-        claims = self.terms.balanced and self.terms.slots.at(number[0]).eligibility == ELIGIBLE
-        if batch.count == 0:
-            batch.claims = claims
-        elif batch.claims != claims:
-            return 0
-        return self.terms.next_acquire(number)
-
-    cdef uint32_t _count_floors(self, ScriptBatch *batch) noexcept nogil:
-        cdef uint32_t i, count = 0
-        for i in range(batch.count):
-            count += self.terms.slots.at(batch.entries[i].number).phase.floor != 0
-        return count
-
-    cdef int _write(self, ScriptBatch *batch) except -1 nogil:
+    cdef int write(self, ScriptBatch *batch) except -1 nogil:
+        """Write the batch behind those that wait to be sent."""
         cdef uint32_t i, number
         cdef Slot *slot
-        cdef uint32_t stride = self._stride(batch.request)
+        cdef Text *prefix
+        cdef uint32_t stride = self.keys_of_each(batch.request)
         cdef int64_t keys = stride * <int64_t>batch.count
         if batch.request == MEMBERSHIP:
             return self._write_membership(batch)
@@ -188,13 +138,17 @@ cdef class Batches:
         self.outgoing.put_header(c'*', 3 + keys + self._argument_count(batch))
         self._write_script(batch)
         self.outgoing.put_integer(keys)
+        # For all at once: to look for each whether there is room costs more than to write it.
+        self.outgoing.reserve(<size_t>keys * (self.prefixes.max_length
+                                              + self.terms.slots.max_key_length + KEY_FRAME_BYTES))
         for i in range(batch.count):
             slot = self.terms.slots.at(batch.entries[i].number)
-            _put_key(self.outgoing, &self.key_prefixes[slot.bucket], slot, LEADER_KEY)
+            prefix = &self.prefixes.items[slot.bucket]
+            _put_key(self.outgoing, prefix, slot, LEADER_KEY)
             if stride > 1:
-                _put_key(self.outgoing, &self.key_prefixes[slot.bucket], slot, EPOCH_KEY)
+                _put_key(self.outgoing, prefix, slot, EPOCH_KEY)
             if stride > 2:
-                _put_key(self.outgoing, &self.key_prefixes[slot.bucket], slot, FENCE_KEY)
+                _put_key(self.outgoing, prefix, slot, FENCE_KEY)
         self._write_text(&self.holder)
         if batch.request == REFRESH:
             return self._write_text(&self.ttl_ms)
@@ -227,7 +181,7 @@ cdef class Batches:
                 self.outgoing.put_integer(slot.phase.floor)
         return 0
 
-    cdef uint32_t _stride(self, uint8_t request) noexcept nogil:
+    cdef uint32_t keys_of_each(self, uint8_t request) noexcept nogil:
         """How many keys an election has in a script."""
         if request == REFRESH:
             return 1

@@ -1,22 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""When elections are due, and which of them wait to be sent.
+"""When elections are due.
 
 Rules of this file:
-    * A slot has at most one timer and stands in at most one queue; both are lists that
-      run through the slots themselves, so that nothing here allocates.
+    * A slot has at most one timer. Timers of one time are a list that runs through the slots
+      themselves, so that nothing here allocates.
     * Timers are a hierarchical wheel (Varghese and Lauck, 1987): three levels of 4,096
-      buckets, the finest of 2^20 ns (1.05 ms). Setting and cancelling cost the same for
+      places, the finest of 2^20 ns (1.05 ms). Setting and cancelling cost the same for
       ten elections and for a million; a timer moves down at most twice, and not at all where
       it rings within 4.3 s, as those of refreshes do up to a TTL of 12.
     * A timer never rings early; it rings at most one tick late.
-    * Buckets that are empty cost nothing: a clock that jumps by a year costs no more steps
+    * Places that are empty cost nothing: a clock that jumps by a year costs no more steps
       than there are timers to be rung or moved down.
-    * Queues are first in, first out.
 """
 
 from libc.string cimport memset
 
-from .slots cimport NEVER, NONE, QUEUE, TIMER
+from .slots cimport NEVER, NONE, TIMER
 
 cdef extern from *:
     """
@@ -33,26 +32,25 @@ cdef enum:
     WORDS = 1 << 6          # of 64 bits each, a bit for each place
 
 
-cdef class Schedule:
-    """Timers and send queues over the slots of `slots`, from `now_ns` on."""
+cdef class Timers:
+    """Timers over the slots of `slots`, from `now_ns` on."""
 
     def __cinit__(self, Slots slots, int64_t now_ns):
         self.slots = slots
         self.tick = now_ns >> TICK_BITS
         memset(self.wheel, 0xFF, sizeof(self.wheel))
-        memset(self.queues, 0xFF, sizeof(self.queues))
 
-    cdef void set_timer(self, uint32_t number, int64_t due_ns) noexcept nogil:
+    cdef void set(self, uint32_t number, int64_t due_ns) noexcept nogil:
         """Let the slot's one timer ring at `due_ns`."""
-        self.cancel_timer(number)
+        self.cancel(number)
         self.slots.at(number).due_ns = due_ns
         self._place(number)
 
-    cdef void cancel_timer(self, uint32_t number) noexcept nogil:
+    cdef void cancel(self, uint32_t number) noexcept nogil:
         cdef uint32_t list = self.slots.at(number).links[TIMER].list
         if list == NONE:
             return
-        self._unlink(TIMER, &self.wheel[list], number)
+        self.slots.unlink(TIMER, &self.wheel[list], number)
         if self.wheel[list] == NONE:
             self.filled[list >> PLACE_BITS][(list & PLACE_MASK) >> 6] &= ~(
                 <uint64_t>1 << (list & 63))
@@ -68,7 +66,7 @@ cdef class Schedule:
         while True:
             number = self.wheel[self.tick & PLACE_MASK]
             if number != NONE:
-                self.cancel_timer(number)
+                self.cancel(number)
                 return number
             if self.tick >= until:
                 return NONE
@@ -83,15 +81,6 @@ cdef class Schedule:
         if self.wheel[tick & PLACE_MASK] == NONE:
             tick = self._next_tick()
         return NEVER if tick == NEVER else tick << TICK_BITS
-
-    cdef void enqueue(self, int queue, uint32_t number) noexcept nogil:
-        self._append(QUEUE, &self.queues[queue], queue, number)
-
-    cdef void dequeue(self, uint32_t number) noexcept nogil:
-        """Take the slot out of the queue it stands in, if any."""
-        cdef uint32_t queue = self.slots.at(number).links[QUEUE].list
-        if queue != NONE:
-            self._unlink(QUEUE, &self.queues[queue], number)
 
     cdef int64_t _next_tick(self) noexcept nogil:
         """Return the next tick at which a timer rings or moves down, or NEVER."""
@@ -122,12 +111,12 @@ cdef class Schedule:
             ahead >>= PLACE_BITS
             level += 1
         list = <uint32_t>(level * PLACES + ((due >> (PLACE_BITS * level)) & PLACE_MASK))
-        self._append(TIMER, &self.wheel[list], list, number)
+        self.slots.append(TIMER, &self.wheel[list], list, number)
         self.filled[level][(list & PLACE_MASK) >> 6] |= <uint64_t>1 << (list & 63)
 
     cdef void _cascade(self) noexcept nogil:
         # From the coarsest level that turns at this tick down, as what leaves one level
-        # may belong in the bucket of the next that turns now as well.
+        # may belong in the place of the next that turns now as well.
         cdef int level, top = 1
         cdef uint32_t list, number, last
         while top < LEVELS - 1 and (self.tick >> (PLACE_BITS * top)) & PLACE_MASK == 0:
@@ -137,17 +126,17 @@ cdef class Schedule:
                 level * PLACES + ((self.tick >> (PLACE_BITS * level)) & PLACE_MASK))
             if self.wheel[list] == NONE:
                 continue
-            # A timer beyond the horizon comes back to this very bucket, behind `last`.
+            # A timer beyond the horizon comes back to this very place, behind `last`.
             last = self.slots.at(self.wheel[list]).links[TIMER].previous
             while True:
                 number = self.wheel[list]
-                self.cancel_timer(number)
+                self.cancel(number)
                 self._place(number)
                 if number == last:
                     break
 
     cdef int _distance(self, int level, uint32_t place) noexcept nogil:
-        """Return how many buckets after `place` the next filled one is, or one more than all."""
+        """Return how many places after `place` the next filled one is, or one more than all."""
         cdef uint32_t start = (place + 1) & PLACE_MASK
         cdef uint64_t word = self.filled[level][start >> 6] & (~<uint64_t>0 << (start & 63))
         cdef int step
@@ -158,30 +147,3 @@ cdef class Schedule:
                 return <int>((found - start) & PLACE_MASK) + 1
             word = self.filled[level][((start >> 6) + step + 1) & (WORDS - 1)]
         return PLACES + 1
-
-    cdef void _append(self, int which, uint32_t *head, uint32_t list,
-                      uint32_t number) noexcept nogil:
-        cdef Link *link = &self.slots.at(number).links[which]
-        cdef Link *first
-        link.list = list
-        if head[0] == NONE:
-            link.next = number
-            link.previous = number
-            head[0] = number
-            return
-        first = &self.slots.at(head[0]).links[which]
-        link.next = head[0]
-        link.previous = first.previous
-        self.slots.at(first.previous).links[which].next = number
-        first.previous = number
-
-    cdef void _unlink(self, int which, uint32_t *head, uint32_t number) noexcept nogil:
-        cdef Link *link = &self.slots.at(number).links[which]
-        link.list = NONE
-        if link.next == number:
-            head[0] = NONE
-            return
-        self.slots.at(link.previous).links[which].next = link.next
-        self.slots.at(link.next).links[which].previous = link.previous
-        if head[0] == number:
-            head[0] = link.next

@@ -1,0 +1,72 @@
+cimport cython
+from libc.stdint cimport uint32_t
+
+from .slots cimport NONE, QUEUE, Slot, Slots
+
+cdef enum:
+    # What waits election by election.
+    REFRESHES = 0           # out of turn
+    RELEASES = 1
+    GRANTS = 2
+    ACQUIRES = 3
+    QUEUES = 4
+    # What waits bucket by bucket: its leases are to be refreshed, as it is their turn.
+    TURNS = 4
+    RINGS = 5
+    # Not to be sent: what was removed, and is freed once its events are taken.
+    REAPED = 5
+
+cdef enum:
+    MAX_LANES = 128
+    NO_LANE = 128           # where buckets wait that no lane serves
+
+
+cdef struct RingLink:       # a bucket among those of its lane that are ready
+    uint32_t next           # NONE: it is not among them
+    uint32_t previous
+
+
+cdef struct Bucket:
+    uint32_t heads[4]       # the first election of each queue
+    RingLink ring[5]
+    uint32_t lane
+    uint32_t leading        # how many of its elections this node leads
+
+
+cdef struct LaneQueues:
+    uint32_t ready[5]       # the first ready bucket of each ring
+    uint32_t leading
+
+
+@cython.final
+cdef class Queues:
+    cdef Slots slots
+    cdef Bucket *buckets
+    cdef uint32_t bucket_count
+    cdef LaneQueues lanes[129]
+    cdef uint32_t reaped
+
+    cdef void enqueue(self, int queue, uint32_t number) noexcept nogil
+    cdef void dequeue(self, uint32_t number) noexcept nogil
+    cdef void rotate(self, uint32_t lane, int ring) noexcept nogil
+    cdef void join(self, uint32_t bucket, int ring) noexcept nogil
+    cdef void leave(self, uint32_t bucket, int ring) noexcept nogil
+    cdef void move(self, uint32_t bucket, uint32_t lane) noexcept nogil
+
+    cdef inline bint is_queued(self, uint32_t number) noexcept nogil:
+        return self.slots.at(number).links[QUEUE].list != NONE
+
+    cdef inline bint is_ready(self, uint32_t bucket, int ring) noexcept nogil:
+        return self.buckets[bucket].ring[ring].next != NONE
+
+    cdef inline bint is_empty(self, uint32_t lane, int ring) noexcept nogil:
+        return self.lanes[lane].ready[ring] == NONE
+
+    cdef inline uint32_t peek(self, uint32_t lane, int queue) noexcept nogil:
+        """Return the first election of a lane's queue, or NONE."""
+        cdef uint32_t bucket = self.lanes[lane].ready[queue]
+        return NONE if bucket == NONE else self.buckets[bucket].heads[queue]
+
+    cdef inline void count_leading(self, uint32_t bucket, int change) noexcept nogil:
+        self.buckets[bucket].leading += change
+        self.lanes[self.buckets[bucket].lane].leading += change

@@ -1,4 +1,0 @@
-from .slots import Slots
-
-class States:
-    slots: Slots

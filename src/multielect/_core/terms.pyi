@@ -1,3 +1,0 @@
-from .states import States
-
-class Terms(States): ...
