@@ -5,3 +5,4 @@ from .core cimport Core
 
 cdef class FleetCore(Core):
     cdef uint32_t _intern(self, bytes holder) except *
+    cdef bint _has_room_to_look(self) except -1

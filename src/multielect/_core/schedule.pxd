@@ -9,6 +9,7 @@ cdef enum:
     GRANTS = 2
     ACQUIRES = 3
     REAPED = 4
+    LOOKS = 5               # what another, or nobody, is to lead: behind all acquires
 
 
 @cython.final
@@ -17,7 +18,7 @@ cdef class Schedule:
     cdef int64_t tick
     cdef uint32_t wheel[12288]      # the first of each bucket: 3 levels of 4096
     cdef uint64_t filled[3][64]     # a bit for each bucket that is not empty
-    cdef uint32_t queues[5]
+    cdef uint32_t queues[6]
 
     cdef void set_timer(self, uint32_t number, int64_t due_ns) noexcept nogil
     cdef void cancel_timer(self, uint32_t number) noexcept nogil

@@ -31,6 +31,10 @@ cdef class Terms(Drains):
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
     cdef int watch(self, uint32_t number) except -1 nogil
+    cdef bint _look(self, uint32_t number) noexcept nogil
+    cdef void _look_no_more(self) noexcept nogil
+    cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil
+    cdef bint has_room_beside(self, uint32_t own_waiting) noexcept nogil
     cdef void _refresh_now(self, uint32_t number) noexcept nogil
     cdef bint _ask_now(self, uint32_t number) noexcept nogil
     cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil

@@ -10,12 +10,13 @@ Rules of this file:
     * A node that stops gives its terms up as their releases go out, and leads the rest until
       then: without a connection, all at once.
     * Elections that another node is to lead are not asked for, except when somebody says that
-      they are free or `watch` is called for them.
+      they are free or `watch` is called for them. They come behind this node's own, and not at all
+      while it may lead no more.
 """
 
 from .lateness cimport Lateness
-from .schedule cimport ACQUIRES, GRANTS, REAPED, REFRESHES, RELEASES
-from .slots cimport NEVER, NONE, store_i64
+from .schedule cimport ACQUIRES, GRANTS, LOOKS, REAPED, REFRESHES, RELEASES
+from .slots cimport NEVER, NONE, QUEUE, store_i64
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, INELIGIBLE,
                       LEADING, REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
                       REASON_SUPERSEDED, RELEASING, REMOVED, STANDBY)
@@ -164,6 +165,7 @@ cdef class Terms(Drains):
     cdef int _on_refresh_group_timer(self, uint32_t refresh_group, int64_t now_ns) except -1 nogil:
         """Refresh its leases if it is time, and end those terms whose time is up."""
         cdef int64_t ends_ns = NEVER
+        cdef int64_t crowded_out = self.count_crowded_out(now_ns) if self.balanced else 0
         cdef uint32_t number = refresh_group * self.batch_keys
         cdef uint32_t beyond = min(number + self.batch_keys, self.slots.used)
         cdef Slot *slot
@@ -177,6 +179,12 @@ cdef class Terms(Drains):
                     if self.balanced and (slot.successor != NONE or slot.phase.drain_ns != 0):
                         self.consider_drain(number, now_ns)
             number += 1
+        number = refresh_group * self.batch_keys
+        while crowded_out > 0 and number < beyond:
+            crowded_out -= self.make_room(number, now_ns)
+            number += 1
+        if self.population[<int>LEADING] >= self.max_leases:
+            self._look_no_more()
         self.refresh_groups.suit(self.population[<int>LEADING])
         self.refresh_groups.advance(refresh_group, now_ns, ends_ns)
         return 0
@@ -199,11 +207,26 @@ cdef class Terms(Drains):
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
         """Stand for it without waiting any longer. Returns whether it waited."""
-        if self.slots.at(number).state != CANDIDATE or self.schedule.is_queued(number):
+        cdef Slot *slot = self.slots.at(number)
+        if slot.state != CANDIDATE or slot.links[QUEUE].list == ACQUIRES:
             return False
         self.schedule.cancel_timer(number)
+        self.schedule.dequeue(number)
         self.schedule.enqueue(ACQUIRES, number)
         return True
+
+    cdef bint _look(self, uint32_t number) noexcept nogil:
+        """Ask for what is not this node's own, if there is room. Returns whether it waited."""
+        if (self.slots.at(number).state != CANDIDATE or self.schedule.is_queued(number)
+                or self.population[<int>LEADING] >= self.max_leases):
+            return False
+        self.schedule.enqueue(LOOKS, number)
+        return True
+
+    cdef void _look_no_more(self) noexcept nogil:
+        # By the time that there is room again they would be old.
+        while self.schedule.peek(LOOKS) != NONE:
+            self.schedule.dequeue(self.schedule.peek(LOOKS))
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
         """An election was set free, or granted to this node: stand for it at once."""
@@ -217,18 +240,33 @@ cdef class Terms(Drains):
             # overtaken the answer that another leads.
             slot.woken = max(slot.woken, <uint8_t>(GRANTED if granted else FREED))
             return 0
-        self.events.tally.wakeups += self._ask_now(number)
+        if granted or slot.eligibility == ELIGIBLE:
+            self.events.tally.wakeups += self._ask_now(number)
+        else:
+            self.events.tally.wakeups += self._look(number)
         if granted and slot.state == CANDIDATE:
             slot.woken = GRANTED
         return 0
 
     cdef int watch(self, uint32_t number) except -1 nogil:
         """See whether an election that another is to lead is free; if so, lead it."""
-        cdef Slot *slot = self.slots.at(number)
-        if (slot.eligibility == STANDBY and slot.state == CANDIDATE
-                and not self.schedule.is_queued(number)):
-            self.schedule.enqueue(ACQUIRES, number)
+        if self.slots.at(number).eligibility == STANDBY:
+            self._look(number)
         return 0
+
+    cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil:
+        """Return how many of these elections are this node's share, which it does not lead yet."""
+        cdef uint32_t number, count = 0
+        cdef Slot *slot
+        for number in range(first, beyond):
+            slot = self.slots.at(number)
+            count += slot.state == CANDIDATE and slot.eligibility == ELIGIBLE
+        return count
+
+    cdef bint has_room_beside(self, uint32_t own_waiting) noexcept nogil:
+        """Tell whether this node may lead more than what it leads, and so many more."""
+        return (<uint64_t>self.population[<int>LEADING] + self.population[<int>ACQUIRING]
+                + own_waiting < self.max_leases)
 
     cdef int64_t leases_shortened(self, int64_t by_ns, int64_t now_ns) except -1 nogil:
         """All leases end earlier by `by_ns` than was counted on. Returns how many terms end now.
@@ -356,7 +394,9 @@ cdef class Terms(Drains):
         """Return the next election to stand for, or NONE."""
         if self.population[<int>LEADING] + self.population[<int>ACQUIRING] >= self.max_leases:
             return NONE
-        return self.schedule.peek(ACQUIRES)
+        if self.schedule.peek(ACQUIRES) != NONE:
+            return self.schedule.peek(ACQUIRES)
+        return self.schedule.peek(LOOKS)
 
     cdef bint is_giving_up(self) noexcept nogil:
         """Tell whether this node stops, and leads something still."""
