@@ -311,9 +311,8 @@ PLANTED = (
         "an election that is set free while it is asked for is not asked for again",
         Edit(
             "_core/terms.pyx",
-            "        if slot.woken and not slot.unwanted:\n"
-            "            return self._enter_candidate_now(number)\n",
-            "",
+            "        if (slot.woken or (self.balanced and not claimed ",
+            "        if ((self.balanced and not claimed ",
         ),
     ),
     _fault(
@@ -449,9 +448,9 @@ PLANTED = (
             "_callbacks/dispatcher.py",
             "            # Also SystemExit and its like: there is nothing here for them to end.\n"
             "            except BaseException as cause:  # noqa: BLE001\n"
-            "                error = callback_error(term_event, cause)\n",
+            "                error = term_event_error(term_event, cause)\n",
             "            except OSError as cause:\n"
-            "                error = callback_error(term_event, cause)\n",
+            "                error = term_event_error(term_event, cause)\n",
         ),
         suites=("tests/unit", "tests/integration"),
     ),
