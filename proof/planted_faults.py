@@ -507,9 +507,9 @@ PLANTED = (
             "_callbacks/dispatcher.py",
             "            # Also SystemExit and its like: there is nothing here for them to end.\n"
             "            except BaseException as cause:  # noqa: BLE001\n"
-            "                error = callback_error(term_event, cause)\n",
+            "                error = term_event_error(term_event, cause)\n",
             "            except OSError as cause:\n"
-            "                error = callback_error(term_event, cause)\n",
+            "                error = term_event_error(term_event, cause)\n",
         ),
         suites=("tests/unit", "tests/integration"),
     ),

@@ -72,7 +72,8 @@ class DemotionReason(enum.Enum):
     STALLED = 6
     """`heartbeat` was not called for `max_stall` seconds. This node stands back for one TTL."""
     REBALANCED = 7
-    """The election was handed to the node that it is assigned to."""
+    """The election was handed to the node that it is assigned to, or had to make room for this
+    node's own share (`max_leases`)."""
     DRAINED = 8
     """`drain` gave up what the group led."""
     SUPERSEDED = 9

@@ -32,8 +32,11 @@ class Elector(BaseElector[Election]):
     Its methods may be called from any thread. Callbacks run one after the other on a thread
     of the elector's own, never on the one that refreshes.
 
-    A node written in Go deletes its lease when it stops but tells nobody; while one leads,
-    this elector looks every third of the TTL, as those do.
+    A node written in Go may stand in the same election. It leaves its lease in Redis when it stops,
+    and announces nothing. So this elector follows it when the lease ends, up to the Go node's TTL
+    after the stop. While a Go node leads, this elector also asks every third of its own TTL, as Go
+    nodes do: somebody may delete the lease. A Go node takes over from this elector at its next
+    question.
 
     Args:
         redis: a URL, or a `redis.Redis` whose connection settings are taken over.

@@ -200,8 +200,8 @@ class CallbackError(MultielectError):
 
     Attributes:
         callback: which, by the name of its argument: ``"on_elected"``.
-        key: the election's key; empty for an `Elector`.
-        epoch: of the term that it was told of.
+        key: the election's key; empty for an `Elector`, and for ``"on_error"``.
+        epoch: of the term that it was told of; 0 for ``"on_error"``, which is told of none.
     """
 
     def __init__(self, callback: str, key: str, epoch: int) -> None:
@@ -213,7 +213,8 @@ class CallbackError(MultielectError):
 
     def __str__(self) -> str:
         of = f" for election {self.key!r}" if self.key else ""
-        return f"{self.callback} failed{of} at epoch {self.epoch}: {in_words(self.__cause__)}"
+        at = f" at epoch {self.epoch}" if self.epoch else ""
+        return f"{self.callback} failed{of}{at}: {in_words(self.__cause__)}"
 
 
 class HandlerError(CallbackError):

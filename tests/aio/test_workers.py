@@ -97,6 +97,8 @@ def test_a_worker_is_a_task_that_lasts_as_long_as_its_term(redis_url: str) -> No
             term = await work.begun(1)
             assert term.epoch == term.require_leader() == group["k"].epoch
             assert [term.reason, term.deadline, term.stopping.is_set()] == [None, None, False]
+            names = [task.get_name() for task in asyncio.all_tasks()]
+            assert names.count(f"multielect-{group.node_id}-worker-'k'") == 1
             group["k"].resign()
             assert await work.over(1) == (term, "CancelledError")
             assert term.reason is DemotionReason.RESIGNED

@@ -1,6 +1,7 @@
 """Rounds of faults against one fleet after another, one or many faults at a time.
 
     python -m tests.faults.rounds --count 500 --seed 1
+    python -m tests.faults.rounds --count 100 --fault primary-orphaned
 
 Rules of this file:
     * What strikes is a function of seed and number alone: `run_rounds(1, seed, first=number)`
@@ -38,6 +39,7 @@ def run_rounds(
     first: int = 0,
     binaries: Sequence[str | None] = (None,),
     keep: Path | None = None,
+    fault: str | None = None,
 ) -> Report:
     """Run so many rounds over all faults, on one fleet after another.
 
@@ -48,13 +50,14 @@ def run_rounds(
         first: the number of the first round; those before it are left out.
         binaries: the server programs, used in turns; None is the one that the package brings.
         keep: where to keep what belongs to violations; a new folder by default.
+        fault: the name of the one fault that strikes in each round; any by default.
     """
     recorder = Recorder(seed, keep)
     number = first
     while number < first + count:
         last = min(first + count, (number // ROUNDS_A_FLEET + 1) * ROUNDS_A_FLEET)
-        plan = _plan(number, binaries)
-        number = _run_fleet(plan, range(number, last), seed, recorder, progress)
+        plan = _plan(number, binaries, fault)
+        number = _run_fleet(plan, range(number, last), seed, recorder, progress, fault=fault)
     return recorder.finished()
 
 
@@ -64,6 +67,8 @@ def _run_fleet(
     seed: int,
     recorder: Recorder,
     progress: Callable[[str], None],
+    *,
+    fault: str | None,
 ) -> int:
     """Run rounds up to the first that leaves the fleet unsound; returns the next number."""
     number, names = numbers[0], ["the start"]
@@ -72,21 +77,26 @@ def _run_fleet(
         try:
             with fleet:
                 for number in numbers:
-                    faults = chosen(seed, number, plan)
+                    faults = chosen(seed, number, plan) if fault is None else [FAULTS[fault]]
                     names = [fault.name for fault in faults]
                     progress(f"round {number}: {', '.join(names)}")
                     result = run_round(fleet, faults, random.Random(f"{seed}/{number}"))
-                    recorder.add(fleet, number, result, _replay(seed, number))
+                    recorder.add(fleet, number, result, _replay(seed, number, fault))
                     if result.findings.violations:
                         return number + 1
                 names = ["the end"]
                 findings = fleet.stop()
                 if findings.violations:
-                    recorder.keep(fleet, number, names, findings, _replay(seed, number))
+                    recorder.keep(fleet, number, names, findings, _replay(seed, number, fault))
         # Whatever it is, it is reported, and the other rounds are run.
         except Exception as error:  # noqa: BLE001
             recorder.keep(
-                fleet, number, names, Findings(), _replay(seed, number), went_wrong=repr(error)
+                fleet,
+                number,
+                names,
+                Findings(),
+                _replay(seed, number, fault),
+                went_wrong=repr(error),
             )
     return number + 1
 
@@ -106,16 +116,18 @@ def chosen(seed: int, number: int, plan: FleetPlan) -> list[Fault]:
     return [FAULTS[name]]
 
 
-def _plan(number: int, binaries: Sequence[str | None]) -> FleetPlan:
+def _plan(number: int, binaries: Sequence[str | None], fault: str | None) -> FleetPlan:
     index = number // ROUNDS_A_FLEET
     plan = FleetPlan(balance=index % 3 == 1, binary=binaries[index % len(binaries)])
-    if index % 4 == 3 and faketime_library():
+    needs_clock = index % 4 == 3 if fault is None else FAULTS[fault].rank is Rank.TURNS_CLOCK
+    if needs_clock and faketime_library():
         return replace(plan, fakes_clock=True)
     return plan
 
 
-def _replay(seed: int, number: int) -> str:
-    return f"python -m tests.faults.rounds --seed {seed} --first {number} --count 1"
+def _replay(seed: int, number: int, fault: str | None) -> str:
+    alone = "" if fault is None else f" --fault {fault}"
+    return f"python -m tests.faults.rounds --seed {seed} --first {number} --count 1{alone}"
 
 
 def main() -> int:
@@ -124,6 +136,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--fault", choices=sorted(FAULTS), help="strikes alone in each round")
     parser.add_argument("--binary", action="append", help="a server program; may be repeated")
     wanted = parser.parse_args()
     report = run_rounds(
@@ -132,6 +145,7 @@ def main() -> int:
         lambda line: print(line, flush=True),  # noqa: T201
         first=wanted.first,
         binaries=wanted.binary or (None,),
+        fault=wanted.fault,
     )
     print(json.dumps(asdict(report), indent=1))  # noqa: T201
     return 0 if report.ok else 1

@@ -60,6 +60,14 @@ def test_rounds_are_told_and_counted(tmp_path: Path) -> None:
     assert not (tmp_path / "kept").exists()
 
 
+def test_one_fault_strikes_alone_where_it_is_named(tmp_path: Path) -> None:
+    told: list[str] = []
+    report = run_rounds(2, 5, told.append, first=24, keep=tmp_path / "kept", fault="terms-resigned")
+    assert report.ok
+    assert told == ["round 24: terms-resigned", "round 25: terms-resigned"]
+    assert {name: each.rounds for name, each in report.faults.items()} == {"terms-resigned": 2}
+
+
 def test_what_goes_wrong_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forge(scene: Scene) -> Iterator[None]:
         # A lease that nobody was asked for: who believes in it outlasts it.

@@ -100,8 +100,7 @@ def test_shares_go_by_weight_and_stay_within_caps(
 ) -> None:
     one, _ = stand(redis_url, *KEYS, balance=True, **first)
     other, _ = stand(redis_url, *KEYS, balance=True, **second)
-    # Not `settle`: with all caps full a node may keep what is nobody's share, not its own.
-    until(lambda: loads(one, other) == expected)
+    settle(expected, one, other)
 
 
 @pytest.mark.parametrize("as_function", [True, False])

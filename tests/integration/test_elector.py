@@ -2,7 +2,7 @@
 
 A Go node's acquire gets the leader key and, where it is free, sets it with EX to its bare id and
 increments the epoch, in one script. Its refresh compares that bare id and sets the expiry. Its stop
-deletes the key and tells nobody.
+leaves the key as it is: it only refreshes no more.
 """
 
 from __future__ import annotations
@@ -60,10 +60,6 @@ class GoNode:
         return bool(
             self._client.eval(GO_REFRESH, 1, LAYOUT.leader_key(b""), self._node_id, self._ttl_s)
         )
-
-    def stop(self) -> None:
-        """Give the lease up."""
-        self._client.delete(LAYOUT.leader_key(b""))
 
 
 @pytest.fixture
@@ -132,27 +128,34 @@ def test_a_python_leader_is_respected_and_seen(go: GoNode, elector: Elector, lea
     assert elector.leader_id == elector.node_id == "python-node"
 
 
-def test_a_go_leader_that_stops_is_followed_within_a_third_of_the_ttl(
-    go: GoNode, elector: Elector
+def test_a_lease_of_a_go_node_that_somebody_deletes_is_taken_within_a_third_of_the_ttl(
+    go: GoNode, elector: Elector, lease: Lease
 ) -> None:
-    # Its lease would last a minute, and it announces nothing.
+    # It would last a minute, and nobody announces anything.
     assert go.acquire()
     elector.start()
     until(lambda: elector.leader_id == "go-node")
-    stopped_ns = Clock().now_ns()
-    go.stop()
+    deleted_ns = Clock().now_ns()
+    lease.delete()
     assert elector.wait(WITHIN_S)
-    assert Clock().now_ns() - stopped_ns < 0.4 * NS + SOON_NS
+    assert Clock().now_ns() - deleted_ns < 0.4 * NS + SOON_NS
     assert elector.epoch > go.epoch
 
 
-def test_a_go_leader_that_crashes_is_followed_when_its_lease_ends(
+def test_a_go_leader_that_stops_or_crashes_is_followed_when_its_lease_ends(
     redis_client: redis.Redis, elector: Elector, lease: Lease
 ) -> None:
-    go = GoNode(redis_client, "go-node", 1)
+    go = GoNode(redis_client, "go-node", 2)
+    began_ns = Clock().now_ns()
     assert go.acquire()
+    leads_ns = Clock().now_ns()
     elector.start()
+    until(lambda: elector.leader_id == "go-node")
+    # From here on it refreshes no more, as a stop or a crash would have it.
     assert elector.wait(WITHIN_S)
+    took_over_ns = Clock().now_ns()
+    assert took_over_ns - began_ns > 1.99 * NS
+    assert took_over_ns - leads_ns < 2 * NS + SOON_NS
     assert elector.epoch > go.epoch
     assert lease.holder == elector._node.holder.encode()
 
@@ -166,12 +169,12 @@ def test_go_follows_a_python_leader_that_stops(go: GoNode, elector: Elector) -> 
     assert go.epoch > elector.epoch
 
 
-def test_epochs_rise_across_both(redis_url: str, go: GoNode) -> None:
+def test_epochs_rise_across_both(redis_url: str, go: GoNode, lease: Lease) -> None:
     epochs: list[int] = []
     for _ in range(3):
         assert go.acquire()
         epochs.append(go.epoch)
-        go.stop()
+        lease.delete()
         with Elector(redis_url, prefix=PREFIX) as elector:
             assert elector.wait(WITHIN_S)
             epochs.append(elector.require_leader())
@@ -191,8 +194,7 @@ def test_a_go_node_that_takes_the_lease_ends_the_term(
     with Elector(redis_url, prefix=PREFIX, ttl=0.6, on_demoted=demoted) as elector:
         assert elector.wait(WITHIN_S)
         epoch = elector.epoch
-        # A Go node's stop deletes whatever stands there.
-        go.stop()
+        lease.delete()
         assert go.acquire()
         until(lambda: ended == [DemotionReason.LOST])
         assert not elector.is_leader

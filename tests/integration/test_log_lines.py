@@ -148,7 +148,7 @@ def test_a_fleet_tells_who_joins_and_how_it_is_shared_out(wire: Proxy, lines: Li
         until(a_line(lines, r"the fleet has 1 member: 100 of 100 elections are this node's.*"))
         with made[1]:
             until(a_line(lines, r"the fleet has 2 members: 50 of 100 elections are this node's.*"))
-            until(a_line(lines, r"50 terms handed to other nodes of the fleet"))
+            until(a_line(lines, r"50 terms ended, as the shares of the fleet changed"))
         until(a_line(lines, r"the fleet has 1 member: 100 of 100 elections are this .* in all\)"))
 
 

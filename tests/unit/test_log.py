@@ -90,7 +90,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def test_lines_say_who_and_come_on_a_thread_of_their_own(log: ThreadLog, kept: Kept) -> None:
-    log.error(MultielectError("it broke"))
+    log.report(MultielectError("it broke"))
     log.say("started", "started")
     log.close(LONG_S)
     assert kept.texts == ["orders/a: it broke", "orders/a: started"]
@@ -159,7 +159,7 @@ def test_a_text_that_fails_costs_its_own_line(log: ThreadLog, kept: Kept) -> Non
         def __str__(self) -> str:
             raise SystemExit(3)
 
-    log.error(MuteError())
+    log.report(MuteError())
     log.say("next", "next")
     log.close(LONG_S)
     assert "MuteError whose text fails" in kept.texts[0]
@@ -181,9 +181,11 @@ def test_an_exception_without_a_text_is_told_with_its_traceback(
         return True
 
     kept.handle = handle  # type: ignore[method-assign]
-    log.failure(MultielectError("a callback failed"), raised(MuteError()), "a callback")
+    log.report(failing("on_elected", raised(MuteError())))
     log.close(LONG_S)
-    assert kept.texts == ["orders/a: a callback failed"]
+    [text] = kept.texts
+    assert text.startswith("orders/a: on_elected failed for election 'a' at epoch 7: ")
+    assert "MuteError" in text
     assert told == []
 
 
@@ -208,6 +210,12 @@ def test_what_is_no_logger_at_all_harms_nothing(told: list[MultielectError]) -> 
     assert "Odd whose repr fails" in str(told[0])
 
 
+def failing(callback: str, cause: BaseException) -> CallbackError:
+    error = CallbackError(callback, "a", 7)
+    error.__cause__ = cause
+    return error
+
+
 def test_a_handler_may_close_the_log(log: ThreadLog, kept: Kept) -> None:
     kept.act = lambda: log.close(LONG_S)
     log.say("kind", "text")
@@ -219,7 +227,7 @@ def test_groups_of_one_logger_share_its_lines(logger: logging.Logger, kept: Kept
     for log in logs:
         log.open()
     for log in logs:
-        log.error(ConnectionLostError("cannot connect to localhost:1: refused"))
+        log.report(ConnectionLostError("cannot connect to localhost:1: refused"))
     for log in logs:
         log.close(LONG_S)
     assert len(kept.texts) == 2
@@ -245,19 +253,18 @@ def test_errors_differ_in_kind_by_what_they_are_not_by_their_numbers(
     log: ThreadLog, kept: Kept
 ) -> None:
     for number in range(50):
-        log.error(ServerError(f"OOM at key 'k{number}'", request="acquire", elections=number))
-        log.error(ConnectionLostError(f"Redis did not answer for 0.{number} seconds"))
-        log.error(ConnectionLostError("cannot connect to a.example:6379: refused"))
-        log.error(ConnectionLostError("cannot connect to b.example:6379: refused"))
-        log.error(ServerError("NOPERM this user", request="acquire", elections=number))
+        log.report(ServerError(f"OOM at key 'k{number}'", request="acquire", elections=number))
+        log.report(ConnectionLostError(f"Redis did not answer for 0.{number} seconds"))
+        log.report(ConnectionLostError("cannot connect to a.example:6379: refused"))
+        log.report(ConnectionLostError("cannot connect to b.example:6379: refused"))
+        log.report(ServerError("NOPERM this user", request="acquire", elections=number))
     log.close(LONG_S)
     assert len(kept.texts) == 10
 
 
 def test_of_many_failing_callbacks_one_has_a_traceback(log: ThreadLog, kept: Kept) -> None:
     for number in range(4_000):
-        cause = raised(ValueError(number))
-        log.failure(MultielectError(f"a callback failed for {number}"), cause, "a callback")
+        log.report(failing("on_elected", raised(ValueError(number))))
     log.close(LONG_S)
     assert 2 <= len(kept.texts) <= 5
     assert sum(record.exc_info is not None for record in kept.records) == 1
@@ -270,6 +277,7 @@ def test_of_many_failing_callbacks_one_has_a_traceback(log: ThreadLog, kept: Kep
         CallbackError("worker", "a", 7),
         HandlerError("a", 7, ("1-0", "1-9"), 1, "retry"),
         CallbackError("on_elected", "a", 7),
+        CallbackError("on_error", "", 0),
     ],
     ids=lambda error: error.callback,
 )
@@ -277,7 +285,7 @@ def test_what_code_of_the_users_raised_is_told_with_its_traceback(
     log: ThreadLog, kept: Kept, error: CallbackError
 ) -> None:
     error.__cause__ = raised(ValueError("no"))
-    log.error(error)
+    log.report(error)
     log.close(LONG_S)
     [record] = kept.records
     assert record.exc_info is not None
@@ -304,7 +312,7 @@ def test_what_is_put_runs_nothing_of_the_users_where_it_is_put(log: ThreadLog, k
             threads.append(threading.current_thread().name)
             return "noted"
 
-    log.error(NotingError())
+    log.report(NotingError())
     log.close(LONG_S)
     assert kept.texts == ["orders/a: noted"]
     assert set(threads) == {"multielect-log"}
@@ -387,7 +395,7 @@ def test_a_logger_that_blocks_does_not_keep_the_interpreter_from_ending() -> Non
         logger.addFilter(Blocking())
         log = ThreadLog(logger, "orders/a")
         log.open()
-        log.error(__import__("multielect").MultielectError("it broke"))
+        log.report(__import__("multielect").MultielectError("it broke"))
     """)
     assert done.returncode == 0, done.stderr
 

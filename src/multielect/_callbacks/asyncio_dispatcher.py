@@ -24,7 +24,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable
 from .._logging.log import FLUSH_S, ThreadLog
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, MultielectError
-from .dispatcher import MAX_ERRORS, callback_error, on_error_failure
+from .dispatcher import MAX_ERRORS, callback_error, term_event_error
 from .mailbox import Mailbox, TermEvent
 
 _CANCEL_S = 1.0
@@ -239,7 +239,7 @@ class AsyncioDispatcher:
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user."""
-        self.log.error(error)
+        self.log.report(error)
         if not self._closed:
             self._report(error)
 
@@ -320,8 +320,8 @@ class AsyncioDispatcher:
                 raise
 
     def _fail(self, term_event: TermEvent[Term], cause: BaseException) -> None:
-        error = callback_error(term_event, cause)
-        self.log.failure(error, cause, error.callback)
+        error = term_event_error(term_event, cause)
+        self.log.report(error)
         # Also after the close, by a callback that closed from inside.
         self._report(error)
 
@@ -349,12 +349,12 @@ class AsyncioDispatcher:
             except GeneratorExit:
                 raise
             except Exception as cause:  # noqa: BLE001
-                self.log.failure(on_error_failure(cause), cause, "on_error")
+                self.log.report(callback_error("on_error", "", 0, cause))
             except BaseException as cause:
                 if not self._is_finishing:
                     asyncio.get_running_loop().call_soon(self._begin_errors)
                     if not _is_cancelled(cause):
-                        self.log.failure(on_error_failure(cause), cause, "on_error")
+                        self.log.report(callback_error("on_error", "", 0, cause))
                 raise
 
 

@@ -17,24 +17,19 @@ import inspect
 import threading
 from collections.abc import Callable, Hashable
 
-from .._settings.settings import Settings
 from ..election import Term
-from ..errors import MultielectError
-from .asyncio_dispatcher import AsyncioDispatcher, count_as_callback
-from .dispatcher import Dispatcher
+from .asyncio_dispatcher import count_as_callback
+from .dispatcher import callback_error
 from .mailbox import Kind, Mailbox, TermEvent
-from .worker_dispatcher import WorkerDispatcher
+from .worker_dispatcher import WorkerSetup
 from .worker_registry import (
     WorkedTerm,
     WorkerRegistry,
-    failure_of,
     give_up,
     given_up_for_want,
     left_behind,
     still_at_work,
 )
-
-_NS = 1_000_000_000
 
 
 class WorkerTerm(WorkedTerm):
@@ -61,17 +56,12 @@ class WorkerTerm(WorkedTerm):
 class AsyncioWorkers:
     """Has a worker run for each term, in the loop that `start` was called in."""
 
-    def __init__(
-        self,
-        work: Callable[..., object],
-        *,
-        patience_s: float,
-        report: Callable[[MultielectError], None],
-    ) -> None:
-        """Keep what to run; the arguments are those of `workers.Workers`."""
-        self._work = work
-        self._patience_s = patience_s
-        self._report = report
+    def __init__(self, setup: WorkerSetup) -> None:
+        """Keep what to run."""
+        self._work = setup.work
+        self._patience_s = setup.patience_s
+        self._report = setup.report
+        self._name = setup.name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mailbox: Mailbox[Term] = Mailbox()
         self._registry: WorkerRegistry[WorkerTerm] = WorkerRegistry()
@@ -180,7 +170,8 @@ class AsyncioWorkers:
             self._report(still_at_work(term, self._patience_s))
 
     def _start_task(self, term: WorkerTerm) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(term))
+        name = f"{self._name}-{term.key!a:.40}"
+        task = asyncio.get_running_loop().create_task(self._run(term), name=name)
         self._tasks[term] = task
         task.add_done_callback(lambda task: self._leave(term, task))
 
@@ -203,20 +194,10 @@ class AsyncioWorkers:
         else:
             cause = task.exception()
         if cause is not None:
-            self._report(failure_of(term, cause))
+            self._report(callback_error("worker", term.key, term.epoch, cause))
         give_up(term)
         del self._tasks[term]
         following = self._registry.leave(term)
         if following is not None:
             self._start_task(following)
         self._look_whether_ended()
-
-
-def with_workers(
-    below: AsyncioDispatcher, work: Callable[..., object] | None, settings: Settings
-) -> Dispatcher[Term]:
-    """Return a dispatcher that has `work` done for each term as well; the same if there is none."""
-    if work is None:
-        return below
-    workers = AsyncioWorkers(work, patience_s=settings.ttl_ns / _NS, report=below.put_error)
-    return WorkerDispatcher(below, workers)

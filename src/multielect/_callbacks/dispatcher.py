@@ -25,7 +25,6 @@ from typing import Generic, Protocol, TypeVar
 
 from .._logging.log import Log, ThreadLog
 from .._protocol.keys import decode_key
-from .._runtime.foreign import in_words
 from .._runtime.interruptible import wait_for
 from ..errors import CallbackError, MultielectError
 from .blocked_threads import BlockedThreads
@@ -170,7 +169,7 @@ class ThreadDispatcher(Generic[T]):
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user. Any thread."""
-        self.log.error(error)
+        self.log.report(error)
         if not self._closed:
             self._report(error)
 
@@ -284,8 +283,8 @@ class ThreadDispatcher(Generic[T]):
                 self._notify(term_event.subject)
             # Also SystemExit and its like: there is nothing here for them to end.
             except BaseException as cause:  # noqa: BLE001
-                error = callback_error(term_event, cause)
-                self.log.failure(error, cause, error.callback)
+                error = term_event_error(term_event, cause)
+                self.log.report(error)
                 # Also after the close, by a callback that closed from inside.
                 self._report(error)
             finally:
@@ -304,7 +303,7 @@ class ThreadDispatcher(Generic[T]):
             try:
                 self._notify_error(error)
             except BaseException as cause:  # noqa: BLE001
-                self.log.failure(on_error_failure(cause), cause, "on_error")
+                self.log.report(callback_error("on_error", "", 0, cause))
             finally:
                 self._blocked.end()
 
@@ -315,15 +314,15 @@ def _name_of(term_event: TermEvent[T]) -> str:
     return f"{_CALLBACKS[term_event.kind]} of {text!r}"
 
 
-def callback_error(term_event: TermEvent[T], cause: BaseException) -> CallbackError:
+def term_event_error(term_event: TermEvent[T], cause: BaseException) -> CallbackError:
     """Return the error that says that the callback for an event raised `cause`."""
     key = term_event.key
     text = decode_key(key) if isinstance(key, bytes) else str(key)
-    error = CallbackError(_CALLBACKS[term_event.kind], text, term_event.epoch)
+    return callback_error(_CALLBACKS[term_event.kind], text, term_event.epoch, cause)
+
+
+def callback_error(callback: str, key: str, epoch: int, cause: BaseException) -> CallbackError:
+    """Return the error that says that code of the user's raised `cause`."""
+    error = CallbackError(callback, key, epoch)
     error.__cause__ = cause
     return error
-
-
-def on_error_failure(cause: BaseException) -> MultielectError:
-    """Return the error that says that `on_error` raised `cause`. On the thread that it ran on."""
-    return MultielectError(f"on_error failed: {in_words(cause)}")

@@ -2,18 +2,42 @@
 
 Rules of this file:
     * Workers and callbacks begin together or not at all, and are waited for together.
+    * What it takes to run workers is a `WorkerSetup`, made here and nowhere else.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from .._logging.log import Log
+from .._settings.settings import Settings
 from ..election import Term
 from ..errors import MultielectError
 from .dispatcher import Dispatcher
 from .mailbox import TermEvent
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What it takes to run workers.
+
+    Attributes:
+        work: called with each term.
+        patience_s: how long after its term's end a worker may run before it is told of, and how
+            long the next term waits for it.
+        report: told of what went wrong; must not wait. Any thread.
+        name: what the names of threads and tasks begin with.
+    """
+
+    work: Callable[..., object]
+    patience_s: float
+    report: Callable[[MultielectError], None]
+    name: str
 
 
 class RunsWorkers(Protocol):
@@ -91,3 +115,28 @@ class WorkerDispatcher:
         until = time.monotonic() + timeout_s
         ended = self._workers.close(0.0 if self._below.is_inside() else timeout_s)
         return self._below.close(max(0.0, until - time.monotonic())) and ended
+
+
+def with_workers(
+    below: Dispatcher[Term],
+    work: Callable[..., object] | None,
+    settings: Settings,
+    make: Callable[[WorkerSetup], RunsWorkers],
+) -> Dispatcher[Term]:
+    """Return a dispatcher that has `work` done for each term as well; the same if there is none.
+
+    Args:
+        below: brings all else to the user.
+        work: what the user gave as `worker`.
+        settings: those of the node.
+        make: returns what runs workers, on threads or in an event loop.
+    """
+    if work is None:
+        return below
+    setup = WorkerSetup(
+        work,
+        patience_s=settings.ttl_ns / _NS,
+        report=below.put_error,
+        name=f"multielect-{settings.node_id}-worker",
+    )
+    return WorkerDispatcher(below, make(setup))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Generic, TypeVar
 
 from ..election import Term, begun_as
-from ..errors import CallbackError, ClosedError, MultielectError
+from ..errors import ClosedError, MultielectError
 
 W = TypeVar("W", bound="WorkedTerm")
 
@@ -125,13 +125,6 @@ def give_up(term: Term) -> None:
 
 
 # ---- what is told
-
-
-def failure_of(term: Term, cause: BaseException) -> CallbackError:
-    """Return the error that says that a worker raised."""
-    error = CallbackError("worker", term.key, term.epoch)
-    error.__cause__ = cause
-    return error
 
 
 def still_at_work(term: Term, patience_s: float) -> MultielectError:

@@ -17,23 +17,19 @@ from collections import deque
 from collections.abc import Callable
 
 from .._runtime.interruptible import wait_for
-from .._settings.settings import Settings
 from ..election import Term
-from ..errors import ConfigError, MultielectError
-from .dispatcher import Dispatcher
+from ..errors import MultielectError
+from .dispatcher import callback_error
 from .mailbox import Kind, TermEvent
-from .worker_dispatcher import WorkerDispatcher
+from .worker_dispatcher import WorkerSetup
 from .worker_registry import (
     WorkedTerm,
     WorkerRegistry,
-    failure_of,
     give_up,
     given_up_for_want,
     left_behind,
     still_at_work,
 )
-
-_NS = 1_000_000_000
 
 
 class WorkerTerm(WorkedTerm):
@@ -63,27 +59,12 @@ class WorkerTerm(WorkedTerm):
 class Workers:
     """Has a worker run for each term. All but `start` may be called on any thread."""
 
-    def __init__(
-        self,
-        work: Callable[..., object],
-        *,
-        patience_s: float,
-        report: Callable[[MultielectError], None],
-        name: str,
-    ) -> None:
-        """Keep what to run.
-
-        Args:
-            work: called with each term.
-            patience_s: how long after its term's end a worker may run before it is told of, and how
-                long the next term waits for it.
-            report: told of what went wrong; must not wait.
-            name: what the threads' names begin with.
-        """
-        self._work = work
-        self._patience_s = patience_s
-        self._report = report
-        self._name = name
+    def __init__(self, setup: WorkerSetup) -> None:
+        """Keep what to run."""
+        self._work = setup.work
+        self._patience_s = setup.patience_s
+        self._report = setup.report
+        self._name = setup.name
         self._lock = threading.Lock()
         self._called = threading.Condition(self._lock)
         self._emptied = threading.Condition(self._lock)
@@ -223,7 +204,7 @@ class Workers:
                 self._work(term)
         # Also SystemExit and its like: there is nothing here for them to end.
         except BaseException as cause:  # noqa: BLE001
-            self._report(failure_of(term, cause))
+            self._report(callback_error("worker", term.key, term.epoch, cause))
         finally:
             self._leave(term)
 
@@ -237,31 +218,3 @@ class Workers:
                 self._called.notify()
             if not self._registry:
                 self._emptied.notify_all()
-
-
-def with_workers(
-    below: Dispatcher[Term],
-    work: Callable[..., object] | None,
-    *,
-    has_threads: bool,
-    settings: Settings,
-) -> Dispatcher[Term]:
-    """Return a dispatcher that has `work` done for each term as well; the same if there is none.
-
-    Raises:
-        ConfigError: where there are no threads.
-    """
-    if work is None:
-        return below
-    if not has_threads:
-        raise ConfigError(
-            "worker needs threads, of which a simulated world has none: use callbacks there, or a"
-            " real server (multielect.embedded)"
-        )
-    workers = Workers(
-        work,
-        patience_s=settings.ttl_ns / _NS,
-        report=below.put_error,
-        name=f"multielect-{settings.node_id}-worker",
-    )
-    return WorkerDispatcher(below, workers)

@@ -10,15 +10,16 @@ Rules of this file:
 
 from libc.stdint cimport uint32_t
 
+from .queues cimport LOOKS
 from .slots cimport NONE, QUEUE, Slot
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, LEADING,
-                      RELEASING, REMOVED, STATES)
+                      RELEASING, REMOVED, STANDBY, STATES)
 from .states import STATE_NAMES
 
 
 cdef int check(States states) except -1 nogil:
     """Raise `AssertionError` where a slot is not what the table says."""
-    cdef uint32_t number, state
+    cdef uint32_t number, state, draining = 0
     cdef uint32_t[7] population
     cdef Slot *slot
     cdef const char *broken
@@ -29,6 +30,7 @@ cdef int check(States states) except -1 nogil:
         if slot.key == NULL:
             continue
         population[slot.state] += 1
+        draining += slot.state == LEADING and slot.phase.drain_ns != 0
         broken = _broken(states, number, slot)
         if broken != NULL:
             with gil:
@@ -40,6 +42,9 @@ cdef int check(States states) except -1 nogil:
                 raise AssertionError(
                     f"{population[state]} elections are {STATE_NAMES[state]}, not"
                     f" {states.population[state]} as was counted")
+    if draining != states.draining:
+        with gil:
+            raise AssertionError(f"{draining} terms drain, not {states.draining} as was counted")
     return 0
 
 
@@ -102,6 +107,8 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
         return b"it waits for nothing"
     if slot.state == IDLE and (is_timed or is_queued):
         return b"it waits for something"
+    if slot.links[QUEUE].list == LOOKS and slot.eligibility != STANDBY:
+        return b"it is looked at, though it is not another's share"
     if slot.links[QUEUE].list != NONE and slot.state in (IDLE, COOLDOWN):
         return b"it is queued"
     return NULL

@@ -7,6 +7,7 @@ cdef class Drains(States):
     cdef int64_t drain_ns           # how long a term may drain
     cdef int64_t move_ns            # the time between two moves; 0: no limit
     cdef int64_t moves_until_ns     # how far the moves begun use that time up
+    cdef int64_t crowded_ns         # since when its own share had no room; 0: it has
     cdef bint notifies_drains       # somebody finishes his work before a term is handed over
     cdef bint balanced              # successors say by claims that they are ready
     cdef bint retiring              # this node stands for nothing any more
@@ -19,6 +20,8 @@ cdef class Drains(States):
     cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
+    cdef int64_t count_crowded_out(self, int64_t now_ns) noexcept nogil
+    cdef bint make_room(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef bint _may_end(self, uint32_t number) noexcept nogil
     cdef int _end_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int hand_over(self, uint32_t number, int64_t now_ns) except -1 nogil

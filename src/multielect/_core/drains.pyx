@@ -12,11 +12,15 @@ Rules of this file:
       meanwhile.
     * What is handed over is meant for its successor: see grant.lua. Where the successor is not
       there to take it, as it never claimed the election, all are told that it is free.
+    * A node's own share comes first. Where it has no room for it, a term that is nobody's share
+      drains without a claim. So does one that is another's share, if that other has not claimed it
+      within a TTL: it may have no room either.
     * An election is not taken out of a drain: if it is assigned to this node again meanwhile, the
       term ends all the same, and the next one is this node's own.
 """
 
-from .slots cimport NONE, Slot
+from .queues cimport ACQUIRES
+from .slots cimport NONE, QUEUE, Slot
 from .states cimport (CANDIDATE, ELIGIBLE, GRANTED, INELIGIBLE, LEADING, REASON_DRAINED,
                       REASON_REBALANCED)
 
@@ -37,7 +41,7 @@ cdef class Drains(States):
         if slot.state == CANDIDATE:
             if slot.eligibility != ELIGIBLE:
                 self._stand_no_more(number)
-            elif not self.queues.is_queued(number) and not self.timers.is_set(number):
+            elif slot.links[QUEUE].list != ACQUIRES and not self.timers.is_set(number):
                 return self._enter_candidate_now(number)
         elif slot.state == LEADING:
             return self.consider_drain(number, now_ns)
@@ -101,6 +105,27 @@ cdef class Drains(States):
             return self._begin_drain(number, now_ns + self.drain_ns, now_ns)
         return 0
 
+    cdef int64_t count_crowded_out(self, int64_t now_ns) noexcept nogil:
+        """Return how many elections that this node is to ask for it has no room for."""
+        cdef int64_t room = (<int64_t>self.max_leases - self.population[<int>LEADING]
+                             + self.draining)
+        cdef int64_t count = <int64_t>self.queues.counts[<int>ACQUIRES] - room
+        if count <= 0:
+            self.crowded_ns = 0
+        elif self.crowded_ns == 0:
+            self.crowded_ns = now_ns
+        return count
+
+    cdef bint make_room(self, uint32_t number, int64_t now_ns) except -1 nogil:
+        """Begin to give a term up that is not this node's share. Returns whether it did."""
+        cdef Slot *slot = self.slots.at(number)
+        if (slot.state != LEADING or slot.eligibility == ELIGIBLE or slot.phase.drain_ns != 0
+                or not (slot.unassigned or now_ns - self.crowded_ns >= self.ttl_ns)
+                or not self._may_move(now_ns)):
+            return False
+        self._begin_drain(number, now_ns + self.drain_ns, now_ns)
+        return True
+
     cdef int hand_over(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """End a draining term, for the sake of its successor."""
         return self._demote(number, REASON_DRAINED if self.retiring else REASON_REBALANCED, now_ns)
@@ -108,6 +133,7 @@ cdef class Drains(States):
     cdef int _begin_drain(self, uint32_t number, int64_t until_ns, int64_t now_ns) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         slot.phase.drain_ns = until_ns
+        self.draining += 1
         if self.notifies_drains:
             self.events.draining(number, slot.epoch, until_ns)
             self._advance_lease_timer(number)

@@ -129,10 +129,13 @@ cdef class Fleet:
     def watch(self, uint32_t turn, uint32_t turns) -> None:
         """See whether elections that others are to lead are free: those whose turn it is.
 
-        Which those are goes by their keys alone, so that nodes can take turns.
+        Which those are goes by their keys alone, so that nodes can take turns. A node that has room
+        for its own share alone looks at none.
         """
         cdef uint32_t number = 0, last
         cdef Slot *slot
+        if not self._has_room_to_look():
+            return
         while number < load_u32(&self.terms.slots.used):
             with nogil:
                 self.mutex.lock()
@@ -146,6 +149,21 @@ cdef class Fleet:
                         number += 1
                 finally:
                     self.mutex.unlock()
+
+    cdef bint _has_room_to_look(self) except -1:
+        cdef uint32_t number = 0, last, own_waiting = 0
+        cdef bint has_room = True
+        if self.terms.max_leases >= load_u32(&self.terms.slots.used):
+            return True
+        while has_room and number < load_u32(&self.terms.slots.used):
+            with nogil:
+                self.mutex.lock()
+                last = min(number + <uint32_t>PART, self.terms.slots.used)
+                own_waiting += self.terms.count_own_waiting(number, last)
+                has_room = self.terms.has_room_beside(own_waiting)
+                number = last
+                self.mutex.unlock()
+        return has_room
 
     def other_leaders(self) -> list[tuple[bytes, int, int]]:
         """Tell who leads what this node is to lead, and waits for.

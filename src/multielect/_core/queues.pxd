@@ -9,12 +9,13 @@ cdef enum:
     RELEASES = 1
     GRANTS = 2
     ACQUIRES = 3
-    QUEUES = 4
+    LOOKS = 4               # what another, or nobody, is to lead: behind all acquires
+    QUEUES = 5
     # What waits bucket by bucket: its leases are to be refreshed, as it is their turn.
-    TURNS = 4
-    RINGS = 5
+    TURNS = 5
+    RINGS = 6
     # Not to be sent: what was removed, and is freed once its events are taken.
-    REAPED = 5
+    REAPED = 6
 
 cdef enum:
     MAX_LANES = 128
@@ -27,14 +28,14 @@ cdef struct RingLink:       # a bucket among those of its lane that are ready
 
 
 cdef struct Bucket:
-    uint32_t heads[4]       # the first election of each queue
-    RingLink ring[5]
+    uint32_t heads[5]       # the first election of each queue
+    RingLink ring[6]
     uint32_t lane
     uint32_t leading        # how many of its elections this node leads
 
 
 cdef struct LaneQueues:
-    uint32_t ready[5]       # the first ready bucket of each ring
+    uint32_t ready[6]       # the first ready bucket of each ring
     uint32_t leading
 
 
@@ -44,6 +45,7 @@ cdef class Queues:
     cdef Bucket *buckets
     cdef uint32_t bucket_count
     cdef LaneQueues lanes[129]
+    cdef uint32_t[5] counts     # how many elections wait in each queue, at all lanes
     cdef uint32_t reaped
 
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil

@@ -47,6 +47,7 @@ cdef class Queues:
         bucket = self.slots.at(number).bucket
         if self.buckets[bucket].heads[queue] == NONE:
             self.join(bucket, queue)
+        self.counts[queue] += 1
         self.slots.append(QUEUE, &self.buckets[bucket].heads[queue], queue, number)
 
     cdef void dequeue(self, uint32_t number) noexcept nogil:
@@ -59,6 +60,7 @@ cdef class Queues:
         if queue == REAPED:
             self.slots.unlink(QUEUE, &self.reaped, number)
             return
+        self.counts[queue] -= 1
         self.slots.unlink(QUEUE, &bucket.heads[queue], number)
         if bucket.heads[queue] == NONE:
             self.leave(slot.bucket, queue)
@@ -100,7 +102,7 @@ cdef class Queues:
 
     cdef void move(self, uint32_t bucket, uint32_t lane) noexcept nogil:
         """Have another lane serve the bucket; what waits in it waits there from now on."""
-        cdef bint[5] ready
+        cdef bint[6] ready
         cdef int ring
         for ring in range(<int>RINGS):
             ready[ring] = self.is_ready(bucket, ring)

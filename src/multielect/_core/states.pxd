@@ -73,6 +73,7 @@ cdef class States:
     cdef bint by_time               # epochs rise with the server's time
     cdef bint has_floors            # some election may have one
     cdef uint32_t population[7]
+    cdef uint32_t draining          # terms that are
     cdef uint64_t random_state
 
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil

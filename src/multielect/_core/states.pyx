@@ -207,6 +207,7 @@ cdef class States:
         cdef int64_t deadline_ns = slot.deadline_ns
         cdef int64_t ended_ns = now_ns if now_ns < deadline_ns else deadline_ns
         store_i64(&slot.deadline_ns, 0)
+        self.draining -= slot.phase.drain_ns != 0
         slot.phase.floor = 0
         slot.mark.refusals = 0
         self.events.demoted(number, slot.epoch, reason, ended_ns)

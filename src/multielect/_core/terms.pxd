@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .drains cimport Drains
 from .lateness cimport Lateness
-from .queues cimport ACQUIRES
+from .queues cimport ACQUIRES, LOOKS
 from .slots cimport NEVER, NONE, Slot, store_i64
 from .states cimport ACQUIRING, LEADING, REASON_STALLED
 
@@ -34,6 +34,10 @@ cdef class Terms(Drains):
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
     cdef int watch(self, uint32_t number) except -1 nogil
+    cdef bint _look(self, uint32_t number) noexcept nogil
+    cdef void _look_no_more(self) noexcept nogil
+    cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil
+    cdef bint has_room_beside(self, uint32_t own_waiting) noexcept nogil
     cdef void _refresh_now(self, uint32_t number) noexcept nogil
     cdef bint _ask_now(self, uint32_t number) noexcept nogil
     cdef int64_t leases_shortened(self, uint32_t lane, int64_t by_ns,
@@ -81,7 +85,9 @@ cdef class Terms(Drains):
         """Return the next election of a lane to stand for, or NONE."""
         if self.population[<int>LEADING] + self.population[<int>ACQUIRING] >= self.max_leases:
             return NONE
-        return self.queues.peek(lane, ACQUIRES)
+        if not self.queues.is_empty(lane, ACQUIRES):
+            return self.queues.peek(lane, ACQUIRES)
+        return self.queues.peek(lane, LOOKS)
 
     cdef inline int _goes_on(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """Tell whether a term is to go on; one that is not to is ended."""

@@ -10,14 +10,15 @@ Rules of this file:
     * A node that stops gives its terms up as their releases go out, and leads the rest until
       then: without a connection, all at once.
     * Elections that another node is to lead are not asked for, except when somebody says that
-      they are free or `watch` is called for them.
+      they are free or `watch` is called for them. They come behind this node's own, and not at all
+      while it may lead no more.
 """
 
 from libc.string cimport memset
 
 from .lateness cimport Lateness
-from .queues cimport ACQUIRES, GRANTS, REFRESHES, RELEASES, TURNS
-from .slots cimport NEVER, NONE, store_i64
+from .queues cimport ACQUIRES, GRANTS, LOOKS, MAX_LANES, REFRESHES, RELEASES, TURNS
+from .slots cimport NEVER, NONE, QUEUE, store_i64
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, INELIGIBLE,
                       LEADING, REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
                       REASON_SUPERSEDED, RELEASING, REMOVED, STANDBY)
@@ -176,6 +177,7 @@ cdef class Terms(Drains):
     cdef int _on_refresh_group_timer(self, uint32_t bucket, int64_t now_ns) except -1 nogil:
         """Refresh its leases if it is time, and end those terms whose time is up."""
         cdef int64_t ends_ns = NEVER
+        cdef int64_t crowded_out = self.count_crowded_out(now_ns) if self.balanced else 0
         cdef uint32_t number = self.slots.first_of(bucket)
         cdef Slot *slot
         while number != NONE:
@@ -188,6 +190,12 @@ cdef class Terms(Drains):
                     if self.balanced and (slot.successor != NONE or slot.phase.drain_ns != 0):
                         self.consider_drain(number, now_ns)
             number = self.slots.after(number)
+        number = self.slots.first_of(bucket)
+        while crowded_out > 0 and number != NONE:
+            crowded_out -= self.make_room(number, now_ns)
+            number = self.slots.after(number)
+        if self.population[<int>LEADING] >= self.max_leases:
+            self._look_no_more()
         self.refresh_groups.suit(self.population[<int>LEADING], now_ns)
         self.refresh_groups.advance(bucket, now_ns, ends_ns)
         return 0
@@ -210,11 +218,30 @@ cdef class Terms(Drains):
 
     cdef bint _ask_now(self, uint32_t number) noexcept nogil:
         """Stand for it without waiting any longer. Returns whether it waited."""
-        if self.slots.at(number).state != CANDIDATE or self.queues.is_queued(number):
+        cdef Slot *slot = self.slots.at(number)
+        if slot.state != CANDIDATE or slot.links[QUEUE].list == ACQUIRES:
             return False
         self.timers.cancel(number)
+        self.queues.dequeue(number)
         self.queues.enqueue(ACQUIRES, number)
         return True
+
+    cdef bint _look(self, uint32_t number) noexcept nogil:
+        """Ask for what is not this node's own, if there is room. Returns whether it waited."""
+        if (self.slots.at(number).state != CANDIDATE or self.queues.is_queued(number)
+                or self.population[<int>LEADING] >= self.max_leases):
+            return False
+        self.queues.enqueue(LOOKS, number)
+        return True
+
+    cdef void _look_no_more(self) noexcept nogil:
+        # By the time that there is room again they would be old.
+        cdef uint32_t lane
+        if self.queues.counts[<int>LOOKS] == 0:
+            return
+        for lane in range(<uint32_t>MAX_LANES + 1):
+            while not self.queues.is_empty(lane, LOOKS):
+                self.queues.dequeue(self.queues.peek(lane, LOOKS))
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
         """An election was set free, or granted to this node: stand for it at once."""
@@ -228,18 +255,33 @@ cdef class Terms(Drains):
             # overtaken the answer that another leads.
             slot.woken = max(slot.woken, <uint8_t>(GRANTED if granted else FREED))
             return 0
-        self.events.tally.wakeups += self._ask_now(number)
+        if granted or slot.eligibility == ELIGIBLE:
+            self.events.tally.wakeups += self._ask_now(number)
+        else:
+            self.events.tally.wakeups += self._look(number)
         if granted and slot.state == CANDIDATE:
             slot.woken = GRANTED
         return 0
 
     cdef int watch(self, uint32_t number) except -1 nogil:
         """See whether an election that another is to lead is free; if so, lead it."""
-        cdef Slot *slot = self.slots.at(number)
-        if (slot.eligibility == STANDBY and slot.state == CANDIDATE
-                and not self.queues.is_queued(number)):
-            self.queues.enqueue(ACQUIRES, number)
+        if self.slots.at(number).eligibility == STANDBY:
+            self._look(number)
         return 0
+
+    cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil:
+        """Return how many of these elections are this node's share, which it does not lead yet."""
+        cdef uint32_t number, count = 0
+        cdef Slot *slot
+        for number in range(first, beyond):
+            slot = self.slots.at(number)
+            count += slot.state == CANDIDATE and slot.eligibility == ELIGIBLE
+        return count
+
+    cdef bint has_room_beside(self, uint32_t own_waiting) noexcept nogil:
+        """Tell whether this node may lead more than what it leads, and so many more."""
+        return (<uint64_t>self.population[<int>LEADING] + self.population[<int>ACQUIRING]
+                + own_waiting < self.max_leases)
 
     cdef int64_t leases_shortened(self, uint32_t lane, int64_t by_ns,
                                   int64_t now_ns) except -1 nogil:

@@ -27,7 +27,8 @@ Which code of the user's runs on which of our threads:
                                   told; while it blocks nothing is moved,
                                   and `stop` waits for it no longer than its timeout.
     callbacks (``-callback-N``)   `on_elected`, `on_demoted`, `on_draining`, `on_error`
-    the event loop                the same, in `aio`
+    workers (``-worker-KEY``)     `worker`
+    the event loop                all of these, in `aio`
     ``multielect-stop``           none
     stream consumers'             `handler` (``-handle-N``), `partitions` (``-discover``); none on
                                   those that fetch, watch, write and keep the time
@@ -102,24 +103,17 @@ class Log(ABC):
     def close(self, timeout_s: float) -> None:
         """Write what waits, and return after `timeout_s` or `FLUSH_S` in any case."""
 
-    def error(self, error: MultielectError) -> None:
-        """Tell what went wrong; of what code of the user's raised, as `failure` does."""
+    def report(self, error: MultielectError) -> None:
+        """Report what went wrong. The first report of what a callback raised has a traceback."""
         if isinstance(error, CallbackError) and error.__cause__ is not None:
-            self.failure(error, error.__cause__, error.callback)
+            self._raised(error, error.__cause__)
             return
         who = self.who
         self._put(lambda: report_of(who, error))
 
-    def failure(self, error: MultielectError, cause: BaseException, what: str) -> None:
-        """Tell that a callback of the user's raised; the first of its kind with a traceback.
-
-        Args:
-            error: what is told.
-            cause: what it raised.
-            what: which callback, or its like.
-        """
+    def _raised(self, error: CallbackError, cause: BaseException) -> None:
         # Known by its type and place: what it says may be different each time.
-        kind = (what, id(type(cause)), place_of(cause))
+        kind = (error.callback, id(type(cause)), place_of(cause))
         who, traced = self.who, None if self._is_known(kind) else cause
         self._put(
             lambda: Report(who, logging.ERROR, kind, text_of(error), error=error, cause=traced)
@@ -166,9 +160,6 @@ def kind_of(error: MultielectError, text: str) -> Hashable:
     """Return what makes two errors one kind: never numbers, names or times that it tells of."""
     if isinstance(error, ServerError):
         return (type(error), error.code, error.request)
-    if isinstance(error, CallbackError):
-        cause = error.__cause__
-        return (type(error), id(type(cause)), "" if cause is None else place_of(cause))
     words = _WORD.findall(text)
     return (type(error), *(word if _is_of_a_kind(word) else "#" for word in words))
 

@@ -122,7 +122,7 @@ _WHY = {
     DemotionReason.LOST: "lost: Redis says that the leases are not this node's",
     DemotionReason.STALLED: "given up, as workers did not call heartbeat() for max_stall seconds",
     DemotionReason.SUPERSEDED: "ended, as newer epochs are known: others were elected meanwhile",
-    DemotionReason.REBALANCED: "handed to other nodes of the fleet",
+    DemotionReason.REBALANCED: "ended, as the shares of the fleet changed",
 }
 _WORTH_A_LOOK = frozenset(DemotionReason) - {
     DemotionReason.RESIGNED,

@@ -12,12 +12,15 @@ import logging
 
 import redis
 
-from .._callbacks import asyncio_workers, workers
 from .._callbacks.asyncio_dispatcher import AsyncioDispatcher
+from .._callbacks.asyncio_workers import AsyncioWorkers
 from .._callbacks.callbacks import Callbacks
+from .._callbacks.worker_dispatcher import with_workers
+from .._callbacks.workers import Workers
 from .._protocol.keys import KeyLayout
 from .._settings.callables import checked_logger
 from .._settings.settings import Settings
+from ..errors import ConfigError
 from .environment import Source, environment_of, real_environment_of
 from .node import Node
 
@@ -44,6 +47,11 @@ def node_on_threads(
             threads.
     """
     environment = environment_of(source)
+    if callbacks.worker is not None and environment.is_simulated:
+        raise ConfigError(
+            "worker needs threads, of which a simulated world has none: use callbacks there, or a"
+            " real server (multielect.embedded)"
+        )
     dispatcher = environment.dispatcher(
         notify=callbacks.notify if callbacks.notifies_terms else None,
         notify_error=callbacks.on_error,
@@ -57,12 +65,7 @@ def node_on_threads(
         environment,
         layout=layout,
         settings=settings,
-        dispatcher=workers.with_workers(
-            dispatcher,
-            callbacks.worker,
-            has_threads=not environment.is_simulated,
-            settings=settings,
-        ),
+        dispatcher=with_workers(dispatcher, callbacks.worker, settings, Workers),
     )
 
 
@@ -98,7 +101,7 @@ def node_in_loop(
         real_environment_of(source),
         layout=layout,
         settings=settings,
-        dispatcher=asyncio_workers.with_workers(dispatcher, callbacks.worker, settings),
+        dispatcher=with_workers(dispatcher, callbacks.worker, settings, AsyncioWorkers),
         on_change=dispatcher.pulse,
     )
     return node, dispatcher

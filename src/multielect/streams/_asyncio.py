@@ -26,7 +26,7 @@ import redis
 
 from .._connection.backoff import Pauses
 from .._settings.callables import refuse_unfinished
-from .._settings.settings import checked_timeout
+from .._settings.settings import Seconds, checked_timeout
 from ..aio import ElectionGroup
 from ..errors import ClosedError
 from ..fencing import AsyncFence
@@ -91,15 +91,45 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
 
     # ---- life
 
-    async def start(self) -> None:
+    async def start(self, *, wait: Seconds | None = None) -> None:
         """Begin to stand for election and to consume; connecting goes on behind.
 
+        With `wait`, until the group is connected. If there is no connection after so many seconds,
+        or the task is cancelled, the consumer is stopped: see `StreamConsumer.start`.
+
+        Args:
+            wait: seconds; not at all by default.
+
         Raises:
-            ClosedError: if it was started before.
+            ClosedError: if it was started before, or stops while waiting.
+            ConnectionLostError: if there is no connection after `wait` seconds.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
             OSError: if there are no descriptors left.
             RuntimeError: if there are no threads to be had. Nothing is left of the attempt then,
                 and it may be started again.
         """
+        wait_s = None if wait is None else checked_timeout(wait)
+        await self._start()
+        if wait_s is None:
+            return
+        try:
+            await self._group.start(wait=wait_s)
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self._stop(0.0)))
+            raise
+
+    async def wait_connected(self, timeout: Seconds | None = None) -> bool:
+        """Wait until the group is connected to Redis; False if it is not after `timeout`.
+
+        Raises:
+            ClosedError: if the consumer was not started, was started in another event loop, or
+                stops while waiting.
+            ConfigError: for a bad timeout.
+        """
+        return await self._group.wait_connected(timeout)
+
+    async def _start(self) -> None:
         if self._tasks or self._has_ended:
             raise ClosedError("a consumer is started once: make a new one")
         await self._group.start()
@@ -143,7 +173,7 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
         """
         try:
             with self._signals():
-                if not self._group.is_running:
+                if not self.is_running:
                     await self.start()
                 await self._asked_to_stop.wait()
         finally:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import redis
 
+from .._connection.health import Health
 from .._node.base import BaseElectionGroup
 from .._node.interface import node_of
 from .._protocol.keys import KeyLayout, decode_key, encode_key
@@ -183,6 +184,23 @@ class BaseStreamConsumer(Generic[G, F]):
     def fence(self) -> F:
         """The fence that the checkpoints are written through."""
         return self._fence
+
+    @property
+    def health(self) -> Health:
+        """How the consumer's group is: see `multielect.ElectionGroup.health`.
+
+        Streams are read over connections of their own. `on_error` reports what is wrong with those.
+        """
+        return self._group.health
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the consumer was started and its group is at work.
+
+        A consumer that stops is running until it has handed its partitions over. See
+        `multielect.ElectionGroup.is_running`.
+        """
+        return self._group.is_running
 
     @property
     def partitions(self) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ from .._runtime.foreign import ordinary
 from .._runtime.interruptible import join, take, wait_for
 from .._runtime.thread_group import ThreadGroup
 from .._settings.callables import fitted, refuse_unfinished
-from .._settings.settings import checked_timeout
+from .._settings.settings import Seconds, checked_timeout
 from ..errors import ClosedError, MultielectError
 from ..fencing import Fence
 from ..group import ElectionGroup
@@ -147,15 +147,45 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
 
     # ---- life
 
-    def start(self) -> None:
+    def start(self, *, wait: Seconds | None = None) -> None:
         """Begin to stand for election and to consume, and return at once.
 
+        With `wait`, block until the group is connected. If there is no connection after so many
+        seconds, or if somebody must mend something first (`ServerUnusableError`), the consumer is
+        stopped, and the cause is raised.
+
+        Args:
+            wait: seconds; not at all by default.
+
         Raises:
-            ClosedError: if it was started before.
+            ClosedError: if it was started before, or stops while waiting.
+            ConnectionLostError: if there is no connection after `wait` seconds.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
             OSError: if there are no descriptors left.
             RuntimeError: if there are no threads to be had. Nothing is left of the attempt then,
                 and it may be started again.
         """
+        wait_s = None if wait is None else checked_timeout(wait)
+        self._start()
+        if wait_s is None:
+            return
+        try:
+            self._group.start(wait=wait_s)
+        except BaseException:
+            self._stop(0.0)
+            raise
+
+    def wait_connected(self, timeout: Seconds | None = None) -> bool:
+        """Wait until the group is connected to Redis; False if it is not after `timeout`.
+
+        Raises:
+            ClosedError: if the consumer was not started, or stops while waiting.
+            ConfigError: for a bad timeout.
+        """
+        return self._group.wait_connected(timeout)
+
+    def _start(self) -> None:
         with self._changing():
             if self._threads or self._ended.is_set():
                 raise ClosedError("a consumer is started once: make a new one")
@@ -209,7 +239,7 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
             if is_ours:
                 for number in ENDING:
                     signal.signal(number, self._on_signal)
-            if not self._group.is_running:
+            if not self.is_running:
                 self.start()
             take(self._asked_to_stop)
         self.stop()

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._callbacks.dispatcher import MAX_ERRORS, callback_error, on_error_failure
+from .._callbacks.dispatcher import MAX_ERRORS, callback_error, term_event_error
 from .._callbacks.mailbox import Mailbox, TermEvent
 from ..errors import MultielectError
 from ._log import SimulatedLog
@@ -79,7 +79,7 @@ class SimulatedDispatcher(Generic[T]):
 
     def put_error(self, error: MultielectError) -> None:
         """Log an error and have it told to the user."""
-        self.log.error(error)
+        self.log.report(error)
         if not self._closed:
             self._report(error)
 
@@ -148,8 +148,8 @@ class SimulatedDispatcher(Generic[T]):
             self._notify(term_event.subject)
         # What is no Exception is for the test, whose thread this is.
         except Exception as cause:  # noqa: BLE001
-            error = callback_error(term_event, cause)
-            self.log.failure(error, cause, error.callback)
+            error = term_event_error(term_event, cause)
+            self.log.report(error)
             self._report(error)
         # Others first: one election's news must not keep all the rest waiting.
         self._ready.append(key)
@@ -162,4 +162,4 @@ class SimulatedDispatcher(Generic[T]):
         try:
             self._notify_error(error)
         except Exception as cause:  # noqa: BLE001
-            self.log.failure(on_error_failure(cause), cause, "on_error")
+            self.log.report(callback_error("on_error", "", 0, cause))
