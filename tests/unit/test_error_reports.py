@@ -142,8 +142,8 @@ def test_a_lease_without_an_end_is_an_error_of_its_own() -> None:
     bucket = LAYOUT.bucket(b"k")
     leader_key = f"orders:{{{bucket}}}:k:leader"
     assert str(error) == (
-        "nobody can be elected for 7 elections, e.g. 'k': 'go-node' holds it by a key without a"
-        f" TTL. If that holder is gone, delete the key: DEL {leader_key}"
+        "no node can be elected for 7 elections, e.g. 'k': the leader key of 'go-node' has no TTL."
+        f" If that holder no longer runs, delete the key: DEL {leader_key}"
     )
     assert (error.key, error.holder, error.leader_key, error.elections) == (
         "k",
