@@ -21,7 +21,8 @@ import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Hashable
 
-from .._logging.log import FLUSH_S, ThreadLog
+from .._logging.thread_log import ThreadLog
+from .._logging.writer import FLUSH_S
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, MultielectError
 from .dispatcher import MAX_ERRORS, callback_error, on_error_failure

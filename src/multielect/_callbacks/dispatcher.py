@@ -23,7 +23,8 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from .._logging.log import Log, ThreadLog
+from .._logging.log import Log
+from .._logging.thread_log import ThreadLog
 from .._protocol.keys import decode_key
 from .._runtime.foreign import in_words
 from .._runtime.interruptible import wait_for
