@@ -171,7 +171,7 @@ def server_text(error: redis.ResponseError) -> str:
     """Return the server's own text of an error, its code first."""
     refusal = refusal_in(error)
     if refusal is not None:
-        return f"NOPERM {refusal.words}"
+        return f"NOPERM {refusal.text}"
     code = _CODES.get(type(error))
     return str(error) if code is None else f"{code} {error}"
 

@@ -9,12 +9,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._callbacks.dispatcher import MAX_ERRORS, callback_error, on_error_failure
+from .._callbacks.dispatcher import MAX_ERRORS, Delivery, callback_error, on_error_failure
 from .._callbacks.mailbox import Mailbox, TermEvent
 from ..errors import MultielectError
 from ._log import SimulatedLog
@@ -26,27 +25,17 @@ T = TypeVar("T")
 
 
 class SimulatedDispatcher(Generic[T]):
-    """Runs `notify` for each event and `notify_error` for each error, one at a time."""
+    """Calls `notify` for each event and `notify_error` for each error, one at a time."""
 
-    def __init__(
-        self,
-        node: SimulatedNode,
-        *,
-        notify: Callable[[T], object] | None,
-        notify_error: Callable[[MultielectError], object] | None,
-        notifies_drains: bool,
-        threads: int,
-        logger: logging.Logger,
-        who: str,
-    ) -> None:
-        """Keep the functions to call."""
-        self.is_listening = notify is not None
-        self.notifies_drains = notifies_drains
+    def __init__(self, node: SimulatedNode, delivery: Delivery[T]) -> None:
+        """Keep the callbacks."""
+        self.is_listening = delivery.notify is not None
+        self.notifies_drains = delivery.notifies_drains
         self._node = node
-        self._notify = notify or (lambda _: None)
-        self._notify_error = notify_error
-        self.log = SimulatedLog(node, logger, who)
-        self._max_inside = threads
+        self._notify = delivery.notify or (lambda _: None)
+        self._notify_error = delivery.notify_error
+        self.log = SimulatedLog(node, delivery.logger, delivery.who)
+        self._max_inside = delivery.threads
         self._inside = 0
         self._mailbox: Mailbox[T] = Mailbox()
         self._errors: deque[MultielectError] = deque(maxlen=MAX_ERRORS)

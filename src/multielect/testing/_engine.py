@@ -278,7 +278,7 @@ class SimulatedEngine:
         node, world = self._node, self._node.world
         weather = node.weather
         if not world.is_reachable or weather.holds_requests or weather.holds_replies:
-            raise self.endpoint.unreachable("nobody listens there")
+            raise self.endpoint.unreachable("no server listens there")
         server = world.server
         if server.is_replica:
             raise self.endpoint.unusable(

@@ -10,14 +10,13 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._callbacks.dispatcher import Dispatcher
+from .._callbacks.dispatcher import Delivery, Dispatcher
 from .._connection.endpoint import Endpoint
 from .._core.fleet import FleetCore
 from .._engine.engine import Outlets
@@ -25,7 +24,7 @@ from .._fleet.balancer import Balancer
 from .._node.environment import Environment, Running
 from .._protocol.keys import KeyLayout
 from .._settings.settings import BalanceSettings
-from ..errors import ClosedError, MultielectError
+from ..errors import ClosedError
 from ._clocks import LocalClock
 from ._dispatch import SimulatedDispatcher
 from ._engine import SimulatedEngine
@@ -113,28 +112,9 @@ class SimulatedNode(Environment):
         del condition  # there is no other thread to wait for
         return self.world.run_until(is_so, timeout_s)
 
-    def dispatcher(
-        self,
-        *,
-        notify: Callable[[T], object] | None,
-        notify_error: Callable[[MultielectError], object] | None,
-        notifies_drains: bool = False,
-        threads: int,
-        name: str,
-        logger: logging.Logger,
-        who: str,
-    ) -> Dispatcher[T]:
-        """Return what brings events to callbacks, one at a time."""
-        del name
-        made = SimulatedDispatcher(
-            self,
-            notify=notify,
-            notify_error=notify_error,
-            notifies_drains=notifies_drains,
-            threads=threads,
-            logger=logger,
-            who=who,
-        )
+    def dispatcher(self, delivery: Delivery[T]) -> Dispatcher[T]:
+        """Return a dispatcher that calls callbacks one at a time."""
+        made = SimulatedDispatcher(self, delivery)
         self.dispatchers.append(made)
         return made
 
