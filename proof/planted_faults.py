@@ -505,7 +505,7 @@ PLANTED = (
         "a callback that raises costs the election the news that follow",
         Edit(
             "_callbacks/dispatcher.py",
-            "            # Also SystemExit and its like: there is nothing here for them to end.\n"
+            "            # SystemExit as well: in a thread it would end nothing but this thread.\n"
             "            except BaseException as cause:  # noqa: BLE001\n"
             "                error = term_event_error(term_event, cause)\n",
             "            except OSError as cause:\n"

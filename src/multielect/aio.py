@@ -1,11 +1,12 @@
-"""The same for asyncio: `ElectionGroup` and `Elector`.
+"""`ElectionGroup` and `Elector` for asyncio.
 
 Rules of this file:
-    * The engine is the same one, on threads of its own: a loop that is blocked costs no
-      lease. What happened meanwhile is told afterwards, in order.
-    * Callbacks, plain or coroutine, run in the loop that started the group: for one election
-      in order and never at once, for different elections side by side.
-    * Nothing here blocks the loop.
+    * The engine runs on its own threads, so a blocked loop costs no lease. The events of that time
+      are delivered afterwards, in order.
+    * Callbacks are plain or coroutine functions, and run in the loop that started the group.
+      Callbacks of one election run in order and never at once. Callbacks of different elections
+      run side by side.
+    * Nothing in this file blocks the loop.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ class Election(Candidacy):
         """Wait until this node leads.
 
         Args:
-            timeout: seconds, or None to wait for as long as it takes.
+            timeout: seconds, or None to wait without a limit.
 
         Returns:
-            True once it leads, False if it does not after `timeout`.
+            True when this node leads, False if it does not after `timeout`.
 
         Raises:
-            ClosedError: if the group was not started, or was started in another event loop; if it
-                stops or drains, or the election is removed, while waiting.
+            ClosedError: if the group was not started, or was started in another event loop, or if
+                it stops or drains, or the election is removed, during the wait.
         """
         timeout_s = None if timeout is None else checked_timeout(timeout)
         self._changes.be_here()
@@ -80,14 +81,14 @@ class ElectionGroup(BaseElectionGroup[Election]):
             async for term in group.events():
                 ...
 
-    The arguments are those of `multielect.ElectionGroup`, but that callbacks may be coroutine
-    functions, and all of them run in the loop in which the group was started, so there are
-    no threads to be counted. A `worker` is a coroutine function, and runs in a task of its own,
-    which is cancelled when its term has ended. Methods that are not coroutines never wait, and may
-    be called from any thread.
+    The arguments are those of `multielect.ElectionGroup`, with these differences. Callbacks may be
+    coroutine functions. All callbacks run in the loop in which the group was started, so there is
+    no `callback_threads`. A `worker` is a coroutine function and runs in its own task, which is
+    cancelled when its term has ended. Methods that are not coroutines never block, and may be
+    called from any thread.
 
     Raises:
-        ConfigError: for any argument that is not allowed.
+        ConfigError: if an argument is not allowed.
     """
 
     def __init__(
@@ -150,29 +151,30 @@ class ElectionGroup(BaseElectionGroup[Election]):
         )
 
     async def start(self, *, wait: Seconds | None = None) -> None:
-        """Begin to stand for election; connecting goes on behind.
+        """Begin to stand for election. The group connects in the background.
 
-        With `wait`, until there is a connection. If there is none after so many seconds, or the
-        task is cancelled, the group is stopped: see `multielect.ElectionGroup.start`.
+        With `wait`, this method waits until there is a connection. If there is none after that many
+        seconds, or if the task is cancelled, it stops the group: see
+        `multielect.ElectionGroup.start`.
 
         Args:
-            wait: seconds; not at all by default.
+            wait: seconds to wait for a connection. By default it does not wait.
 
         Raises:
             ClosedError: if the group was stopped, or made by the parent of a forked process.
             ConnectionLostError: if there is no connection after `wait` seconds.
             ServerUnusableError: if the server cannot serve elections.
-            ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
+            ConfigError: if `wait` is not allowed, or the prefix has another number of buckets.
         """
         await _start(self._node, self._dispatcher, wait)
 
     async def wait_connected(self, timeout: Seconds | None = None) -> bool:
-        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+        """Wait until there is a connection to Redis. Return False if there is none after `timeout`.
 
         Raises:
             ClosedError: if the group was not started, was started in another event loop, or stops
-                while waiting.
-            ConfigError: for a bad timeout.
+                during the wait.
+            ConfigError: if `timeout` is not allowed.
         """
         return await _wait_for(self._node.readiness.is_connected, self._dispatcher, timeout)
 
@@ -181,8 +183,8 @@ class ElectionGroup(BaseElectionGroup[Election]):
 
         Raises:
             ClosedError: if the group was not started, was started in another event loop, or stops
-                while waiting.
-            ConfigError: for a bad timeout, or a group that does not balance.
+                during the wait.
+            ConfigError: if `timeout` is not allowed, or the group does not balance.
         """
         readiness = self._node.readiness
         with readiness.watching_balance():
@@ -194,31 +196,31 @@ class ElectionGroup(BaseElectionGroup[Election]):
         See `multielect.ElectionGroup.stop`.
 
         Args:
-            timeout: seconds after which it returns in any case.
+            timeout: seconds after which the method returns in any case.
 
         Raises:
-            ConfigError: for a bad timeout.
-            ClosedError: if it was started in another event loop, which has not closed.
+            ConfigError: if `timeout` is not allowed.
+            ClosedError: if the group was started in another event loop that is still open.
         """
         await _stop(self._node, self._dispatcher, timeout)
 
     async def drain(self, timeout: Seconds | None = None) -> bool:
-        """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
+        """Hand over all elections that the group leads, and campaign for none: before a shutdown.
 
-        See `multielect.ElectionGroup.drain`. The loop stays free meanwhile. Awaited by a callback,
-        or by a task that a callback began and while that one runs, it returns at once.
+        See `multielect.ElectionGroup.drain`. The loop stays free. If a callback awaits it, or a
+        task that the callback started and that runs while the callback runs, it returns at once.
 
         Args:
-            timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
+            timeout: seconds after which terms that still drain end in any case. `drain_timeout` by
                 default.
 
         Returns:
-            Whether nothing is led any more. False where a callback called means that the drain
-            goes on behind.
+            True if the group leads nothing any more. False in a callback means that the drain goes
+            on in the background.
 
         Raises:
             ClosedError: if the group has stopped, or was started in another event loop.
-            ConfigError: for a bad timeout.
+            ConfigError: if `timeout` is not allowed.
         """
         self._dispatcher.be_here()
         wait_s = self._node.begin_drain(timeout)
@@ -238,19 +240,19 @@ class ElectionGroup(BaseElectionGroup[Election]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the group; to the end, also where the task is cancelled meanwhile."""
+        """Stop the group. The stop is completed even if the task is cancelled meanwhile."""
         await asyncio.shield(asyncio.ensure_future(self.stop()))
 
     def events(self) -> AsyncGenerator[Term, None]:
         """Iterate over the terms that begin (`reason` is None) and end from now on.
 
-        Terms that drain come as well (`deadline` is set), where there is an `on_draining`.
-        For one election they come in order. A reader that falls behind is not told of terms
-        that ended meanwhile, but of the end of the last that it was told of, and of the one
-        that goes on. The iteration ends when the group stops.
+        If the group has an `on_draining`, terms that drain come as well (`deadline` is set). The
+        terms of one election come in order. A reader that falls behind misses the terms that began
+        and ended meanwhile. It still gets the end of the last term that it saw, and the term that
+        goes on now. The iteration ends when the group stops.
 
         Raises:
-            ClosedError: in the iteration, if the group was started in another event loop.
+            ClosedError: during the iteration, if the group was started in another event loop.
         """
         return self._dispatcher.subscribe()
 
@@ -267,10 +269,10 @@ class Elector(BaseElector[Election]):
             if await elector.wait(timeout=30):
                 ...
 
-    Callbacks may be coroutine functions; they run in the loop in which it was started.
+    Callbacks may be coroutine functions. They run in the loop in which the elector was started.
 
     Raises:
-        ConfigError: for any argument that is not allowed.
+        ConfigError: if an argument is not allowed.
     """
 
     def __init__(
@@ -312,28 +314,28 @@ class Elector(BaseElector[Election]):
         self._election = Election(self._node, *self._node.add_sole(), self._dispatcher)
 
     async def start(self, *, wait: Seconds | None = None) -> None:
-        """Begin to stand for election; connecting goes on behind.
+        """Begin to stand for election. The elector connects in the background.
 
-        With `wait`, until there is a connection: see `ElectionGroup.start`.
+        With `wait`, this method waits until there is a connection: see `ElectionGroup.start`.
 
         Args:
-            wait: seconds; not at all by default.
+            wait: seconds to wait for a connection. By default it does not wait.
 
         Raises:
             ClosedError: if the elector was stopped, or made by the parent of a forked process.
             ConnectionLostError: if there is no connection after `wait` seconds.
             ServerUnusableError: if the server cannot serve elections.
-            ConfigError: for a bad `wait`.
+            ConfigError: if `wait` is not allowed.
         """
         await _start(self._node, self._dispatcher, wait)
 
     async def wait_connected(self, timeout: Seconds | None = None) -> bool:
-        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+        """Wait until there is a connection to Redis. Return False if there is none after `timeout`.
 
         Raises:
             ClosedError: if the elector was not started, was started in another event loop, or stops
-                while waiting.
-            ConfigError: for a bad timeout.
+                during the wait.
+            ConfigError: if `timeout` is not allowed.
         """
         return await _wait_for(self._node.readiness.is_connected, self._dispatcher, timeout)
 
@@ -341,19 +343,19 @@ class Elector(BaseElector[Election]):
         """End the term if there is one, release the lease, and wait for callbacks.
 
         Args:
-            timeout: seconds after which it returns in any case.
+            timeout: seconds after which the method returns in any case.
 
         Raises:
-            ConfigError: for a bad timeout.
-            ClosedError: if it was started in another event loop, which has not closed.
+            ConfigError: if `timeout` is not allowed.
+            ClosedError: if the elector was started in another event loop that is still open.
         """
         await _stop(self._node, self._dispatcher, timeout)
 
     async def wait(self, timeout: Seconds | None = None) -> bool:
-        """Wait until this node leads; False if it does not after `timeout` seconds.
+        """Wait until this node leads. Return False if it does not after `timeout` seconds.
 
         Raises:
-            ClosedError: if the elector was not started, or stops while waiting.
+            ClosedError: if the elector was not started, or stops during the wait.
         """
         return await self._election.wait(timeout)
 
@@ -368,7 +370,7 @@ class Elector(BaseElector[Election]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the elector; to the end, also where the task is cancelled meanwhile."""
+        """Stop the elector. The stop is completed even if the task is cancelled meanwhile."""
         await asyncio.shield(asyncio.ensure_future(self.stop()))
 
 
@@ -396,21 +398,21 @@ async def _wait_for(
 async def _stop(node: Node, dispatcher: AsyncioDispatcher, timeout: Seconds) -> None:
     timeout_s = checked_timeout(timeout)
     dispatcher.be_here_to_stop()
-    # The node's threads are waited for on another thread; the loop stays free for callbacks,
-    # which the node waits for as well.
+    # Another thread waits for the node's threads. So the loop stays free for the callbacks that
+    # the node waits for as well.
     clock = asyncio.get_running_loop().time
     until = clock() + timeout_s
     try:
         await _on_a_thread(lambda: node.stop(timeout_s))
         await dispatcher.finish(max(0.0, until - clock()))
     finally:
-        # Whoever is cancelled leaves the rest to others.
+        # If this task is cancelled, the log writer closes in the background.
         dispatcher.log.close_behind(lambda: None)
 
 
 async def _on_a_thread(function: Callable[[], None]) -> None:
-    # Not one of the loop's executor: those may all be busy with the user's work, for longer than
-    # the timeout, and they take nothing any more once the main thread has ended.
+    # The loop's executor will not do: the user's work may keep all its threads busy for longer
+    # than the timeout, and it takes no work after the main thread has ended.
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
     done: asyncio.Future[None] = loop.create_future()
@@ -427,15 +429,15 @@ async def _on_a_thread(function: Callable[[], None]) -> None:
         failure: BaseException | None = None
         try:
             context.run(function)
-        except BaseException as error:  # noqa: BLE001  # for whoever awaits it
+        except BaseException as error:  # noqa: BLE001  # raised again where the future is awaited
             failure = error
-        # A loop that was closed meanwhile has nobody left to be told.
+        # If the loop was closed meanwhile, nobody awaits the result.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, failure)
 
     try:
         threading.Thread(target=run, name="multielect-stop", daemon=True).start()
     except RuntimeError:
-        # There are no threads left. Leases that are not released are worse than a loop that waits.
+        # No thread can be started. It is better to block the loop than to leave leases unreleased.
         run()
     await done

@@ -1,9 +1,9 @@
 """An election as users see it, and one term of it as callbacks see it.
 
 Rules of this file:
-    * What is asked most (`is_leader`, `epoch`, `remaining`) is inherited from the compiled
-      `BaseCandidacy`: no lock, no I/O, any thread.
-    * These are handles: they hold no state of their own, and two for one election are equal.
+    * The attributes that programs read most (`is_leader`, `epoch`, `remaining`) come from the
+      compiled `BaseCandidacy`. They take no lock, do no I/O, and may be read on any thread.
+    * These classes are handles. They hold no state, and two handles of one election are equal.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ T = TypeVar("T", bound="Term")
 
 
 class ElectionNode(Protocol):
-    """What a node does for the handles of its elections; each method may be called on any thread.
+    """The node behind the handles of its elections. Each method may be called on any thread.
 
     Attributes:
-        slots: where the state of its elections is.
+        slots: the state of its elections.
         clock: the clock of their deadlines.
-        layout: where their keys lie.
+        layout: the names of their Redis keys.
     """
 
     slots: Slots
@@ -35,22 +35,22 @@ class ElectionNode(Protocol):
     layout: KeyLayout
 
     def leader_id(self, election: Candidacy) -> str | None:
-        """Return the node id of whoever leads, as last seen."""
+        """Return the node id of the leader that this node saw last."""
 
     def resign(self, election: Candidacy) -> bool:
-        """Give the current term up. Returns whether there was one."""
+        """Give up the current term. Returns whether there was one."""
 
     def finish_drain(self, election: Candidacy) -> bool:
         """Hand a draining term over. Returns whether there was one."""
 
     def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
-        """Take note of an epoch. Returns whether a term ended that is not above it."""
+        """Record an epoch, and end the term if its own epoch is lower. Returns whether it ended."""
 
     def campaign(self, election: Candidacy) -> None:
         """Stand for election again."""
 
     def leads_or_may(self, election: Candidacy) -> bool:
-        """Return whether this node leads; raise `ClosedError` if it never will any more."""
+        """Return whether this node leads. Raise `ClosedError` if it can never lead again."""
 
     def wait(self, election: Candidacy, timeout: Seconds | None) -> bool:
         """Wait until this node leads. Returns whether it does."""
@@ -64,27 +64,27 @@ class DemotionReason(enum.Enum):
     REMOVED = 2
     """The election was removed from its group."""
     EXPIRED = 3
-    """The deadline passed without a refresh: Redis was away, or this process was."""
+    """The deadline passed without a refresh: Redis did not answer, or this process did not run."""
     LOST = 4
-    """Redis said that the lease is not this node's."""
+    """Redis answered that the lease is not this node's."""
     STOPPED = 5
     """The group or elector stopped."""
     STALLED = 6
-    """`heartbeat` was not called for `max_stall` seconds. This node stands back for one TTL."""
+    """`heartbeat` was not called for `max_stall` seconds. This node does not stand for one TTL."""
     REBALANCED = 7
-    """The election was handed to the node that it is assigned to, or had to make room for this
-    node's own share (`max_leases`)."""
+    """The election was handed to the node to which it is assigned, or the node ended the term to
+    make room for its own share (`max_leases`)."""
     DRAINED = 8
-    """`drain` gave up what the group led."""
+    """`drain` was called."""
     SUPERSEDED = 9
-    """A newer epoch than the term's is known: another node was elected meanwhile, or wrote under
-    it. This node stands again at once, under an epoch above it."""
+    """This node learned of a newer epoch than the term's: another node was elected meanwhile, or
+    wrote under that epoch. This node stands again at once, for an epoch above it."""
 
 
 class Candidacy(BaseCandidacy):
-    """A node's place in an election: whether it leads, by what epoch, and who leads if not.
+    """A node's place in an election: whether it leads, under which epoch, and who leads instead.
 
-    All of it may be used from any thread.
+    All attributes and methods may be used from any thread.
 
     Attributes:
         key: the election's key in its group; empty for an `Elector`.
@@ -104,11 +104,11 @@ class Candidacy(BaseCandidacy):
 
     @property
     def leader_id(self) -> str | None:
-        """The node id of whoever leads, as last seen; None where nobody was seen leading.
+        """The node id of the leader that this node saw last; None if it saw none.
 
-        This node learns who leads whenever it stands for the election, so the answer may be
-        as old as the lease. A node that leads `max_leases` stands for no others and learns
-        nothing of them.
+        A node learns who leads when it asks for the lease, so the answer may be as old as the
+        lease. A node that leads `max_leases` elections asks for no others, and learns nothing
+        about them.
         """
         return self._node.leader_id(self)
 
@@ -116,19 +116,19 @@ class Candidacy(BaseCandidacy):
         """Return the epoch if this node leads now.
 
         Raises:
-            NotLeaderError: if it does not.
+            NotLeaderError: if this node does not lead.
         """
-        # The epoch first: if this node leads after it was read, it led under it or newer.
+        # Read the epoch first: a node that leads after that leads under this epoch or a newer one.
         epoch = self.epoch
         if not self.is_leader:
             raise NotLeaderError(f"this node does not lead {self.key!r}")
         return epoch
 
     def resign(self) -> bool:
-        """Give the current term up, and let other nodes go first for one TTL.
+        """Give up the current term, and let other nodes go first for one TTL.
 
-        `is_leader` is False when this returns; the lease is released in the background and
-        the others are told. After the TTL, or `campaign`, this node stands again.
+        `is_leader` is False when this returns. The node releases the lease in the background, which
+        wakes the other nodes. This node stands again after one TTL, or when `campaign` is called.
 
         Returns:
             Whether there was a term to give up.
@@ -139,15 +139,16 @@ class Candidacy(BaseCandidacy):
         return self._node.resign(self)
 
     def finish_drain(self) -> bool:
-        """Say that the work on a draining term is done: it is handed over at once.
+        """Hand over a draining term now, as the work under it is done.
 
-        To be called after `on_draining`, from any thread, when nothing more will be done in this
-        term's name. `is_leader` is False when this returns, unless its successor has still to say
-        that it is there: that is waited for, but for no longer than a third of the TTL, or a second
-        (the TTL, if that is shorter) where that is more. After that it is free for all.
+        Call this after `on_draining`, from any thread, when the program will do nothing more under
+        this term. `is_leader` is False when this returns, unless the successor has not claimed the
+        election yet. The node then waits for that claim, at most a third of the TTL or one second,
+        whichever is longer, and never longer than the TTL. After that it releases the lease for
+        all nodes.
 
         Returns:
-            Whether there was a draining term, and it was not said before.
+            Whether the term was draining, and this was the first call for it.
 
         Raises:
             ClosedError: if the group has stopped.
@@ -155,11 +156,11 @@ class Candidacy(BaseCandidacy):
         return self._node.finish_drain(self)
 
     def learn_epoch(self, newest_epoch: int) -> bool:
-        """Say that a newer epoch is known, as a store of yours that is fenced found out.
+        """Report a newer epoch that a fenced store has seen.
 
-        A term that is not above it ends at once, with reason ``SUPERSEDED``: nothing would be
-        written under it any more. This node stands again, and leads under an epoch above
-        `newest_epoch`. A `Fence` calls this itself. Any thread.
+        If the term's epoch is lower, the term ends at once, with reason ``SUPERSEDED``: the store
+        would refuse all its writes. This node stands again, and leads under an epoch above
+        `newest_epoch`. A `Fence` calls this itself. It may be called from any thread.
 
         Args:
             newest_epoch: the newest epoch that the store has seen for this election.
@@ -168,12 +169,12 @@ class Candidacy(BaseCandidacy):
             Whether a term ended.
 
         Raises:
-            ConfigError: if that is no epoch.
+            ConfigError: if `newest_epoch` is not an epoch.
         """
         return learn_epoch(self, term_epoch=self.term_epoch, newest_epoch=newest_epoch)
 
     def campaign(self) -> None:
-        """Stand for election again at once after `resign`; else there is nothing to do.
+        """Stand for election again at once after `resign`. Otherwise this does nothing.
 
         Raises:
             ClosedError: if the group has stopped, or drains.
@@ -181,7 +182,7 @@ class Candidacy(BaseCandidacy):
         self._node.campaign(self)
 
     def __eq__(self, other: object) -> bool:
-        """Compare what is viewed: the same election, and the same term of it if bound to one."""
+        """Return whether both stand for the same election, and for the same term if for one."""
         if not isinstance(other, Candidacy):
             return NotImplemented
         return self._identity() == other._identity() and self._node is other._node
@@ -192,8 +193,8 @@ class Candidacy(BaseCandidacy):
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied."""
         raise TypeError(
-            f"{type(self).__name__} cannot be pickled or copied: it is a view of this process's"
-            " leases. Pass on its key and epoch"
+            f"{type(self).__name__} cannot be pickled or copied: it belongs to the leases of this"
+            " process. Pass on its key and epoch"
         )
 
     def _identity(self) -> tuple[int, int, int]:
@@ -213,28 +214,28 @@ class Election(Candidacy):
         """Wait until this node leads. Blocks the calling thread.
 
         Args:
-            timeout: seconds, or None to wait for as long as it takes.
+            timeout: seconds, or None to wait without a limit.
 
         Returns:
-            True once it leads, False if it does not after `timeout`.
+            True when this node leads, False if it does not after `timeout`.
 
         Raises:
-            ClosedError: if the group was not started; if it stops or drains, or the election is
-                removed, while waiting.
+            ClosedError: if the group was not started, or if it stops or drains, or the election is
+                removed, during the wait.
         """
         return self._node.wait(self, timeout)
 
 
 class Term(Candidacy):
-    """One term of an election, as callbacks are given it.
+    """One term of an election, as callbacks receive it.
 
-    Its `epoch` is that term's, whatever has happened since, and its `is_leader` is True only
-    while that very term goes on.
+    Its `epoch` is always the epoch of this term. Its `is_leader` is True only while this very term
+    goes on.
 
     Attributes:
         began_ns: when this node began to call itself leader, on the clock of the deadlines
-            (CLOCK_BOOTTIME where there is one); None in a demotion.
-        ended_ns: when it ceased to; None while the term goes on.
+            (CLOCK_BOOTTIME if there is one); None in a demotion.
+        ended_ns: when this node ceased to call itself leader; None while the term goes on.
         reason: why the term ended; None while it goes on.
         deadline: when the term ends at the latest, by `time.monotonic`; None unless it drains.
     """
@@ -266,27 +267,27 @@ class Term(Candidacy):
         self.deadline = deadline
 
 
-# ---- for fences and workers: what a handle knows of its node, and users need not
+# ---- for fences and workers: the node behind a handle, which is no concern of users
 
 
 def layout_of(candidacy: Candidacy) -> KeyLayout:
-    """Return where the keys of an election's node lie."""
+    """Return the key names of an election's node."""
     return candidacy._node.layout
 
 
 def learn_epoch(candidacy: Candidacy, *, term_epoch: int, newest_epoch: int) -> bool:
-    """Have an election's node take note of an epoch. Any thread.
+    """Report an epoch to an election's node. May be called from any thread.
 
     Args:
         candidacy: the election.
-        term_epoch: the epoch of the term that this concerns; 0 for the current one.
+        term_epoch: the epoch of the term that may have to end; 0 for the current term.
         newest_epoch: the newest epoch that is known.
 
     Returns:
-        Whether a term ended that is not above it.
+        Whether the term ended, as its epoch is lower.
 
     Raises:
-        ConfigError: if `newest_epoch` is no epoch.
+        ConfigError: if `newest_epoch` is not an epoch.
     """
     return candidacy._node.learn_epoch(
         candidacy.number, candidacy.generation, term_epoch, newest_epoch
@@ -294,7 +295,7 @@ def learn_epoch(candidacy: Candidacy, *, term_epoch: int, newest_epoch: int) -> 
 
 
 def begun_as(kind: type[T], term: Term) -> T:
-    """Return a term that has begun as another class of handle, which is made as a `Term` is."""
+    """Return a term that has begun as an instance of `kind`, a subclass of `Term`."""
     return kind(
         term._node,
         term.key,

@@ -1,8 +1,8 @@
 """`Elector`: one election.
 
 Rules of this file:
-    * It stands in the same election as the Go elector that it descends from: the same two
-      keys, and scripts that respect each other.
+    * An elector and the Go elector that it descends from can stand in the same election. They use
+      the same two keys, and their scripts respect each other.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Elector(BaseElector[Election]):
             if elector.is_leader:
                 ...
 
-    Its methods may be called from any thread. Callbacks run one after the other on a thread
-    of the elector's own, never on the one that refreshes.
+    Its methods may be called from any thread. Callbacks run one after the other on the elector's
+    own thread, never on the one that refreshes the lease.
 
     A node written in Go may stand in the same election. It leaves its lease in Redis when it stops,
     and announces nothing. So this elector follows it when the lease ends, up to the Go node's TTL
@@ -39,25 +39,24 @@ class Elector(BaseElector[Election]):
     question.
 
     Args:
-        redis: a URL, or a `redis.Redis` whose connection settings are taken over.
+        redis: a URL, or a `redis.Redis` whose connection settings the elector takes over.
         prefix: the namespace in Redis, without braces, at most 512 bytes.
-        node_id: this node's name, as others see it; `generate_node_id()` by default.
+        node_id: this node's name, as other nodes see it. `generate_node_id()` by default.
         ttl: seconds that the lease lasts without a refresh, at least 0.1.
         margin: see `ElectionGroup`.
-        epoch_retention: see `ElectionGroup`. Not for elections in which nodes written in Go stand
-            too: they count their epochs, and leave the expiry on the counter.
+        epoch_retention: see `ElectionGroup`. Do not use it if nodes written in Go stand in the
+            election: they only count their epochs up, and leave the expiry on the counter.
         max_stall: see `ElectionGroup`.
-        on_elected: called when this node is elected, with the `Term` or with nothing,
-            whichever it takes.
+        on_elected: called when this node is elected, with the `Term` if it takes an argument.
         on_demoted: called when a term ends, with as many of `Term` and `DemotionReason` as it
-            takes, or with nothing. Coroutine functions are for `multielect.aio`.
-        on_error: called with what went wrong, or with nothing. It is logged in any case.
+            takes. Coroutine functions are for `multielect.aio`.
+        on_error: called with each error, if it takes an argument. The elector also logs the error.
         worker: called with a `WorkerTerm` for each term, on a thread of its own: see
             `ElectionGroup`.
-        logger: where errors are logged; ``logging.getLogger("multielect")`` by default.
+        logger: where errors are logged. ``logging.getLogger("multielect")`` by default.
 
     Raises:
-        ConfigError: for any argument that is not allowed.
+        ConfigError: if an argument is not allowed.
     """
 
     def __init__(
@@ -95,40 +94,40 @@ class Elector(BaseElector[Election]):
         self._election = Election(self._node, *self._node.add_sole())
 
     def start(self, *, wait: Seconds | None = None) -> None:
-        """Begin to stand for election, and return at once: connecting goes on behind.
+        """Begin to stand for election, and return at once. The elector connects in the background.
 
-        With `wait`, block until there is a connection: see `ElectionGroup.start`.
+        With `wait`, this method blocks until there is a connection: see `ElectionGroup.start`.
 
         Args:
-            wait: seconds; not at all by default.
+            wait: seconds to wait for a connection. By default it does not wait.
 
         Raises:
             ClosedError: if the elector was stopped, or made by the parent of a forked process.
             ConnectionLostError: if there is no connection after `wait` seconds.
             ServerUnusableError: if the server cannot serve elections.
-            ConfigError: for a bad `wait`.
+            ConfigError: if `wait` is not allowed.
         """
         self._node.readiness.start(wait)
 
     def wait_connected(self, timeout: Seconds | None = None) -> bool:
-        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+        """Wait until there is a connection to Redis. Return False if there is none after `timeout`.
 
         Raises:
-            ClosedError: if the elector was not started, or stops while waiting.
-            ConfigError: for a bad timeout.
+            ClosedError: if the elector was not started, or stops during the wait.
+            ConfigError: if `timeout` is not allowed.
         """
         return self._node.wait_for(self._node.readiness.is_connected, timeout)
 
     def stop(self, timeout: Seconds = 5.0) -> None:
         """End the term if there is one, release the lease, and wait for callbacks.
 
-        A stopped elector cannot be started again. Stopping twice does nothing.
+        A stopped elector cannot be started again. A second call does nothing.
 
         Args:
-            timeout: seconds after which it returns in any case.
+            timeout: seconds after which the method returns in any case.
 
         Raises:
-            ConfigError: for a bad timeout.
+            ConfigError: if `timeout` is not allowed.
         """
         self._node.stop(timeout)
 
@@ -147,9 +146,9 @@ class Elector(BaseElector[Election]):
         self.stop()
 
     def wait(self, timeout: Seconds | None = None) -> bool:
-        """Wait until this node leads; False if it does not after `timeout` seconds.
+        """Wait until this node leads. Return False if it does not after `timeout` seconds.
 
         Raises:
-            ClosedError: if the elector was not started, or stops while waiting.
+            ClosedError: if the elector was not started, or stops during the wait.
         """
         return self._election.wait(timeout)

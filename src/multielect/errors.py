@@ -1,9 +1,9 @@
 """Every error that a user of multielect can meet.
 
 Rules of this file:
-    * All derive from `MultielectError`, so that one ``except`` catches them.
+    * All errors derive from `MultielectError`, so one ``except`` catches them.
     * An error that has a counterpart in the standard library derives from that too.
-    * A message says what was wrong and what is allowed or what to do.
+    * A message says what was wrong, and what is allowed or what to do.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ class MultielectError(Exception):
 
 
 class ConfigError(MultielectError, ValueError):
-    """An argument was refused where it entered. The message says what is allowed."""
+    """An argument is not allowed. The message says what is allowed."""
 
 
 class ClosedError(MultielectError, RuntimeError):
     """A group or elector was used after it stopped, or in a forked child.
 
-    Also where it is waited for before it was started, and where something is added to it, or waited
-    for, once it drains: that would never lead.
+    Also raised when a program waits for a group that was not started, and when it adds an election
+    to a group that drains, or waits for one there: the group would never lead it.
     """
 
 
 class NotLeaderError(MultielectError):
-    """Leadership was required of a node that does not lead the election now."""
+    """This node must lead the election now, and does not."""
 
 
 class StaleEpochError(MultielectError):
-    """A fenced write was refused, and nothing of it done: a newer epoch is known.
+    """A fenced write was refused as a whole, because a newer epoch is known.
 
-    Whoever wrote no longer leads, or not under this epoch: end the work of that term.
+    The writer no longer leads, or leads under another epoch. End the work of that term.
 
     Attributes:
         key: the election's key; empty for an `Elector`.
         epoch: the epoch of the write.
-        newest_epoch: the newest that is known, elected or written.
+        newest_epoch: the newest epoch that was elected or written.
     """
 
     def __init__(self, key: str, epoch: int, newest_epoch: int) -> None:
-        """Keep who wrote, and who came after."""
+        """Keep both epochs."""
         super().__init__(key, epoch, newest_epoch)
         self.key = key
         self.epoch = epoch
@@ -57,45 +57,45 @@ class StaleEpochError(MultielectError):
 
 
 class ConnectionLostError(MultielectError, ConnectionError):
-    """The connection to Redis ended, or could not be made. It is being made anew.
+    """The connection to Redis was lost, or could not be made. The node tries again.
 
-    It is for what passes by itself: a network, a restart, a server that is busy or loading.
-    What was in flight has an unknown outcome: terms keep their old deadline.
+    The cause is temporary: a network failure, a restart, a server that is busy or loading. The
+    requests in flight have an unknown outcome, so terms keep their old deadlines.
     """
 
 
 class ServerUnusableError(MultielectError):
-    """The server is there but cannot serve elections, and that does not pass by itself.
+    """The server answers but cannot serve elections, until somebody mends the cause.
 
-    Somebody must mend the server, or what this node was told of it. It is tried again all the
-    same, ever more seldom, up to twice a minute; a replica as often as a server that is away, as
-    it may become the primary at any moment.
+    The cause is in the server, or in this node's settings. The node tries again all the same, with
+    growing pauses of up to 30 seconds. It tries a replica as often as a server that does not
+    answer, because the replica may become the primary at any moment.
 
     Attributes:
         reason: what is wrong:
 
             * ``"auth"``: no password, a wrong one, or an unknown user;
-            * ``"acl"``: the user may not do what elections need;
+            * ``"acl"``: the user may not run a command that elections need;
             * ``"tls"``: the two ends do not agree on TLS, a certificate is not trusted, or a
               file is missing;
             * ``"replica"``: it is not a primary;
             * ``"cluster"``, ``"sentinel"``: it is a node of Redis Cluster, or a sentinel;
-            * ``"version"``: it is older than what elections need;
+            * ``"version"``: it is older than elections need;
             * ``"unsupported"``: it lacks a command, or scripts;
             * ``"database"``: it has no database of this number;
-            * ``"protected"``: its protected mode keeps other machines out;
+            * ``"protected"``: its protected mode refuses other machines;
             * ``"permission"``: this process may not open its socket;
-            * ``"protocol"``: what answers is not Redis.
+            * ``"protocol"``: the program that answers is not Redis.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
-        """Keep what is wrong, for people and for programs."""
+        """Keep the cause, as text and as one word."""
         super().__init__(message)
         self.reason = reason
 
 
 class ProtocolError(MultielectError):
-    """The server sent something that is no answer to what was asked."""
+    """The server sent something that does not answer the request."""
 
 
 class ServerError(MultielectError):
@@ -103,9 +103,9 @@ class ServerError(MultielectError):
 
     Attributes:
         code: the first word of the server's error, such as ``OOM`` or ``WRONGTYPE``.
-        request: what was asked: ``"acquire"``, ``"refresh"``, ``"release"`` or ``"grant"``.
-        elections: how many elections it concerns.
-        key: the key of one of them; None where that is not known.
+        request: the request: ``"acquire"``, ``"refresh"``, ``"release"`` or ``"grant"``.
+        elections: how many elections the error concerns.
+        key: the key of one of them; None if that is not known.
         server: where the server is: ``"host:port"`` or a socket's path; empty if that is not known.
     """
 
@@ -118,7 +118,7 @@ class ServerError(MultielectError):
         key: str | None = None,
         server: str = "",
     ) -> None:
-        """Keep the server's own words and what they concern."""
+        """Keep the server's message, and which elections it concerns."""
         super().__init__(f"{request}{_of(elections, key)}{_at(server)}: {message}")
         self.server = server
         self.code = message.split(" ", 1)[0]
@@ -128,25 +128,27 @@ class ServerError(MultielectError):
 
 
 class EndlessLeaseError(MultielectError):
-    """Somebody holds an election by a leader key that has no TTL: it never comes free.
+    """A leader key has no TTL, so the election never becomes free.
 
-    No node of multielect leaves such a key. It is told once for each election and holder.
+    No node of multielect leaves such a key. The error is reported once for each election and
+    holder.
 
     Attributes:
         key: the key of one of the elections.
-        holder: who holds them.
+        holder: the value of the leader key.
         leader_key: the Redis key that has no TTL.
-        elections: how many elections it concerns.
+        elections: how many elections the error concerns.
         server: where the key is: ``"host:port"`` or a socket's path; empty if that is not known.
     """
 
     def __init__(
         self, key: str, *, holder: str, leader_key: str, elections: int, server: str = ""
     ) -> None:
-        """Keep which election it is, and who has it."""
+        """Keep the election and its holder."""
         super().__init__(
-            f"nobody can be elected{_of(elections, key, 'for')}: {holder!r} holds it by a key"
-            f" without a TTL{_at(server)}. If that holder is gone, delete the key: DEL {leader_key}"
+            f"no node can be elected{_of(elections, key, 'for')}: the leader key of {holder!r}"
+            f"{_at(server)} has no TTL. If that holder no longer runs, delete the key:"
+            f" DEL {leader_key}"
         )
         self.server = server
         self.key = key
@@ -156,7 +158,7 @@ class EndlessLeaseError(MultielectError):
 
 
 def _of(elections: int, key: str | None, word: str = "of") -> str:
-    """Return which elections an error concerns, for its text."""
+    """Return the part of a message that says which elections an error concerns."""
     if elections == 0 or (elections == 1 and not key):
         return ""
     if elections == 1:
@@ -170,19 +172,21 @@ def _at(server: str) -> str:
 
 
 class ClockJumpError(MultielectError):
-    """The server's clock jumped, by which it ends leases; or this machine's stood still.
+    """The server's clock jumped, or this machine's clock stood still.
 
-    Forward, leases end earlier than was counted on: terms that this endangers were given up at
-    once, and the others are refreshed. Back, they last longer, and a crash is noticed later.
+    The server ends leases by its clock. After a jump forward, leases end earlier than this node
+    expected: it ended the terms that were endangered, and refreshes the other leases. After a jump
+    back, leases last longer, and other nodes take over later after a crash.
 
     Attributes:
-        jump_ms: by how many milliseconds, against what passed here; negative for a jump back.
+        jump_ms: milliseconds by which the server's clock moved more than this machine's; negative
+            for a jump back.
         terms: how many terms were given up.
         server: where the server is: ``"host:port"`` or a socket's path; empty if that is not known.
     """
 
     def __init__(self, jump_ms: int, *, terms: int, server: str = "") -> None:
-        """Keep how far it jumped, and what it cost."""
+        """Keep the jump, and how many terms it cost."""
         way = "forward" if jump_ms > 0 else "back"
         super().__init__(
             f"the server's clock{_at(server)} jumped {way} by {abs(jump_ms) / 1000:.3f} s:"
@@ -194,18 +198,18 @@ class ClockJumpError(MultielectError):
 
 
 class CallbackError(MultielectError):
-    """A callback of the user raised; the cause is in ``__cause__``.
+    """A callback raised an exception, which is in ``__cause__``.
 
-    Nothing else suffers: other callbacks run, and leases are refreshed as before.
+    Other callbacks run, and leases are refreshed, as before.
 
     Attributes:
-        callback: which, by the name of its argument: ``"on_elected"``.
+        callback: the name of the argument, such as ``"on_elected"``.
         key: the election's key; empty for an `Elector`, and for ``"on_error"``.
-        epoch: of the term that it was told of; 0 for ``"on_error"``, which is told of none.
+        epoch: the epoch of the term for which it was called; 0 for ``"on_error"``.
     """
 
     def __init__(self, callback: str, key: str, epoch: int) -> None:
-        """Keep which callback failed, and on what."""
+        """Keep which callback failed, and for which term."""
         super().__init__(callback, key, epoch)
         self.callback = callback
         self.key = key
@@ -218,23 +222,24 @@ class CallbackError(MultielectError):
 
 
 class HandlerError(CallbackError):
-    """The handler of a stream consumer failed on a batch; the cause is in ``__cause__``.
+    """The handler of a stream consumer failed on a batch. The exception is in ``__cause__``.
 
     Attributes:
         callback: ``"handler"``.
         key: the partition's key.
-        epoch: of the term under which it was read.
+        epoch: the epoch of the term under which the batch was read.
         ids: the ids of the batch's first and last entry.
-        attempt: which attempt at its first entry it was.
-        outcome: what becomes of the batch: ``"retry"``; ``"dead-letter"``: its one entry is set
-            aside; ``"halt"``: the partition goes no further; ``"dropped"``: the term has ended,
-            and the next leader will handle it.
+        attempt: the number of this attempt at the batch's first entry.
+        outcome: what the consumer does with the batch: ``"retry"``: handles it again;
+            ``"dead-letter"``: moves its one entry to the dead-letter stream; ``"halt"``: stops the
+            partition; ``"dropped"``: nothing, as the term has ended and the next leader handles
+            the batch.
     """
 
     def __init__(
         self, key: str, epoch: int, ids: tuple[str, str], attempt: int, outcome: str
     ) -> None:
-        """Keep which batch it was, and what becomes of it."""
+        """Keep the batch, and what the consumer does with it."""
         super().__init__("handler", key, epoch)
         self.args = (key, epoch, ids, attempt, outcome)
         self.ids = ids

@@ -1,7 +1,7 @@
-"""`ElectionGroup`: many elections over one connection, for programs of threads.
+"""`ElectionGroup`: many elections over one connection, for programs that use threads.
 
 Rules of this file:
-    * Callbacks run on threads of the group's own, and waiting blocks the caller's.
+    * Callbacks run on the group's own threads. A method that waits blocks its caller.
 """
 
 from __future__ import annotations
@@ -32,84 +32,85 @@ class ElectionGroup(BaseElectionGroup[Election]):
         with group:
             ...
 
-    All methods may be called from any thread, callbacks included. Callbacks run on threads
-    of the group's own, never on the one that refreshes: for one election in order and never
-    at once, for different elections side by side.
+    All methods may be called from any thread, and from callbacks. Callbacks run on the group's
+    own threads, never on the one that refreshes leases. Callbacks of one election run in order
+    and never at once. Callbacks of different elections run side by side.
 
     Args:
         redis: a URL (``redis://``, ``rediss://``, ``unix://``), or a `redis.Redis` whose
-            connection settings are taken over. The group opens a connection of its own. In tests,
-            a node of `multielect.testing.SimulatedWorld`. A URL must be understood to its last
-            option: what redis-py would drop or trip over is refused.
-        prefix: the namespace in Redis, without braces, at most 512 bytes. Nodes of one prefix
-            contest the same elections.
-        ttl: seconds that a lease lasts without a refresh, at least 0.1: how long an election
-            stays without a leader after a crash. Leases are refreshed every third of it. Wherever
-            seconds are taken, so is a `datetime.timedelta`.
-        node_id: this node's name, as others see it; made from the hostname by default.
-        margin: seconds before a lease's end at which this node stops calling itself leader,
-            against clocks that run at different speeds: by default the larger of 10 % of
-            `ttl` and 0.02.
-        max_leases: how many elections this node leads at the most; it campaigns only while it
-            leads fewer. At least 1 and at most 2,147,483,647; no limit by default.
-        buckets: into how many hash tags the elections are divided; the first node of a prefix
-            decides, and a node with another number is refused.
-        epochs: ``"time"`` mints `max(counter + 1, server time in ms)`, which rises even where
-            Redis lost the counter; ``"counter"`` mints `counter + 1`, small numbers that start
-            again where it did.
-        epoch_retention: seconds for which the epoch of an election stays in Redis after a term that
-            was released or handed over, so that elections which are gone for good leave nothing
-            behind; for ever by default. Whoever is elected meanwhile keeps it on. At least an hour
-            and ten times `ttl`. It must be longer than any writer of an old epoch can be late (a
-            paused machine, a write held up on its way), as after that no fence knows a newer one,
-            and longer than the server's clock could be set back, as the next epoch is the time. It
-            is for ``epochs="time"`` only, on all nodes of the prefix. See docs/fencing.md.
-        max_stall: seconds after which a term is given up, with reason ``STALLED``, if the
-            worker has not called `Election.heartbeat` in between; then the other nodes go first
-            for one TTL. So a wedged worker does not lead for ever because its refreshes are
-            good. Never by default.
-        on_elected: called with the `Term` that began. It, and the callbacks below, are given as
-            many of their arguments as they take; coroutine functions are for `multielect.aio`.
-        on_demoted: called with the `Term` that ended, and why. Behind a callback that
-            blocks, a term that ended before its `on_elected` was called is not told at all.
+            connection settings the group takes over. The group opens its own connection. In tests,
+            pass a node of `multielect.testing.SimulatedWorld`. The group refuses a URL with an
+            option that redis-py would ignore or could not read.
+        prefix: the namespace in Redis, without braces, at most 512 bytes. Nodes with the same
+            prefix contest the same elections.
+        ttl: seconds that a lease lasts without a refresh, at least 0.1. After a crash an election
+            has no leader for that long. The group refreshes each lease every third of the TTL.
+            Every argument in seconds may also be a `datetime.timedelta`.
+        node_id: this node's name, as other nodes see it. By default it is made from the hostname.
+        margin: seconds before a lease's end at which this node stops calling itself leader, as
+            clocks run at different speeds. By default the larger of 10 % of `ttl` and 0.02.
+        max_leases: the largest number of elections that this node leads. It campaigns only while
+            it leads fewer. At least 1 and at most 2,147,483,647; no limit by default.
+        buckets: into how many hash tags the elections are divided. The first node of a prefix
+            decides; a node with another number is refused.
+        epochs: ``"time"`` mints `max(counter + 1, server time in ms)`, which rises even if Redis
+            lost the counter. ``"counter"`` mints `counter + 1`: small numbers, which start again
+            if Redis lost the counter.
+        epoch_retention: seconds for which the epoch of an election stays in Redis after a term was
+            released or handed over. So elections that no longer exist leave nothing behind. A new
+            term keeps the epoch. For ever by default; otherwise at least an hour and ten times
+            `ttl`. It must be longer than the write of an old leader can be late (a paused
+            machine, a delayed packet), as after it no fence knows a newer epoch. It must also be
+            longer than the server's clock can be set back, as the next epoch is the time. Use it
+            with ``epochs="time"`` only, and on all nodes of the prefix. See docs/fencing.md.
+        max_stall: seconds after which the group gives up a term, with reason ``STALLED``, unless
+            the worker has called `Election.heartbeat` meanwhile. The other nodes then go first for
+            one TTL. So a worker that hangs does not stay leader. Never by default.
+        on_elected: called with the `Term` that began. This callback and those below receive as
+            many of their arguments as they take. Coroutine functions are for `multielect.aio`.
+        on_demoted: called with the `Term` that ended, and the reason. If other callbacks block,
+            and a term ends before its `on_elected` was called, neither callback is called.
         on_draining: called with a `Term` that is to be handed to another node, and the time of
-            `time.monotonic` at which it ends at the latest. The term goes on until
+            `time.monotonic` at which the term ends at the latest. The term goes on until
             `Term.finish_drain` is called, which may be after the callback has returned. Without
-            this callback a term is handed over at once. Terms that are lost otherwise end without
-            it. Terms drain where the group balances, and everywhere while it is drained by `drain`.
-        on_error: called with what went wrong: the connection, the server, a callback. It is
-            logged in any case.
-        worker: called with a `WorkerTerm` for each term, on a thread of its own: where the work
-            of a leader belongs. It is to return when `WorkerTerm.stopping` is set, as the term has
-            ended or drains. A term whose worker returns or raises before is given up, with reason
-            ``RESIGNED``: the other nodes go first for one TTL. One that drains is handed over when
-            its worker returns, so there is no `on_draining` beside it; the other callbacks are
-            told as ever, and wait for no worker. There are as many threads as terms (`max_leases`);
-            a term for which there is none is given up. For one election no worker begins before
-            the one before has ended: a term waits for that for one TTL, and is given up then.
-        callback_threads: how many callbacks may run at once. As many that block hold up the
-            others' callbacks, though no lease.
+            this callback, the group hands a term over at once. Terms drain while the group
+            balances or `drain` runs. Terms that end for another reason end without this callback.
+        on_error: called with each error of the connection, the server or a callback. The group
+            also logs it.
+        worker: called with a `WorkerTerm` for each term, on a thread of its own. It does the work
+            of a leader. It must return when `WorkerTerm.stopping` is set: the term has ended or
+            drains. If it returns or raises earlier, the group gives the term up, with reason
+            ``RESIGNED``, and the other nodes go first for one TTL. A term that drains is handed
+            over when its worker returns, so `on_draining` cannot be given as well. The other
+            callbacks are called as usual and do not wait for workers. There are as many threads as
+            terms (`max_leases`); a term is given up if no thread can be started for it. An
+            election has one worker at a time: a new term waits up to one TTL for the worker of the
+            previous term, and is then given up.
+        callback_threads: how many callbacks may run at once. If that many block, all other
+            callbacks wait. No lease waits.
         drain_timeout: seconds that a term may drain.
-        balance: whether the nodes share the elections out among themselves: each stands for its
-            share, and looks in turns with the others whether something else stays without a
-            leader. An election that is assigned to another node, and that this one claims, is
-            handed over. Nodes that do not balance, in the same prefix, contest everything.
-        weight: this node's share against that of the others, 0.001 to 1,000,000; 0 for none.
-        labels: what `only` goes by.
-        only: for some keys, the labels of which a node needs one to lead it; or a function of key
-            and `multielect.balance.Member` that tells whether this member may lead that key. It
-            must be the same on all nodes. A function runs on a thread of its own, once for each
-            pair; while it takes its time nothing is moved. What it raises is told through
-            `on_error`, once, and the shares stay as they were until it answers.
-        join_delay: seconds that this node is a member before it is given anything, so that nodes
-            that come one after another are taken in together.
-        moves_per_second: how many terms this node begins to hand over in a second at most. No
+        balance: whether the nodes share the elections out among themselves. Each node stands for
+            its share. The nodes also take turns in looking for other elections that have no
+            leader. A leader hands an election over when the node to which it is assigned claims
+            it. Nodes of the same prefix that do not balance contest every election.
+        weight: this node's share compared with that of the others, 0.001 to 1,000,000, or 0 for no
+            share.
+        labels: this node's labels, which `only` looks at.
+        only: a mapping from some keys to labels, of which a node needs at least one to lead that
+            key. Or a function of a key and a `multielect.balance.Member` that returns whether the
+            member may lead the key. It must be the same on all nodes. A function is called once
+            for each pair, on a thread of its own; nothing moves while it runs. If it raises, the
+            group reports the error once through `on_error`, and the shares stay as they are until
+            the function answers.
+        join_delay: seconds for which this node is a member before it is assigned anything. So
+            several nodes that start one after another get their shares together.
+        moves_per_second: how many terms this node begins to hand over in one second at most. No
             limit by default.
-        logger: where errors are logged, a `logging.Logger` or what has its methods;
+        logger: where errors are logged: a `logging.Logger` or an object with its methods.
             ``logging.getLogger("multielect")`` by default.
 
     Raises:
-        ConfigError: for any argument that is not allowed.
+        ConfigError: if an argument is not allowed.
     """
 
     def __init__(
@@ -175,97 +176,97 @@ class ElectionGroup(BaseElectionGroup[Election]):
     # ---- life
 
     def start(self, *, wait: Seconds | None = None) -> None:
-        """Begin to stand for election, and return at once: connecting goes on behind.
+        """Begin to stand for election, and return at once. The group connects in the background.
 
-        Where Redis cannot be reached, that is reported through `on_error` and tried again.
+        If it cannot reach Redis, it reports that through `on_error` and tries again.
 
-        With `wait`, block until there is a connection. If there is none after so many seconds, or
-        if somebody must mend something first (`ServerUnusableError`), the group is stopped, and
-        the cause is raised: a program that cannot do without ends there and then, and one that can
-        does not give `wait`. A group that ran before goes on all the same.
+        With `wait`, this method blocks until there is a connection. If there is none after that
+        many seconds, or if somebody must mend something first (`ServerUnusableError`), it stops
+        the group and raises the cause. A program that can run without Redis does not pass `wait`.
+        A group that was already running goes on in any case.
 
         Args:
-            wait: seconds; not at all by default.
+            wait: seconds to wait for a connection. By default it does not wait.
 
         Raises:
             ClosedError: if the group was stopped or drained, or made by the parent of a forked
                 process.
             ConnectionLostError: if there is no connection after `wait` seconds.
             ServerUnusableError: if the server cannot serve elections.
-            ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
+            ConfigError: if `wait` is not allowed, or the prefix has another number of buckets.
         """
         self._node.readiness.start(wait)
 
     def wait_connected(self, timeout: Seconds | None = None) -> bool:
-        """Wait until there is a connection to Redis; False if there is none after `timeout`.
+        """Wait until there is a connection to Redis. Return False if there is none after `timeout`.
 
         Raises:
-            ClosedError: if the group was not started, or stops while waiting.
-            ConfigError: for a bad timeout.
+            ClosedError: if the group was not started, or stops during the wait.
+            ConfigError: if `timeout` is not allowed.
         """
         return self._node.wait_for(self._node.readiness.is_connected, timeout)
 
     def wait_balanced(self, timeout: Seconds | None = None) -> bool:
         """Wait until this node leads its share of the fleet's elections, and nothing else.
 
-        As far as it can know: it has heard who is in the fleet, has worked out the shares, and
-        leads all that is assigned to it. The others may not have come to that yet.
+        The node decides this by what it knows: it has received the list of members, has worked out
+        the shares, and leads each election that is assigned to it. Other nodes may need longer.
 
         Args:
-            timeout: seconds, or None to wait for as long as it takes.
+            timeout: seconds, or None to wait without a limit.
 
         Returns:
-            True once it is so, False if it is not after `timeout`.
+            True when the node leads its share, False if it does not after `timeout`.
 
         Raises:
-            ClosedError: if the group was not started, or stops while waiting.
-            ConfigError: for a bad timeout, or a group that does not balance.
+            ClosedError: if the group was not started, or stops during the wait.
+            ConfigError: if `timeout` is not allowed, or the group does not balance.
         """
         return self._node.readiness.wait_balanced(timeout)
 
     def stop(self, timeout: Seconds = 5.0) -> None:
         """End all terms, release their leases in batches, and wait for callbacks.
 
-        Nothing new is led from the first moment on. Each term ends as its release goes out, a
-        thousand at once: what the server has not come to yet goes on being led and refreshed,
-        so that no election waits without a leader for all that are before it. Without a
-        connection all terms end at once. The other nodes are told. A stopped group cannot be
-        started again. Stopping twice does nothing.
+        No new term begins after the call. The group sends the releases in portions of about a
+        thousand, and a term ends when its release is sent. Until then it goes on, and its lease is
+        refreshed, so no election is without a leader while the others are released. Without a
+        connection all terms end at once. The release wakes the other nodes. A stopped group cannot
+        be started again. A second call does nothing.
 
         Args:
-            timeout: seconds after which it returns in any case; terms that are left by then end,
-                and leases not released end by themselves.
+            timeout: seconds after which the method returns in any case. Terms that still go on
+                then end at once, and leases that were not released expire.
 
         Raises:
-            ConfigError: for a bad timeout.
+            ConfigError: if `timeout` is not allowed.
         """
         self._node.stop(timeout)
 
     def drain(self, timeout: Seconds | None = None) -> bool:
-        """Hand over all that the group leads, and stand for nothing any more: before a shutdown.
+        """Hand over all elections that the group leads, and campaign for none: before a shutdown.
 
-        Each leading term drains: `on_draining` is called, and the term goes on until `finish_drain`
-        is called for it or the time is up. In a balanced fleet the others take over what is
-        assigned to them meanwhile, each election the moment that it is handed over. Terms end with
-        reason ``DRAINED``. Afterwards there is nothing left to do but `stop`.
+        Each term drains: `on_draining` is called, and the term goes on until `finish_drain` is
+        called for it or the time is up. In a balanced fleet each other node takes over the
+        elections that are assigned to it as soon as they are handed over. Terms end with reason
+        ``DRAINED``. After a drain, call `stop`.
 
-        Blocks the calling thread, but not that of a callback: called by one, whichever it is, it
-        begins the drain and returns at once, as what is to be handed over may be waiting for that
-        very callback. Further calls, of any thread, join the drain that goes on; each can bring its
-        end forward, none can put it off.
+        The method blocks the calling thread, unless that is in a callback. A callback only begins
+        the drain, and the call returns at once, because a term may be waiting for that very
+        callback. Further calls, from any thread, join the drain that goes on. Each can bring its
+        end forward; none can put it off.
 
         Args:
-            timeout: seconds until the terms that still drain end in any case; `drain_timeout` by
+            timeout: seconds after which terms that still drain end in any case. `drain_timeout` by
                 default.
 
         Returns:
-            Whether nothing is led any more. False means that the drain goes on behind, where a
-            callback called; else that the group was not able to end its terms in time, as this
-            process had no time to run.
+            True if the group leads nothing any more. False in a callback means that the drain goes
+            on in the background. False elsewhere means that this process was not given the time
+            to end all terms.
 
         Raises:
             ClosedError: if the group has stopped.
-            ConfigError: for a bad timeout.
+            ConfigError: if `timeout` is not allowed.
         """
         return self._node.drain(timeout)
 

@@ -81,7 +81,7 @@ def test_in_another_loop_that_runs_it_says_so_at_once(redis_url: str, waits: Wai
     thread.start()
     try:
         group = asyncio.run_coroutine_threadsafe(begin(redis_url), loop).result(LONG_S)
-        refused(group, waits, "cannot be waited for in another")
+        refused(group, waits, "tasks of another loop")
         assert group["led"].is_leader
         asyncio.run_coroutine_threadsafe(group.stop(), loop).result(LONG_S)
         assert group.counters.released == 1

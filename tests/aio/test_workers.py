@@ -182,7 +182,7 @@ def return_nothing(_term: WorkerTerm) -> None: ...
     [
         (fail, LookupError, "LookupError('planted')"),
         (await_what_is_cancelled, asyncio.CancelledError, "CancelledError()"),
-        (return_nothing, TypeError, "worker must be a coroutine function here; it returned None"),
+        (return_nothing, TypeError, "worker must be a coroutine function; it returned None"),
     ],
 )
 def test_a_worker_that_fails_is_told_of_and_its_term_is_given_up(
@@ -228,7 +228,7 @@ def test_a_worker_that_resists_holds_up_the_next_and_is_told_of(redis_url: str) 
             await eventually(lambda: len(diary.errors) >= 2)
             words = " ".join(map(str, diary.errors))
             assert "the worker of election 'k' still runs 0.5 s after its term ended" in words
-            assert f"given up: the worker of the term before (epoch {first.epoch})" in words
+            assert f"given up: the worker of the previous term (epoch {first.epoch})" in words
             assert work.terms == [first]
             go_on.set()
             second = await work.begun(2)
@@ -413,7 +413,7 @@ def test_an_elector_has_a_worker_as_well(redis_url: str) -> None:
 
 
 def test_what_has_no_place_beside_a_worker_is_refused() -> None:
-    with pytest.raises(ConfigError, match="on_draining is of no use beside worker"):
+    with pytest.raises(ConfigError, match="on_draining cannot be used with worker"):
         ElectionGroup("redis://localhost:1", prefix=PREFIX, worker=fail, on_draining=print)
     with pytest.raises(ConfigError, match="worker must be a function or None, not 'f'"):
         Elector("redis://localhost:1", prefix=PREFIX, worker="f")  # type: ignore[arg-type]

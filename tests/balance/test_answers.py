@@ -211,7 +211,7 @@ def test_nobody_and_nothing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"node_id": "a/b"}, "no '/'"),
+        ({"node_id": "a/b"}, "not have '/'"),
         ({"node_id": ""}, "1 to 512 bytes"),
         ({"incarnation": "1/2"}, "without '/'"),
         ({"weight": -1}, "0 or a number from 0.001"),

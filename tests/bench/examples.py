@@ -24,9 +24,9 @@ class Example:
 def found() -> Findings:
     """Three rounds of two contenders, in the last of which the machine was slow."""
     findings = Findings()
-    findings.compare(Comparison("wall against the limit", OURS, LIMIT, Bound(most=1.5)))
+    findings.compare(Comparison("wall against the limit", OURS, LIMIT, Bound(at_most=1.5)))
     findings.compare(Comparison("the limit against ours", LIMIT, OURS, column="wall, times ours"))
-    findings.expect("wall, us a lease", OURS, Bound(most=2))
+    findings.expect("wall, us a lease", OURS, Bound(at_most=2))
     for ours, limit in ((1.2, 1.0), (1.4, 1.0), (13.0, 10.0)):
         findings.add(CASE, "multielect", WALL, ours)
         findings.add(CASE, "the limit", WALL, limit)

@@ -41,16 +41,16 @@ def test_who_stands_by_asks_and_leads_nothing(redis_url: str) -> None:
         Child("the leader", standby.lead, redis_url, "standby", 20, TTL_S) as leader,
         Child("the others", standby.stand_by, redis_url, "standby", 20, TTL_S) as others,
     ):
-        leader.hear(MAX_S)
-        others.hear(MAX_S)
+        leader.receive(MAX_S)
+        others.receive(MAX_S)
         for groups in (0, 3):
-            others.tell(groups)
-            others.hear(MAX_S)
+            others.send(groups)
+            others.receive(MAX_S)
             if groups:
                 # Each lease is looked for when it would end.
                 time.sleep(TTL_S)
-            others.tell("end")
-            checks, leading = others.hear(MAX_S)
+            others.send("end")
+            checks, leading = others.receive(MAX_S)
 
             assert leading == 0
             assert (checks > 0) is (groups > 0)
@@ -101,11 +101,11 @@ def test_who_was_to_ask_while_another_waited_has_waited_too(
 
 def test_a_neighbour_asks_when_it_is_told_to(redis_url: str, redis_client: redis.Redis) -> None:
     with Child("the neighbour", neighbours.ask, redis_url) as child:
-        child.hear(MAX_S)
+        child.receive(MAX_S)
         for milliseconds in (10, 30):
             before = redis_client.info("commandstats").get("cmdstat_ping", {}).get("calls", 0)
-            child.tell(milliseconds / 1000)
-            took_ns = child.hear(MAX_S)
+            child.send(milliseconds / 1000)
+            took_ns = child.receive(MAX_S)
 
             asked = redis_client.info("commandstats")["cmdstat_ping"]["calls"] - before
             assert asked == len(took_ns) == milliseconds
@@ -117,21 +117,21 @@ def test_a_holder_leads_until_it_is_told_to_let_go(
 ) -> None:
     with Child("the holder", neighbours.hold, redis_url, 30) as child:
         for prefix in ("first", "second"):
-            child.tell(prefix)
-            child.hear(MAX_S)
+            child.send(prefix)
+            child.receive(MAX_S)
             leases = redis_client.keys(f"{prefix}:*:leader")
             assert len(leases) == 30
             assert all(redis_client.pttl(lease) > 0 for lease in leases)
-            child.tell("let go")
-            assert child.hear(MAX_S) == "done"
+            child.send("let go")
+            assert child.receive(MAX_S) == "done"
 
 
 @pytest.mark.parametrize("load", lateness.LOADS)
 def test_every_lease_is_refreshed_however_busy_its_process_is(load: str, redis_url: str) -> None:
     with Child("the holder", lateness.hold, redis_url, "late", 600, TTL_S) as child:
-        child.hear(MAX_S)
-        child.tell((load, 0.4 * TTL_S))
-        counts, demoted, errors = child.hear(MAX_S)
+        child.receive(MAX_S)
+        child.send((load, 0.4 * TTL_S))
+        counts, demoted, errors = child.receive(MAX_S)
 
     assert sum(count for _, count in counts) >= 600
     assert all(late_ns >= 0 for late_ns, _ in counts)

@@ -27,7 +27,7 @@ def test_help_teaches_in_80_columns() -> None:
     for words in (
         "multielect bench --quick",
         "multielect bench --url redis://localhost:6379/0",
-        "Believe the ratios before the figures",
+        "Trust the ratios more than the figures",
         "pip install --group peers",
         "Exit status",
         "--suite",

@@ -16,7 +16,7 @@ BEFORE = [100, 0, 50, 1000, 5, 0, 5, 20, 7, 0]
 def stolen(monkeypatch: pytest.MonkeyPatch, after: list[int]) -> list[str]:
     told = iter([BEFORE, after])
     monkeypatch.setattr(machine, "_processor_ticks", lambda: next(told))
-    return Stolen().words()
+    return Stolen().notes()
 
 
 @pytest.mark.parametrize(

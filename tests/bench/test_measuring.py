@@ -141,9 +141,9 @@ def test_it_removes_its_own_keys_and_no_others(redis_url: str, redis_client: red
 
 def echo(parent: Parent, greeting: str) -> None:
     """Say what it hears."""
-    parent.tell((greeting, os.getpid(), os.getsid(0)))
+    parent.send((greeting, os.getpid(), os.getsid(0)))
     while True:
-        parent.tell(parent.hear())
+        parent.send(parent.receive())
 
 
 def fail(parent: Parent) -> None:
@@ -157,16 +157,16 @@ def end(parent: Parent) -> None:
 
 def hush(parent: Parent) -> None:
     """Say nothing."""
-    parent.hear()
+    parent.receive()
 
 
 def test_a_child_is_talked_to_and_ended() -> None:
     with Child("the child", echo, "hello") as child:
-        greeting, pid, session = child.hear(30)
+        greeting, pid, session = child.receive(30)
         assert (greeting, pid) == ("hello", child.pid)
         assert session == pid, "Ctrl-C is for the parent to hear"
-        child.tell({"a": 1})
-        assert child.hear(30) == {"a": 1}
+        child.send({"a": 1})
+        assert child.receive(30) == {"a": 1}
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -176,35 +176,35 @@ def test_a_child_is_talked_to_and_ended() -> None:
     [
         (fail, "the child failed: RuntimeError: on purpose"),
         (end, "the child has ended"),
-        (hush, "the child said nothing for 0 seconds"),
+        (hush, "the child sent nothing for 0 seconds"),
     ],
 )
 def test_a_child_that_fails_is_reported(target: object, message: str) -> None:
     assert callable(target)
     with Child("the child", target) as child, pytest.raises(BenchError, match=message):
-        child.hear(0 if target is hush else 30)
+        child.receive(0 if target is hush else 30)
 
 
 def test_a_killed_child_is_reported() -> None:
     with Child("the child", echo, "hello") as child:
-        child.hear(30)
+        child.receive(30)
         child.kill()
-        child.tell("anybody there?")
+        child.send("anybody there?")
         with pytest.raises(BenchError, match="has ended"):
-            child.hear(30)
+            child.receive(30)
 
 
 def parent_of_a_child(parent: Parent) -> None:
     """Have a child, tell who it is, and wait."""
     with Child("the grandchild", echo, "hello") as child:
-        parent.tell(child.hear(30)[1])
-        parent.hear()
+        parent.send(child.receive(30)[1])
+        parent.receive()
 
 
 @needs_proc
 def test_a_child_does_not_outlive_a_parent_that_was_killed() -> None:
     with Child("the child", parent_of_a_child) as child:
-        pid = child.hear(60)
+        pid = child.receive(60)
         child.kill()
         give_up = time.monotonic() + 30
         while _is_running(pid):

@@ -13,7 +13,7 @@ MS = 1_000_000
 def test_percentiles_are_values_that_occurred() -> None:
     values = [number * MS for number in range(1, 201)]
 
-    assert Tail.of(reversed(values)) == Tail(p50=100.0, p99=198.0, most=200.0)
+    assert Tail.of(reversed(values)) == Tail(p50=100.0, p99=198.0, longest=200.0)
 
 
 @pytest.mark.parametrize(

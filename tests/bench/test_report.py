@@ -37,7 +37,7 @@ def test_the_median_of_ratios_is_told_beside_the_bound() -> None:
 
 def test_a_bound_that_is_missed_is_said_so() -> None:
     findings = found()
-    findings.expect("wall, in half", OURS, Bound(most=0.7))
+    findings.expect("wall, in half", OURS, Bound(at_most=0.7))
 
     (line,) = [line for line in printed(findings).splitlines() if "in half" in line]
     assert line.endswith("to reach: at most 0.7 - reached 1.40, NO")
@@ -55,7 +55,7 @@ def test_the_table_has_a_row_each_and_a_column_each() -> None:
 
 def test_it_fits_80_columns_and_is_plain() -> None:
     findings = found()
-    findings.expect("words that go on and on, " * 3 + "and on", OURS, Bound(most=0.7))
+    findings.expect("words that go on and on, " * 3 + "and on", OURS, Bound(at_most=0.7))
     findings.notes.append("and on and on " * 20)
     findings.not_measured["somebody"] = "it is not there, " * 10
 
@@ -72,7 +72,7 @@ def test_it_can_be_told_in_ascii() -> None:
 
 def test_nothing_found_is_nothing_told() -> None:
     findings = Findings()
-    findings.expect("wall", OURS, Bound(most=1))
+    findings.expect("wall", OURS, Bound(at_most=1))
 
     assert printed(findings).strip() == "example: What would it cost?"
     assert findings.to_json()["expected"] == []
@@ -104,12 +104,12 @@ def test_json_follows_from_its_rounds() -> None:
 
 def test_what_was_not_measured_is_held_against_nothing() -> None:
     findings = found()
-    findings.expect("of another size", Key(Case.of(1), "multielect", WALL), Bound(most=1))
+    findings.expect("of another size", Key(Case.of(1), "multielect", WALL), Bound(at_most=1))
 
     assert [words for words, *_ in findings.verdicts()] == [
         "wall against the limit", "wall, us a lease",
     ]  # fmt: skip
-    assert CASE.words == "10,000 leases"
+    assert CASE.label == "10,000 leases"
 
 
 def test_the_machine_is_told() -> None:

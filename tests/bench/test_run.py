@@ -168,7 +168,7 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing_behind(
         said, errors = bench.communicate(timeout=MAX_SECONDS)
 
     assert bench.returncode == 130, said + errors
-    assert errors.endswith("nothing is left behind. Above is what was measured.\n")
+    assert errors.endswith("nothing is left behind. The results so far are above.\n")
     assert "Traceback" not in said + errors
     assert redis_client.keys() == [b"of somebody else"]
     assert children

@@ -43,22 +43,22 @@ def test_a_round_that_was_cut_short_has_no_ratio() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "words", "holding", "missing"),
+    ("bound", "label", "holding", "missing"),
     [
-        (Bound(most=1.5), "at most 1.5", (0.0, 1.5), 1.51),
-        (Bound(least=6), "at least 6", (6.0, 100.0), 5.99),
-        (Bound(most=0), "at most 0", (0.0, 0.0), 1.0),
+        (Bound(at_most=1.5), "at most 1.5", (0.0, 1.5), 1.51),
+        (Bound(at_least=6), "at least 6", (6.0, 100.0), 5.99),
+        (Bound(at_most=0), "at most 0", (0.0, 0.0), 1.0),
     ],
 )
 def test_a_bound_holds_up_to_its_end(
-    bound: Bound, words: str, holding: tuple[float, float], missing: float
+    bound: Bound, label: str, holding: tuple[float, float], missing: float
 ) -> None:
-    assert str(bound) == words
+    assert str(bound) == label
     assert all(map(bound.holds, holding))
     assert not bound.holds(missing)
 
 
-@pytest.mark.parametrize("ends", [{}, {"most": 1.0, "least": 1.0}])
+@pytest.mark.parametrize("ends", [{}, {"at_most": 1.0, "at_least": 1.0}])
 def test_a_bound_has_one_end(ends: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="one end"):
         Bound(**ends)

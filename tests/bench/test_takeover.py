@@ -79,12 +79,12 @@ def test_a_polling_process_follows_its_leader(redis_url: str, redis_client: redi
     with Child("the poller", poll, redis_url, 0.3) as child:
         for _ in range(2):
             redis_client.mset(dict.fromkeys(names, "leader/0"))
-            child.tell(names)
-            child.hear(MAX_S)
+            child.send(names)
+            child.receive(MAX_S)
             ended_ns = Clock().now_ns()
             redis_client.delete(*names)
-            child.tell("took")
-            won_ns = child.hear(MAX_S)
+            child.send("took")
+            won_ns = child.receive(MAX_S)
 
             assert sorted(won_ns) == sorted(names)
             assert min(won_ns.values()) > ended_ns
@@ -97,23 +97,23 @@ def test_who_stands_takes_over_and_tells_when(redis_url: str) -> None:
         Child("a", stand, redis_url, "a", HOUR_S) as first,
         Child("b", stand, redis_url, "b", HOUR_S) as second,
     ):
-        first.tell((*order, "lead"))
-        first.hear(MAX_S)
-        second.tell((*order, "stand by"))
-        second.hear(MAX_S)
+        first.send((*order, "lead"))
+        first.receive(MAX_S)
+        second.send((*order, "stand by"))
+        second.receive(MAX_S)
         told_ns = Clock().now_ns()
-        first.tell("stop")
-        ended_ns = first.hear(MAX_S)
-        second.tell("took")
-        begun = second.hear(MAX_S)
+        first.send("stop")
+        ended_ns = first.receive(MAX_S)
+        second.send("took")
+        begun = second.receive(MAX_S)
 
         assert sorted(ended_ns) == sorted(begun) == KEYS
         for key, term in begun.items():
             assert told_ns < ended_ns[key] < term.began_ns < term.told_ns <= Clock().now_ns()
         # It is ready for the next.
-        second.tell("end")
-        assert second.hear(MAX_S) is not None
-        second.tell(("another", 3, "lead"))
-        second.hear(MAX_S)
-        second.tell("took")
-        assert sorted(second.hear(MAX_S)) == KEYS[:3]
+        second.send("end")
+        assert second.receive(MAX_S) is not None
+        second.send(("another", 3, "lead"))
+        second.receive(MAX_S)
+        second.send("took")
+        assert sorted(second.receive(MAX_S)) == KEYS[:3]

@@ -48,4 +48,4 @@ def test_the_server_is_named_by_url_everywhere(command: str) -> None:
     assert "--redis" not in helped.output
     ended = CliRunner().invoke(multielect, [command, "--redis", "redis://localhost:1"])
     assert ended.exit_code == 2
-    assert "there is no option --redis: the server is named by --url" in ended.output
+    assert "there is no option --redis: use --url for the server" in ended.output

@@ -237,7 +237,7 @@ def test_a_coroutine_that_is_returned_is_told_of_as_never_awaited(
         return work(term)
 
     _, told = stand(redis_url, "k", on_elected=on_elected)
-    error = told.wait_error(CallbackError, "on_elected returned a coroutine, which nobody awaits")
+    error = told.wait_error(CallbackError, "on_elected returned a coroutine, which nothing awaits")
     assert "multielect.aio" in str(error)
 
 
@@ -254,7 +254,7 @@ def test_callbacks_that_hold_all_threads_are_told_of(
     )
 
     def told() -> list[logging.LogRecord]:
-        return [record for record in caplog.records if "hold all" in record.getMessage()]
+        return [record for record in caplog.records if "block all" in record.getMessage()]
 
     try:
         until(lambda: len(told()) == 1)
@@ -262,9 +262,9 @@ def test_callbacks_that_hold_all_threads_are_told_of(
         go_on.set()
     assert told()[0].levelname == "WARNING"
     text = told()[0].getMessage()
-    assert re.search(r"callbacks hold all 8 callback threads, each for longer than 0\.3 s", text)
+    assert re.search(r"callbacks block all 8 callback threads, each for longer than 0\.3 s", text)
     assert re.search(r"(on_elected of 'k\d+', ){2}on_elected of 'k\d+' and 5 more", text)
-    assert "42 others wait to be told" in text
+    assert "42 other callbacks wait" in text
     assert "worker=" in text
     assert "callback_threads" in text
     assert len(group.led) == 50
@@ -285,4 +285,4 @@ def test_callbacks_that_take_turns_are_not(
         assert entered.acquire(timeout=WITHIN_S)
         turns.release()
     group.stop()
-    assert "hold all" not in caplog.text
+    assert "block all" not in caplog.text

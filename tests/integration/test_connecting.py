@@ -37,7 +37,9 @@ def test_a_wrong_password_is_reported_and_may_come_right(
         _, told = stand(with_password(private_proxy.url, ":new%20secret"), "k")
         _, told_none = stand(private_proxy.url, "k")
         wrong = told.wait_error(ServerUnusableError, "does not accept the password")
-        none = told_none.wait_error(ServerUnusableError, "wants a password, and none was given")
+        none = told_none.wait_error(
+            ServerUnusableError, "requires a password, and this node has none"
+        )
         assert isinstance(wrong.__cause__, redis.AuthenticationError)
         assert isinstance(none.__cause__, redis.AuthenticationError)
         assert "secret" not in str(wrong)
@@ -76,7 +78,7 @@ def test_a_user_without_rights_is_told_so(private_server: EmbeddedServer, stand:
     with redis.Redis.from_url(private_server.url) as client:
         client.execute_command("ACL", "SETUSER", "node", "on", ">secret", "~other:*", "&*", "+@all")
         _, told = stand(with_password(private_server.url, "node:secret"), "k", ttl=0.6)
-        error = told.wait_error(ServerUnusableError, "its user 'node' may not do GET")
+        error = told.wait_error(ServerUnusableError, "its user 'node' may not run GET")
         assert isinstance(error.__cause__, redis.exceptions.NoPermissionError)
         client.execute_command("ACL", "SETUSER", "node", f"~{PREFIX}:*")
         told.wait_elected("k")

@@ -375,7 +375,7 @@ class TestRefuses:
             EmbeddedServer(binary=binary).start()
 
     def test_a_second_start(self, private_server: EmbeddedServer) -> None:
-        with pytest.raises(EmbeddedServerError, match="started already"):
+        with pytest.raises(EmbeddedServerError, match="already started"):
             private_server.start()
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan")])

@@ -305,17 +305,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
         )
         for value in (0, -1, 1.0, 1.5, True, "3", most + 1)
     ),
-    ({"on_draining": print, "drain_timeout": 0}, "on_draining is of no use with drain_timeout=0"),
+    ({"on_draining": print, "drain_timeout": 0}, "on_draining needs a drain_timeout above 0"),
     ({"epochs": "random"}, "epochs must be 'time' or 'counter', not 'random'"),
     ({"prefix": ""}, "prefix must be 1 to 512 bytes long, not 0"),
     ({"prefix": "x" * 513}, "prefix must be 1 to 512 bytes long, not 513"),
-    ({"prefix": "a{b}"}, "prefix must hold no braces"),
+    ({"prefix": "a{b}"}, "prefix must not have braces"),
     ({"prefix": b"bytes"}, "prefix must be str, not bytes"),
     ({"prefix": None}, "prefix must be str, not NoneType"),
     ({"node_id": ""}, "node_id must be 1 to 512 bytes long"),
     ({"node_id": b"n"}, "node_id must be str, not bytes"),
-    ({"node_id": "a/b"}, "node_id must hold no '/'"),
-    ({"node_id": "a\nb"}, "no control characters"),
+    ({"node_id": "a/b"}, "node_id must not have '/'"),
+    ({"node_id": "a\nb"}, "or control characters"),
     ({"balance": "yes"}, "balance must be True or False, not 'yes'"),
     ({"balance": True, "labels": "gpu"}, "labels must be a set of texts, not 'gpu'"),
     ({"balance": True, "labels": b"gpu"}, "labels must be a set of texts, not b'gpu'"),
@@ -327,7 +327,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"balance": True, "only": {"k": "gpu"}}, "must be a set of texts, not 'gpu'"),
     ({"balance": True, "only": {"k": []}}, "names no label: no node could lead that key"),
-    ({"balance": True, "only": {b"k": {"gpu"}}}, "only must name keys as texts, not b'k'"),
+    ({"balance": True, "only": {b"k": {"gpu"}}}, "only must have keys that are str, not b'k'"),
     ({"balance": True, "only": {"": {"gpu"}}}, "a key must be 1 to 512 bytes long"),
     ({"balance": True, "only": "gpu"}, "only must map keys to sets of labels"),
     ({"balance": True, "moves_per_second": True}, "moves_per_second must be a number"),
@@ -361,7 +361,7 @@ def test_bad_input_is_refused_where_it_enters(public_class: Any, given: Any, wor
 @pytest.mark.parametrize("keys", ["abc", b"abc", "", 3, None])
 def test_what_is_not_many_keys_is_refused(group: Any, keys: Any) -> None:
     made = group("redis://localhost:1", prefix=PREFIX)
-    with pytest.raises(ConfigError, match=r"add_many takes many keys.*: for one key there is add"):
+    with pytest.raises(ConfigError, match=r"add_many takes an iterable of keys.*: use add for one"):
         made.add_many(keys)
     assert len(made) == 0
 

@@ -146,7 +146,7 @@ def test_any_value_of_a_lease_is_somebody_elses(
     assert shown == decode_key(value[:1100]).partition("/")[0]
     assert not group["k"].is_leader
     # It has no TTL, which is told once, however often it is looked at.
-    error = told.wait_error(EndlessLeaseError, "without a TTL")
+    error = told.wait_error(EndlessLeaseError, "has no TTL")
     assert isinstance(error, EndlessLeaseError)
     assert (error.key, error.leader_key) == ("k", leader.decode())
     redis_client.delete(leader)

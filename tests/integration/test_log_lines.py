@@ -109,7 +109,7 @@ def test_a_quiet_life_is_told_in_a_few_lines(wire: Proxy, lines: Lines) -> None:
         until(lambda: len(group.led) == 100)
         assert group.drain(5.0)
         until(a_line(lines, r"drain begun: 100 terms to hand over within 5 s"))
-        until(a_line(lines, r"drain ended after .* s: nothing is led any more"))
+        until(a_line(lines, r"drain ended after .* s: all terms have ended"))
     assert a_line(lines, "stopped: .*")()
     assert len(lines.lines) < 20
 

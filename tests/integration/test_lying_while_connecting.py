@@ -68,6 +68,6 @@ def test_an_answer_to_connecting_that_trickles_has_an_end(liar: Liar, stand: Sta
 
     liar.lies["role"] = trickle
     group, told = stand(liar.url, *KEYS)
-    until(lambda: any("did not come to an end" in str(error) for error in list(told.errors)))
+    until(lambda: any("did not finish its answers" in str(error) for error in list(told.errors)))
     liar.lies.clear()
     until(lambda: len(group.led) == len(KEYS))

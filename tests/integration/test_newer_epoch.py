@@ -95,7 +95,7 @@ def test_a_counter_at_its_maximum_can_be_mended(
 def test_what_is_no_epoch_is_refused(redis_url: str, stand: Stand, newest: object) -> None:
     group, told = stand(redis_url, "k")
     told.wait_elected("k")
-    with pytest.raises(ConfigError, match="an epoch is a whole number from 1 to 9007199254740991"):
+    with pytest.raises(ConfigError, match="must be a whole number from 1 to 9007199254740991"):
         group["k"].learn_epoch(newest)  # type: ignore[arg-type]
     assert group["k"].is_leader
 

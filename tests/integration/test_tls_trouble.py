@@ -59,18 +59,18 @@ def refused(told: Record, words: str) -> None:
 
 def test_without_tls_to_a_port_with(ports: Ports, stand: Stand) -> None:
     _, told = stand(f"redis://127.0.0.1:{ports.tls}", "k", ttl=10.0)
-    refused(told, f"127.0.0.1:{ports.tls}: it speaks TLS, and was spoken to without. Use rediss://")
+    refused(told, f"127.0.0.1:{ports.tls}: it uses TLS, and this node does not. Use rediss://")
 
 
 def test_with_tls_to_a_port_without(ports: Ports, certificate: Path, stand: Stand) -> None:
     url = f"rediss://127.0.0.1:{ports.plain}?ssl_ca_certs={certificate}"
     _, told = stand(url, "k", ttl=10.0)
-    refused(told, f"127.0.0.1:{ports.plain}: it speaks no TLS. Use redis://")
+    refused(told, f"127.0.0.1:{ports.plain}: it does not use TLS. Use redis://")
 
 
 def test_a_certificate_that_nobody_trusts(ports: Ports, stand: Stand) -> None:
     group, told = stand(f"rediss://127.0.0.1:{ports.tls}", "k")
-    refused(told, "its certificate is not trusted: self-signed certificate. Name the file of")
+    refused(told, "its certificate is not trusted: self-signed certificate. Pass the file of")
     assert not group["k"].is_leader
 
 
@@ -87,7 +87,7 @@ def test_a_server_that_wants_a_certificate_of_its_client(
         try:
             url = f"rediss://127.0.0.1:{ports.tls}?ssl_ca_certs={certificate}"
             _, told = stand(url, "k")
-            refused(told, "It may want a certificate of this client: ssl_certfile=FILE")
+            refused(told, "It may require a client certificate: ssl_certfile=FILE")
             key = certificate.with_name("key.pem")
             group, _ = stand(f"{url}&ssl_certfile={certificate}&ssl_keyfile={key}", "k")
             assert group["k"].wait(WITHIN_S)
@@ -132,7 +132,7 @@ def test_a_file_without_a_certificate(tmp_path: Path, certificate: Path) -> None
     for more, said in [
         (f"ssl_ca_certs={empty}", f"ssl_ca_certs: no certificate in '{empty}'"),
         (f"ssl_certfile={empty}", f"no certificate with its key in ssl_certfile '{empty}', or"),
-        (f"ssl_keyfile={certificate}", "ssl_keyfile is of no use without ssl_certfile"),
+        (f"ssl_keyfile={certificate}", "ssl_keyfile needs ssl_certfile"),
     ]:
         with pytest.raises(ConfigError) as caught:
             ElectionGroup(f"rediss://127.0.0.1:1?{more}", prefix="p")
@@ -151,7 +151,7 @@ def test_a_file_that_is_gone_later(
         copy.unlink()
         with redis.Redis.from_url(ports.server.url) as admin:
             admin.client_kill_filter(_type="pubsub")
-        words = f"a file for TLS will not do any more: ssl_ca_certs: cannot read '{copy}'"
+        words = f"a file for TLS can no longer be used: ssl_ca_certs: cannot read '{copy}'"
         error = told.wait_error(ServerUnusableError, words)
         assert isinstance(error, ServerUnusableError)
         assert error.reason == "tls"

@@ -215,7 +215,7 @@ def test_what_is_no_redis(words: bytes, said: str, stand: Stand) -> None:
 @pytest.mark.parametrize(
     ("login", "said"),
     [
-        ("", "it wants a password, and none was given"),
+        ("", "it requires a password, and this node has none"),
         (f":wrong-{SECRET}@", "it does not accept the password of user 'default'"),
         (f"stranger:{SECRET}@", "it does not accept the password of user 'stranger'"),
     ],
@@ -238,10 +238,10 @@ def test_a_login_that_is_not_accepted(binary: str, login: str, said: str, stand:
 @pytest.mark.parametrize(
     ("rights", "said"),
     [
-        ("~* +@all -eval", "its user 'node' may not do EVAL: NOPERM"),
-        ("~* +@all -get", f"its user 'node' may not do GET {PREFIX}:buckets: NOPERM"),
-        ("~* +@all -select", "its user 'node' may not do what connecting takes: NOPERM"),
-        ("~other:* +@all", f"its user 'node' may not do GET {PREFIX}:buckets: NOPERM"),
+        ("~* +@all -eval", "its user 'node' may not run EVAL: NOPERM"),
+        ("~* +@all -get", f"its user 'node' may not run GET {PREFIX}:buckets: NOPERM"),
+        ("~* +@all -select", "its user 'node' may not run a command of the handshake: NOPERM"),
+        ("~other:* +@all", f"its user 'node' may not run GET {PREFIX}:buckets: NOPERM"),
     ],
     ids=lambda text: text.split(":")[0],
 )
@@ -262,7 +262,7 @@ def test_a_right_that_is_taken_away_later_is_told_as_such(binary: str, stand: St
         group, told = stand(f"redis://{USER}:{SECRET}@{address}", "k")
         told.wait_elected("k")
         client.execute_command("ACL", "SETUSER", USER, "-evalsha", "-eval")
-        words = "its user 'node' may not do what refresh of 'k' takes: NOPERM"
+        words = "its user 'node' may not run the script for refresh of 'k': NOPERM"
         error = told.wait_error(ServerUnusableError, words)
         assert isinstance(error, ServerUnusableError)
         assert error.reason == "acl"
@@ -291,7 +291,7 @@ def test_protected_mode(binary: str, stand: Stand) -> None:
         pytest.skip("this machine has no address but that of the loopback")
     with on_a_port(binary, bind=f"127.0.0.1 {here}", protected_mode="yes") as (address, _):
         _, told = stand(f"redis://{here}:{address.split(':')[1]}", "k")
-        refused(told, "protected", "it keeps other machines out: DENIED")
+        refused(told, "protected", "it refuses other machines: DENIED")
 
 
 def own_address() -> str | None:
@@ -368,7 +368,7 @@ def test_a_name_that_nobody_knows(stand: Stand) -> None:
 def test_a_port_where_nobody_listens(stand: Stand) -> None:
     port = free_port()
     _, told = stand(f"redis://127.0.0.1:{port}", "k")
-    assert f"127.0.0.1:{port}: nobody listens there" in str(lost(told, "cannot connect"))
+    assert f"127.0.0.1:{port}: no server listens there" in str(lost(told, "cannot connect"))
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])

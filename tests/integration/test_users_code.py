@@ -287,7 +287,7 @@ def test_only_does_not_return(wire: Proxy) -> None:
         return may_return.wait(WITHIN_S)
 
     node = Node(wire.url, told, {"balance": True, "only": only, "on_error": told.error})
-    told.wait_error(MultielectError, "the function given as only has not returned for 1")
+    told.wait_error(MultielectError, "the function that was passed as only has not returned for 1")
     may_return.set()
     node.leads()
     node.goes_on()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -31,70 +30,13 @@ from multielect import (
 from multielect.testing import SimulatedWorld
 
 from .conftest import Stand
-from .lease import LAYOUT, PREFIX
-
-LONG_S = 10 * WITHIN_S
-TTL_S = 0.5
-
-
-class Work:
-    """A worker that writes down when it runs, and ends when its term does, or when it may."""
-
-    def __init__(self, act: Callable[[WorkerTerm], object] | None = None) -> None:
-        self.terms: list[WorkerTerm] = []
-        self.ended: list[WorkerTerm] = []
-        self.at_once: list[str] = []
-        self._act = act or (lambda term: term.stopping.wait(LONG_S))
-        self._working: Counter[str] = Counter()
-        self._changed = threading.Condition()
-
-    def __call__(self, term: WorkerTerm) -> None:
-        with self._changed:
-            self._working[term.key] += 1
-            if self._working[term.key] > 1:
-                self.at_once.append(term.key)
-            self.terms.append(term)
-            self._changed.notify_all()
-        try:
-            self._act(term)
-        finally:
-            with self._changed:
-                self._working[term.key] -= 1
-                self.ended.append(term)
-                self._changed.notify_all()
-
-    @property
-    def running(self) -> int:
-        return sum(self._working.values())
-
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, WITHIN_S), f"in vain: {self.terms}"
-
-    def wait_begun(self, count: int) -> WorkerTerm:
-        """Wait for the so many-th worker."""
-        self.wait_for(lambda: len(self.terms) >= count)
-        return self.terms[count - 1]
-
-    def wait_ended(self, count: int) -> WorkerTerm:
-        """Wait for the so many-th to have ended."""
-        self.wait_for(lambda: len(self.ended) >= count)
-        return self.ended[count - 1]
+from .lease import PREFIX
+from .working import LONG_S, TTL_S, Work, lose_lease, no_thread_is_left, wait
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    until(lambda: not [t for t in threading.enumerate() if "worker" in t.name and t not in before])
-
-
-def wait(term: WorkerTerm) -> None:
-    assert term.stopping.wait(LONG_S)
-
-
-def lose_lease(client: redis.Redis, key: str) -> None:
-    client.delete(LAYOUT.leader_key(key.encode()))
+    yield from no_thread_is_left()
 
 
 def test_a_worker_runs_for_as_long_as_its_term(redis_url: str, stand: Stand) -> None:
@@ -224,106 +166,6 @@ def test_a_worker_that_fails_goes_on_elsewhere(redis_url: str, stand: Stand) -> 
     until(lambda: first["k"].leader_id != "failing")
 
 
-def test_a_worker_that_is_late_holds_up_the_next_and_is_told_of(
-    redis_url: str, stand: Stand
-) -> None:
-    go_on = threading.Event()
-    work = Work(lambda term: [go_on.wait(LONG_S), term.stopping.wait(LONG_S)])
-    group, told = stand(redis_url, "k", ttl=TTL_S, worker=work)
-    first = work.wait_begun(1)
-    group["k"].resign()
-    group["k"].campaign()
-    late = told.wait_error(MultielectError, "the worker of election 'k' still runs 0.5 s after")
-    assert f"epoch {first.epoch}" in str(late)
-    up = told.wait_error(MultielectError, "the term of election 'k' at epoch ")
-    assert f"was given up: the worker of the term before (epoch {first.epoch})" in str(up)
-    assert len(work.terms) == 1
-    go_on.set()
-    # Those that ended while they waited never have one: the next is that of a term that goes on.
-    second = work.wait_begun(2)
-    group["k"].require_leader()
-    assert second.epoch > first.epoch
-    assert work.at_once == []
-    assert [term.epoch for term in work.terms] == [first.epoch, second.epoch]
-
-
-def test_a_term_that_ends_while_it_waits_has_no_worker(redis_url: str, stand: Stand) -> None:
-    go_on = threading.Event()
-    work = Work(lambda term: [go_on.wait(LONG_S), term.stopping.wait(LONG_S)])
-    group, told = stand(redis_url, "k", ttl=60.0, worker=work)
-    epochs = []
-    for _ in range(3):
-        assert group["k"].wait(WITHIN_S)
-        work.wait_begun(1)
-        epochs.append(group["k"].epoch)
-        group["k"].resign()
-        group["k"].campaign()
-    assert group["k"].wait(WITHIN_S)
-    told.wait_elected("k", above=epochs[-1])
-    go_on.set()
-    work.wait_begun(2)
-    assert [term.epoch for term in work.terms] == [epochs[0], group["k"].epoch]
-    assert told.errors == []
-
-
-def test_a_term_that_ended_while_it_waited_is_not_given_up(redis_url: str, stand: Stand) -> None:
-    go_on = threading.Event()
-    work = Work(lambda term: go_on.wait(LONG_S))
-    group, told = stand(redis_url, "k", "other", ttl=TTL_S, worker=work)
-    work.wait_begun(2)
-    group["k"].resign()
-    group["k"].campaign()
-    second = told.wait_elected("k", above=told.wait_demoted("k").epoch)
-    group["k"].resign()
-    told.wait_demoted("k", above=second.epoch - 1)
-    # What the second would have been told of is due before this.
-    group["other"].resign()
-    told.wait_error(MultielectError, "election 'other' still runs")
-    assert not [error for error in told.errors if "given up" in str(error)]
-    go_on.set()
-
-
-@pytest.mark.parametrize("public_class", [ElectionGroup, Elector])
-def test_stop_waits_for_workers_and_no_longer_than_it_may(
-    redis_url: str, public_class: Any, record_property: Callable[[str, object], None]
-) -> None:
-    go_on = threading.Event()
-    errors: list[MultielectError] = []
-    work = Work(lambda term: go_on.wait(LONG_S))
-    group = public_class(redis_url, prefix=PREFIX, ttl=60.0, worker=work, on_error=errors.append)
-    if public_class is ElectionGroup:
-        group.add("k")
-    group.start()
-    work.wait_begun(1)
-    began = time.monotonic()
-    group.stop(0.3)
-    took_s = time.monotonic() - began
-    record_property("stop_s", round(took_s, 3))
-    assert 0.3 <= took_s < WITHIN_S
-    assert work.terms[0].stopping.is_set()
-    assert work.running == 1
-    go_on.set()
-    work.wait_ended(1)
-    until(lambda: len(errors) == 1)
-    which = " ('k')" if public_class is ElectionGroup else ""
-    assert str(errors[0]).startswith(f"1 worker still runs after stop{which}: have them return")
-
-
-def test_stop_returns_when_the_last_worker_has(redis_url: str, stand: Stand) -> None:
-    def act(term: WorkerTerm) -> None:
-        wait(term)
-        time.sleep(0.05)
-
-    work = Work(act)
-    keys = [f"k{number}" for number in range(20)]
-    group, told = stand(redis_url, *keys, ttl=60.0, worker=work)
-    work.wait_begun(20)
-    group.stop(LONG_S)
-    assert work.running == 0
-    assert len(work.ended) == 20
-    assert told.errors == []
-
-
 def test_a_term_that_drains_is_handed_over_when_its_worker_returns(
     redis_url: str, stand: Stand
 ) -> None:
@@ -445,7 +287,9 @@ def test_a_term_without_a_thread_is_given_up(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     work = Work()
     group, told = stand(redis_url, "full", "free", ttl=30.0, worker=work)
-    error = told.wait_error(MultielectError, "no thread for the worker of election 'full'")
+    error = told.wait_error(
+        MultielectError, "no thread could be started for the worker of election 'full'"
+    )
     assert "max_leases" in str(error)
     assert told.wait_demoted("full").reason is DemotionReason.RESIGNED
     assert work.wait_begun(1).key == "free"
@@ -506,9 +350,9 @@ def test_what_has_no_place_beside_a_worker_is_refused() -> None:
 
     async def coroutine(_: WorkerTerm) -> None: ...
 
-    with pytest.raises(ConfigError, match="on_draining is of no use beside worker"):
+    with pytest.raises(ConfigError, match="on_draining cannot be used with worker"):
         made(worker=print, on_draining=print)
-    with pytest.raises(ConfigError, match="worker must be a plain function here"):
+    with pytest.raises(ConfigError, match="worker must be a plain function, as"):
         made(worker=coroutine)
     with pytest.raises(ConfigError, match="worker must be a function or None, not 'f'"):
         made(worker="f")

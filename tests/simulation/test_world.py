@@ -55,7 +55,7 @@ def test_time_passes_only_where_it_is_let(world: SimulatedWorld) -> None:
 def test_who_waits_for_ever_is_told_that_nothing_will_come(world: SimulatedWorld) -> None:
     make(world, "a", "k")
     world.run(1)
-    with pytest.raises(TimeoutError, match="after an hour"):
+    with pytest.raises(TimeoutError, match="after a simulated hour"):
         make(world, "b", "k")["k"].wait()
 
 
@@ -268,11 +268,14 @@ def test_another_number_of_buckets_is_refused(world: SimulatedWorld) -> None:
 
 def test_what_makes_no_sense_is_refused(world: SimulatedWorld) -> None:
     group = make(world, "a", "k")
-    with SimulatedWorld() as another, pytest.raises(ConfigError, match="not of this world"):
+    with (
+        SimulatedWorld() as another,
+        pytest.raises(ConfigError, match="to this world"),
+    ):
         another.pause(group)
     with pytest.raises(ConfigError, match="must not be negative"):
         world.run(-1)
-    with pytest.raises(ConfigError, match="from the least to the most"):
+    with pytest.raises(ConfigError, match="must have the shorter time first"):
         world.delay(group, 2, 1)
     with pytest.raises(ConfigError, match="event loop"):
         aio.ElectionGroup(world.node("b"), prefix="p")  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ def test_checkpoints_that_were_moved_are_told_of_all_at_once() -> None:
     assert due is not None
     rig.exchange.settled(due, [Outcome(reply=[b"MOVED", b"5-0"])] * len(STREAMS))
     (report,) = rig.reports
-    assert str(report).startswith("the checkpoint was moved by others, for 8 partitions")
+    assert str(report).startswith("another program moved the checkpoint of 8 partitions")
 
 
 def test_what_is_wrong_with_one_partition_is_told_by_its_name() -> None:

@@ -137,12 +137,12 @@ def test_a_function_for_partitions_returns_them(kind: Any) -> None:
         (b"orders", "not b'orders'"),
         (7, "not 7"),
         (None, "not None"),
-        (["s0", "s1", "s0"], "'s0' is there twice"),
-        (["s0", b"s0"], "'s0' is there twice"),
-        ({"s0": "a", b"s0": "b"}, "'s0' is there twice"),
-        ({"s0": "a", "s1": "a"}, "b'a' is that of partition 's0' already"),
-        ({"s0": ["a"]}, "a stream must be named"),
-        ({"s0": None}, "a stream must be named"),
+        (["s0", "s1", "s0"], "'s0' is named twice"),
+        (["s0", b"s0"], "'s0' is named twice"),
+        ({"s0": "a", b"s0": "b"}, "'s0' is named twice"),
+        ({"s0": "a", "s1": "a"}, "b'a' already belongs to partition 's0'"),
+        ({"s0": ["a"]}, "a stream must be a key"),
+        ({"s0": None}, "a stream must be a key"),
         (["s0", 7], "not int"),
         ([("s0", "a")], "not tuple"),
     ],
@@ -171,7 +171,7 @@ DEAD = f"{PREFIX}:dead-letters"
     ids=str,
 )
 def test_where_dead_letters_go_is_no_input(kind: Any, settings: Any) -> None:
-    with pytest.raises(ConfigError, match="dead letters go, and cannot be a partition's stream"):
+    with pytest.raises(ConfigError, match="dead-letter stream, and cannot be a partition's stream"):
         made(kind, **settings)
 
 
@@ -179,7 +179,7 @@ def test_where_dead_letters_go_is_no_input(kind: Any, settings: Any) -> None:
 def test_where_dead_letters_go_is_no_input_later_either(kind: Any) -> None:
     consumer = made(kind)
     for given in ((DEAD,), ("p", DEAD.encode())):
-        with pytest.raises(ConfigError, match="dead letters go"):
+        with pytest.raises(ConfigError, match="dead-letter stream"):
             consumer.add(*given)
     assert set(consumer.partitions) == set(KEYS) == set(consumer.group)
 

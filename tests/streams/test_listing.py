@@ -59,7 +59,7 @@ def test_a_pattern_that_also_finds_the_dead_letters_makes_no_loop(
     assert redis_client.xlen(DEAD) == 2
     assert consumer.keys() == {"s0"}
     (why,) = told(consumer, "left out")
-    assert "dead letters go" in why
+    assert "is the dead-letter stream" in why
 
 
 def test_what_cannot_be_consumed_keeps_none_of_the_others_back(

@@ -41,7 +41,7 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         (
             exceptions.AuthenticationError("AUTH called without any password configured"),
             "auth",
-            "it has no password, and one was given",
+            "it has no password, and this node sent one",
         ),
     ],
 )
@@ -58,12 +58,15 @@ def test_what_does_not_pass(cause: Exception, reason: str, words: str) -> None:
     ("cause", "words"),
     [
         (redis.TimeoutError("Timeout connecting to server"), "it did not answer within 1 s"),
-        (redis.ConnectionError("Connection closed by server."), "Connection closed by server. It"),
+        (
+            redis.ConnectionError("Connection closed by server."),
+            "closed by server. The node",
+        ),
         (exceptions.BusyLoadingError("Redis is loading"), "still loading its data: LOADING Redis"),
         (exceptions.ResponseError("OOM command not allowed"), "OOM command not allowed"),
         (
             raised(redis.ConnectionError("Error 8"), ssl.SSLEOFError(8, "EOF occurred")),
-            "it hung up in the midst of TLS: EOF occurred",
+            "it closed the connection during TLS: EOF occurred",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from multielect._callbacks.dispatcher import MAX_ERRORS, ThreadDispatcher
+from multielect._callbacks.dispatcher import MAX_ERRORS, Delivery, ThreadDispatcher
 from multielect._callbacks.mailbox import Kind, TermEvent
 from multielect._runtime.foreign import in_words
 from multielect.errors import CallbackError, MultielectError
@@ -37,11 +37,13 @@ class Stage:
         self.arrived: dict[Told, threading.Event] = {}
         self.act: Callable[[Told], object] = lambda _: None
         self.dispatcher: ThreadDispatcher[Told] = ThreadDispatcher(
-            notify=self._tell,
-            notify_error=self.errors.append,
-            threads=threads,
-            name="stage",
-            logger=LOGGER,
+            Delivery(
+                notify=self._tell,
+                notify_error=self.errors.append,
+                threads=threads,
+                name="stage",
+                logger=LOGGER,
+            )
         )
         self.dispatcher.start()
 
@@ -180,11 +182,13 @@ def test_the_first_thread_is_there_from_the_start_if_anybody_listens() -> None:
         # Threads of the one before may still be on their way out.
         name = f"counted-{notify}-{notify_error}"
         dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-            notify=(lambda _: None) if notify else None,
-            notify_error=(lambda _: None) if notify_error else None,
-            threads=4,
-            name=name,
-            logger=LOGGER,
+            Delivery(
+                notify=(lambda _: None) if notify else None,
+                notify_error=(lambda _: None) if notify_error else None,
+                threads=4,
+                name=name,
+                logger=LOGGER,
+            )
         )
         dispatcher.start()
         dispatcher.start()
@@ -202,7 +206,7 @@ def test_a_start_that_is_refused_says_so_and_can_be_tried_again(
 ) -> None:
     told: list[str] = []
     dispatcher: ThreadDispatcher[str] = ThreadDispatcher(
-        notify=told.append, notify_error=None, threads=1, name="stage", logger=LOGGER
+        Delivery(notify=told.append, notify_error=None, threads=1, name="stage", logger=LOGGER)
     )
     with monkeypatch.context() as ending:
         ending.setattr(threading.Thread, "start", refuse)
@@ -285,7 +289,7 @@ def test_an_exception_while_an_error_is_told_is_logged(caplog: pytest.LogCapture
         raise ValueError("in on_error")
 
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        notify=lambda _: None, notify_error=fail, threads=1, name="stage", logger=LOGGER
+        Delivery(notify=lambda _: None, notify_error=fail, threads=1, name="stage", logger=LOGGER)
     )
     dispatcher.start()
     for number in range(3):
@@ -305,7 +309,7 @@ def test_errors_that_wait_are_bounded_and_the_newest_are_kept() -> None:
         assert gate.wait(LONG_S)
 
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        notify=lambda _: None, notify_error=notify, threads=2, name="stage", logger=LOGGER
+        Delivery(notify=lambda _: None, notify_error=notify, threads=2, name="stage", logger=LOGGER)
     )
     dispatcher.put_error(MultielectError("first"))
     assert inside.wait(LONG_S)
@@ -326,7 +330,7 @@ def test_errors_are_told_one_after_the_other() -> None:
         running.clear()
 
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        notify=lambda _: None, notify_error=notify, threads=4, name="stage", logger=LOGGER
+        Delivery(notify=lambda _: None, notify_error=notify, threads=4, name="stage", logger=LOGGER)
     )
     for number in range(100):
         dispatcher.put_error(MultielectError(str(number)))
@@ -335,7 +339,7 @@ def test_errors_are_told_one_after_the_other() -> None:
 
 def test_an_error_that_nobody_listens_to_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     dispatcher: ThreadDispatcher[None] = ThreadDispatcher(
-        notify=lambda _: None, notify_error=None, threads=1, name="stage", logger=LOGGER
+        Delivery(notify=lambda _: None, notify_error=None, threads=1, name="stage", logger=LOGGER)
     )
     dispatcher.start()
     dispatcher.put_error(MultielectError("what went wrong"))

@@ -125,9 +125,9 @@ def test_the_rights_of_an_elector_are_its_own() -> None:
 @pytest.mark.parametrize(
     ("what", "asked", "cost"),
     [
-        ("claim", "acquire", "nothing is handed over to it"),
+        ("claim", "acquire", "no leader hands an election over to it"),
         ("wake-up", "release", "only when the lease would have ended"),
-        ("unended", "release", "until its lease runs out"),
+        ("unended", "release", "until the lease expires"),
     ],
 )
 def test_an_error_says_what_it_costs(what: str, asked: str, cost: str) -> None:
@@ -142,8 +142,8 @@ def test_a_lease_without_an_end_is_an_error_of_its_own() -> None:
     bucket = LAYOUT.bucket(b"k")
     leader_key = f"orders:{{{bucket}}}:k:leader"
     assert str(error) == (
-        "nobody can be elected for 7 elections, e.g. 'k': 'go-node' holds it by a key without a"
-        f" TTL at h:1. If that holder is gone, delete the key: DEL {leader_key}"
+        "no node can be elected for 7 elections, e.g. 'k': the leader key of 'go-node' at h:1 has"
+        f" no TTL. If that holder no longer runs, delete the key: DEL {leader_key}"
     )
     assert (error.key, error.holder, error.leader_key, error.elections, error.server) == (
         "k",

@@ -154,7 +154,7 @@ AWAITED: list[Callable[..., Any]] = [
 @pytest.mark.parametrize("callback", AWAITED)
 @pytest.mark.parametrize(("kind", "what"), public_classes(THREADED))
 def test_what_nobody_would_await_is_refused(kind: Any, what: str, callback: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{what} must be a plain function here.*multielect.aio"):
+    with pytest.raises(ConfigError, match=f"{what} must be a plain function, as .*multielect.aio"):
         made(kind, **{what: callback})
 
 

@@ -71,8 +71,8 @@ def test_a_bad_key_is_refused(key: object, allowed: str) -> None:
     [
         ("", "1 to 512 bytes"),
         ("p" * 513, "1 to 512 bytes"),
-        ("a{b", "no braces"),
-        ("a}b", "no braces"),
+        ("a{b", "not have braces"),
+        ("a}b", "not have braces"),
         (b"bytes", "must be str"),
         (None, "must be str"),
         LONE_SURROGATE,
@@ -99,9 +99,9 @@ def test_a_group_has_256_buckets_unless_told_otherwise() -> None:
     [
         ("", "1 to 512 bytes"),
         ("n" * 513, "1 to 512 bytes"),
-        ("a/b", "no '/'"),
-        ("a\nb", "no control characters"),
-        ("a\x7f", "no control characters"),
+        ("a/b", "not have '/'"),
+        ("a\nb", "or control characters"),
+        ("a\x7f", "or control characters"),
         (7, "must be str"),
         LONE_SURROGATE,
     ],

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import pytest
 from tests.diary import until
 
-from multielect._logging.log import MAX_WAITING, ThreadLog
+from multielect._logging.book import MAX_WAITING
+from multielect._logging.thread_log import ThreadLog
 from multielect._runtime.foreign import in_words
 from multielect.errors import (
     CallbackError,
@@ -148,7 +149,7 @@ def test_a_logger_that_blocks_blocks_nobody_else(
     until(lambda: not writers())
     assert kept.texts[:3] == [
         "orders/a: first",
-        "101 reports before this one were lost: the log was held up",
+        "101 reports before this one were lost: the log's queue was full",
         "orders/a: more 0",
     ]
     assert [text.endswith("10,000 in all)") for text in kept.texts[3:]] == [True]
@@ -373,7 +374,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 def test_what_waits_at_the_interpreters_exit_is_written() -> None:
     done = run("""
         import logging
-        from multielect._logging.log import ThreadLog
+        from multielect._logging.thread_log import ThreadLog
         logging.basicConfig(level=logging.INFO)
         log = ThreadLog(logging.getLogger(), "orders/a")
         log.open()
@@ -387,7 +388,7 @@ def test_what_waits_at_the_interpreters_exit_is_written() -> None:
 def test_a_logger_that_blocks_does_not_keep_the_interpreter_from_ending() -> None:
     done = run("""
         import logging, threading
-        from multielect._logging.log import ThreadLog
+        from multielect._logging.thread_log import ThreadLog
         class Blocking(logging.Filter):
             def filter(self, record):
                 threading.Event().wait()
@@ -405,9 +406,9 @@ def test_a_book_goes_with_its_logs(logger: logging.Logger) -> None:
     log.open()
     log.close(LONG_S)
     until(lambda: not writers())
-    from multielect._logging import log as _log  # noqa: PLC0415  # what it keeps is nobody else's affair
+    from multielect._logging import writer  # noqa: PLC0415  # what it keeps is nobody else's affair
 
-    assert id(logger) in _log._writer._books
+    assert id(logger) in writer.WRITER._books
     del log
     gc.collect()
-    assert id(logger) not in _log._writer._books
+    assert id(logger) not in writer.WRITER._books

@@ -77,7 +77,7 @@ def test_an_entry_that_makes_no_sense_is_left_out(bad: tuple[bytes, bytes, bytes
     good = (b"b/2", b"900", b"17", describe(Member("b", "2"), 0))
     membership = parse(answer(bad, good))
     assert [e.member.node_id for e in membership.entries] == ["b"]
-    assert membership.unread == (bad[0],)
+    assert membership.malformed == (bad[0],)
 
 
 @example(b"-3:")

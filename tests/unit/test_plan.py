@@ -36,7 +36,7 @@ def next_plan(assignment: Assignment, plan: Plan | None = None) -> Plan:
 def test_a_plan_that_is_read_says_what_the_assignment_did() -> None:
     assignment = assign(FLEET, keys(100))
     plan = next_plan(assignment)
-    assert plan.words == b"1 " + plan.text
+    assert plan.numbered_text == b"1 " + plan.text
     assert planned(FLEET, keys(100), plan) == assignment
     named = {key: plan.held[h] for key, h in zip(keys(100).names, keys(100).hashes, strict=True)}
     assert named == assignment.holders()

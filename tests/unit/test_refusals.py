@@ -32,8 +32,8 @@ def test_a_command_that_is_refused_is_the_one_to_grant(error: Exception, command
     assert refusal is not None
     assert (refusal.command, refusal.is_of_keys) == (command, False)
     assert (f"+{command} " if command else "the command that the script calls") in refusal.remedy
-    assert refusal.words in str(error)
-    assert not refusal.words.startswith("ERR")
+    assert refusal.text in str(error)
+    assert not refusal.text.startswith("ERR")
 
 
 @pytest.mark.parametrize(

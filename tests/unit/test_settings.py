@@ -125,7 +125,7 @@ def test_a_retention_that_is_no_number_is_refused(value: object) -> None:
 
 
 def test_counted_epochs_are_kept_for_ever() -> None:
-    with pytest.raises(ConfigError, match="a counter that is gone begins at 1 again"):
+    with pytest.raises(ConfigError, match="a counter that has expired begins at 1 again"):
         checked(epochs="counter", epoch_retention=3600)
 
 
@@ -216,7 +216,7 @@ def test_a_bad_share_is_refused(name: str, value: object, words: str) -> None:
     ],
 )
 def test_what_is_of_use_to_a_fleet_alone_needs_one(name: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is of no use without balance=True"):
+    with pytest.raises(ConfigError, match=f"{name} needs balance=True"):
         balanced(balance=False, **{name: value})
 
 

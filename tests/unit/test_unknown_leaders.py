@@ -113,7 +113,9 @@ def test_one_that_went_and_came_back_is_told_of_again() -> None:
 
 def test_the_message_names_some_counts_all_and_says_what_to_do() -> None:
     few = warning_about([OtherLeader(b"a/1", 9, 5), OtherLeader(b"b/2", 9, 1)])
-    assert few.startswith("6 election(s) that this node is to lead are led by nodes that are no")
+    assert few.startswith(
+        "6 election(s) of this node are led by nodes that are no members of its fleet"
+    )
     assert "'a/1' (5), 'b/2' (1)." in few
     assert "balance=True" in few
     many = warning_about([OtherLeader(b"n%d/1" % number, 9, 1) for number in range(9)])

@@ -9,7 +9,7 @@ import pytest
 
 from multielect import CallbackError, MultielectError, Term
 from multielect._callbacks.asyncio_workers import AsyncioWorkers
-from multielect._callbacks.dispatcher import ThreadDispatcher
+from multielect._callbacks.dispatcher import Delivery, ThreadDispatcher
 from multielect._callbacks.worker_dispatcher import RunsWorkers, WorkerSetup, with_workers
 from multielect._callbacks.workers import Workers
 from multielect._settings.settings import Settings
@@ -18,12 +18,9 @@ SETTINGS = Settings.checked(node_id="a", ttl=3.0, margin=None)
 
 
 def dispatcher() -> ThreadDispatcher[Term]:
+    logger = logging.getLogger("multielect.test")
     return ThreadDispatcher(
-        notify=None,
-        notify_error=None,
-        threads=1,
-        name="setup",
-        logger=logging.getLogger("multielect.test"),
+        Delivery(notify=None, notify_error=None, threads=1, name="setup", logger=logger)
     )
 
 

@@ -1,1 +1,1 @@
-"""How users are told: callbacks and workers, on threads and in an event loop."""
+"""How events reach the user: callbacks and workers, on threads and in an event loop."""

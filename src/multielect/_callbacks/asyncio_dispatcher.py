@@ -1,12 +1,12 @@
-"""Brings events into an event loop: to callbacks that run there, and to those who iterate.
+"""Brings events into an event loop: to callbacks that run there, and to iterators.
 
 Rules of this file:
-    * `put`, `put_error` and `pulse` are called on other threads and never wait for the loop.
-      What they hand over is bounded, however long the loop is blocked: see `Mailbox`.
-    * Each election that has something to tell has one task, which tells it in order. If it ends
-      before all is told, as what a callback awaited was cancelled, another goes on.
-    * A group belongs to the loop in which it was started. Once that has closed there is nobody to
-      be told; who waits in another hears so at once.
+    * Other threads call `put`, `put_error` and `pulse`, which never wait for the loop. The events
+      that they hand over are bounded, however long the loop is blocked: see `Mailbox`.
+    * Each election that has events has one task, which delivers them in order. If the task is
+      cancelled before it has delivered all, another task goes on.
+    * A group belongs to the loop in which it was started. When that loop has closed, no callback
+      runs, and a wait in another loop raises at once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Hashable
 
-from .._logging.log import FLUSH_S, ThreadLog
+from .._logging.thread_log import ThreadLog
+from .._logging.writer import FLUSH_S
 from ..election import DemotionReason, Term
 from ..errors import ClosedError, MultielectError
 from .dispatcher import MAX_ERRORS, callback_error, term_event_error
 from .mailbox import Mailbox, TermEvent
 
 _CANCEL_S = 1.0
-"""What callbacks are given to end when they are cancelled."""
+"""How long callbacks have to end when they are cancelled."""
 
 _callback: contextvars.ContextVar[asyncio.Task[None] | None] = contextvars.ContextVar(
     "multielect_callback", default=None
@@ -36,12 +37,12 @@ _callback: contextvars.ContextVar[asyncio.Task[None] | None] = contextvars.Conte
 
 
 def count_as_callback() -> None:
-    """Have the task that calls this, and what it begins, count as a callback's: see `is_inside`."""
+    """Let the calling task, and tasks that it starts, count as callbacks: see `is_inside`."""
     _callback.set(asyncio.current_task())
 
 
 class _Reader:
-    """One who iterates over events."""
+    """An iterator over events."""
 
     def __init__(self) -> None:
         self.mailbox: Mailbox[Term] = Mailbox()
@@ -50,7 +51,7 @@ class _Reader:
 
 
 class AsyncioDispatcher:
-    """Runs callbacks in the loop that `start` was called in."""
+    """Runs callbacks in the loop in which `start` was called."""
 
     is_listening = True
 
@@ -70,14 +71,14 @@ class AsyncioDispatcher:
         self._on_draining = on_draining
         self.notifies_drains = on_draining is not None
         self._on_error = on_error
-        # Not by what it is worth as a truth, which is the logger's own.
+        # Not `logger or ...`, because a logger may define its own truth value.
         logger = logging.getLogger("multielect") if logger is None else logger
         self.log = ThreadLog(logger, who, on_fault=self._report)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mailbox: Mailbox[Term] = Mailbox()
         self._errors: deque[MultielectError] = deque(maxlen=MAX_ERRORS)
         self._tasks: set[asyncio.Task[None]] = set()
-        # Weak: whoever drops an iterator, begun or not, is no reader any more.
+        # Weak references, so that an iterator that the user dropped is no reader any more.
         self._readers: set[weakref.ref[_Reader]] = set()
         self._watchers: set[asyncio.Event] = set()
         self._reporting_errors: asyncio.Task[None] | None = None
@@ -91,42 +92,42 @@ class AsyncioDispatcher:
         """Run callbacks in this loop from now on.
 
         Raises:
-            ClosedError: where somebody waits for it in another loop.
+            ClosedError: if a task waits for the group in another loop.
         """
         if self._loop is not None and self._loop.is_closed():
-            self._loop = None  # whoever waited there waits no more
+            self._loop = None  # no task waits in a closed loop
         self.be_here()
         self.log.open()
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
         self.log.close_behind(lambda: None)
         if not self._watchers and not self._readers:
             self._loop = None
 
     def be_here(self) -> None:
-        """Wait in the loop that runs, from now on.
+        """Belong to the running loop from now on.
 
         Raises:
             ClosedError: if the group belongs to another loop.
         """
-        here = asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = here
-        if self._loop is here:
+            self._loop = running
+        if self._loop is running:
             return
         if self._loop.is_closed():
             raise ClosedError(
-                "this was started in an event loop that has closed, and can be waited for no more:"
-                " stop it and make a new one in this loop"
+                "this was started in an event loop that has closed, and no task can wait for it any"
+                " more: stop it and make a new one in this loop"
             )
         raise ClosedError(
-            "this belongs to the event loop that it was started in, and cannot be waited for in"
-            " another: use asyncio.run_coroutine_threadsafe with that loop"
+            "this belongs to the event loop in which it was started, and tasks of another loop"
+            " cannot wait for it: use asyncio.run_coroutine_threadsafe with that loop"
         )
 
     def be_here_to_stop(self) -> None:
-        """The same, but that what a closed loop has left behind may be stopped in any.
+        """Do as `be_here`, but allow any loop if the group's loop has closed.
 
         Raises:
             ClosedError: if the group belongs to another loop, which is not closed.
@@ -135,9 +136,9 @@ class AsyncioDispatcher:
             self.be_here()
 
     async def finish(self, timeout_s: float) -> None:
-        """After `close`: wait for the errors that wait, then cancel the callbacks that run.
+        """Wait until the errors are reported, and then cancel the callbacks. Call it after `close`.
 
-        On behalf of a callback it does neither: the others still have things to be told.
+        In a callback it does neither, because other callbacks may still have to run.
         """
         if self.is_inside():
             self.log.close_behind(lambda: None)
@@ -151,7 +152,7 @@ class AsyncioDispatcher:
         written = asyncio.Event()
 
         def notify() -> None:
-            # A loop that was closed meanwhile has nobody left to be told.
+            # If the loop was closed meanwhile, no task waits.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(written.set)
 
@@ -175,7 +176,7 @@ class AsyncioDispatcher:
     async def wait_for(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until the condition holds. Returns False if it does not after `timeout_s`.
 
-        What the condition raises is passed on.
+        An exception of the condition is passed on.
         """
         changed = asyncio.Event()
         self.be_here()
@@ -195,7 +196,7 @@ class AsyncioDispatcher:
         return True
 
     def subscribe(self) -> AsyncGenerator[Term, None]:
-        """Return an iterator over what happens from now on."""
+        """Return an iterator over the events from now on."""
         reader = _Reader()
         self._readers.add(weakref.ref(reader, self._readers.discard))
         return self._read(reader)
@@ -217,13 +218,13 @@ class AsyncioDispatcher:
     # ---- any thread
 
     def is_inside(self) -> bool:
-        """Tell whether this is called on behalf of a callback, which must not wait for others."""
-        # What a callback begins inherits its context, and may outlive it.
+        """Return whether the caller works for a callback, which must not wait for callbacks."""
+        # A task that a callback started inherits its context, and may outlive the callback.
         task = _callback.get()
         return task is not None and not task.done()
 
     def put(self, *term_events: TermEvent[Term]) -> None:
-        """Have events told, each after all earlier ones of its key."""
+        """Deliver events, each after all earlier events of its key."""
         if self._closed:
             return
         callbacks = (self._on_elected, self._on_demoted, self._on_draining)
@@ -238,7 +239,7 @@ class AsyncioDispatcher:
                 self._call(reader.arrived.set)
 
     def put_error(self, error: MultielectError) -> None:
-        """Log an error and have it told to the user."""
+        """Log an error and report it through `on_error`."""
         self.log.report(error)
         if not self._closed:
             self._report(error)
@@ -249,30 +250,33 @@ class AsyncioDispatcher:
             self._call(self._begin_errors)
 
     def pulse(self) -> None:
-        """Have all who wait look again."""
+        """Let all tasks that wait check their conditions again."""
         if self._loop is not None and not self._pulsed:
             self._pulsed = True
             self._call(self._pulse)
 
     def close(self, timeout_s: float) -> bool:
-        """Take nothing more, and wait for what waits. Not in the loop's thread.
+        """Wait until all events are delivered, and take no more. Not in the loop's thread.
 
-        Called on behalf of a callback it does not wait: a callback cannot outwait itself. Nor
-        does it where the loop is closed, and nobody left to be told.
+        In a callback it does not wait, because a callback cannot wait for itself. If the loop is
+        closed it does not wait either, because no callback will run.
+
+        Returns:
+            Whether all events were delivered.
         """
         waits = not self.is_inside() and self._loop is not None and not self._loop.is_closed()
-        told = waits and self._mailbox.wait_until_empty(timeout_s)
+        delivered = waits and self._mailbox.wait_until_empty(timeout_s)
         self._closed = True
         self.pulse()
         self._call(self._end_readings)
-        return told
+        return delivered
 
     def _present_readers(self) -> list[_Reader]:
         readers = [reference() for reference in tuple(self._readers)]
         return [reader for reader in readers if reader is not None]
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        # A loop that is closed has nobody left to be told.
+        # A closed loop runs no callbacks.
         with contextlib.suppress(RuntimeError):
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function, *arguments)
@@ -311,8 +315,8 @@ class AsyncioDispatcher:
             except Exception as cause:  # noqa: BLE001
                 self._fail(term_event, cause)
             except BaseException as cause:
-                # This task ends, be it that it was cancelled itself or what the callback awaited.
-                # Another goes on with the election, if the loop does.
+                # This task ends, because it was cancelled, or a task that the callback awaited.
+                # If the loop goes on, another task goes on with the election.
                 if not self._is_finishing:
                     asyncio.get_running_loop().call_soon(self._begin, [key])
                     if not _is_cancelled(cause):
@@ -322,7 +326,7 @@ class AsyncioDispatcher:
     def _fail(self, term_event: TermEvent[Term], cause: BaseException) -> None:
         error = term_event_error(term_event, cause)
         self.log.report(error)
-        # Also after the close, by a callback that closed from inside.
+        # Even after `close`, because a callback may have called it.
         self._report(error)
 
     async def _notify(self, term: Term) -> None:
@@ -359,7 +363,7 @@ class AsyncioDispatcher:
 
 
 def _is_cancelled(cause: BaseException) -> bool:
-    """Tell whether it was this task that was cancelled; Python 3.10 cannot say."""
+    """Return whether this task itself was cancelled. Python 3.10 cannot say, and gives False."""
     if not isinstance(cause, asyncio.CancelledError):
         return False
     asked = getattr(asyncio.current_task(), "cancelling", None)

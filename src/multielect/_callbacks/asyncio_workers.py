@@ -1,12 +1,12 @@
-"""Workers in an event loop: one task a term, begun and cancelled with it.
+"""Workers in an event loop: one task for each term, started and cancelled with it.
 
 Rules of this file:
-    * What `workers` says of threads holds here for tasks: one worker at a time for an election, and
-      a term without a worker is given up.
-    * A worker is cancelled when its term has ended. While the term drains it is told, and may
-      finish; what it is told by is the same for threads.
-    * `put` is called on other threads and never waits for the loop. What it hands over is bounded,
-      however long the loop is blocked: see `Mailbox`.
+    * As in `workers`, an election has one worker at a time, and a term without a worker is given
+      up.
+    * A worker is cancelled when its term has ended. When the term drains, `stopping` is set and the
+      worker may finish, as on threads.
+    * Other threads call `put`, which never waits for the loop. The events that it hands over are
+      bounded, however long the loop is blocked: see `Mailbox`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .worker_registry import (
 
 
 class WorkerTerm(WorkedTerm):
-    """One term, as its worker is given it: see `multielect.WorkerTerm`.
+    """One term, as its worker receives it: see `multielect.WorkerTerm`.
 
     ::
 
@@ -42,9 +42,9 @@ class WorkerTerm(WorkedTerm):
                 await do_some(term.key, term.epoch)
 
     Attributes:
-        stopping: set when the worker is to return, as the term drains or has ended. In the latter
-            case the worker is cancelled as well, so one that does not look at this at all keeps a
-            term that drains until its `deadline`.
+        stopping: set when the worker must return, because the term drains or has ended. When the
+            term has ended, the worker is cancelled as well. So a worker that never looks at
+            `stopping` keeps a draining term until its `deadline`.
     """
 
     __slots__ = ()
@@ -54,10 +54,10 @@ class WorkerTerm(WorkedTerm):
 
 
 class AsyncioWorkers:
-    """Has a worker run for each term, in the loop that `start` was called in."""
+    """Runs a worker for each term, in the loop in which `start` was called."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        """Keep what to run."""
+        """Keep the worker function."""
         self._work = setup.work
         self._patience_s = setup.patience_s
         self._report = setup.report
@@ -75,30 +75,30 @@ class AsyncioWorkers:
         self._loop = asyncio.get_running_loop()
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
         self._loop = None
 
     # ---- any thread
 
     def is_inside(self) -> bool:
-        """Return False: workers here count as callbacks, which the dispatcher knows of."""
+        """Return False: these workers count as callbacks, for which the dispatcher answers."""
         return False
 
     def put(self, *term_events: TermEvent[Term]) -> None:
-        """Begin and stop workers as terms begin, drain and end."""
+        """Start and stop workers as terms begin, drain and end."""
         begun = [term_event.key for term_event in term_events if self._mailbox.put(term_event)]
         if begun:
             self._call(self._take, begun)
 
     def close(self, timeout_s: float) -> bool:
-        """Have no more begin, cancel all, and wait for them. Not in the loop's thread.
+        """Cancel all workers, start no more, and wait. Do not call it in the loop's thread.
 
         Returns:
             Whether all have ended.
         """
         if self._loop is None or self._loop.is_closed():
             return True
-        # After all that was put.
+        # The loop runs this after all earlier events.
         self._call(self._close)
         ended = self._ended.wait(timeout_s)
         left = list(self._registry)
@@ -107,7 +107,7 @@ class AsyncioWorkers:
         return ended
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        # A loop that is closed has nobody left to work.
+        # A closed loop runs no workers.
         with contextlib.suppress(RuntimeError):
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function, *arguments)
@@ -128,13 +128,13 @@ class AsyncioWorkers:
         if self._registry.begin(term):
             self._start_task(term)
         else:
-            self._see_later(self._see_waiting, term)
+            self._check_later(self._check_waiting, term)
 
-    def _stop(self, told: Term) -> None:
-        ended = self._registry.stop(told)
+    def _stop(self, latest: Term) -> None:
+        ended = self._registry.stop(latest)
         if ended is not None:
             self._tasks[ended].cancel()
-            self._see_later(self._see_ended, ended)
+            self._check_later(self._check_ended, ended)
 
     def _close(self) -> None:
         self._closed = True
@@ -142,30 +142,30 @@ class AsyncioWorkers:
             timer.cancel()
         for term in self._registry:
             term.stopping.set()
-            # What was cancelled before has heard of it.
+            # A term with a reason was cancelled when it ended.
             if term.reason is None:
                 self._tasks[term].cancel()
-        self._look_whether_ended()
+        self._set_if_ended()
 
-    def _look_whether_ended(self) -> None:
+    def _set_if_ended(self) -> None:
         if self._closed and not self._registry:
             self._ended.set()
 
-    def _see_later(self, see: Callable[[WorkerTerm], None], term: WorkerTerm) -> None:
-        def see_now() -> None:
+    def _check_later(self, check: Callable[[WorkerTerm], None], term: WorkerTerm) -> None:
+        def check_now() -> None:
             self._timers.discard(timer)
-            see(term)
+            check(term)
 
-        timer = asyncio.get_running_loop().call_later(self._patience_s, see_now)
+        timer = asyncio.get_running_loop().call_later(self._patience_s, check_now)
         self._timers.add(timer)
 
-    def _see_waiting(self, term: WorkerTerm) -> None:
+    def _check_waiting(self, term: WorkerTerm) -> None:
         former = self._registry.stop_waiting(term)
         if former is not None:
             self._report(given_up_for_want(term, former))
             give_up(term)
 
-    def _see_ended(self, term: WorkerTerm) -> None:
+    def _check_ended(self, term: WorkerTerm) -> None:
         if self._registry.is_working(term):
             self._report(still_at_work(term, self._patience_s))
 
@@ -177,19 +177,19 @@ class AsyncioWorkers:
 
     async def _run(self, term: WorkerTerm) -> None:
         count_as_callback()
-        # A term that is over, or to be handed over, has nothing left to be begun.
+        # No work begins under a term that has ended or drains.
         if term.stopping.is_set():
             return
         outcome = self._work(term)
         if not inspect.isawaitable(outcome):
-            raise TypeError(f"worker must be a coroutine function here; it returned {outcome!r}")
+            raise TypeError(f"worker must be a coroutine function; it returned {outcome!r}")
         await outcome
 
     def _leave(self, term: WorkerTerm, task: asyncio.Task[None]) -> None:
         was_stopped = term.reason is not None or self._closed
         cause: BaseException | None
         if task.cancelled():
-            # By others than us, it failed.
+            # A task that somebody else cancelled has failed.
             cause = None if was_stopped else asyncio.CancelledError()
         else:
             cause = task.exception()
@@ -200,4 +200,4 @@ class AsyncioWorkers:
         following = self._registry.leave(term)
         if following is not None:
             self._start_task(following)
-        self._look_whether_ended()
+        self._set_if_ended()

@@ -1,10 +1,10 @@
-"""Sees whether callbacks hold all threads that there are, so that nobody else is told anything.
+"""Warns when callbacks block all threads of a dispatcher, so that no other callback runs.
 
 Rules of this file:
-    * It is looked at once a TTL, on the log's thread, and only while all threads are taken: no
-      thread and no timer are added for it.
-    * A thread that its callback has held for longer than a TTL is held. While one returns now and
-      then, what waits will be told, and nothing is said.
+    * The check runs once a TTL on the log's thread, and only while all threads are taken. It needs
+      no thread and no timer of its own.
+    * A thread is blocked if its callback has run for longer than a TTL. If only one thread is not
+      blocked, the other callbacks will run, and there is no warning.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MAX_NAMES = 3
 
 
 class BlockedThreads:
-    """What runs on the threads of one dispatcher."""
+    """The callbacks that run on the threads of one dispatcher."""
 
     def __init__(self, log: Log, threads: int, waiting: Callable[[], int]) -> None:
-        """Begin with nothing that runs.
+        """Begin with no callback.
 
         Args:
-            log: where it is told.
-            threads: how many there may be.
-            waiting: tells how many elections wait to be told something.
+            log: takes the warnings.
+            threads: how many threads there may be.
+            waiting: returns how many elections have events that wait.
         """
         self._log = log
         self._threads = threads
@@ -37,14 +37,14 @@ class BlockedThreads:
         self._is_watched = False
 
     def begin(self, name: Callable[[], str]) -> None:
-        """A callback begins, whose name can be asked for. On its thread."""
+        """Note that a callback begins; `name` returns its name. Called on its thread."""
         self._running[threading.get_ident()] = (name, time.monotonic())
         if len(self._running) == self._threads and not self._is_watched:
             self._is_watched = True
             self._look_again(self._log.ttl_s)
 
     def end(self) -> None:
-        """It has returned. On its thread."""
+        """Note that the callback has returned. Called on its thread."""
         del self._running[threading.get_ident()]
 
     def _look_again(self, after_s: float | None) -> None:
@@ -52,16 +52,16 @@ class BlockedThreads:
             self._log.remind(after_s, self._look)
 
     def _look(self) -> None:
-        # Before looking: whoever takes the last thread from now on has it looked at again.
+        # Reset before the check: a callback that takes the last thread now asks for another one.
         self._is_watched = False
         running = list(self._running.values())
         ttl_s = self._log.ttl_s
         if len(running) < self._threads or ttl_s is None:
             return
         self._is_watched = True
-        least_s = time.monotonic() - max(since_s for _, since_s in running)
-        if least_s < ttl_s:
-            self._look_again(ttl_s - least_s)
+        shortest_s = time.monotonic() - max(since_s for _, since_s in running)
+        if shortest_s < ttl_s:
+            self._look_again(ttl_s - shortest_s)
             return
         waiting = self._waiting()
         if waiting:
@@ -72,10 +72,10 @@ class BlockedThreads:
         names = ", ".join(sorted(callbacks)[:_MAX_NAMES])
         more = len(callbacks) - _MAX_NAMES
         self._log.say(
-            "callbacks hold all threads",
-            f"callbacks hold all {len(callbacks)} callback threads, each for longer than"
+            "callbacks block all threads",
+            f"callbacks block all {len(callbacks)} callback threads, each for longer than"
             f" {self._log.ttl_s:g} s: {names}{f' and {more} more' if more > 0 else ''}."
-            f" {waiting:,} others wait to be told. Let callbacks return at once and do the work in"
+            f" {waiting:,} other callbacks wait. Let callbacks return at once and do the work in"
             " worker=, or give the group more callback_threads",
             level=logging.WARNING,
         )

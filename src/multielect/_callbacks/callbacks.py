@@ -1,7 +1,7 @@
-"""What a user gave to be called, for public classes of threads and of event loops alike.
+"""The callbacks that a user passed, for threads and event loops alike.
 
 Rules of this file:
-    * Callbacks are checked here, once, before anything is made.
+    * Callbacks are checked here, once, before anything else is made.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Callback = Callable[..., object]
 
 @dataclass(frozen=True)
 class Callbacks:
-    """The callbacks of a group or an elector, each None where the user gave none.
+    """The callbacks of a group or an elector; None for each that the user did not pass.
 
     Attributes:
         on_elected: takes a term that began.
-        on_demoted: takes a term that ended, and why.
-        on_draining: takes a term that is to be handed over, and when it ends at the latest.
-        on_error: takes what went wrong.
-        worker: takes a term, and works for as long as that lasts.
+        on_demoted: takes a term that ended, and the reason.
+        on_draining: takes a term that drains, and when it ends at the latest.
+        on_error: takes an error.
+        worker: takes a term, and works for as long as the term lasts.
     """
 
     on_elected: Callback | None
@@ -44,19 +44,19 @@ class Callbacks:
         worker: Callback | None,
         may_await: bool = False,
     ) -> Callbacks:
-        """Return what a user gave, each to be called with as many arguments as it takes.
+        """Return the user's callbacks, each wrapped to receive as many arguments as it takes.
 
         Args:
-            on_elected: as the user gave it, like the others.
+            on_elected: the user's callback, as all the others.
             on_demoted: see `on_elected`.
             on_draining: see `on_elected`.
             on_error: see `on_elected`.
             worker: see `on_elected`.
-            may_await: whether what they return is awaited where it can be.
+            may_await: whether an awaitable that they return is awaited.
 
         Raises:
-            ConfigError: for what cannot be called so, or would never run; for a worker and an
-                `on_draining` at once.
+            ConfigError: if one cannot be called so, or would never run, or if there are both a
+                worker and an `on_draining`.
         """
         check_beside_worker(worker, on_draining)
         return cls(
@@ -69,11 +69,11 @@ class Callbacks:
 
     @property
     def notifies_terms(self) -> bool:
-        """Whether anybody wants to be told of terms."""
+        """Whether there is a callback for terms."""
         return (self.on_elected, self.on_demoted, self.on_draining) != (None, None, None)
 
     def notify(self, term: Term) -> None:
-        """Tell of a term that began, drains or ended, by the callback for that."""
+        """Call the callback for a term that began, drains or ended."""
         if term.deadline is not None:
             if self.on_draining is not None:
                 self.on_draining(term, term.deadline)

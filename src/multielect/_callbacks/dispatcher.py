@@ -1,15 +1,15 @@
-"""Brings events to callbacks, away from the thread that refreshes.
+"""Brings events to callbacks, away from the thread that refreshes leases.
 
 Rules of this file:
-    * For one election, callbacks run in order and never at once; for different elections
-      they run side by side, as many as there are threads.
-    * What waits is bounded: see `_callbacks.mailbox`. Errors that wait are kept to the newest.
-    * An exception in a callback is logged and reported, and nothing else suffers. No logger is
-      called here: see `_logging.log`.
-    * Callbacks that hold all threads for long are told of: see `_callbacks.blocked_threads`.
-    * The first thread is there from the start. More may be refused: an interpreter that is
-      ending starts none in some versions of Python, and then the last terms are still to be
-      told.
+    * Callbacks of one election run in order and never at once. Callbacks of different elections run
+      side by side, as many as there are threads.
+    * The events that wait are bounded: see `_callbacks.mailbox`. Of the errors that wait, the
+      newest are kept.
+    * An exception of a callback is logged and reported, and harms nothing else. This file calls no
+      logger: see `_logging.log`.
+    * Callbacks that block all threads are reported: see `_callbacks.blocked_threads`.
+    * The first thread is started with the node. Later starts may be refused, as some versions of
+      Python start no thread while the interpreter ends, and the last terms must still be delivered.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from .._logging.log import Log, ThreadLog
+from .._logging.log import Log
+from .._logging.thread_log import ThreadLog
 from .._protocol.keys import decode_key
 from .._runtime.interruptible import wait_for
 from ..errors import CallbackError, MultielectError
@@ -33,10 +35,10 @@ from .mailbox import Kind, Mailbox, TermEvent
 MAX_ERRORS = 100
 
 _UNSTART_S = 1.0
-"""What a thread that has nothing to do is given to end."""
+"""How long an idle thread has to end."""
 
 _PATIENCE_S = 0.002
-"""A callback that takes longer is slow, and has others help."""
+"""A callback that takes longer is slow, and another thread helps."""
 
 T = TypeVar("T")
 
@@ -44,76 +46,89 @@ T = TypeVar("T")
 _CALLBACKS = {Kind.BEGIN: "on_elected", Kind.DRAIN: "on_draining", Kind.END: "on_demoted"}
 
 
+@dataclass(frozen=True)
+class Delivery(Generic[T]):
+    """How a dispatcher on threads delivers events and errors.
+
+    Attributes:
+        notify: called with each event's subject; None if nobody listens.
+        notify_error: called with each error; None if nobody listens.
+        threads: how many callbacks may run at once.
+        name: the beginning of the threads' names.
+        logger: where errors are logged.
+        notifies_drains: whether a callback wants to finish its work before a term is handed over.
+        who: the beginning of each line of the log.
+    """
+
+    notify: Callable[[T], object] | None
+    notify_error: Callable[[MultielectError], object] | None
+    threads: int
+    name: str
+    logger: logging.Logger
+    notifies_drains: bool = False
+    who: str = ""
+
+
 class Dispatcher(Protocol[T]):
-    """What brings events and errors to the user."""
+    """Brings events and errors to the user."""
 
     is_listening: bool
-    """Whether anybody wants to be told of events."""
+    """Whether there is a callback for events."""
 
     notifies_drains: bool
-    """Whether anybody wants to finish his work before a term is handed over."""
+    """Whether a callback wants to finish its work before a term is handed over."""
 
     @property
     def log(self) -> Log:
-        """Where else it is told what happened."""
+        """The node's log."""
 
     def start(self) -> None:
-        """Be ready to tell. Before the first `put`, on the thread that starts the node.
+        """Prepare for the first `put`. Called on the thread that starts the node.
 
         Raises:
-            RuntimeError: where it cannot be; nothing is left of the attempt.
+            RuntimeError: if no thread can be started; the attempt is then undone.
         """
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
 
     def is_inside(self) -> bool:
-        """Tell whether this is called by a callback, which must not wait for callbacks."""
+        """Return whether the caller is a callback, which must not wait for callbacks."""
 
     def put(self, *term_events: TermEvent[T]) -> None:
-        """Have events told, each after all earlier ones of its key. Any thread."""
+        """Deliver events, each after all earlier events of its key. Any thread."""
 
     def put_error(self, error: MultielectError) -> None:
-        """Log an error and have it told to the user. Any thread."""
+        """Log an error and report it through `on_error`. Any thread."""
 
     def close(self, timeout_s: float) -> bool:
-        """Take nothing more, and wait for what waits. Returns whether all was told.
+        """Wait until all is delivered, and take no more. Returns whether all was delivered.
 
-        Called from a callback it does not wait: a callback cannot outwait itself.
+        In a callback it does not wait, because a callback cannot wait for itself.
         """
 
 
 class ThreadDispatcher(Generic[T]):
-    """Runs `notify` for each event and `notify_error` for each error, on threads of its own.
+    """Calls `notify` for each event and `notify_error` for each error, on its own threads.
 
-    There is one thread from `start` on, and more when they are needed, up to `threads`.
-    Callbacks that are quick are told by one, as more would only contend for the GIL; one that
-    is slow or blocks has others come to help. The threads are daemons: a callback that never
-    returns does not keep the interpreter from ending.
+    There is one thread from `start` on, and more when they are needed, up to `threads`. One thread
+    runs all quick callbacks, as more threads would only contend for the GIL. When a callback is
+    slow or blocks, another thread helps. The threads are daemons: a callback that never returns
+    does not keep the interpreter alive.
     """
 
-    def __init__(
-        self,
-        *,
-        notify: Callable[[T], object] | None,
-        notify_error: Callable[[MultielectError], object] | None,
-        notifies_drains: bool = False,
-        threads: int,
-        name: str,
-        logger: logging.Logger,
-        who: str = "",
-    ) -> None:
-        """Keep what to call; there are no threads yet."""
-        self.is_listening = notify is not None
-        self.notifies_drains = notifies_drains
-        self._notify = notify or (lambda _: None)
-        self._notify_error = notify_error
-        self.log = ThreadLog(logger, who, on_fault=self._report)
-        self._max_threads = threads
-        self._name = name
+    def __init__(self, delivery: Delivery[T]) -> None:
+        """Keep the callbacks. Starts no thread."""
+        self.is_listening = delivery.notify is not None
+        self.notifies_drains = delivery.notifies_drains
+        self._notify = delivery.notify or (lambda _: None)
+        self._notify_error = delivery.notify_error
+        self.log = ThreadLog(delivery.logger, delivery.who, on_fault=self._report)
+        self._max_threads = delivery.threads
+        self._name = delivery.name
         self._mailbox: Mailbox[T] = Mailbox()
         self._errors: deque[MultielectError] = deque(maxlen=MAX_ERRORS)
-        # Keys that have something to tell and no reader; None stands for the errors.
+        # Keys that have events and no reader; None stands for the errors.
         self._ready: deque[Hashable] = deque()
         self._lock = threading.Lock()
         self._called = threading.Condition(self._lock)
@@ -128,13 +143,13 @@ class ThreadDispatcher(Generic[T]):
         self._reporting_errors = False
         self._closed = False
         self._inside = threading.local()
-        self._blocked = BlockedThreads(self.log, threads, waiting=lambda: len(self._ready))
+        self._blocked = BlockedThreads(self.log, delivery.threads, waiting=lambda: len(self._ready))
 
     def start(self) -> None:
-        """Make the first thread, if there is anything that it could tell.
+        """Start the first thread, if there is a callback.
 
         Raises:
-            RuntimeError: if the system or the interpreter has no thread for us.
+            RuntimeError: if no thread can be started.
         """
         self.log.open()
         try:
@@ -146,7 +161,7 @@ class ThreadDispatcher(Generic[T]):
             raise
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
         with self._lock:
             self._closed = True
             self._called.notify_all()
@@ -155,11 +170,11 @@ class ThreadDispatcher(Generic[T]):
         self.log.close(0.0)
 
     def is_inside(self) -> bool:
-        """Tell whether this is called by a callback, which must not wait for callbacks."""
+        """Return whether the caller is a callback, which must not wait for callbacks."""
         return bool(getattr(self._inside, "callback", False))
 
     def put(self, *term_events: TermEvent[T]) -> None:
-        """Have events told, each after all earlier ones of its key. Any thread."""
+        """Deliver events, each after all earlier events of its key. Any thread."""
         if not self.is_listening or self._closed:
             return
         begun = [term_event.key for term_event in term_events if self._mailbox.put(term_event)]
@@ -168,7 +183,7 @@ class ThreadDispatcher(Generic[T]):
             self._call()
 
     def put_error(self, error: MultielectError) -> None:
-        """Log an error and have it told to the user. Any thread."""
+        """Log an error and report it through `on_error`. Any thread."""
         self.log.report(error)
         if not self._closed:
             self._report(error)
@@ -184,35 +199,37 @@ class ThreadDispatcher(Generic[T]):
                 self._call()
 
     def close(self, timeout_s: float) -> bool:
-        """Take nothing more, and wait for what waits. Returns whether all was told.
+        """Wait until all is delivered, and take no more. Returns whether all was delivered.
 
-        Called from a callback it does not wait: a callback cannot outwait itself.
+        In a callback it does not wait, because a callback cannot wait for itself.
         """
         until = time.monotonic() + timeout_s
-        told = False
+        delivered = False
         if not self.is_inside():
-            told = self._mailbox.wait_until_empty(timeout_s)
+            delivered = self._mailbox.wait_until_empty(timeout_s)
             with self._lock:
                 left_s = max(0.0, until - time.monotonic())
-                told &= wait_for(self._errors_reported, lambda: not self._reporting_errors, left_s)
+                delivered &= wait_for(
+                    self._errors_reported, lambda: not self._reporting_errors, left_s
+                )
         with self._lock:
             self._closed = True
             self._called.notify_all()
         left_s = 0.0 if self.is_inside() else until - time.monotonic()
         self.log.close(max(0.0, left_s))
-        return told
+        return delivered
 
-    # ---- the threads, and what is done with the lock held
+    # ---- the threads; these methods need the lock
 
     def _call(self) -> None:
-        """Have one thread more look whether it should work, or watch those who do."""
+        """Wake or start one more thread, to work or to watch the threads that work."""
         if not self._ready or (self._working >= self._wanted and self._is_watched):
             return
         if self._idle:
             self._called.notify()
         elif self._threads < self._max_threads:
-            # Refused, the work is left to those who are there: it must not end up on the
-            # caller, who brings the news of all other elections too.
+            # If the start is refused, the existing threads do the work. The caller must not do it,
+            # because it delivers the events of all other elections too.
             with contextlib.suppress(RuntimeError):
                 self._add_thread()
 
@@ -254,12 +271,12 @@ class ThreadDispatcher(Generic[T]):
             self._wanted = 1
 
     def _watch(self) -> None:
-        """See whether those at work get anywhere, and have them helped if not."""
+        """Watch the threads that work, and want one more if no callback returns for a while."""
         self._is_watched = True
-        told = self._notified
+        notified_before = self._notified
         was_called = self._wait(_PATIENCE_S)
         self._is_watched = False
-        if not was_called and self._notified == told:
+        if not was_called and self._notified == notified_before:
             self._want_more()
 
     def _want_more(self) -> None:
@@ -281,11 +298,11 @@ class ThreadDispatcher(Generic[T]):
             self._blocked.begin(partial(_name_of, term_event))
             try:
                 self._notify(term_event.subject)
-            # Also SystemExit and its like: there is nothing here for them to end.
+            # SystemExit as well: in a thread it would end nothing but this thread.
             except BaseException as cause:  # noqa: BLE001
                 error = term_event_error(term_event, cause)
                 self.log.report(error)
-                # Also after the close, by a callback that closed from inside.
+                # Even after `close`, because a callback may have called it.
                 self._report(error)
             finally:
                 self._blocked.end()
@@ -315,7 +332,7 @@ def _name_of(term_event: TermEvent[T]) -> str:
 
 
 def term_event_error(term_event: TermEvent[T], cause: BaseException) -> CallbackError:
-    """Return the error that says that the callback for an event raised `cause`."""
+    """Return the error for an event whose callback raised `cause`."""
     key = term_event.key
     text = decode_key(key) if isinstance(key, bytes) else str(key)
     return callback_error(_CALLBACKS[term_event.kind], text, term_event.epoch, cause)

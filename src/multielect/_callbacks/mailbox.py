@@ -1,10 +1,10 @@
-"""What is still to be told of terms, in order for each election.
+"""The mailbox: events of terms that are still to be delivered, in order for each election.
 
 Rules of this file:
-    * What waits is bounded: behind others that wait, a term that ended before its begin was
-      told is not told at all, nor is a drain that is over. So no more than four wait for one
+    * The mailbox is bounded. Behind other events that wait, a term that ended before its begin was
+      delivered is dropped, and so is a drain that is over. So at most four events wait for one
       election.
-    * Nothing here tells anybody: threads, event loops and simulated worlds each do so in their way.
+    * The mailbox delivers nothing. Threads, event loops and simulated worlds take events out of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Kind(enum.Enum):
-    """What may happen to a term."""
+    """The kind of an event of a term."""
 
     BEGIN = 1
     DRAIN = 2
@@ -31,7 +31,14 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class TermEvent(Generic[T]):
-    """A term begun, draining or ended, to be told to a callback."""
+    """A term began, drains or ended. A callback is notified of it.
+
+    Attributes:
+        key: the election's key.
+        epoch: the term's epoch.
+        kind: the kind of event.
+        subject: what the callback receives.
+    """
 
     key: Hashable
     epoch: int
@@ -49,12 +56,12 @@ class Mailbox(Generic[T]):
         self._waiting: dict[Hashable, deque[TermEvent[T]]] = {}
 
     def put(self, term_event: TermEvent[T]) -> bool:
-        """Add an event. Returns True if its key has no reader, who must be found now."""
+        """Add an event. Returns True if its key has no reader: the caller must find one now."""
         with self._lock:
             queue = self._waiting.get(term_event.key)
             if queue is None:
-                # The one being told stands outside the queue; the entry says that there
-                # is a reader.
+                # An entry means that the key has a reader, even if its queue is empty while the
+                # reader delivers an event.
                 self._waiting[term_event.key] = deque([term_event])
                 return True
             if term_event.kind is Kind.END:
@@ -67,7 +74,7 @@ class Mailbox(Generic[T]):
             return False
 
     def take(self, key: Hashable) -> TermEvent[T] | None:
-        """Take the next event of a key, for its reader; None ends the reader's duty."""
+        """Return the next event of a key to its reader. None ends the reader's duty."""
         with self._lock:
             queue = self._waiting[key]
             if queue:
@@ -78,7 +85,7 @@ class Mailbox(Generic[T]):
             return None
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until all has been taken and all readers are done."""
+        """Wait until all events have been taken and all readers are done."""
         with self._lock:
             return wait_for(self._emptied, lambda: not self._waiting, timeout_s)
 

@@ -1,8 +1,8 @@
-"""Terms told to workers first, and to callbacks then: on threads and in event loops alike.
+"""Passes events to workers first and then to callbacks, on threads and in event loops alike.
 
 Rules of this file:
-    * Workers and callbacks begin together or not at all, and are waited for together.
-    * What it takes to run workers is a `WorkerSetup`, made here and nowhere else.
+    * Workers and callbacks start together or not at all. `close` waits for both.
+    * A `WorkerSetup` holds what workers need. Only this file makes one.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ class WorkerSetup:
 
 
 class RunsWorkers(Protocol):
-    """What begins and stops workers, as `Workers` and `AsyncioWorkers` do."""
+    """Starts and stops workers: `Workers` or `AsyncioWorkers`."""
 
     def start(self) -> None:
-        """Be ready.
+        """Prepare for the first term.
 
         Raises:
-            RuntimeError: if the system or the interpreter has no thread for us.
+            RuntimeError: if no thread can be started.
         """
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
 
     def is_inside(self) -> bool:
-        """Tell whether this is called by a worker, which must not wait for workers."""
+        """Return whether the caller is a worker, which must not wait for workers."""
 
     def put(self, *term_events: TermEvent[Term]) -> None:
-        """Begin and stop workers as terms begin, drain and end. Any thread."""
+        """Start and stop workers as terms begin, drain and end. Any thread."""
 
     def close(self, timeout_s: float) -> bool:
-        """Have no more begin, stop all, and wait for them. Returns whether all have ended."""
+        """Stop all workers, start no more, and wait. Returns whether all have ended."""
 
 
 class WorkerDispatcher:
-    """Has each term worked on, and all else told as a dispatcher does."""
+    """Runs a worker for each term, and passes everything to another dispatcher."""
 
     is_listening = True
     notifies_drains = True
@@ -76,14 +76,14 @@ class WorkerDispatcher:
 
     @property
     def log(self) -> Log:
-        """Where else it is told what happened."""
+        """The log of the dispatcher below."""
         return self._below.log
 
     def start(self) -> None:
-        """Be ready to tell, and to have workers begin.
+        """Start the dispatcher below and the workers.
 
         Raises:
-            RuntimeError: if the system or the interpreter has no thread for us.
+            RuntimeError: if no thread can be started.
         """
         self._below.start()
         try:
@@ -93,25 +93,25 @@ class WorkerDispatcher:
             raise
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
         self._workers.unstart()
         self._below.unstart()
 
     def is_inside(self) -> bool:
-        """Tell whether this is called by a callback, or by a worker."""
+        """Return whether the caller is a callback or a worker."""
         return self._below.is_inside() or self._workers.is_inside()
 
     def put(self, *term_events: TermEvent[Term]) -> None:
-        """Begin and stop workers, and have events told. Any thread."""
+        """Start and stop workers, and deliver the events. Any thread."""
         self._workers.put(*term_events)
         self._below.put(*term_events)
 
     def put_error(self, error: MultielectError) -> None:
-        """Log an error and have it told to the user. Any thread."""
+        """Log an error and report it through `on_error`. Any thread."""
         self._below.put_error(error)
 
     def close(self, timeout_s: float) -> bool:
-        """Take nothing more, and wait for workers and callbacks. Returns whether all are done."""
+        """Take no more events, and wait for workers and callbacks. Returns whether all ended."""
         until = time.monotonic() + timeout_s
         ended = self._workers.close(0.0 if self._below.is_inside() else timeout_s)
         return self._below.close(max(0.0, until - time.monotonic())) and ended

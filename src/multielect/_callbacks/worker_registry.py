@@ -1,10 +1,10 @@
-"""Who works for which election: one worker at a time, whatever becomes of its terms.
+"""Which terms have a worker, and which wait for one: one worker at a time for each election.
 
 Rules of this file:
-    * A term's worker begins when the worker of the term before has ended, and not before. Until
-      then its term waits; a term that ends while it waits never has a worker.
-    * There is at most one at work and one that waits for each election.
-    * It starts nothing and asks no clock: threads and asyncio share it.
+    * A term's worker begins only when the worker of the previous term has ended. Until then the
+      term waits. A term that ends while it waits never has a worker.
+    * For each election at most one term has a worker, and at most one waits.
+    * The registry starts nothing and reads no clock. Threads and asyncio share it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _MAX_NAMED = 5
 
 
 class WorkedTerm(Term):
-    """One term, as its worker is given it.
+    """One term, as its worker receives it.
 
     Attributes:
-        stopping: set when the worker is to return.
+        stopping: set when the worker must return.
     """
 
     __slots__ = ("stopping",)
@@ -37,7 +37,7 @@ class WorkedTerm(Term):
 
     @classmethod
     def of(cls: type[W], term: Term) -> W:  # noqa: PYI019  # Self needs Python 3.11
-        """Return a term that has begun as its worker is given it; in the loop, if there is one."""
+        """Return a term that has begun, for its worker. In asyncio, call it in the loop."""
         made = begun_as(cls, term)
         made.stopping = cls._event()
         return made
@@ -55,11 +55,11 @@ class WorkerRegistry(Generic[W]):
         return len(self._working)
 
     def __iter__(self) -> Iterator[W]:
-        """Iterate over the terms at work."""
+        """Iterate over the terms that have a worker."""
         return iter(self._working.values())
 
     def begin(self, term: W) -> bool:
-        """Take a term in. Returns whether its worker may begin; else it waits."""
+        """Add a term. Returns whether its worker may begin; otherwise the term waits."""
         if term.key in self._working:
             self._waiting[term.key] = term
             return False
@@ -67,7 +67,7 @@ class WorkerRegistry(Generic[W]):
         return True
 
     def find(self, key: str, epoch: int) -> W | None:
-        """Return the term of this epoch if it is at work, or waits."""
+        """Return the term of this epoch if it has a worker or waits for one."""
         for terms in (self._working, self._waiting):
             term = terms.get(key)
             if term is not None and term.epoch == epoch:
@@ -75,33 +75,37 @@ class WorkerRegistry(Generic[W]):
         return None
 
     def is_working(self, term: W) -> bool:
-        """Tell whether this term's worker has not ended."""
+        """Return whether this term's worker has not ended."""
         return self._working.get(term.key) is term
 
     def stop_waiting(self, term: W) -> W | None:
-        """Let a term wait no longer. Returns for whose worker it waited; None if it does not."""
+        """Let a term wait no longer.
+
+        Returns:
+            The term for whose worker it waited; None if it did not wait.
+        """
         if self._waiting.get(term.key) is not term:
             return None
         del self._waiting[term.key]
         return self._working[term.key]
 
-    def stop(self, told: Term) -> W | None:
-        """Have a term's worker know that it drains, or has ended.
+    def stop(self, latest: Term) -> W | None:
+        """Set `stopping` for a term that drains or has ended.
 
         Args:
-            told: the term as it is now.
+            latest: the term as it is now.
 
         Returns:
-            The term, if it has ended and its worker has not.
+            The worker's term, if the term has ended and its worker has not.
         """
-        term = self.find(told.key, told.epoch)
+        term = self.find(latest.key, latest.epoch)
         if term is None:
             return None
         is_left = False
-        if told.reason is None:
-            term.deadline = told.deadline
+        if latest.reason is None:
+            term.deadline = latest.deadline
         else:
-            term.ended_ns, term.reason = told.ended_ns, told.reason
+            term.ended_ns, term.reason = latest.ended_ns, latest.reason
             is_left = self.is_working(term)
             if not is_left:
                 self.stop_waiting(term)
@@ -109,7 +113,7 @@ class WorkerRegistry(Generic[W]):
         return term if is_left else None
 
     def leave(self, term: W) -> W | None:
-        """Take note that a worker has ended. Returns the term whose worker may begin now."""
+        """Note that a worker has ended. Returns the term whose worker may begin now."""
         del self._working[term.key]
         following = self._waiting.pop(term.key, None)
         if following is not None:
@@ -118,34 +122,34 @@ class WorkerRegistry(Generic[W]):
 
 
 def give_up(term: Term) -> None:
-    """Hand a term over whose worker has ended, or will not begin. Nothing if it is over."""
+    """Hand over, or give up, a term whose worker has ended or will not begin."""
     with contextlib.suppress(ClosedError):
         if not term.finish_drain():
             term.resign()
 
 
-# ---- what is told
+# ---- errors
 
 
 def still_at_work(term: Term, patience_s: float) -> MultielectError:
-    """Return the error that says that a worker has not ended with its term."""
+    """Return the error for a worker that has not ended with its term."""
     return MultielectError(
         f"the worker{_of(term)} still runs {patience_s:g} s after its term ended (epoch"
-        f" {term.epoch}): it must return when term.stopping is set. Until it does, this node has no"
-        " other worker for that election"
+        f" {term.epoch}): it must return when term.stopping is set. Until it does, this node starts"
+        " no other worker for that election"
     )
 
 
 def given_up_for_want(term: Term, former: Term) -> MultielectError:
-    """Return the error that says that a term was given up as the worker before has not ended."""
+    """Return the error for a term that was given up, as the previous worker has not ended."""
     return MultielectError(
-        f"the term{_of(term)} at epoch {term.epoch} was given up: the worker of the term before"
+        f"the term{_of(term)} at epoch {term.epoch} was given up: the worker of the previous term"
         f" (epoch {former.epoch}) still runs"
     )
 
 
 def left_behind(terms: list[W]) -> MultielectError:
-    """Return the error that says that workers run on after their group has stopped."""
+    """Return the error for workers that still run after their group has stopped."""
     named = ", ".join(repr(term.key) for term in terms[:_MAX_NAMED] if term.key)
     more = f" and {len(terms) - _MAX_NAMED} more" if len(terms) > _MAX_NAMED else ""
     which = f" ({named}{more})" if named else ""

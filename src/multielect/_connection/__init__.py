@@ -1,1 +1,1 @@
-"""One connection to a server: where it is, who logs in, TLS, and what goes wrong."""
+"""One connection to a server: address, login, TLS, errors, backoff."""

@@ -1,9 +1,9 @@
-"""Whether a server may hold elections: what it is, what it says of itself, what it lets us do.
+"""The admission of a server: checks whether it can serve elections.
 
 Rules of this file:
-    * A server is refused for what it says, never for what it keeps to itself: where INFO or ROLE is
-      forbidden, the batches will tell.
-    * What is amiss but does not keep a node from leading is a warning.
+    * A server is refused for what it says, never for what it does not say. If INFO or ROLE is
+      forbidden, the batches will show whether it can serve.
+    * A fault that does not keep a node from leading is only a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._protocol.keys import KeyLayout
 from .._protocol.scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
 from ..errors import ConfigError, MultielectError
 from .endpoint import Endpoint
-from .errors import is_cluster, refusal, words_of
+from .errors import is_cluster, refusal, server_text
 
 OLDEST_VERSION = (6, 2)
 _MAX_SHOWN = 40
@@ -28,14 +28,14 @@ _MAX_SHOWN = 40
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a server says of itself; empty where it says nothing.
+    """What a server says about itself; each is empty if the server does not say it.
 
     Attributes:
         name: the program, such as ``Redis`` or ``Valkey``.
         version: its version.
-        redis_version: the version of Redis that it is as good as.
+        redis_version: the version of Redis with which it is compatible.
         mode: ``standalone``, ``cluster`` or ``sentinel``.
-        memory: what INFO says of its memory.
+        memory: the lines of INFO.
     """
 
     name: str
@@ -50,38 +50,38 @@ class ServerFacts:
 
     @classmethod
     def of(cls, hello: object, info: Mapping[str, str]) -> ServerFacts:
-        """Return what HELLO and INFO say."""
-        told = _texts(hello)
-        program = (info.get("server_name") or told.get("server") or "redis").lower()
+        """Return the facts from the replies to HELLO and INFO."""
+        greeting = _texts(hello)
+        program = (info.get("server_name") or greeting.get("server") or "redis").lower()
         redis_version = info.get("redis_version", "")
-        version = info.get(f"{program}_version") or told.get("version") or redis_version
+        version = info.get(f"{program}_version") or greeting.get("version") or redis_version
         if not redis_version and program == "redis":
             redis_version = version
         return cls(
             name=_shown(program.capitalize()) if version else "",
             version=_shown(version),
             redis_version=redis_version,
-            mode=told.get("mode") or info.get("redis_mode", ""),
+            mode=greeting.get("mode") or info.get("redis_mode", ""),
             memory=info,
         )
 
 
 class Admission:
-    """Looks at one server on behalf of one node."""
+    """Checks one server for one node."""
 
     def __init__(self, connection: AbstractConnection, endpoint: Endpoint) -> None:
-        """Ask on this connection."""
+        """Keep the connection to the server."""
         self._connection = connection
         self._endpoint = endpoint
         self.warnings: list[MultielectError] = []
 
     def admit(self, layout: KeyLayout) -> tuple[ServerFacts, ScriptSet]:
-        """Return what the server is, and the scripts that suit it.
+        """Return the server's facts, and the scripts for it.
 
         Raises:
-            ServerUnusableError: where it cannot hold elections.
-            ConfigError: where the namespace is divided otherwise.
-            MultielectError: where it does not serve at the moment.
+            ServerUnusableError: if the server cannot serve elections.
+            ConfigError: if the prefix has another number of buckets.
+            MultielectError: if the server does not serve at the moment.
         """
         facts = ServerFacts.of(getattr(self._connection, "handshake_metadata", None), self._info())
         self._check_kind(facts)
@@ -96,7 +96,7 @@ class Admission:
         if facts.mode == "sentinel":
             raise self._endpoint.unusable(
                 "sentinel",
-                "it is a sentinel, which knows where the primary is but holds no elections",
+                "it is a sentinel, which knows the primary but cannot serve elections",
                 "Give the address of the primary",
             )
         numbers = re.match(r"(\d{1,6})\.(\d{1,6})", facts.redis_version)
@@ -109,7 +109,7 @@ class Admission:
         try:
             role = ask(self._connection, "ROLE")
         except ResponseError:
-            # Forbidden, or not known there. A replica will refuse the first batch.
+            # The command is forbidden or unknown. A replica will refuse the first batch.
             return
         if not isinstance(role, list) or not role or not isinstance(role[0], bytes):
             raise self._malformed("ROLE", role)
@@ -136,7 +136,7 @@ class Admission:
         what = "leases" if policy.startswith("volatile") else "leases and epochs"
         self._warn(
             f"may evict {what} when its memory is full (maxmemory-policy {_shown(policy)}):"
-            " use noeviction, or a server of its own for elections"
+            " use noeviction, or a separate server for elections"
         )
 
     def _check_buckets(self, layout: KeyLayout) -> None:
@@ -149,8 +149,8 @@ class Admission:
             try:
                 ask(self._connection, "SET", key, wanted, "NX")
             except ResponseError as error:
-                # A full server still refreshes leases, so it must not be turned away here.
-                self._warn(f"cannot record the number of buckets: {words_of(error)}")
+                # A full server still refreshes leases, so do not refuse it.
+                self._warn(f"cannot record the number of buckets: {server_text(error)}")
                 return
             found = self._ask_for("GET", key)
         if not isinstance(found, bytes):
@@ -167,16 +167,16 @@ class Admission:
             ask(self._connection, "EVAL", PROBE, 0)
         except ResponseError as error:
             if not is_about_flags(error):
-                raise refusal(self._endpoint, words_of(error), "EVAL") from error
+                raise refusal(self._endpoint, server_text(error), "EVAL") from error
             return False
         return True
 
     def _info(self) -> dict[str, str]:
         try:
-            told = ask(self._connection, "INFO")
+            info = ask(self._connection, "INFO")
         except ResponseError:
-            return {}  # Forbidden.
-        text = told.decode(errors="replace") if isinstance(told, bytes) else ""
+            return {}  # the command is forbidden
+        text = info.decode(errors="replace") if isinstance(info, bytes) else ""
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def _ask_for(self, command: str, key: bytes) -> Any:  # noqa: ANN401
@@ -184,7 +184,7 @@ class Admission:
             return ask(self._connection, command, key)
         except ResponseError as error:
             name = key.decode(errors="replace")
-            raise refusal(self._endpoint, words_of(error), f"{command} {name}") from error
+            raise refusal(self._endpoint, server_text(error), f"{command} {name}") from error
 
     def _warn(self, what: str) -> None:
         self.warnings.append(self._endpoint.warning(what))
@@ -194,7 +194,7 @@ class Admission:
 
 
 def ask(connection: AbstractConnection, *command: object) -> Any:  # noqa: ANN401
-    """Send a command and return its answer; an error is raised."""
+    """Send a command and return the reply. Raises the server's errors."""
     connection.send_command(*command)  # type: ignore[no-untyped-call]
     return connection.read_response()
 

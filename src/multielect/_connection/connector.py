@@ -1,11 +1,11 @@
-"""How a connection comes about, and comes back.
+"""The connector: makes a connection, and makes a new one when it was lost.
 
 Rules of this file:
-    * Connecting (URL, AUTH, TLS, HELLO, SELECT) is redis-py's work, done on a thread of
-      its own: whoever refreshes leases never waits for a name server or a handshake.
-    * Every wait has an end, and the pause between two attempts grows: see `_connection.backoff`.
-    * A connection is handed over only when the node may use it: not to a replica, and not
-      to a namespace that is divided into another number of buckets.
+    * redis-py connects (URL, AUTH, TLS, HELLO, SELECT), on the connector's thread. So the thread
+      that refreshes leases never waits for a name server or a handshake.
+    * Every wait is bounded, and the pauses between attempts grow: see `_connection.backoff`.
+    * The connector hands over only a connection that the node may use: not one to a replica, and
+      not one where the prefix has another number of buckets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from socket import gaierror, socket
 
 import redis
-from redis._parsers import _RESP2Parser  # which becomes that of RESP3 where it should
+from redis._parsers import _RESP2Parser  # redis-py replaces it by that of RESP3 if needed
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, SSLConnection
 from redis.connection import Connection as TCPConnection
@@ -50,11 +50,13 @@ class Connection:
     """A connection to a primary, ready for batches.
 
     Attributes:
-        batches: carries the batches, and the announcements where the server speaks RESP3.
-        listener: carries the announcements where it does not.
-        scripts: the scripts that suit the server.
-        version: what the server calls itself, such as ``Redis 7.0.15``; empty if it does not say.
-        warnings: what is amiss but does not keep the node from leading.
+        batches: carries the batches, and with RESP3 the announcements.
+        listener: carries the announcements with RESP2; otherwise None.
+        scripts: the scripts for the server.
+        version: the server's name and version, such as ``Redis 7.0.15``; empty if unknown.
+        warnings: faults that do not keep the node from leading.
+        owners: redis-py's connections of the sockets.
+        relays: the relays of the connections with TLS.
     """
 
     batches: socket
@@ -73,41 +75,41 @@ class Connection:
             relay.near.close()
 
     def abandon(self) -> None:
-        """Close a forked child's copies of the sockets without a byte to the server."""
+        """Close a forked child's copies of the sockets, without sending a byte."""
         for owner in self.owners:
-            # As of redis-py 5, a connection made by another process is closed, not shut down.
+            # redis-py closes a connection of another process, and does not shut it down.
             _disconnect(owner)
         for relay in self.relays:
             relay.abandon()
 
 
 def connect_timeout_s(ttl_ns: int) -> float:
-    """Return for how long an attempt to connect waits for an answer, with leases of this TTL."""
+    """Return how long an attempt to connect waits for each answer, with leases of this TTL."""
     return min(max(ttl_ns / 3 / _NS, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)
 
 
 def max_reconnect_ns(ttl_ns: int) -> int:
-    """Return how long a node may take to find a server that was restarted."""
-    # Never less than with a long TTL: to wait for a member costs no leader, and a machine that has
-    # much to do at once may need twice the time.
+    """Return how long a node may need to connect to a restarted server."""
+    # The pause of a long TTL, doubled: to wait for a member costs no leader, and a busy machine may
+    # need twice the time.
     return round(2 * (MAX_PAUSE_S + connect_timeout_s(ttl_ns)) * _NS)
 
 
 class Server:
-    """Where the elections are, and how to reach it.
+    """The server of the elections, and how to connect to it.
 
     Attributes:
-        endpoint: who connects, and where.
+        endpoint: the node that connects, and the address.
     """
 
     def __init__(
         self, source: str | redis.Redis, layout: KeyLayout, timeout_s: float, *, node_id: str
     ) -> None:
-        """Take the address from a URL or from a client that the user has set up.
+        """Take the address from the user's URL or client.
 
         Raises:
-            ConfigError: for a URL that cannot be understood, another kind of object, or a file
-                for TLS that cannot be read.
+            ConfigError: if the URL or a file for TLS cannot be read, or if `source` is another kind
+                of object.
         """
         kind, settings = address_of(source)
         self._has_tls = issubclass(kind, SSLConnection)
@@ -130,7 +132,7 @@ class Server:
         self._settings = settings | {
             "decode_responses": False,
             "health_check_interval": 0,
-            # hiredis makes room at once for as many elements as a server says that there are.
+            # hiredis would allocate memory for as many elements as a server claims to send.
             "parser_class": _RESP2Parser,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_error": [],
@@ -144,10 +146,10 @@ class Server:
         self._has_no_plain_redis = False
 
     def connect(self) -> Connection:
-        """Connect and see that this node may stand for election there.
+        """Connect, and check that the server can serve this node's elections.
 
         Raises:
-            MultielectError: where it may not, or the server cannot be reached or refuses us.
+            MultielectError: if it cannot, does not answer, or refuses the node.
         """
         owners: list[AbstractConnection] = []
         if self._provider is not None:
@@ -183,13 +185,13 @@ class Server:
             _try_to_listen(listener, self._layout.channel)
         except ResponseError as error:
             what = (
-                f"refused SUBSCRIBE: {error}. What others release is noticed late, and in a"
-                " balanced fleet this node hands nothing over, as it hears no claims"
+                f"refused SUBSCRIBE: {error}. This node notices late when others release a lease,"
+                " and in a balanced fleet it hands nothing over, as it receives no claims"
             )
             warnings.append(self.endpoint.warning(what))
         else:
-            # The last that redis-py sends; the answer, and the announcements that may follow
-            # on its heels, are for the core to read.
+            # The last command that redis-py sends. The core reads its reply, and the announcements
+            # that may follow at once.
             _send(listener, "SUBSCRIBE", self._layout.channel)
         relays: list[Relay] = []
         return Connection(
@@ -212,7 +214,7 @@ class Server:
         except redis.TimeoutError:
             if not self._has_tls or self._tls_wait_s == self._timeout_s or self._speaks_plainly():
                 raise
-            # It speaks no plain Redis either, so it may be slow: not so short a wait again.
+            # The server does not answer without TLS either, so it may be slow: wait longer.
             self._tls_wait_s = self._timeout_s
             return self._open(owners, protocol=protocol)
         self._has_spoken = True
@@ -224,12 +226,12 @@ class Server:
             try:
                 check_files(self._settings)
             except ConfigError as fault:
-                what = f"a file for TLS will not do any more: {fault}"
-                return self.endpoint.unusable("tls", what, "Put it back, or make a new one")
+                what = f"a file for TLS can no longer be used: {fault}"
+                return self.endpoint.unusable("tls", what, "Restore it, or make a new one")
         heard, failure = last_words(owners[-1]) if owners else (b"", None)
         error = explained(failure or cause, self.endpoint, heard, self._timeout_s)
         if type(error) is ConnectionLostError and not heard and not self._has_spoken:
-            # It never said a word: perhaps because it did not understand any.
+            # The server never sent a byte. Perhaps only one of the two ends uses TLS.
             if self._has_tls and self._speaks_plainly():
                 return speaks_no_tls_error(self.endpoint)
             if not self._has_tls and _has_hung_up(cause) and self._speaks_tls():
@@ -252,7 +254,7 @@ class Server:
 
 
 class Connector(threading.Thread):
-    """Connects when asked to, again and again until it works."""
+    """Connects on request, again and again until it works."""
 
     def __init__(
         self,
@@ -264,7 +266,7 @@ class Connector(threading.Thread):
         on_warning: Callable[[MultielectError], None],
         name: str,
     ) -> None:
-        """Keep what to do; `start` begins. The callbacks run on this thread."""
+        """Keep the callbacks, which run on this thread. `start` begins."""
         super().__init__(name=name, daemon=True)
         self._connect = connect
         self._backoff = backoff
@@ -278,17 +280,17 @@ class Connector(threading.Thread):
         self._lost: MultielectError | None = None
 
     def want(self, lost: MultielectError | None = None) -> None:
-        """Ask for a connection, the first, or another for one that was lost. Any thread."""
+        """Ask for a connection: the first, or a new one after `lost`. Any thread."""
         self._lost = lost
         self._wanted.set()
 
     def close(self) -> None:
-        """Ask for none any more; an attempt under way ends by its own timeout. Any thread."""
+        """Make no more connections. An attempt under way ends by its timeout. Any thread."""
         self._closing.set()
         self._wanted.set()
 
     def join_unless_connecting(self, timeout_s: float) -> None:
-        """After `close`: wait for the thread's end, unless an attempt is under way. Any thread."""
+        """Wait for the thread's end, unless an attempt is under way. After `close`; any thread."""
         if not self._connecting.is_set() and self is not threading.current_thread():
             self.join(timeout_s)
 
@@ -299,7 +301,8 @@ class Connector(threading.Thread):
             self._wanted.clear()
             if self._closing.is_set():
                 return
-            # Before looking whether to go on: whoever closed us sees one or the other.
+            # Before `_closing` is read again, so that a thread that closes this one either sees
+            # the attempt or prevents it.
             self._connecting.set()
             self._connect_until_done()
             self._connecting.clear()
@@ -311,8 +314,8 @@ class Connector(threading.Thread):
         while not self._closing.is_set():
             try:
                 connection = self._connect()
-            # redis-py lets errors of its own and of the socket through, and an attempt
-            # that fails in a way nobody foresaw must not end all further attempts.
+            # redis-py passes on its own errors and those of the socket. An unforeseen error must
+            # not end all further attempts.
             except Exception as cause:  # noqa: BLE001
                 error = cause if isinstance(cause, MultielectError) else _unforeseen(cause)
                 self._on_failure(error)
@@ -337,7 +340,7 @@ def _has_hung_up(cause: Exception) -> bool:
     )
 
 
-# redis-py does not type its connections; these are where that ends.
+# redis-py's connections have no types. These functions have.
 
 
 def _send(connection: AbstractConnection, *command: object) -> None:
@@ -349,8 +352,7 @@ def _disconnect(connection: AbstractConnection) -> None:
 
 
 def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
-    # After the second of the two has been answered, nothing is on its way that redis-py
-    # might read half of.
+    # After the second reply nothing is in flight that redis-py might read only in part.
     for command in ("SUBSCRIBE", "UNSUBSCRIBE"):
         _send(connection, command, channel)
         while True:
@@ -362,7 +364,7 @@ def _try_to_listen(connection: AbstractConnection, channel: bytes) -> None:
 
 
 def _speaks_only_resp2(error: Exception) -> bool:
-    # Servers before 6 know no HELLO; some that do refuse protocol 3.
+    # Servers before version 6 do not know HELLO. Some that know it refuse protocol 3.
     text = str(error)
     return "unknown command" in text.lower() or "NOPROTO" in text or "Invalid RESP version" in text
 

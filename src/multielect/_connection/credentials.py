@@ -1,11 +1,12 @@
-"""Credential providers: the user's code, on a thread that may wait for it.
+"""Credential providers: user code, which runs on its own thread.
 
 Rules of this file:
-    * A provider is asked before a connection is opened: the time it takes is not the server's.
-    * It runs on a thread of its own. Whoever connects waits for it no longer than for an answer of
-      the server, says so, and finds the same call under way the next time.
-    * What it raises, or returns that is no user and password, is told as its own failure, and never
-      with what it returned: that may be a secret.
+    * A provider is called before a connection is opened, so its time does not count as the
+      server's.
+    * It runs on its own thread. The connector waits for it no longer than for an answer of the
+      server. If it is late, the attempt fails, and the next attempt waits for the same call.
+    * If a provider raises, or returns no user and password, the error names the provider. It never
+      shows what the provider returned, which may be a secret.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from .endpoint import Endpoint
 
 
 class PatientProvider(CredentialProvider):
-    """Hands on what a provider of the user's answered when it was last asked."""
+    """Returns the last answer of the user's provider."""
 
     def __init__(self, provider: CredentialProvider, endpoint: Endpoint, timeout_s: float) -> None:
-        """Keep whom to ask, and how long to wait for an answer."""
+        """Keep the provider, and how long to wait for it."""
         self._provider = provider
         self._endpoint = endpoint
         self._timeout_s = timeout_s
@@ -32,38 +33,38 @@ class PatientProvider(CredentialProvider):
         self._found: Any = ()
 
     def ask(self) -> None:
-        """Ask the provider, or wait for what it was asked before. On the connector's thread.
+        """Call the provider, or wait for the call under way. Runs on the connector's thread.
 
         Raises:
-            ConnectionLostError: if it fails, or takes longer than the timeout.
+            ConnectionLostError: if the provider fails, or takes longer than the timeout.
         """
         if self._call is None:
             try:
                 self._call = _Call(self._provider)
             except RuntimeError as cause:
                 raise self._endpoint.unreachable(
-                    f"there is no thread for the credential provider: {cause}"
+                    f"no thread could be started for the credential provider: {cause}"
                 ) from cause
         call = self._call
         if not call.ended.wait(self._timeout_s):
             raise self._endpoint.unreachable(
                 f"the credential provider has not answered for {call.lasts_s:.1f} s",
-                "It is waited for",
+                "The node waits for it",
             )
         self._call = None
         if call.failure is not None:
             raise self._endpoint.unreachable(
-                f"the credential provider failed: {in_words(call.failure)}", "It is asked again"
+                f"the credential provider failed: {in_words(call.failure)}", "It is called again"
             ) from call.failure
         self._found = call.found
 
     def get_credentials(self) -> Any:  # noqa: ANN401  # as the provider's own
-        """Return what it answered last."""
+        """Return the provider's last answer."""
         return self._found
 
 
 class _Call:
-    """One call of a provider, under way from when it is made."""
+    """One call of a provider, which begins at once."""
 
     def __init__(self, provider: CredentialProvider) -> None:
         self._provider = provider
@@ -80,7 +81,7 @@ class _Call:
     def _run(self) -> None:
         try:
             self.found = _checked(self._provider.get_credentials())
-        # Also SystemExit and its like: there is nothing here for them to end.
+        # SystemExit as well: in a thread it would end nothing but this thread.
         except BaseException as cause:  # noqa: BLE001
             self.failure = cause
         self.ended.set()

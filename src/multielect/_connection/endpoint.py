@@ -1,8 +1,8 @@
-"""Who connects, and where: what the errors of a connection begin with.
+"""The endpoint: the node and the address with which the errors of a connection begin.
 
 Rules of this file:
-    * A message says who (prefix and node), where (host and port, or the socket's path), what, and
-      what to do. A password is no part of it.
+    * A message names the node (prefix and node id) and the server (host and port, or the socket's
+      path), and says what is wrong and what to do. It never has a password.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _DEFAULT_PORT = 6379
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A node's end of its connection, for people.
+    """A node's end of its connection, for messages.
 
     Attributes:
         prefix: the namespace in Redis.
         node_id: the node's name.
-        address: where the server is.
-        user: the user that it logs in as.
-        has_password: whether it has a password to give.
+        address: the server's address.
+        user: the user as whom the node logs in.
+        has_password: whether the node has a password.
     """
 
     prefix: str
@@ -41,37 +41,37 @@ class Endpoint:
         return f"{self.prefix}/{self.node_id}"
 
     def server(self, version: str) -> str:
-        """Return where the server is, and what it calls itself if it does."""
+        """Return the server's address, and its name and version if they are known."""
         return f"{self.address} ({version})" if version else self.address
 
     def unreachable(self, what: str, advice: str = "") -> ConnectionLostError:
-        """Return the error of an attempt to connect that failed, and may work the next time."""
+        """Return the error for an attempt to connect that failed, and may work the next time."""
         text = f"{self.who} cannot connect to {self.address}: {what}"
-        return ConnectionLostError(_with(text, advice or "It is tried again"))
+        return ConnectionLostError(_with(text, advice or "The node tries again"))
 
     def lost(self, what: str) -> ConnectionLostError:
-        """Return the error of a connection that ended."""
+        """Return the error for a connection that was lost."""
         text = f"{self.who} lost its connection to {self.address}: {what}"
-        return ConnectionLostError(_with(text, "It is being made anew"))
+        return ConnectionLostError(_with(text, "The node connects again"))
 
     def unusable(self, reason: str, what: str, advice: str) -> ServerUnusableError:
-        """Return the error of a server that cannot serve elections; `reason` as there."""
+        """Return the error for a server that cannot serve elections, with its `reason`."""
         text = f"{self.who} cannot use the server at {self.address}: {what}"
         return ServerUnusableError(_with(text, advice), reason=reason)
 
     def malformed(self, what: str) -> ProtocolError:
-        """Return the error of a reply that cannot be parsed, or that nobody asked for."""
+        """Return the error for a reply that cannot be parsed, or that answers no request."""
         return ProtocolError(
             f"{self.who}: the server at {self.address} sent a malformed reply: {what}"
         )
 
     def warning(self, what: str) -> MultielectError:
-        """Return what is amiss with a server that serves all the same."""
+        """Return the warning about a server that serves all the same."""
         return MultielectError(f"{self.who}: the server at {self.address} {what}")
 
 
 def address_text(settings: Mapping[str, Any]) -> str:
-    """Return where a connection of these settings leads, for people."""
+    """Return the address of a connection with these settings, for messages."""
     service = service_of(settings)
     if service is not None:
         return f"{service} (by Sentinel)"
@@ -82,13 +82,13 @@ def address_text(settings: Mapping[str, Any]) -> str:
 
 
 def service_of(settings: Mapping[str, Any]) -> str | None:
-    """Return by which name sentinels are asked for the primary; None where none are."""
+    """Return the service name for which sentinels are asked; None without sentinels."""
     service: str | None = getattr(settings.get("connection_pool"), "service_name", None)
     return service
 
 
 def host_and_port(settings: Mapping[str, Any]) -> tuple[str, int]:
-    """Return where a TCP connection of these settings leads."""
+    """Return the host and port of a TCP connection with these settings."""
     return str(settings.get("host", _DEFAULT_HOST)), int(settings.get("port", _DEFAULT_PORT))
 
 

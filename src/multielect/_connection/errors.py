@@ -1,9 +1,9 @@
-"""What went wrong with a connection, in plain words, and whether it passes by itself.
+"""The errors of a connection: what they mean, and whether they are temporary.
 
 Rules of this file:
-    * What passes by itself is a `ConnectionLostError`, what does not a `ServerUnusableError`; an
-      answer that is none is a `ProtocolError`.
-    * The server's own words are kept, shortened, beside what they mean and what to do about it.
+    * A temporary error is a `ConnectionLostError`, a permanent one a `ServerUnusableError`. A
+      malformed reply is a `ProtocolError`.
+    * A message has the server's own text, shortened, its meaning, and what to do.
     * The cause is in ``__cause__``.
 """
 
@@ -22,16 +22,16 @@ from ..errors import MultielectError, ServerError
 from .endpoint import Endpoint
 from .tls import certificate_fault
 
-_MAX_WORDS = 200
+_MAX_TEXT = 200
 _RESP_TYPES = b"+-:$*_#,(!=%~>|"
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _OF_HTTP = (b"http/", b"<!doc", b"<html")
-_SPEAKS_TLS = "it speaks TLS, and was spoken to without"
-_SPEAKS_NO_TLS = "it speaks no TLS"
+_SPEAKS_TLS = "it uses TLS, and this node does not"
+_SPEAKS_NO_TLS = "it does not use TLS"
 _USE_TLS = "Use rediss:// in place of redis://, or its port without TLS"
 _USE_NO_TLS = "Use redis:// in place of rediss://, or its port with TLS"
 
-# redis-py takes the code from the text and makes a class of it.
+# redis-py removes these codes from the text, and raises these classes.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.NoPermissionError, "NOPERM"),
     (exceptions.BusyLoadingError, "LOADING"),
@@ -48,13 +48,13 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What the refusals with these codes, or with these phrases, mean.
+    """The meaning of refusals with one of these codes or phrases.
 
     Attributes:
         codes: the first words of such refusals.
-        phrases: what else they are known by.
-        reason: that of the `ServerUnusableError`; empty where it passes by itself.
-        what: what is told; may hold ``{user}``, ``{asked}`` and ``{said}``.
+        phrases: phrases in such refusals.
+        reason: the reason of the `ServerUnusableError`; empty for a temporary error.
+        what: the message, which may have ``{user}``, ``{asked}`` and ``{said}``.
         advice: what to do.
     """
 
@@ -70,7 +70,7 @@ _CLUSTER = _Meaning(
     ("not allowed in cluster mode",),
     "cluster",
     "it is a node of Redis Cluster, which is not supported yet: {said}",
-    "Use a server of its own for elections",
+    "Use a separate server for elections",
 )
 
 _MEANINGS = (
@@ -78,15 +78,15 @@ _MEANINGS = (
         frozenset({"NOAUTH"}),
         ("HELLO must be called", "Authentication required"),
         "auth",
-        "it wants a password, and none was given: {said}",
-        "Give one: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST",
+        "it requires a password, and this node has none: {said}",
+        "Pass one: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST",
     ),
     _Meaning(
         frozenset({"NOPERM"}),
         (),
         "acl",
-        "its user {user!r} may not do {asked}: {said}",
-        "Grant it by ACL SETUSER, or log in as another user",
+        "its user {user!r} may not run {asked}: {said}",
+        "Grant the right with ACL SETUSER, or log in as another user",
     ),
     _Meaning(
         frozenset({"READONLY", "MASTERDOWN"}),
@@ -100,7 +100,7 @@ _MEANINGS = (
         frozenset({"DENIED"}),
         (),
         "protected",
-        "it keeps other machines out: {said}",
+        "it refuses other machines: {said}",
         "Set a password there, or connect from the same machine",
     ),
     _Meaning(
@@ -108,7 +108,7 @@ _MEANINGS = (
         ("DB index",),
         "database",
         "it has no database of this number: {said}",
-        "Give one below its setting `databases`, 16 by default: redis://HOST:PORT/0",
+        "Use a number below its setting `databases`, 16 by default: redis://HOST:PORT/0",
     ),
     _Meaning(
         frozenset(),
@@ -118,21 +118,25 @@ _MEANINGS = (
         "Use a server of Redis 6.2 or newer, or Valkey, with Lua scripts",
     ),
     _Meaning(
-        frozenset({"LOADING"}), (), "", "it is still loading its data: {said}", "It is tried again"
+        frozenset({"LOADING"}),
+        (),
+        "",
+        "it is still loading its data: {said}",
+        "The node tries again",
     ),
     _Meaning(
         frozenset(),
         ("max number of clients",),
         "",
         "it has as many clients as it allows: {said}",
-        "Raise its maxclients, or close connections. It is tried again",
+        "Raise its maxclients, or close connections. The node tries again",
     ),
 )
-_OTHER = _Meaning(frozenset(), (), "", "it refused {asked}: {said}", "It is tried again")
+_OTHER = _Meaning(frozenset(), (), "", "it refused {asked}: {said}", "The node tries again")
 
 
-def words_of(error: BaseException) -> str:
-    """Return an error of the server in its own words, as far as redis-py has kept them."""
+def server_text(error: BaseException) -> str:
+    """Return the server's own text of an error, as far as redis-py has kept it."""
     text = str(error)
     for kind, code in _CODES:
         if isinstance(error, kind):
@@ -141,24 +145,24 @@ def words_of(error: BaseException) -> str:
 
 
 def refusal(
-    endpoint: Endpoint, words: str, asked: str = "what connecting takes"
+    endpoint: Endpoint, text: str, asked: str = "a command of the handshake"
 ) -> MultielectError:
-    """Return what it means that a server refused something in these words.
+    """Return the error for a refusal of the server.
 
     Args:
-        endpoint: who asked, and where.
-        words: the server's.
-        asked: what was asked for, where that is known.
+        endpoint: the node that asked, and the server.
+        text: the server's text.
+        asked: the command that was refused, if that is known.
     """
-    code = words.partition(" ")[0]
+    code = text.partition(" ")[0]
     found = [
         meaning
         for meaning in _MEANINGS
-        if code in meaning.codes or any(phrase in words for phrase in meaning.phrases)
+        if code in meaning.codes or any(phrase in text for phrase in meaning.phrases)
     ]
     meaning = found[0] if found else _OTHER
-    # The first sentence says what it is; what follows may be a page of advice.
-    said = words.partition(". ")[0][:_MAX_WORDS].rstrip(".")
+    # The first sentence is enough. A page of advice may follow it.
+    said = text.partition(". ")[0][:_MAX_TEXT].rstrip(".")
     what = meaning.what.format(user=endpoint.user, asked=asked, said=said)
     if meaning.reason:
         return endpoint.unusable(meaning.reason, what, meaning.advice)
@@ -166,17 +170,17 @@ def refusal(
 
 
 def refused_right(endpoint: Endpoint, error: ServerError) -> MultielectError:
-    """Return what it means that a batch was refused for want of a right."""
-    batch, _, words = str(error).partition(f": {error.code} ")
-    # Where the server is stands in the meaning already.
+    """Return the error for a batch that was refused for a missing right."""
+    batch, _, text = str(error).partition(f": {error.code} ")
+    # The error that is returned names the server itself.
     batch = batch.removesuffix(f" at {error.server}")
-    meaning = refusal(endpoint, f"{error.code} {words}", f"what {batch} takes")
+    meaning = refusal(endpoint, f"{error.code} {text}", f"the script for {batch}")
     meaning.__cause__ = error
     return meaning
 
 
 def is_cluster(endpoint: Endpoint) -> MultielectError:
-    """Return the error of a server that says that it is a node of Redis Cluster."""
+    """Return the error for a server that says that it is a node of Redis Cluster."""
     what = _CLUSTER.what.format(said="it says so itself")
     return endpoint.unusable(_CLUSTER.reason, what, _CLUSTER.advice)
 
@@ -184,27 +188,27 @@ def is_cluster(endpoint: Endpoint) -> MultielectError:
 def explained(
     cause: BaseException, endpoint: Endpoint, heard: bytes, timeout_s: float
 ) -> MultielectError:
-    """Return what an attempt to connect failed of.
+    """Return the error for an attempt to connect that failed.
 
     Args:
-        cause: what was raised.
-        endpoint: who connects, and where.
-        heard: what the server said first.
-        timeout_s: how long each answer was waited for.
+        cause: the exception.
+        endpoint: the node that connects, and the server.
+        heard: the first bytes of the server.
+        timeout_s: how long the node waited for each answer.
     """
     if isinstance(cause, MultielectError):
         return cause
-    ours = _of_what_was_heard(endpoint, heard) or _of_the_network(endpoint, cause)
-    if ours is None:
+    error = _of_first_bytes(endpoint, heard) or _of_the_network(endpoint, cause)
+    if error is None:
         if isinstance(cause, (exceptions.TimeoutError, TimeoutError)):
-            ours = endpoint.unreachable(f"it did not answer within {timeout_s:.3g} s")
+            error = endpoint.unreachable(f"it did not answer within {timeout_s:.3g} s")
         else:
-            ours = _of_last_words(endpoint, cause, heard) or _of_the_server(endpoint, cause)
-    ours.__cause__ = cause
-    return ours
+            error = _of_last_words(endpoint, cause, heard) or _of_the_server(endpoint, cause)
+    error.__cause__ = cause
+    return error
 
 
-def _of_what_was_heard(endpoint: Endpoint, heard: bytes) -> MultielectError | None:
+def _of_first_bytes(endpoint: Endpoint, heard: bytes) -> MultielectError | None:
     if heard[:2] in _TLS_RECORDS:
         return speaks_tls_error(endpoint)
     if not heard or heard[0] in _RESP_TYPES:
@@ -220,13 +224,13 @@ def _of_what_was_heard(endpoint: Endpoint, heard: bytes) -> MultielectError | No
 def _of_last_words(
     endpoint: Endpoint, cause: BaseException, heard: bytes
 ) -> MultielectError | None:
-    """Return what a server refused that said so, and hung up before it was listened to."""
-    words, _, rest = heard.partition(b"\r\n")
-    if rest or not words.startswith(b"-") or isinstance(cause, exceptions.AuthenticationError):
+    """Return the error for a server that sent a refusal and closed the connection at once."""
+    text, _, rest = heard.partition(b"\r\n")
+    if rest or not text.startswith(b"-") or isinstance(cause, exceptions.AuthenticationError):
         return None
     if not isinstance(cause, (exceptions.ConnectionError, OSError)):
         return None
-    return refusal(endpoint, words[1:].decode(errors="replace"))
+    return refusal(endpoint, text[1:].decode(errors="replace"))
 
 
 def _of_the_network(endpoint: Endpoint, cause: BaseException) -> MultielectError | None:
@@ -236,7 +240,7 @@ def _of_the_network(endpoint: Endpoint, cause: BaseException) -> MultielectError
         if isinstance(error, socket.gaierror):
             return endpoint.unreachable(
                 f"its name cannot be resolved: {error.strerror}",
-                "Is it spelt right, and known to the name server? It is tried again",
+                "Check its spelling, and the name server. The node tries again",
             )
         if isinstance(error, PermissionError):
             return endpoint.unusable(
@@ -246,8 +250,8 @@ def _of_the_network(endpoint: Endpoint, cause: BaseException) -> MultielectError
             )
         if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
             return endpoint.unreachable(
-                f"nobody listens there: {error.strerror}",
-                "Is the server up, and the address right? It is tried again",
+                f"no server listens there: {error.strerror}",
+                "Check the server and the address. The node tries again",
             )
     return None
 
@@ -257,53 +261,53 @@ def _of_the_server(endpoint: Endpoint, cause: BaseException) -> MultielectError:
         return _of_login(endpoint, str(cause))
     is_refusal = isinstance(cause, (exceptions.ResponseError, exceptions.BusyLoadingError))
     if is_refusal or "max number of clients" in text_of(cause):
-        return refusal(endpoint, words_of(cause))
+        return refusal(endpoint, server_text(cause))
     if isinstance(cause, exceptions.InvalidResponse) or not isinstance(
         cause, (redis.RedisError, OSError)
     ):
-        # What redis-py trips over is what the server said: it is asked nothing out of the way.
-        return endpoint.malformed(in_words(cause)[:_MAX_WORDS])
+        # The requests are ordinary ones, so redis-py fails only on a malformed reply.
+        return endpoint.malformed(in_words(cause)[:_MAX_TEXT])
     return endpoint.unreachable(_plain(cause))
 
 
 def speaks_tls_error(endpoint: Endpoint) -> MultielectError:
-    """Return the error of a server that was spoken to without TLS, and speaks it."""
+    """Return the error for a server that uses TLS, when this node does not."""
     return endpoint.unusable("tls", _SPEAKS_TLS, _USE_TLS)
 
 
 def speaks_no_tls_error(endpoint: Endpoint) -> MultielectError:
-    """Return the error of a server that was spoken to in TLS, and does not speak it."""
+    """Return the error for a server that does not use TLS, when this node does."""
     return endpoint.unusable("tls", _SPEAKS_NO_TLS, _USE_NO_TLS)
 
 
-def _of_login(endpoint: Endpoint, words: str) -> MultielectError:
+def _of_login(endpoint: Endpoint, text: str) -> MultielectError:
     if not endpoint.has_password:
-        return refusal(endpoint, f"NOAUTH {words}")
-    if "without any password" in words:
+        return refusal(endpoint, f"NOAUTH {text}")
+    if "without any password" in text:
         return endpoint.unusable(
-            "auth", f"it has no password, and one was given: {words}", "Leave the password out"
+            "auth", f"it has no password, and this node sent one: {text}", "Leave the password out"
         )
     return endpoint.unusable(
         "auth",
-        f"it does not accept the password of user {endpoint.user!r}: {words[:_MAX_WORDS]}",
-        "Is the user known there and enabled, and the password right?",
+        f"it does not accept the password of user {endpoint.user!r}: {text[:_MAX_TEXT]}",
+        "Check the password, and that the user exists and is enabled",
     )
 
 
 def _of_tls(endpoint: Endpoint, error: ssl.SSLError) -> MultielectError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return endpoint.unusable("tls", *certificate_fault(error))
-    # It has one where OpenSSL gave it.
+    # The reason is missing if OpenSSL gave none.
     reason = str(getattr(error, "reason", None) or "")
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}:
         return speaks_no_tls_error(endpoint)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or not reason:
-        return endpoint.unreachable(f"it hung up in the midst of TLS: {_plain(error)}")
+        return endpoint.unreachable(f"it closed the connection during TLS: {_plain(error)}")
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return endpoint.unusable(
             "tls",
             f"it refused the handshake: {_plain(error)}",
-            "It may want a certificate of this client: ssl_certfile=FILE and ssl_keyfile=FILE",
+            "It may require a client certificate: ssl_certfile=FILE and ssl_keyfile=FILE",
         )
     return endpoint.unusable(
         "tls",
@@ -313,7 +317,7 @@ def _of_tls(endpoint: Endpoint, error: ssl.SSLError) -> MultielectError:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came of, at most a few."""
+    """Yield an error and its causes, at most five."""
     for _ in range(5):
         if error is None:
             return
@@ -324,4 +328,4 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _plain(error: BaseException) -> str:
     found = [each for each in _chain(error) if isinstance(each, OSError) and each.strerror]
     text = str(found[0].strerror) if found else text_of(error)
-    return text[:_MAX_WORDS].rstrip(".")
+    return text[:_MAX_TEXT].rstrip(".")

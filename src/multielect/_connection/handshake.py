@@ -1,10 +1,10 @@
-"""A socket while its connection is being set up: what may come, and for how long.
+"""A socket for the handshake, which limits how much a server may send and for how long.
 
 Rules of this file:
-    * redis-py believes what a server says of lengths, and waits anew after each byte. Here that
-      has an end: no answer to connecting is `MAX_BYTES` long, nor takes for ever.
-    * What a server said first is kept: where an attempt fails, it often tells why.
-    * Nothing else is changed, and the socket below is taken out once the connection stands.
+    * redis-py trusts the lengths that a server sends, and waits anew after each byte. This socket
+      limits both: the answers may have `MAX_BYTES` and take `TIMEOUTS` timeouts.
+    * The first bytes of a server are kept, because they often say why an attempt failed.
+    * Nothing else is changed. The plain socket is taken out when the connection is ready.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import ConfigError, ProtocolError
 
 MAX_BYTES = 1 << 20
 TIMEOUTS = 5
-"""How many timeouts an attempt may take as a whole."""
+"""How many timeouts an attempt may take in all."""
 
 MAX_HEARD_BYTES = 1 << 10
 _LAST_WORDS_S = 0.2
@@ -31,13 +31,13 @@ class HandshakeSocket:
     """A socket that counts what it receives.
 
     Attributes:
-        plain: the socket below.
-        heard: what the server said first.
-        failure: what TLS said of the end of a connection that could not be written to.
+        plain: the plain socket.
+        heard: the first bytes of the server.
+        failure: the error of TLS, if the connection could not be written to.
     """
 
     def __init__(self, plain: socket.socket, timeout_s: float) -> None:
-        """Count from now on."""
+        """Begin to count."""
         self.plain = plain
         self.heard = b""
         self.failure: ssl.SSLError | None = None
@@ -52,7 +52,7 @@ class HandshakeSocket:
         try:
             self.plain.sendall(data, flags)
         except OSError:
-            # Whoever hangs up may have said why.
+            # A server that closed the connection may have sent the reason before.
             with contextlib.suppress(OSError):
                 self.plain.settimeout(_LAST_WORDS_S)
                 self._hear_last_words()
@@ -85,12 +85,12 @@ class HandshakeSocket:
                 f"the server answered with more than {MAX_BYTES:,} bytes while connecting"
             )
         if time.monotonic() > self._until:
-            # Of a timeout redis-py would keep no word.
-            raise ProtocolError("the server did not come to an end of its answers to connecting")
+            # Not a timeout, because redis-py would drop its text.
+            raise ProtocolError("the server did not finish its answers while connecting")
 
 
 def guarded(kind: type[AbstractConnection], timeout_s: float) -> type[AbstractConnection]:
-    """Return a kind of connection that does the same, over a `HandshakeSocket`.
+    """Return a subclass of a kind of connection that uses a `HandshakeSocket`.
 
     `last_words` and `wait_for_tls` are for such connections.
     """
@@ -119,18 +119,18 @@ def guarded(kind: type[AbstractConnection], timeout_s: float) -> type[AbstractCo
 
 
 def wait_for_tls(connection: AbstractConnection, timeout_s: float) -> None:
-    """Have a `guarded` connection wait for so long for the server's part of TLS."""
+    """Set how long a `guarded` connection waits for the server's part of the TLS handshake."""
     connection.tls_wait_s = timeout_s  # type: ignore[attr-defined]
 
 
 def last_words(connection: AbstractConnection) -> tuple[bytes, ssl.SSLError | None]:
-    """Return what the server said first on a `guarded` connection, and what TLS said of its end."""
+    """Return the first bytes of the server on a `guarded` connection, and the error of TLS."""
     handshake: HandshakeSocket | None = getattr(connection, "handshake", None)
     return (b"", None) if handshake is None else (handshake.heard, handshake.failure)
 
 
 def plain_socket_of(connection: AbstractConnection) -> socket.socket | None:
-    """Return the socket of a connection that stands; None if it has ended meanwhile."""
+    """Return the plain socket of a ready connection; None if it has ended meanwhile."""
     found: Any = connection._sock  # redis-py has no public name for it
     plain: socket.socket | None = found.plain if isinstance(found, HandshakeSocket) else found
     return plain

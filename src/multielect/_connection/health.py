@@ -1,8 +1,8 @@
-"""How a node is: connected to whom and since when, and what went wrong last.
+"""The health of a node: its connection, since when there is one, and the last error.
 
 Rules of this file:
-    * A record is written by the engine's threads; whoever reads it waits for none of them.
-    * What was read stays as it is: it is a picture of one moment.
+    * The engine's threads write the record. A thread that reads it waits for none of them.
+    * A `Health` and a `Reading` show one moment, and never change.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ HealthState: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Health:
-    """How a group or an elector is at one moment.
+    """The health of a group or an elector at one moment.
 
     Attributes:
         state: ``"new"`` before the start; ``"connecting"`` while there is no connection;
-            ``"connected"``; ``"draining"``: connected, and standing for nothing any more;
-            ``"stopped"``; ``"failed"``: a thread of its own has ended, which is a fault of
-            multielect; ``"forked"``: it belongs to the parent of this process.
-        server: where the server is: host and port, or the path of its socket.
-        version: what the server calls itself, such as ``Redis 7.0.15``; empty before the first
-            connection, or where it does not say.
+            ``"connected"``; ``"draining"``: connected, and campaigning for nothing any more;
+            ``"stopped"``; ``"failed"``: a fault of multielect has ended one of its threads;
+            ``"forked"``: it belongs to the parent of this process.
+        server: the server's address: host and port, or the path of its socket.
+        version: the server's name and version, such as ``Redis 7.0.15``; empty before the first
+            connection, or if the server does not say.
         connected_since: since when there is a connection; None while there is none.
-        last_error: the last error of the connection or the server, also if all is well since.
-        last_error_at: when that was.
-        is_permanent: whether that error is of those that somebody must mend: see
+        last_error: the last error of the connection or the server, even if it is over.
+        last_error_at: when the last error happened.
+        is_permanent: whether somebody must mend the cause of the last error: see
             `ServerUnusableError`.
         failed_attempts: how many attempts to connect have failed since there was a connection.
         reconnects: how many connections were lost.
@@ -58,7 +58,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an engine knows of its connection; the attributes are those of `Health`."""
+    """The state of an engine's connection. The attributes are those of `Health`."""
 
     version: str = ""
     connected_since: datetime | None = None
@@ -68,10 +68,10 @@ class Reading:
 
 
 class ConnectionRecord:
-    """Keeps what becomes of an engine's connection.
+    """Records the state of an engine's connection.
 
     Attributes:
-        reading: how it is now.
+        reading: the state now.
     """
 
     def __init__(self, now: Callable[[], datetime], changed: Callable[[], None]) -> None:
@@ -79,7 +79,7 @@ class ConnectionRecord:
 
         Args:
             now: the time of day.
-            changed: called after each change, by whoever made it; it must not wait.
+            changed: called after each change, on the thread that made it; it must not wait.
         """
         self.reading = Reading()
         self._now = now
@@ -87,11 +87,11 @@ class ConnectionRecord:
         self._writing = threading.Lock()
 
     def made(self, version: str) -> None:
-        """There is a connection."""
+        """Record a new connection."""
         self._write(version=version, connected_since=self._now(), failed_attempts=0)
 
     def failed(self, error: MultielectError) -> None:
-        """An attempt to connect failed."""
+        """Record an attempt to connect that failed."""
         self._write(
             last_error=error,
             last_error_at=self._now(),
@@ -99,15 +99,15 @@ class ConnectionRecord:
         )
 
     def lost(self, error: MultielectError) -> None:
-        """The connection is gone."""
+        """Record the loss of the connection."""
         self._write(last_error=error, last_error_at=self._now(), connected_since=None)
 
     def troubled(self, error: MultielectError) -> None:
-        """Something went wrong on the connection, which goes on."""
+        """Record an error on the connection, which goes on."""
         self._write(last_error=error, last_error_at=self._now())
 
     def ended(self) -> None:
-        """There will be no connection any more."""
+        """Record that there will be no more connections."""
         self._write(connected_since=None)
 
     def _write(self, **changes: object) -> None:

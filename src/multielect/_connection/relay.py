@@ -1,11 +1,11 @@
 """TLS for the pump: a thread that carries bytes between it and an encrypted connection.
 
 Rules of this file:
-    * The pump knows plain sockets alone. Over TLS the bytes must pass through Python's
-      `ssl`, which needs the GIL: with a relay all works the same, but for the guarantee
-      that a thread which keeps the GIL delays no refresh.
-    * What is on its way is bounded in both directions.
-    * When one end is closed, so is the other.
+    * The pump knows plain sockets only. Over TLS the bytes must pass through Python's `ssl`, which
+      needs the GIL. So with a relay, a thread that keeps the GIL can delay a refresh. Everything
+      else is the same.
+    * The bytes in transit are bounded in both directions.
+    * When one end is closed, the other one is closed too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Relay(threading.Thread):
     """Carries bytes between `near`, which is for the pump, and an encrypted socket."""
 
     def __init__(self, encrypted: ssl.SSLSocket) -> None:
-        """Take the encrypted socket over; `start` begins."""
+        """Take over the encrypted socket. `start` begins."""
         super().__init__(name="multielect-tls", daemon=True)
         self.near, self._far = socket.socketpair()
         self._encrypted = encrypted
@@ -36,7 +36,7 @@ class Relay(threading.Thread):
 
     def run(self) -> None:
         """Carry until one end is closed."""
-        # Closed under our hands, by whoever owns the connection: that is how it ends.
+        # The relay ends when the owner of the connection closes a socket that is in use here.
         with contextlib.suppress(OSError, ValueError):
             while self._carry():
                 pass

@@ -1,9 +1,9 @@
-"""What a user gives as `redis`: how it is read, and what of it is refused.
+"""The user's `redis` argument: how it is read, and when it is refused.
 
 Rules of this file:
-    * What can be known to be wrong is refused here, before anything is started: redis-py drops
-      what it does not understand, or trips over it at each attempt to connect.
-    * No message holds a password, nor any part of a URL that may be one.
+    * Every mistake that can be recognised is refused here, before anything is started. redis-py
+      ignores what it does not understand, or fails at each attempt to connect.
+    * No message has a password, or a part of a URL that may be one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPTIONS = frozenset(
         *("socket_read_size", "socket_timeout", "username"),
     }
 )
-"""What a URL may set. What takes more than text needs a `redis.Redis`."""
+"""The options that a URL may have. Others need a `redis.Redis`."""
 
 _TLS_OPTIONS = frozenset(
     {
@@ -40,7 +40,7 @@ _TLS_OPTIONS = frozenset(
 
 _NOT_BY_UNIX = frozenset({"socket_keepalive"})
 
-# What a pool sets up for its own clients and a connection of ours has no use for.
+# Settings that a pool adds for its own clients, and that our connections do not use.
 _NOT_FOR_US = (
     "maint_notifications_config",
     "maint_notifications_pool_handler",
@@ -52,23 +52,23 @@ _NOT_FOR_US = (
 _WHAT_IS_TAKEN = "a URL (redis://, rediss://, unix://) or a redis.Redis"
 _NO_CLUSTER = "Redis Cluster is not supported yet: use a standalone server"
 _NO_SENTINEL = (
-    "Sentinel is not wholly supported yet: give Sentinel.master_for(...), and read in the README"
+    "Sentinel is not fully supported yet: pass Sentinel.master_for(...), and read in the README"
     " what that does not cover"
 )
 
 
 def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """Return what kind of connection leads to a server, and its settings.
+    """Return the kind of connection to a server, and its settings.
 
     Raises:
-        ConfigError: for a URL that is not wholly understood, a client that has no real server
-            behind it, or another kind of object.
+        ConfigError: if `source` is a URL that cannot be read in full, a client without a real
+            server, or another kind of object.
     """
     if isinstance(source, str):
         _check_url(source)
         try:
             pool = ConnectionPool.from_url(source)
-        # Of an option's value.
+        # A bad value of an option.
         except ValueError as error:
             raise ConfigError(f"this Redis URL cannot be used: {error}") from None
     else:
@@ -98,9 +98,9 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # Its own words may quote a password.
+        # The error's text may have a password.
         raise _unreadable(scheme) from None
-    # A password that was not written as URLs want it may have ended up anywhere behind the host.
+    # A password with unescaped characters may have become part of the path or query.
     behind = parts.query if scheme == "unix" else f"{parts.path}?{parts.query}"
     if "@" in behind or "#" in url:
         raise _unreadable(scheme)
@@ -123,7 +123,7 @@ def _check_path(parts: SplitResult) -> None:
     host = parts.netloc.rpartition("@")[2]
     if host or not parts.path.strip("/"):
         raise ConfigError(
-            "a unix:// URL must hold the whole path of the socket, with three slashes:"
+            "a unix:// URL must have the full path of the socket, with three slashes:"
             " unix:///run/redis.sock?db=0"
         )
 
@@ -132,12 +132,12 @@ def _check_host(parts: SplitResult, port: int | None) -> None:
     if not parts.hostname:
         raise ConfigError(f"this {parts.scheme}:// URL names no host: {parts.scheme}://HOST:PORT/0")
     if port == 0:
-        raise ConfigError("port 0 is none that a server listens on: it must be from 1 to 65535")
+        raise ConfigError("the port must be from 1 to 65535, not 0")
     database = _database(parts)
     if database and not _is_number(database):
         raise ConfigError(
-            f"the path of a {parts.scheme}:// URL is the number of a database, such as /0, and"
-            " this one is no whole number: Redis knows databases by number only"
+            f"the path of a {parts.scheme}:// URL must be the number of a database, such as /0, and"
+            " this one is not a whole number"
         )
 
 
@@ -161,7 +161,7 @@ def _check_options(parts: SplitResult) -> None:
                 f"{parts.scheme}:// knows no option {name!r}; it knows {', '.join(sorted(allowed))}"
             )
         if seen.get(name) and seen[name] != value:
-            raise ConfigError(f"this {parts.scheme}:// URL gives {name} twice: give it once")
+            raise ConfigError(f"this {parts.scheme}:// URL has {name} twice: use it once")
         if not value:
             raise ConfigError(f"the option {name} of this {parts.scheme}:// URL has no value")
         if name == "db" and not _is_number(value):
@@ -183,7 +183,7 @@ def _is_number(text: str) -> bool:
 def _pool_of(source: object) -> ConnectionPool:
     if not isinstance(source, redis.Redis) or isinstance(source, redis.client.Pipeline):
         _refuse(source)
-    # A mock of a client may have neither.
+    # A mock of a client may have neither attribute.
     pool: Any = getattr(source, "connection_pool", None)
     _check_connection_class(getattr(pool, "connection_class", None))
     found: ConnectionPool = pool
@@ -192,10 +192,12 @@ def _pool_of(source: object) -> ConnectionPool:
 
 def _check_connection_class(kind: object) -> None:
     if not isinstance(kind, type) or not issubclass(kind, AbstractConnection):
-        raise ConfigError(f"this client connects by {kind!r}, which is no connection of redis-py")
+        raise ConfigError(
+            f"this client connects by {kind!r}, which is not a connection class of redis-py"
+        )
     if any(each.__module__.partition(".")[0] == "fakeredis" for each in kind.__mro__):
         raise ConfigError(
-            "a FakeRedis has no socket, which elections need. In tests give the URL of a real"
+            "a FakeRedis has no socket, which elections need. In tests pass the URL of a real"
             " server (multielect.embedded starts one) or of fakeredis.TcpFakeServer, or a node of"
             " multielect.testing.SimulatedWorld"
         )
@@ -203,28 +205,28 @@ def _check_connection_class(kind: object) -> None:
 
 def _refuse(source: object) -> NoReturn:
     if isinstance(source, redis.client.Pipeline):
-        raise ConfigError("redis must not be a pipeline: give the client that it is of")
+        raise ConfigError("redis must not be a pipeline: pass its client")
     if isinstance(source, (redis.RedisCluster, redis.asyncio.RedisCluster)):
         raise ConfigError(_NO_CLUSTER)
     if isinstance(source, (Sentinel, redis.asyncio.Sentinel)):
         raise ConfigError(_NO_SENTINEL)
     if isinstance(source, redis.asyncio.Redis):
         raise ConfigError(
-            "redis must not be a redis.asyncio.Redis, not in multielect.aio either: connections are"
-            " opened on threads of the group's. Give the URL, or a redis.Redis of the same server"
+            "redis must not be a redis.asyncio.Redis, in multielect.aio either: the group connects"
+            " on its own threads. Pass the URL, or a redis.Redis of the same server"
         )
     if isinstance(source, ConnectionPool):
-        raise ConfigError("redis must not be a pool: give redis.Redis(connection_pool=...)")
+        raise ConfigError("redis must not be a pool: pass redis.Redis(connection_pool=...)")
     raise ConfigError(f"redis must be {_WHAT_IS_TAKEN}, not {_name(type(source))}")
 
 
 def _try_out(kind: type[AbstractConnection], settings: dict[str, Any]) -> None:
-    # Nothing is connected by this.
+    # This does not connect.
     try:
         kind(**settings)
-    # redis-py, or a class of the user's, raises whatever occurs to it.
+    # redis-py, or a user's class, may raise anything.
     except Exception as error:
-        raise ConfigError(f"no {_name(kind)} can be made of these settings: {error}") from error
+        raise ConfigError(f"these settings do not make a {_name(kind)}: {error}") from error
 
 
 def _name(kind: type) -> str:

@@ -1,10 +1,10 @@
-"""What can be known of TLS beside a handshake: whether its files will do, and who speaks it.
+"""TLS outside of a handshake: checks its files, and whether a server uses it.
 
 Rules of this file:
-    * A file is tried before it is needed, and named: OpenSSL says that something is missing, but
-      not what.
-    * Whether the other end speaks TLS is tried on a connection of its own, and only when an attempt
-      has failed in a way that leaves it open. No certificate is looked at and nothing is asked.
+    * Each file is checked before it is needed, and named in the error. OpenSSL says that something
+      is missing, but not what.
+    * A separate connection finds out whether a server uses TLS, and only when a failed attempt left
+      that open. It checks no certificate and sends no request.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PLAIN_ANSWERS = (b"+", b"-")
 
 
 def check_files(settings: Mapping[str, Any]) -> None:
-    """See that the files named in a connection's settings can be read and understood.
+    """Check that the files of TLS in a connection's settings can be read and used.
 
     Raises:
-        ConfigError: for one that cannot.
+        ConfigError: if one cannot.
     """
     for name in _FILES:
         if settings.get(name):
@@ -46,10 +46,10 @@ def check_files(settings: Mapping[str, Any]) -> None:
             f"ssl_ca_certs: no certificate in {str(authorities)!r}: {error}"
         ) from error
     if key and not certificate:
-        raise ConfigError("ssl_keyfile is of no use without ssl_certfile: give the certificate too")
+        raise ConfigError("ssl_keyfile needs ssl_certfile: pass the certificate too")
     try:
         if certificate:
-            # Without a password OpenSSL would ask for it at the terminal.
+            # Without a password, OpenSSL would ask for it at the terminal.
             password = settings.get("ssl_password") or ""
             context.load_cert_chain(certificate, key or None, password=password)
     except ssl.SSLError as error:
@@ -68,24 +68,24 @@ def _check_file(name: str, path: str) -> None:
 
 
 def certificate_fault(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
-    """Return why a certificate was not accepted, and what to do."""
+    """Return why a certificate was not accepted, and what to do about it."""
     why = error.verify_message.rstrip(".")
     if error.verify_code in _WRONG_HOST:
         what = _WRONG_HOST[error.verify_code]
         return (
             f"its certificate is for another {what}: {why}",
-            f"Connect by a {what} that the certificate holds, or give the server another one",
+            f"Connect by the {what} in the certificate, or give the server another certificate",
         )
     if error.verify_code == _EXPIRED:
-        return f"its certificate has expired: {why}", "Give the server another one"
+        return f"its certificate has expired: {why}", "Give the server another certificate"
     return (
         f"its certificate is not trusted: {why}",
-        "Name the file of the authority that signed it: ssl_ca_certs=FILE",
+        "Pass the file of the authority that signed it: ssl_ca_certs=FILE",
     )
 
 
 def speaks_plainly(host: str, port: int, timeout_s: float) -> bool:
-    """Tell whether a Redis without TLS answers at a port."""
+    """Return whether a Redis without TLS answers at a port."""
     try:
         with socket.create_connection((host, port), timeout_s) as link:
             link.sendall(b"PING\r\n")
@@ -95,10 +95,10 @@ def speaks_plainly(host: str, port: int, timeout_s: float) -> bool:
 
 
 def speaks_tls(host: str, port: int, timeout_s: float) -> bool:
-    """Tell whether something that speaks TLS answers at a port."""
+    """Return whether a server that uses TLS answers at a port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    # Nothing is asked of whoever answers, nor told.
+    # No certificate is needed, as nothing is sent or received.
     context.verify_mode = ssl.CERT_NONE
     try:
         with (

@@ -1,16 +1,16 @@
-"""Keeps a node's core going: its threads, its connection, what it has to tell.
+"""The engine: runs a node's core with its threads and its connection.
 
 Rules of this file:
-    * The owner thread lives in the pump, which moves bytes without the GIL, and comes out
-      of it only when a connection was lost, has arrived, or the node has stopped.
-    * The event thread brings events from the core to the outlets. It may be late, for
-      want of the GIL; the pump does not wait for it.
-    * The connector thread connects. No callback runs on any of the three, and no logger.
-    * They begin together or not at all: where a thread or a descriptor is refused, nothing is left.
-    * None of them may fail. If one does all the same, the node ends, and its terms with it: what
-      nobody looks after is led by others.
-    * A forked child abandons the engine: it closes its copies of the sockets without a
-      byte to the server, and the parent does not notice.
+    * The owner thread stays in the pump, which moves bytes without the GIL. It leaves the pump only
+      when a connection was lost or has arrived, or the node has stopped.
+    * The event thread brings events from the core to the outlets. It may be late when others keep
+      the GIL; the pump does not wait for it.
+    * The connector thread connects. No callback and no logger runs on any of the three.
+    * The threads start together or not at all. If a thread or a descriptor is refused, the start is
+      undone.
+    * If a thread fails by a fault of ours, the node and its terms end, so that others can lead.
+    * A forked child abandons the engine. It closes its copies of the sockets without sending a
+      byte, and the parent does not notice.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .pump import Pump
 
 _NS = 1_000_000_000
 
-# What a machine too busy to run our threads in time is given beyond a timeout.
+# How much longer than its timeout a stop waits, as a busy machine may run our threads late.
 _GRACE_S = 1.0
 
 _MS = 1_000_000
@@ -52,13 +52,13 @@ _MS = 1_000_000
 
 @dataclass(frozen=True)
 class Arrival:
-    """A connection that is there.
+    """A new connection.
 
     Attributes:
-        server: which server it leads to, as far as that is known.
-        attempts: how many it took.
-        away_s: since when there was none: since the last was lost, or since the start.
-        is_first: whether there was none before.
+        server: the server's address, and its version if that is known.
+        attempts: how many attempts it took.
+        away_s: for how long there was none: since the last one was lost, or since the start.
+        is_first: whether it is the first.
     """
 
     server: str
@@ -69,16 +69,16 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Outlets:
-    """Where the engine tells what happened. Called on its threads, these must not wait.
+    """The functions that take the engine's reports. They run on its threads, and must not wait.
 
     Attributes:
-        events: takes terms begun and ended; None where nobody wants them one by one.
-        counts: takes how many there were for each reason, after `events`.
+        events: takes the events of terms; None if nobody wants single events.
+        counts: takes the number of events for each reason, after `events`.
         membership: takes an answer to a membership poll.
-        error: takes what went wrong.
-        connected: takes connections that are there.
-        changed: told that `Engine.reading` has changed.
-        fault: takes the fault of ours that ended the node.
+        error: takes an error.
+        connected: takes a new connection.
+        changed: called when `Engine.reading` has changed.
+        fault: takes the fault of multielect that ended the node.
     """
 
     events: Callable[[list[TermEvent]], None] | None
@@ -166,21 +166,21 @@ class Engine:
 
     @property
     def is_running(self) -> bool:
-        """Whether all threads are at work: none before `start`, and none of them has ended."""
+        """Whether the engine was started and none of its threads has ended."""
         threads = [*self._thread_group.threads, self._connector]
         return all(thread is not None and thread.is_alive() for thread in threads)
 
     @property
     def reading(self) -> Reading:
-        """How the connection is."""
+        """The state of the connection."""
         return self._record.reading
 
     def start(self) -> None:
-        """Stand for all elections of the core, from the moment a connection is there.
+        """Stand for all elections of the core as soon as there is a connection.
 
         Raises:
-            OSError: if there are no descriptors left.
-            RuntimeError: if there are no threads to be had. Nothing is left of the attempt then.
+            OSError: if no file descriptor is left.
+            RuntimeError: if no thread can be started. The start is then undone.
         """
         thread_group = ThreadGroup()
         thread_group.add(self._carry, f"{self._name}-events")
@@ -226,7 +226,7 @@ class Engine:
 
     @staticmethod
     def _make_ends() -> list[socket.socket]:
-        """Return both ends of the pair that wakes the pump, and of the one that notifies."""
+        """Return both ends of the socket pair that wakes the pump, and of the one that notifies."""
         wake, wake_end = socket.socketpair()
         try:
             notify, notify_end = socket.socketpair()
@@ -240,12 +240,12 @@ class Engine:
         return ends
 
     def wake(self) -> None:
-        """Have the core's next turn happen now: it was changed."""
+        """Run the core's next turn now, as the core was changed."""
         if self._pump is not None:
             self._pump.wake()
 
     def stop(self, timeout_s: float) -> None:
-        """End all terms as they are released, and return at the latest after `timeout_s`."""
+        """End all terms as they are released. Returns after `timeout_s` at the latest."""
         now_ns = self._clock.now_ns()
         until = time.monotonic() + timeout_s + _GRACE_S
         self._core.elections.stop()
@@ -259,7 +259,7 @@ class Engine:
         self._connector.join_unless_connecting(max(0.0, until - time.monotonic()))
 
     def abandon(self) -> None:
-        """In a forked child: lead nothing, touch nothing that the parent shares."""
+        """Lead nothing in a forked child, and leave alone what it shares with its parent."""
         self._core.elections.abandon()
         for connection in (self._connection, self._arrived):
             if connection is not None:
@@ -272,19 +272,19 @@ class Engine:
     # ---- the connector's thread
 
     def _attempt(self) -> Connection:
-        """Connect. What the user gave for it may raise anything, and what it raised have no text.
+        """Connect. The user's connection class may raise anything, even without a text.
 
         Raises:
-            Exception: what it raised, or `ordinary` in its place.
+            Exception: what it raised, or an error in place of what is not an `Exception`.
         """
         self._attempts += 1
         try:
             return self._connect()
         except BaseException as cause:
-            told = ordinary(cause)
-            if told is cause:
+            error = ordinary(cause)
+            if error is cause:
                 raise
-            raise MultielectError(f"cannot connect to Redis: {told}") from cause
+            raise MultielectError(f"cannot connect to Redis: {error}") from cause
 
     def _failed(self, error: MultielectError) -> None:
         self._record.failed(error)
@@ -312,10 +312,10 @@ class Engine:
             self._finish()
 
     def _fail(self, what: str, error: BaseException) -> None:
-        """End the node for a fault of ours: what it leads is given up, and said so. Any thread."""
+        """End the node and its terms for a fault of ours, and report the fault. Any thread."""
         fault = MultielectError(
             f"{what} failed, which is a fault of multielect: {in_words(error)}. This node has given"
-            " up all that it led and stands for nothing any more: make a new one"
+            " up all its terms and campaigns for nothing any more: make a new one"
         )
         fault.__cause__ = error
         self._core.elections.stop()
@@ -371,7 +371,7 @@ class Engine:
         self.reconnects += 1
         self._away_since_s = time.monotonic()
         assert self._connector is not None
-        # First of all: whoever is told may take his time.
+        # Before the reports, which may be slow.
         self._connector.want(error)
         self._record.lost(error)
         self._outlets.error(error)
@@ -403,7 +403,7 @@ class Engine:
         self._record.ended()
         assert self._pump is not None
         self._pump.close()
-        # The event thread reads the last to its end, delivers what is left, and closes it.
+        # The event thread reads the last end until it is empty, delivers the rest, and closes it.
         for end in self._ends[:3]:
             end.close()
 
@@ -421,7 +421,7 @@ class Engine:
                     self._notify_change()
                     self._deliver()
                 except BaseException as error:  # noqa: BLE001
-                    # The ends of the terms are still to be told.
+                    # Go on: the demotions must still be delivered.
                     self._fail("the event thread", error)
 
     def _deliver(self) -> None:
@@ -446,30 +446,30 @@ class Engine:
         self._outlets.error(error)
 
     def _report_refused_right(self, error: ServerError) -> None:
-        """Say once a connection what it means that the user may not do what a batch takes."""
+        """Report once for each connection that the user lacks a right for a script."""
         if error.code == "NOPERM" and not self._has_reported_right:
             self._has_reported_right = True
             self._report_error(refused_right(self.endpoint, error))
 
     def _notify_change(self) -> None:
         if self._has_changed:
-            # First: what changes from now on is said again.
+            # Reset it first, so that a change from now on is reported again.
             self._has_changed = False
             self._outlets.changed()
 
-    # ---- whichever thread learned of it
+    # ---- any thread of ours
 
     def _changed(self) -> None:
-        """Have the event thread say that `reading` has changed: a waiter may hold a lock."""
+        """Let the event thread report the change of `reading`, as this thread may hold a lock."""
         self._has_changed = True
-        # Before the start, and after the end, there is nobody to say it to; and a full buffer
-        # wakes as well as one more byte would.
+        # Before the start and after the end no thread listens. A full buffer wakes the event
+        # thread as well as one more byte would.
         with contextlib.suppress(OSError, IndexError):
             self._ends[2].send(b"\0")
 
 
 class _GuardedConnector(Connector):
-    """A connector whose end, if it has a fault, is not silent."""
+    """A connector that reports a fault that ends it."""
 
     on_fault: Callable[[str, BaseException], None]
 

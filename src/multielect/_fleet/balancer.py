@@ -1,16 +1,15 @@
-"""Turns the membership of the fleet into what this node stands for.
+"""The balancer: turns the membership of the fleet into the elections that this node stands for.
 
 Rules of this file:
-    * Every member works out the same assignment from the same membership and plan, which come in
-      one answer; nobody tells another what to do. Where two see different fleets for a moment, they
+    * Every member computes the same assignment from the same membership and plan, which come in one
+      answer. No member commands another. If two members see different fleets for a moment, they
       contest a lease or leave it where it is.
-    * The plan that follows from a changed fleet is the same whoever writes it down: the eldest
-      does, and the others in turn if he does not.
-    * A thread of its own does the work, late if it is starved of the GIL. What it is late with is
-      moves: nothing that is led is lost by it, and the membership is polled without it.
-    * Once a TTL a look is taken at who leads what is this node's: see `_fleet.unknown_leaders`.
-    * A node that was missing from the membership itself does not believe at once that the others
-      are gone: Redis may have forgotten all members.
+    * The balancer has its own thread. If that is starved of the GIL, moves are late. No lease is
+      lost by it, and the core polls the membership without it.
+    * Once a TTL the balancer looks for nodes that lead this node's elections without being members:
+      see `_fleet.unknown_leaders`.
+    * If this node itself was missing from the membership, Redis may have lost all members. Then the
+      balancer keeps counting the other members for a while.
 """
 
 from __future__ import annotations
@@ -20,31 +19,36 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .._core.core import Core
-from .._protocol.keys import KeyLayout, decode_key
+from .._protocol.keys import KeyLayout
 from .._runtime.clock import Clock
-from .._runtime.foreign import in_words
 from .._runtime.interruptible import join
 from .._settings.settings import BalanceSettings
 from ..balance import Assignment, KeySet, Member
-from ..errors import MultielectError, ProtocolError
-from .membership import Entry, Membership, counted, describe, pack, parse
-from .plan import Plan, following, planned, read_plan, succeeding
-from .unknown_leaders import OtherLeader, UnknownLeaders, warning_about
+from ..errors import MultielectError
+from .membership import (
+    ENTRY_LASTS_POLLS,
+    POLLS_PER_TTL,
+    Entry,
+    Membership,
+    counted,
+    describe,
+    pack,
+    parse,
+)
+from .plan import Plan, planned, succeeding
+from .proposals import Proposals
+from .reports import Reports
+from .unknown_leaders import OtherLeader, UnknownLeaders
 
 _MS = 1_000_000
 _NS = 1_000_000_000
 
-POLLS_PER_TTL = 6
-"""How often a member polls the membership in one TTL: that is its heartbeat."""
-
 _SETTLE_S = 0.02
-
-ENTRY_LASTS_POLLS = 4
-"""For how many polls' time an entry lasts: it ends before the first lease of a node that died."""
+"""How long the balancer waits for more keys before it assigns new ones."""
 
 
 class Balancer:
-    """Keeps what one node stands for in line with its fleet."""
+    """Keeps the elections that one node stands for in line with its fleet."""
 
     def __init__(
         self,
@@ -66,21 +70,21 @@ class Balancer:
         """Prepare; `start` begins.
 
         Args:
-            core: what to tell who is to lead what.
-            settings: this node's share, and who may lead what.
+            core: the node's core, which takes the assignment.
+            settings: this node's weight, and who may lead what.
             holder: the value of this node's leases.
             max_leases: how many elections this node may lead; None for any number.
             ttl_ns: how long a lease lasts.
-            reconnect_ns: how much longer than this node another may take to find a server that was
-                restarted.
-            layout: where the fleet is kept.
-            clock: the time.
-            on_error: takes what went wrong, on any thread.
-            on_shared_out: takes how many members the fleet has, how many elections are this node's
-                and of how many, where that has changed.
-            on_acted: called each time that what was heard has been acted on.
+            reconnect_ns: how much longer than this node another node may need to connect to a
+                restarted server.
+            layout: the key names of the fleet.
+            clock: the clock.
+            on_error: takes errors, on any thread.
+            on_shared_out: takes the number of members, of this node's elections and of all
+                elections, when one of them has changed.
+            on_acted: called each time that the balancer has acted on the newest answer.
             wake: called when the core was changed.
-            name: of the thread.
+            name: the thread's name.
         """
         node_id, _, incarnation = holder.partition("/")
         self._core = core
@@ -101,13 +105,18 @@ class Balancer:
         self._heard_ns = 0
         self._layout = layout
         self._clock = clock
-        self._on_error = on_error
-        self._on_shared_out = on_shared_out
+        self._reports = Reports(
+            holder,
+            calls_user=settings.only is not None,
+            patience_ns=ttl_ns,
+            on_error=on_error,
+            on_shared_out=on_shared_out,
+        )
+        self._proposals = Proposals(self._period_ns)
         self._on_acted = on_acted
         self._heard = 0
         self._acted_on = 0
         self._own: tuple[Assignment, frozenset[bytes]] | None = None
-        self._shares: tuple[int, int, int] | None = None
         self._wake = wake
         self._changed = threading.Condition()
         self._entries: dict[str, Entry] = {}
@@ -115,15 +124,7 @@ class Balancer:
         self._missed_until_ns = 0
         self._since_ms = 0
         self._server_ahead_ms = 0
-        self._plan: Plan | None = None
-        self._plan_number = 0
-        self._plan_kept = 0
-        self._proposal = b""
-        self._proposed_ns = 0
-        self._written = b""
-        self._unread: frozenset[bytes] = frozenset()
-        self._failure = ""
-        self._began_ns: int | None = None
+        self._malformed: frozenset[bytes] = frozenset()
         self._keys: KeySet | None = None
         self._keys_changed = True
         self._assigned: tuple[KeySet, tuple[Member, ...], Plan | None] | None = None
@@ -143,13 +144,13 @@ class Balancer:
         """Become a member.
 
         Raises:
-            RuntimeError: if there is no thread to be had.
+            RuntimeError: if no thread can be started.
         """
         self._thread.start()
         self.call()
 
     def unstart(self) -> None:
-        """Be as before `start`: the node could not be started."""
+        """Undo `start`, because the node could not be started."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -158,25 +159,25 @@ class Balancer:
         self._thread = self._made_thread()
 
     def call(self) -> None:
-        """Say that this node is there, and ask who else is, now and every so often."""
+        """Poll the membership now, and again and again."""
         with self._changed:
             self._poll()
 
     @property
     def members(self) -> list[Member]:
-        """All members, as last heard."""
+        """All members in the newest answer."""
         return [entry.member for entry in self.entries()]
 
     @property
     def is_running(self) -> bool:
-        """Whether its thread is at work."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def share(self) -> frozenset[bytes] | None:
-        """Return the keys that this node is to lead.
+        """Return the keys that are assigned to this node.
 
-        None while that is not known: nothing was heard of the fleet, or what was heard last is
-        still to be acted on, or the node joins and is given nothing yet.
+        None while that is not known: no answer came yet, or the balancer has not acted on the
+        newest answer, or the node is still in its join delay.
         """
         with self._changed:
             assignment = self._assignment
@@ -195,22 +196,22 @@ class Balancer:
         return own[1]
 
     def entries(self) -> list[Entry]:
-        """Return what all members say of themselves, as last heard."""
+        """Return the entries of all members in the newest answer."""
         with self._changed:
             return list(self._entries.values())
 
     @property
     def assignment(self) -> Assignment | None:
-        """Who is to lead what, as this node sees it; None before it knows."""
+        """The newest assignment; None before the first."""
         return self._assignment
 
     # ---- any thread
 
     def hear(self, answer: bytes, now_ns: int) -> None:
-        """Take an answer to a membership poll, to be acted on by the balancer's thread.
+        """Take the answer to a membership poll. The balancer's thread acts on it.
 
         Raises:
-            ValueError: for an answer that is malformed.
+            ValueError: if the answer is malformed.
         """
         membership = parse(answer)
         found = {entry.member.holder: entry for entry in membership.entries}
@@ -223,12 +224,12 @@ class Balancer:
                 del self._missed[holder]
             mine = found.get(self._me.holder)
             if mine is not None and mine.since_ms > membership.server_ms:
-                # The server's clock was set back: when it has caught up, this node must not look
-                # like one that has just come.
+                # The server's clock was set back. When it has caught up, this node must not look
+                # like a new member.
                 self._since_ms = max(1, membership.server_ms - self._settings.join_delay_ms)
                 self._poll(at_once=False)
             elif mine is not None and not self._since_ms:
-                # Told to the server from now on: an entry that was lost comes back as it was.
+                # Later polls carry this time, so a lost entry comes back with the same time.
                 self._since_ms = mine.since_ms
                 self._poll(at_once=False)
             self._entries = found
@@ -240,20 +241,21 @@ class Balancer:
             self._changed.notify_all()
         others = [e.remaining_ms for h, e in found.items() if h != self._me.holder]
         if others:
-            # Whoever falls silent is taken out by the first who asks after his time.
+            # A poll after an entry's end removes the entry of a silent member.
             self._core.fleet.poll_membership_by(now_ns + (min(others) + 1) * _MS)
-        self._report_unread(frozenset(membership.unread))
-        self._report_if_blocked(now_ns)
+        self._malformed = frozenset(membership.malformed)
+        self._reports.malformed_entries(self._malformed)
+        self._reports.blocked(now_ns)
 
     def on_keys_changed(self) -> None:
-        """Elections were added or removed."""
+        """Note that elections were added or removed."""
         with self._changed:
             self._keys_changed = True
             self._heard += 1
             self._changed.notify_all()
 
     def retire(self) -> bool:
-        """Say that this node takes nothing any more. Returns whether anybody else is there."""
+        """Announce that this node takes no more elections. Returns whether another member can."""
         with self._changed:
             self._me = replace(self._me, weight=0.0)
             self._poll()
@@ -263,26 +265,27 @@ class Balancer:
             )
 
     def leave(self) -> None:
-        """Leave the fleet, and name the successors of all that this node leads."""
+        """Leave the fleet, and name the successors of all elections that this node leads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             self._me = replace(self._me, weight=0.0)
             entries = self._entries | self._missed
-            plan, assignment = self._plan, self._assignment
+            plan, assignment = self._proposals.plan, self._assignment
         server_ms = self._server_ms()
         members, _ = counted(entries.values(), server_ms)
         entries.pop(self._me.holder, None)
         others, _ = counted(entries.values(), server_ms)
-        # A function of the user's may raise, or take its time: nothing waits for it here.
+        # The user's function may raise or be slow, so do not call it here.
         if others and assignment is not None and assignment.keys_given.knows(members):
-            # What was heard a moment ago may not have been acted on yet.
+            # The balancer may not have acted on the newest answer yet.
             now = planned(members, assignment.keys_given, plan)
             with self._applying:
                 self._apply(succeeding(now, plan, others))
         lasts_ns = ENTRY_LASTS_POLLS * self._period_ns
+        arguments = self._poll_arguments(0)
         self._core.fleet.set_membership_poll(
-            *self._words(0), period_ns=self._period_ns, last_ns=lasts_ns
+            *arguments, period_ns=self._period_ns, last_ns=lasts_ns
         )
 
     def join(self, timeout_s: float) -> None:
@@ -294,16 +297,16 @@ class Balancer:
 
     def _poll(self, *, at_once: bool = True) -> None:
         if self._closed:
-            # Who has left, and only now hears that it was a member, must not come back.
+            # A late answer must not make a node a member again that has left.
             return
-        lasts_ms = ENTRY_LASTS_POLLS * self._period_ns // _MS
-        words = self._words(lasts_ms)
-        self._core.fleet.set_membership_poll(*words, period_ns=self._period_ns, at_once=at_once)
+        arguments = self._poll_arguments(ENTRY_LASTS_POLLS * self._period_ns // _MS)
+        self._core.fleet.set_membership_poll(*arguments, period_ns=self._period_ns, at_once=at_once)
         if at_once:
             self._wake()
 
-    def _words(self, lasts_ms: int) -> tuple[bytes, int]:
-        words = (
+    def _poll_arguments(self, lasts_ms: int) -> tuple[bytes, int]:
+        """Return the keys and arguments of membership.lua as bytes, and how many there are."""
+        arguments = (
             self._layout.members_key,
             self._layout.plan_key,
             self._holder,
@@ -311,10 +314,10 @@ class Balancer:
             b"%d" % self._since_ms,
             describe(self._me, self._settings.join_delay_ms),
             self._layout.channel,
-            b"%d" % self._plan_number,
-            self._written if lasts_ms else b"",
+            b"%d" % self._proposals.number,
+            self._proposals.sent if lasts_ms else b"",
         )
-        return pack(*words), len(words)
+        return pack(*arguments), len(arguments)
 
     def _server_ms(self) -> int:
         return self._clock.now_ns() // _MS + self._server_ahead_ms
@@ -322,38 +325,6 @@ class Balancer:
     def _run(self) -> None:
         while self._wait():
             self.balance()
-
-    def _report_failure(self, cause: BaseException) -> None:
-        # It is tried again with each poll; the same failure is told once.
-        failure = in_words(cause)
-        if failure != self._failure:
-            self._failure = failure
-            error = MultielectError(f"the elections cannot be shared out: {failure}")
-            error.__cause__ = cause
-            self._on_error(error)
-
-    def _report_if_blocked(self, now_ns: int) -> None:
-        began_ns = self._began_ns
-        if began_ns is None or self._settings.only is None or now_ns - began_ns < self._ttl_ns:
-            return
-        # Once for each call that holds it up.
-        self._began_ns = None
-        self._on_error(
-            MultielectError(
-                f"the elections are not shared out: the function given as only has not returned for"
-                f" {(now_ns - began_ns) / _NS:.1f} s. It is to answer at once, from what it has at"
-                " hand"
-            )
-        )
-
-    def _report_unread(self, unread: frozenset[bytes]) -> None:
-        new = unread - self._unread
-        self._unread = unread
-        if new:
-            names = ", ".join(sorted(decode_key(holder)[:100] for holder in new)[:3])
-            self._on_error(
-                ProtocolError(f"{len(new)} entries of the membership are malformed, of {names}")
-            )
 
     def _wait(self) -> bool:
         with self._changed:
@@ -365,30 +336,30 @@ class Balancer:
                         break
                 self._changed.wait(left_s)
             if self._keys_changed and not self._has_answer:
-                # More may follow at once.
+                # More keys may follow at once.
                 self._changed.wait_for(lambda: self._closed, _SETTLE_S)
             self._has_answer = False
             return not self._closed
 
     @property
     def due_ns(self) -> int | None:
-        """When `balance` is to be called next, if nothing is heard before."""
+        """When `balance` must run next, if no answer comes before."""
         return self._due_ns
 
     def balance(self) -> None:
-        """Do what follows from the membership. On the balancer's thread."""
+        """Act on the membership. Runs on the balancer's thread."""
         with self._changed:
             heard = self._heard
-            self._began_ns = self._clock.now_ns()
+            self._reports.begin(self._clock.now_ns())
         try:
             self._balance()
-            self._failure = ""
-        # Also what a function given as `only` raises.
+            self._reports.succeeded()
+        # A function passed as `only` may raise anything.
         except BaseException as cause:  # noqa: BLE001
-            self._report_failure(cause)
+            self._reports.failed(cause)
             return
         finally:
-            self._began_ns = None
+            self._reports.end()
         with self._changed:
             self._acted_on = heard
         self._on_acted()
@@ -397,7 +368,7 @@ class Balancer:
         now_ns = self._clock.now_ns()
         with self._changed:
             entries = dict(self._entries)
-            plan = self._plan
+            plan = self._proposals.plan
             if now_ns >= self._missed_until_ns:
                 self._missed = {}
             entries |= self._missed
@@ -417,59 +388,38 @@ class Balancer:
                 self._apply(assignment)
             self._assigned = (keys, ordered, plan)
             self._assignment = assignment
-            self._report_shares(assignment)
+            self._reports.shared_out(assignment)
         takers = {member.holder for member in ordered if member.weight}
         eldest = sorted((e.since_ms, h) for h, e in entries.items() if h in takers)
         self._propose(self._assignment, plan, [holder for _, holder in eldest], now_ns)
         self._watch(server_ms, sorted(takers))
         self._look_for_unknown_leaders(entries, now_ns)
 
-    def _report_shares(self, assignment: Assignment) -> None:
-        holders = [member.holder for member in assignment.members]
-        own = holders.index(self._me.holder) if self._me.holder in holders else -1
-        share = 0 if own < 0 else assignment.owners.count(own)
-        shares = (len(holders), share, len(assignment.owners))
-        if shares != self._shares:
-            self._shares = shares
-            self._on_shared_out(*shares)
-
     def _take_plan(self, membership: Membership) -> None:
-        """Go by the newest plan from now on. With the lock held."""
-        self._plan_kept = membership.plan_number
-        if membership.plan_number <= self._plan_number:
-            return
-        self._plan_number = membership.plan_number
+        """Use the newest plan from now on. Called with the lock held."""
         try:
-            self._plan = read_plan(membership.plan_number, membership.plan_text)
+            is_newer = self._proposals.take(membership)
         except ValueError as cause:
-            self._plan = None
-            error = ProtocolError(f"the plan of the fleet is malformed: {cause}")
-            error.__cause__ = cause
-            self._on_error(error)
-        self._poll(at_once=False)
+            is_newer = True
+            self._reports.malformed_plan(cause)
+        if is_newer:
+            self._poll(at_once=False)
 
     def _propose(
         self, assignment: Assignment, plan: Plan | None, eldest: list[str], now_ns: int
     ) -> None:
-        """Have the plan written down that follows from the fleet, when it is this node's turn."""
+        """Send the plan that follows from the fleet, when it is this node's turn."""
         if self._me.holder not in eldest:
             return
-        if plan is not None and self._plan_kept < plan.number:
-            words = plan.words  # the server has forgotten it
-        else:
-            text = following(assignment, plan)
-            words = b"" if text is None else b"%d %s" % (self._plan_number + 1, text)
-        if words != self._proposal:
-            self._proposal = words
-            self._proposed_ns = now_ns
-        turn = min(eldest.index(self._me.holder), POLLS_PER_TTL)
-        turn_ns = self._proposed_ns + turn * self._period_ns
-        if words and now_ns < turn_ns:
+        proposal, turn_ns = self._proposals.next(
+            assignment, plan, holder=self._me.holder, eldest=eldest, now_ns=now_ns
+        )
+        if proposal and now_ns < turn_ns:
             self._due_ns = turn_ns if self._due_ns is None else min(self._due_ns, turn_ns)
-        elif words != self._written:
+        elif proposal != self._proposals.sent:
             with self._changed:
-                self._written = words
-                self._poll(at_once=bool(words))
+                self._proposals.sent = proposal
+                self._poll(at_once=bool(proposal))
 
     def _current_keys(self) -> KeySet:
         with self._changed:
@@ -495,25 +445,24 @@ class Balancer:
         self._wake()
 
     def _look_for_unknown_leaders(self, entries: Mapping[str, Entry], now_ns: int) -> None:
-        """See whether somebody leads what is this node's who is no member, and tell of it."""
+        """Report nodes that lead this node's elections and are not members of the fleet."""
         if now_ns < self._look_due_ns:
             return
         self._look_due_ns = now_ns + self._ttl_ns
         if now_ns - self._heard_ns > self._ttl_ns:
-            # Members may have come that this node has not heard of.
+            # New members may have joined since the last answer.
             self._unknown_leaders.forget()
             return
-        members = {_raw(holder) for holder in entries} | self._unread | {self._holder}
+        members = {_raw(holder) for holder in entries} | self._malformed | {self._holder}
         leaders = [OtherLeader(*each) for each in self._core.fleet.other_leaders()]
-        unknown_leaders = self._unknown_leaders.look(leaders, members, now_ns)
-        if unknown_leaders:
-            self._on_error(MultielectError(warning_about(unknown_leaders)))
+        self._reports.unknown_leaders(self._unknown_leaders.look(leaders, members, now_ns))
 
     def _watch(self, server_ms: int, holders: list[str]) -> None:
-        """See whether something has no leader, so that each election is looked at once a TTL.
+        """Look for elections without a leader, so that each election is looked at once a TTL.
 
-        The members take turns: in each turn each looks at another part, and no two at the same.
-        A member that is late makes up for the turns that it missed, of one TTL at the most.
+        The members take turns. In each turn every member looks at another part of the elections,
+        and no two members look at the same part. A late member catches up on the turns that it
+        missed, for one TTL at most.
         """
         if self._me.holder not in holders:
             return

@@ -1,15 +1,16 @@
-"""The plan of a fleet: who was given what last, kept in Redis so that few elections move.
+"""The plan of a fleet: the last assignment, kept in Redis so that few elections move.
 
 Rules of this file:
-    * Pure: words in, words out. Whoever has the same members, keys and plan comes to the same
-      assignment.
-    * And to the same one by the plan that follows from it: so a plan may be late. Only members that
-      went by different plans differ, or one that went by none: so all are told when one is kept.
-    * Plans are numbered, and the highest number wins. One follows another only where the fleet is
-      another: nodes with other keys, or another idea of who may lead what, do not outbid each
-      other for ever.
-    * A fleet with many elections needs no plan, as members and keys alone move little enough there:
-      see `multielect.balance`.
+    * Pure functions: no I/O, no clock. Nodes that have the same members, keys and plan compute the
+      same assignment.
+    * A plan and the plan that follows from it lead to the same assignment, so a plan may be late.
+      Members differ only if their plans are further apart, or if one of them has none. So the
+      server announces each plan that it keeps.
+    * Plans are numbered, and the highest number wins. A new plan follows only when the fleet has
+      changed. So nodes with different keys, or a different `only`, do not replace each other's
+      plans for ever.
+    * A fleet with many elections needs no plan: members and keys alone move few elections there.
+      See `multielect.balance`.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from .._protocol.netstrings import netstring, read_netstrings
 from ..balance import Assignment, KeySet, Member, assign
 
 MAX_NEW_KEYS = 4_096
-"""A fleet that has no plan gets one up to so many elections."""
+"""A fleet without a plan gets one if it has at most this many elections."""
 
 MAX_KEYS = 2 * MAX_NEW_KEYS
-"""A fleet that has a plan keeps it up to so many, so that one more or less does not matter."""
+"""A fleet with a plan keeps it up to this many, so that one more or less does not matter."""
 
 _HASH_BYTES = 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was given to whom.
+    """The last assignment of a fleet.
 
     Attributes:
-        number: which plan it is: the higher, the newer.
-        text: the plan as it is kept, without its number.
-        fleet: whom it was made for: see `fleet_mark`.
-        held: by the hash of a key, the holder of the member that it was given to.
+        number: the number of the plan; a newer plan has a higher number.
+        text: the plan as Redis keeps it, without its number.
+        fleet: the fleet for which it was made: see `fleet_mark`.
+        held: for the hash of each key, the holder to which the key was assigned.
     """
 
     number: int
@@ -51,16 +52,16 @@ class Plan:
     held: Mapping[int, str]
 
     @property
-    def words(self) -> bytes:
-        """The plan as it is sent: with its number."""
+    def numbered_text(self) -> bytes:
+        """The plan as a proposal: with its number."""
         return b"%d %s" % (self.number, self.text)
 
 
 def read_plan(number: int, text: bytes) -> Plan:
-    """Read a plan as it is kept.
+    """Return a plan from the text that Redis keeps.
 
     Raises:
-        ValueError: for what is no plan.
+        ValueError: if the text is malformed.
     """
     fleet, *shares = read_netstrings(text)
     held = {}
@@ -71,7 +72,7 @@ def read_plan(number: int, text: bytes) -> Plan:
 
 
 def planned(members: Sequence[Member], keys: KeySet, plan: Plan | None) -> Assignment:
-    """Return who is to lead what: what the plan says, as far as the members of today allow."""
+    """Return the assignment: that of the plan, as far as the present members allow."""
     if plan is None or not plan.held:
         return assign(members, keys)
     get = plan.held.get
@@ -84,11 +85,11 @@ def planned(members: Sequence[Member], keys: KeySet, plan: Plan | None) -> Assig
 
 
 def following(assignment: Assignment, plan: Plan | None) -> bytes | None:
-    """Return the text of the plan that says what an assignment does; None where none is needed.
+    """Return the text of the next plan, which has this assignment; None if none is needed.
 
     Args:
-        assignment: what was worked out by `plan`.
-        plan: the plan that it follows, if there is one.
+        assignment: the assignment that follows from `plan`.
+        plan: the present plan, if there is one.
     """
     fleet = fleet_mark(assignment.members)
     if plan is not None and plan.fleet == fleet:
@@ -96,26 +97,26 @@ def following(assignment: Assignment, plan: Plan | None) -> bytes | None:
     keys = assignment.keys_given
     was_kept = plan is not None and bool(plan.held)
     if len(keys) > (MAX_KEYS if was_kept else MAX_NEW_KEYS):
-        # Without shares it says that members and keys alone decide from now on.
+        # A plan without shares means that members and keys alone decide from now on.
         return netstring(fleet) if was_kept else None
     shares = [array("Q") for _ in range(len(assignment.members) + 1)]
     for number, owner in zip(keys.hashes, assignment.owners, strict=True):
         shares[owner].append(number)
-    words = [fleet]
-    # The last share is that of nobody.
+    parts = [fleet]
+    # The last share has the unassigned keys.
     for member, share in zip(assignment.members, shares[:-1], strict=True):
         if share:
-            words += [member.holder.encode("utf-8", "surrogateescape"), _packed(share)]
-    return b"".join(map(netstring, words))
+            parts += [member.holder.encode("utf-8", "surrogateescape"), _packed(share)]
+    return b"".join(map(netstring, parts))
 
 
 def succeeding(assignment: Assignment, plan: Plan | None, members: Sequence[Member]) -> Assignment:
-    """Return who is to lead what once the members are others, and what follows from `plan` is kept.
+    """Return the assignment of a later fleet, when the plan after `plan` is kept.
 
     Args:
-        assignment: what was worked out by `plan`.
-        plan: the plan, if there is one.
-        members: the members that are then.
+        assignment: the assignment that follows from `plan`.
+        plan: the present plan, if there is one.
+        members: the members of the later fleet.
     """
     text = following(assignment, plan)
     if text is not None:
@@ -124,9 +125,9 @@ def succeeding(assignment: Assignment, plan: Plan | None, members: Sequence[Memb
 
 
 def fleet_mark(members: Sequence[Member]) -> bytes:
-    """Return a short text that differs where members, or what they may be given, do."""
-    told = sorted([m.holder, m.thousandths, m.max_leases, sorted(m.labels)] for m in members)
-    return blake2b(json.dumps(told).encode(), digest_size=16).hexdigest().encode()
+    """Return a short text that differs for other members, weights, limits or labels."""
+    fleet = sorted([m.holder, m.thousandths, m.max_leases, sorted(m.labels)] for m in members)
+    return blake2b(json.dumps(fleet).encode(), digest_size=16).hexdigest().encode()
 
 
 def _packed(hashes: array[int]) -> bytes:

@@ -1,10 +1,10 @@
-"""Unknown leaders: nodes that lead what is this node's, and are no members of its fleet.
+"""Unknown leaders: nodes that lead this node's elections, and are not members of its fleet.
 
 Rules of this file:
-    * Pure: the caller says who leads, who is a member, and what time it is.
-    * A leader that may be dead, or a member that has not polled yet, is not reported. A reported
-      leader was named by the server in each look, for longer than a dead node's leases last and
-      a member takes to poll the membership.
+    * No I/O, no clock: the caller passes the leaders, the members and the time.
+    * A leader that may be dead, or that may be a member which has not polled yet, is not reported.
+      The server named a reported leader at each look, for longer than a dead node's leases last and
+      longer than a member needs to poll the membership.
     * Each unknown leader is reported once for as long as it is seen.
 """
 
@@ -16,22 +16,22 @@ from dataclasses import dataclass
 from .._protocol.keys import decode_key
 
 PATIENCE_TTLS = 2
-"""For how many TTLs a leader is seen before it is reported: a dead one's leases end after one."""
+"""For how many TTLs a leader must be seen before it is reported. A dead node's leases last one."""
 
 MAX_GAP_TTLS = 2
-"""A look that comes later than this after the last says nothing of the time in between."""
+"""After a longer gap between two looks, nothing is known of the time in between."""
 
 MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
 class OtherLeader:
-    """A node that leads what this node is to lead.
+    """A node that leads elections of this node.
 
     Attributes:
-        holder: its leases' value.
+        holder: the value of its leases.
         named: how often the server has named it.
-        elections: how many of them it leads.
+        elections: how many of this node's elections it leads.
     """
 
     holder: bytes
@@ -47,7 +47,7 @@ class _Sight:
 
 
 class UnknownLeaders:
-    """Leaders that are no members of the fleet, and since when they have been seen."""
+    """Leaders that are not members of the fleet, and since when they have been seen."""
 
     def __init__(self, ttl_ns: int) -> None:
         self._ttl_ns = ttl_ns
@@ -57,15 +57,15 @@ class UnknownLeaders:
     def look(
         self, leaders: Iterable[OtherLeader], members: Container[bytes], now_ns: int
     ) -> Sequence[OtherLeader]:
-        """Take a look, once a TTL or so.
+        """Compare leaders and members. Call it about once a TTL.
 
         Args:
-            leaders: all that lead what this node is to lead.
-            members: the holders of all who poll the membership.
+            leaders: all other nodes that lead elections of this node.
+            members: the holders of all members.
             now_ns: the time.
 
         Returns:
-            Those that are to be told of, who lead most first; nothing unless one of them is new.
+            The leaders to report, those with the most elections first. Empty unless one is new.
         """
         looked_ns = self._looked_ns
         if looked_ns is not None and now_ns - looked_ns > MAX_GAP_TTLS * self._ttl_ns:
@@ -81,7 +81,7 @@ class UnknownLeaders:
         return sorted(due, key=lambda leader: (-leader.elections, leader.holder))
 
     def forget(self) -> None:
-        """Begin anew: it is not known who was a member meanwhile."""
+        """Begin anew, as the members of the time in between are not known."""
         self._seen = {}
         self._looked_ns = None
 
@@ -97,7 +97,7 @@ class UnknownLeaders:
 
 
 def warning_about(unknown: Sequence[OtherLeader]) -> str:
-    """Return a message that says who they are, what they lead, and what to do."""
+    """Return a message that names the leaders and says what to do."""
     count = sum(leader.elections for leader in unknown)
     names = [
         f"{decode_key(leader.holder)[:100]!r} ({leader.elections})"
@@ -106,7 +106,7 @@ def warning_about(unknown: Sequence[OtherLeader]) -> str:
     if len(unknown) > len(names):
         names.append(f"{len(unknown) - len(names)} more")
     return (
-        f"{count} election(s) that this node is to lead are led by nodes that are no members of its"
-        f" fleet: {', '.join(names)}. All nodes of one prefix must be started with balance=True, or"
-        " none: start those with it, or give this fleet a prefix of its own"
+        f"{count} election(s) of this node are led by nodes that are no members of its fleet:"
+        f" {', '.join(names)}. Either all nodes of one prefix must be started with balance=True, or"
+        " none: start those nodes with it, or give this fleet a prefix of its own"
     )

@@ -1,14 +1,14 @@
-"""Which lines a log is given for what happens: one a kind, ever more seldom, with the count since.
+"""The throttle: turns reports into lines, one for each kind, less and less often, with counts.
 
 Rules of this file:
-    * No clock, no threads, no logger: the time is passed in, and lines come out.
-    * The first of a kind is a line at once, or after it has settled. Those that follow are counted,
-      and told in one line after 1, 2, 4, 8 ... seconds, up to `MAX_S`.
-    * All groups that log to one place share it: what befalls a hundred of them at once is one kind,
-      and the line says how many they are.
-    * No two lines of a kind are the same: each later one says how many there were in all.
-    * A kind that was quiet for long is forgotten. No more than `MAX_KINDS` are kept; what comes
-      beyond that is told together.
+    * No clock, no threads, no logger. The caller passes the time, and the throttle returns lines.
+    * The first report of a kind becomes a line at once, or after it has settled. The throttle
+      counts the next ones, and writes one line after 1, 2, 4, 8 ... seconds, up to `MAX_S`.
+    * All groups with the same logger share a throttle. An event in a hundred groups is one kind,
+      and its line says how many groups there were.
+    * No two lines of a kind are the same: each later line says how many reports there were in all.
+    * A kind that was quiet for long is forgotten. At most `MAX_KINDS` are kept; reports of further
+      kinds share one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 FIRST_S = 1.0
 MAX_S = 256.0
 QUIET_S = 300.0
-"""For how long a kind must be quiet at least before it is forgotten."""
+"""How long a kind must be quiet before it is forgotten."""
 
 MAX_KINDS = 200
 _MAX_NAMES = 3
@@ -28,17 +28,18 @@ _MAX_KEPT_NAMES = 1_000
 
 
 class Report(NamedTuple):
-    """Something that happened, for the log.
+    """An event for the log.
 
     Attributes:
-        who: which group: its prefix and node id.
-        level: that of `logging`.
-        kind: what makes two reports one kind.
-        text: what happened; or a function that says it of an amount, which is then summed up.
-        amount: of how many elections, terms and so on it happened.
-        settle_s: how long more of it is waited for before the first line.
-        error: what the line is about, if it is an error of ours.
-        cause: what was raised, for a traceback in the first line.
+        who: the group: its prefix and node id.
+        level: a level of `logging`.
+        kind: the kind. Reports of one kind share a line.
+        text: the text; or a function that returns the text for an amount. The amounts of such
+            reports are added up.
+        amount: how many elections, terms and so on the report concerns.
+        settle_s: how long to wait for more reports of this kind before the first line.
+        error: the error that is reported, if it is one of ours.
+        cause: the exception whose traceback goes into the first line.
     """
 
     who: str
@@ -63,7 +64,7 @@ class Line(NamedTuple):
 
 @dataclass
 class _Kind:
-    """What is known of one kind. Times are in seconds."""
+    """The state of one kind. Times are in seconds."""
 
     latest: Report
     due_s: float
@@ -77,7 +78,7 @@ class _Kind:
     names: dict[str, None] = field(default_factory=dict)
 
     def is_quiet(self, now_s: float) -> bool:
-        """Tell whether nothing of it was reported for long."""
+        """Return whether this kind was not reported for long."""
         return not self.waiting and now_s - self.last_s >= max(QUIET_S, 2 * self.interval_s)
 
     def take(self, report: Report, now_s: float) -> None:
@@ -99,7 +100,7 @@ class _Kind:
             if self.lines:
                 text += f" (in {passed}; {self.amount_in_all:,} in all)"
         elif self.lines or self.waiting > 1:
-            # With the first line the latest is told as well, and is none of those beside it.
+            # The first line shows the latest report, which is not one of the `more`.
             more = self.amount if self.lines else self.amount - report.amount
             text = f"{report.text} ({more:,} more in {passed}, {self.amount_in_all:,} in all)"
         else:
@@ -123,12 +124,12 @@ class Throttle:
         self._kinds: dict[Hashable, _Kind] = {}
 
     def knows(self, kind: Hashable, now_s: float) -> bool:
-        """Tell whether something of this kind was reported lately. Any thread."""
+        """Return whether something of this kind was reported lately. Any thread."""
         known = self._kinds.get(kind)
         return known is not None and not known.is_quiet(now_s)
 
     def add(self, report: Report, now_s: float) -> list[Line]:
-        """Take a report. Returns the lines that are to be written now."""
+        """Take a report. Returns the lines to write now."""
         kind = report.kind
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             kind = ("more kinds", report.level)
@@ -139,7 +140,7 @@ class Throttle:
         return self.due(now_s)
 
     def due(self, now_s: float) -> list[Line]:
-        """Return the lines that are to be written now, and forget what was quiet for long."""
+        """Return the lines to write now, and forget the kinds that were quiet for long."""
         lines = []
         for kind, known in list(self._kinds.items()):
             if known.waiting:
@@ -150,11 +151,11 @@ class Throttle:
         return lines
 
     def flush(self, now_s: float) -> list[Line]:
-        """Return the lines for all that waits."""
+        """Return the lines for all reports that wait."""
         return [known.line(now_s) for known in self._kinds.values() if known.waiting]
 
     def next_s(self) -> float | None:
-        """Return when `due` will have a line, if nothing is reported before; None for never."""
+        """Return when `due` will have a line if nothing more is reported; None for never."""
         return min((known.due_s for known in self._kinds.values() if known.waiting), default=None)
 
 

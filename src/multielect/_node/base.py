@@ -1,9 +1,9 @@
-"""What a group and an elector offer, whichever way they wait and call back.
+"""What all groups and electors offer, on threads and in an event loop.
 
 Rules of this file:
-    * Threads and asyncio share all of this; what they do not share (starting, stopping,
-      waiting, how a callback is run) is in `group`, `elector` and `aio`.
-    * It says what users may do; how it is done is the node's affair.
+    * The classes for threads and for asyncio share all of this. What differs (starting, stopping,
+      waiting, running callbacks) is in `group`, `elector` and `aio`.
+    * This file declares what users may do. The node does it.
 """
 
 from __future__ import annotations
@@ -35,34 +35,36 @@ class BaseElectionGroup(Generic[E]):
     # ---- elections
 
     def add(self, key: str | bytes, *, max_stall: Seconds | None = None) -> E:
-        """Stand for the election `key`, or return it if the group does already.
+        """Stand for the election `key`, and return it. Any thread.
+
+        If the group already stands for it, this only returns it.
 
         Args:
-            key: any text or bytes, 1 to 512 bytes.
-            max_stall: this election's own, in place of the group's. Of no effect if the
-                group stands for the election already.
+            key: text or bytes, 1 to 512 bytes.
+            max_stall: seconds for this election, in place of the group's `max_stall`. Ignored if
+                the group already stands for the election.
 
         Raises:
-            ConfigError: for a key that is not allowed.
-            ClosedError: if the group has stopped, or drains: it would never lead.
+            ConfigError: if the key is not allowed.
+            ClosedError: if the group has stopped, or drains: it would never lead the election.
         """
         return self._make(*self._node.add(key, max_stall))
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
-        """Stand for many elections, the first ones first. Returns how many were new.
+        """Stand for many elections, in the order given. Any thread. Returns how many were new.
 
         Args:
-            keys: text or bytes, as a list, a generator, or whatever else can be iterated over.
+            keys: an iterable of text or bytes, such as a list or a generator.
 
         Raises:
-            ConfigError: for what is no such thing, one text among them; or for a key that is not
-                allowed: those before it have been added.
+            ConfigError: if `keys` is not such an iterable (a single text is not), or if a key is
+                not allowed. The keys before that one have been added.
             ClosedError: if the group has stopped, or drains.
         """
         return self._node.add_many(keys)
 
     def remove(self, key: str | bytes) -> None:
-        """Give the election `key` up for good; a term ends with reason ``REMOVED``.
+        """Stop to stand for the election `key`. Its term ends with reason ``REMOVED``. Any thread.
 
         Raises:
             KeyError: if the group does not stand for it.
@@ -71,18 +73,18 @@ class BaseElectionGroup(Generic[E]):
         self._node.remove(key)
 
     def __getitem__(self, key: str | bytes) -> E:
-        """Return the election `key`; a `KeyError` if the group does not stand for it."""
+        """Return the election `key`. Raise `KeyError` if the group does not stand for it."""
         place = self._node.find(key)
         if place is None:
             raise KeyError(key)
         return self._make(*place)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether the group stands for the election `key`."""
+        """Return whether the group stands for the election `key`."""
         return isinstance(key, (str, bytes)) and bool(key) and self._node.find(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the keys there are at this moment."""
+        """Iterate over the keys that the group has at this moment."""
         return iter(self._node.keys())
 
     def __len__(self) -> int:
@@ -98,7 +100,7 @@ class BaseElectionGroup(Generic[E]):
 
     @property
     def members(self) -> list[Member]:
-        """The members of the fleet, as last heard: only where the group balances."""
+        """The members of the fleet that this node saw last; empty if the group does not balance."""
         return self._node.members
 
     @property
@@ -128,19 +130,20 @@ class BaseElectionGroup(Generic[E]):
 
     @property
     def health(self) -> Health:
-        """How the group is: connected to whom and since when, and what went wrong last.
+        """The group's connection: to which server, since when, and the last error.
 
-        It may be read from any thread at any time, and waits neither for Redis nor for a thread.
+        It may be read from any thread at any time. Reading it waits neither for Redis nor for
+        another thread.
         """
         return self._node.readiness.health
 
     @property
     def is_running(self) -> bool:
-        """Whether the group was started and is at work.
+        """Whether the group was started and works.
 
-        False before the start and from the beginning of a stop on, in a forked child, and where a
-        thread of the group's has ended for a fault of multielect. It does not say that there is a
-        connection: `health` does.
+        False before the start, from the beginning of a stop on, in a forked child, and if a fault
+        of multielect has ended one of the group's threads. `health` says whether there is a
+        connection.
         """
         return self._node.is_running
 
@@ -181,7 +184,7 @@ class BaseElector(Generic[E]):
 
     @property
     def leader_id(self) -> str | None:
-        """The node id of whoever leads, as last seen; None where nobody was."""
+        """The node id of the leader that this node saw last; None if it saw none."""
         return self._election.leader_id
 
     @property
@@ -196,28 +199,28 @@ class BaseElector(Generic[E]):
 
     @property
     def health(self) -> Health:
-        """How the elector is: see `multielect.ElectionGroup.health`."""
+        """The elector's connection: see `multielect.ElectionGroup.health`."""
         return self._node.readiness.health
 
     @property
     def is_running(self) -> bool:
-        """Whether the elector is at work: see `multielect.ElectionGroup.is_running`."""
+        """Whether the elector works: see `multielect.ElectionGroup.is_running`."""
         return self._node.is_running
 
     def require_leader(self) -> int:
         """Return the epoch if this node leads now.
 
         Raises:
-            NotLeaderError: if it does not.
+            NotLeaderError: if this node does not lead.
         """
         return self._election.require_leader()
 
     def heartbeat(self) -> None:
-        """Tell the watchdog (`max_stall`) that the worker goes on."""
+        """Report to the watchdog (`max_stall`) that the worker makes progress."""
         self._election.heartbeat()
 
     def resign(self) -> bool:
-        """Give the current term up, and let other nodes go first for one TTL.
+        """Give up the current term, and let other nodes go first for one TTL.
 
         Returns:
             Whether there was a term to give up.

@@ -1,7 +1,7 @@
-"""What a node counts.
+"""The counters of a node.
 
 Rules of this file:
-    * Every number only rises, from 0 on.
+    * Every counter begins at 0 and only rises.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ class Counters:
     """What a node has done since it was made.
 
     Attributes:
-        refreshes: leases sent for refresh.
-        checks: elections asked for, won or not.
-        elected: terms begun.
-        demoted: terms ended.
-        released: terms that Redis was told of being given up, and answered.
-        batches: scripts sent.
-        wakeups: elections asked for at once because another node released them.
-        stale_replies: outcomes that came too late to count.
-        reconnects: connections lost.
+        refreshes: refreshes of leases that were sent.
+        checks: acquires that were sent, won or not.
+        elected: terms that began.
+        demoted: terms that ended.
+        released: releases of leases that Redis answered.
+        batches: scripts that were sent.
+        wakeups: acquires that were sent at once because another node released the election.
+        stale_replies: replies that came too late to count.
+        reconnects: connections that were lost.
     """
 
     refreshes: int

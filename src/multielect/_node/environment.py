@@ -1,16 +1,14 @@
-"""What a node runs in: a machine with threads, a clock and a way to Redis.
+"""The environment of a node: time, random numbers, threads and connections.
 
 Rules of this file:
-    * What a node takes from the world around it, it takes from here: time, chance, threads and
-      connections. `multielect.testing` has an environment of its own, in which the same node runs
-      on simulated ones.
-    * The public classes pass what the user gave them as `redis` to `environment_of`, and look no
-      further.
+    * A node takes all of these from its environment. `multielect.testing` has an environment in
+      which the same node runs with simulated ones.
+    * The public classes pass the user's `redis` argument to `environment_of`, and do not look at it
+      themselves.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 import secrets
 import threading
@@ -22,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import redis
 
-from .._callbacks.dispatcher import Dispatcher, ThreadDispatcher
+from .._callbacks.dispatcher import Delivery, Dispatcher, ThreadDispatcher
 from .._connection.backoff import Backoff
 from .._connection.connector import Server, connect_timeout_s
 from .._connection.endpoint import Endpoint
@@ -34,16 +32,16 @@ from .._protocol.keys import KeyLayout
 from .._runtime.clock import Clock
 from .._runtime.interruptible import wait_for
 from .._settings.settings import BalanceSettings
-from ..errors import ConfigError, MultielectError
+from ..errors import ConfigError
 
 T = TypeVar("T")
 
 
 class Running(Protocol):
-    """What keeps a core going, as `Engine` does.
+    """An engine: runs a core over a connection.
 
     Attributes:
-        endpoint: who connects, and where.
+        endpoint: the node that connects, and the address.
         reconnects: how many connections were lost.
     """
 
@@ -52,29 +50,29 @@ class Running(Protocol):
 
     @property
     def is_running(self) -> bool:
-        """Whether all of it is at work: it was started, and nothing of it has ended."""
+        """Whether the engine was started, and none of its parts has ended."""
 
     @property
     def reading(self) -> Reading:
-        """How its connection is."""
+        """The state of its connection."""
 
     def start(self) -> None:
         """Stand for all elections of the core."""
 
     def wake(self) -> None:
-        """Have the core's next turn happen now: it was changed."""
+        """Run the core's next turn now, as the core was changed."""
 
     def stop(self, timeout_s: float) -> None:
-        """End all terms now, release them, and return at the latest after `timeout_s`."""
+        """End all terms, release them, and return after `timeout_s` at the latest."""
 
 
 class Environment(ABC):
-    """What a node takes from the world around it: time, chance, threads, the way to Redis.
+    """Where a node takes time, random numbers, threads and connections from.
 
     Attributes:
-        clock: what deadlines are measured on.
-        is_simulated: whether nothing here outlives the test: no threads, no connection.
-        has_died: whether what runs here ended without a word: only where that is simulated.
+        clock: the clock of the deadlines.
+        is_simulated: whether there are no threads and no connections.
+        has_died: whether the process of a simulated node was killed.
     """
 
     clock: Clock
@@ -83,15 +81,15 @@ class Environment(ABC):
 
     @abstractmethod
     def monotonic_s(self) -> float:
-        """Return the time that users are told deadlines by."""
+        """Return the time in seconds, on the clock of the deadlines that users see."""
 
     @abstractmethod
     def time_of_day(self) -> datetime:
-        """Return the time that people are told, in UTC."""
+        """Return the wall-clock time in UTC."""
 
     @abstractmethod
     def incarnation(self) -> str:
-        """Return what tells this start of a node from all others."""
+        """Return a text that differs at each start of a node."""
 
     @abstractmethod
     def seed(self) -> int:
@@ -101,21 +99,11 @@ class Environment(ABC):
     def wait_for(
         self, condition: threading.Condition, is_so: Callable[[], bool], timeout_s: float | None
     ) -> bool:
-        """Wait, with the condition held, until something is so. Returns whether it is."""
+        """Wait, with the condition held, until `is_so` returns True. Returns its last result."""
 
     @abstractmethod
-    def dispatcher(
-        self,
-        *,
-        notify: Callable[[T], object] | None,
-        notify_error: Callable[[MultielectError], object] | None,
-        notifies_drains: bool = False,
-        threads: int,
-        name: str,
-        logger: logging.Logger,
-        who: str,
-    ) -> Dispatcher[T]:
-        """Return what brings events to callbacks: see `ThreadDispatcher`."""
+    def dispatcher(self, delivery: Delivery[T]) -> Dispatcher[T]:
+        """Return a dispatcher: see `ThreadDispatcher`."""
 
     @abstractmethod
     def engine(
@@ -129,10 +117,10 @@ class Environment(ABC):
         outlets: Outlets,
         name: str,
     ) -> Running:
-        """Return what keeps a core going.
+        """Return an engine for a core.
 
         Raises:
-            ConfigError: where it cannot know how to reach Redis.
+            ConfigError: if the address of Redis is not allowed.
         """
 
     @abstractmethod
@@ -142,16 +130,16 @@ class Environment(ABC):
         settings: BalanceSettings,
         **named: Any,  # noqa: ANN401
     ) -> Balancer:
-        """Return what keeps a core in line with its fleet: see `Balancer`."""
+        """Return a balancer for a core: see `Balancer`."""
 
 
 class RealEnvironment(Environment):
-    """The machine that this process runs on, and a real server."""
+    """The machine on which this process runs, and a real server."""
 
     is_simulated = False
 
     def __init__(self, source: str | redis.Redis) -> None:
-        """Keep where Redis is; nothing is connected yet."""
+        """Keep the address of Redis. Does not connect."""
         self.clock = Clock()
         self._source = source
 
@@ -177,27 +165,9 @@ class RealEnvironment(Environment):
         """Block the calling thread."""
         return wait_for(condition, is_so, timeout_s)
 
-    def dispatcher(
-        self,
-        *,
-        notify: Callable[[T], object] | None,
-        notify_error: Callable[[MultielectError], object] | None,
-        notifies_drains: bool = False,
-        threads: int,
-        name: str,
-        logger: logging.Logger,
-        who: str,
-    ) -> Dispatcher[T]:
-        """Return one with threads of its own."""
-        return ThreadDispatcher(
-            notify=notify,
-            notify_error=notify_error,
-            notifies_drains=notifies_drains,
-            threads=threads,
-            name=name,
-            logger=logger,
-            who=who,
-        )
+    def dispatcher(self, delivery: Delivery[T]) -> Dispatcher[T]:
+        """Return a dispatcher with its own threads."""
+        return ThreadDispatcher(delivery)
 
     def engine(
         self,
@@ -210,10 +180,10 @@ class RealEnvironment(Environment):
         outlets: Outlets,
         name: str,
     ) -> Running:
-        """Return one with threads and sockets.
+        """Return an engine with threads and sockets.
 
         Raises:
-            ConfigError: for a URL that cannot be understood, or another kind of object.
+            ConfigError: if the source is a URL that cannot be read, or another kind of object.
         """
         server = Server(self._source, layout, connect_timeout_s(ttl_ns), node_id=node_id)
         return Engine(
@@ -235,24 +205,24 @@ class RealEnvironment(Environment):
         settings: BalanceSettings,
         **named: Any,  # noqa: ANN401
     ) -> Balancer:
-        """Return one with a thread of its own."""
+        """Return a balancer with its own thread."""
         return Balancer(core, settings, **named)
 
 
 Source: TypeAlias = str | redis.Redis | Environment
-"""What groups and electors take as `redis`: a URL, a client, or a node of a simulated world."""
+"""The `redis` argument of groups and electors: a URL, a client, or a node of a simulated world."""
 
 
 def environment_of(source: Source) -> Environment:
-    """Return what a node that is given `source` runs in."""
+    """Return the environment for a user's `redis` argument."""
     return source if isinstance(source, Environment) else RealEnvironment(source)
 
 
 def real_environment_of(source: Source) -> RealEnvironment:
-    """Return the same where only a real machine will do.
+    """Return the real environment for a user's `redis` argument.
 
     Raises:
-        ConfigError: for a simulated one.
+        ConfigError: if the argument is a node of a simulated world.
     """
     if isinstance(source, Environment):
         raise ConfigError("a simulated node has no event loop: use multielect.ElectionGroup there")

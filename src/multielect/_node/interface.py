@@ -1,9 +1,9 @@
-"""What the rest of the package may ask of the node behind a group or an elector.
+"""The interface of the node behind a group or an elector, for the rest of the package.
 
 Rules of this file:
-    * Fences, stream consumers, simulated worlds and benchmarks reach a node through `node_of` only,
-      and use nothing of it but `NodeInterface`.
-    * Users see none of this: what they may ask is in `base`.
+    * Fences, stream consumers, simulated worlds and benchmarks reach a node only through `node_of`,
+      and use only `NodeInterface`.
+    * Users see none of this. `base` has the interface for users.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .probe import Probe
 
 
 class NodeInterface(Protocol):
-    """A node, as the rest of the package sees it. Any thread.
+    """A node, as the rest of the package sees it. Any thread may use it.
 
     Attributes:
-        layout: where the keys of its elections lie.
-        environment: what it runs in.
+        layout: the key names of its elections.
+        environment: its environment.
     """
 
     layout: KeyLayout
@@ -33,10 +33,10 @@ class NodeInterface(Protocol):
         """Whether the node was started, was not stopped and has not failed, in this process."""
 
     def report(self, error: MultielectError) -> None:
-        """Log an error and have it told through `on_error`."""
+        """Log an error and report it through `on_error`."""
 
     def probe(self) -> Probe:
-        """Return what measures the node."""
+        """Return a probe, which measures the node."""
 
 
 def node_of(base: BaseElectionGroup[Any] | BaseElector[Any]) -> NodeInterface:

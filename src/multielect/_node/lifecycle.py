@@ -1,9 +1,9 @@
-"""What a node says in the log of its life: one line for what happened to many elections.
+"""The lines in which a node logs its life: one line for many elections.
 
 Rules of this file:
-    * A line says how many, why, and for how long. INFO is what goes well or was asked for; WARNING
-      is what a person should look at.
-    * Never a line an election: what comes election by election is summed up while it settles.
+    * A line says how many, why, and for how long. INFO is for what goes well or was asked for,
+      WARNING for what a person should look at.
+    * No election has a line of its own. Events of single elections are summed up.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _REPORTED_ELSEWHERE = frozenset({DemotionReason.STOPPED, DemotionReason.DRAINED})
-"""By the line for the stop, and for the drain."""
+"""The lines for the stop and for the drain report these."""
 
 
 class LifecycleLog:
-    """Says in a log what becomes of one node. Any thread."""
+    """Logs the life of one node. Any thread may call it."""
 
     def __init__(self, log: Log, *, ttl_ns: int, margin_ns: int) -> None:
-        """Keep where to say it."""
+        """Keep the log."""
         self._log = log
         self._ttl_s = ttl_ns / _NS
         self._unconfirmed_s = (ttl_ns - margin_ns) / _NS
 
     def started(self, elections: int) -> None:
-        """The node stands for election."""
+        """Log that the node was started."""
         self._log.say(
             "started",
             lambda n: f"started: stands for {of(n, 'election')}, ttl {self._ttl_s:g} s",
@@ -42,7 +42,7 @@ class LifecycleLog:
         )
 
     def connected(self, arrival: Arrival) -> None:
-        """There is a connection."""
+        """Log that there is a connection."""
         after = "" if arrival.attempts <= 1 else f" at attempt {arrival.attempts:,}"
         if arrival.is_first:
             self._log.say("connected", f"connected to {arrival.server}{after}")
@@ -54,7 +54,7 @@ class LifecycleLog:
         )
 
     def events(self, counts: Mapping[int, int]) -> None:
-        """Terms began and ended: so many for each reason."""
+        """Log how many terms began, and how many ended for each reason."""
         for reason, count in counts.items():
             if reason == 0:
                 self._sum("terms began", lambda n: f"{of(n, 'term')} began", count)
@@ -69,11 +69,11 @@ class LifecycleLog:
             level = logging.WARNING
         why = _WHY.get(reason, f"ended: {reason.name}")
         if reason is DemotionReason.EXPIRED:
-            why += f" for {self._unconfirmed_s:.3g} s, as Redis or this process was away"
+            why += f" for {self._unconfirmed_s:.3g} s, as Redis or this process did not answer"
         self._sum(reason.name, lambda n: f"{of(n, 'term')} {why}", count, level=level)
 
     def shared_out(self, members: int, own: int, elections: int) -> None:
-        """The fleet's elections were shared out anew, as this node sees it."""
+        """Log that the fleet's elections were shared out anew, as this node sees it."""
 
         def text(times: int) -> str:
             often = f", after {times:,} changes" if times > 1 else ""
@@ -85,26 +85,26 @@ class LifecycleLog:
         self._sum("shared out", text, 1)
 
     def drain_begun(self, leading: int, timeout_s: float) -> None:
-        """The node hands over all that it leads."""
+        """Log that the node begins to hand over all its terms."""
         self._log.say(
             "drain begun",
             f"drain begun: {of(leading, 'term')} to hand over within {timeout_s:g} s",
         )
 
     def drain_ended(self, took_s: float) -> None:
-        """Nothing is led any more."""
-        self._log.say("drain ended", f"drain ended after {took_s:.1f} s: nothing is led any more")
+        """Log that the node leads nothing any more."""
+        self._log.say("drain ended", f"drain ended after {took_s:.1f} s: all terms have ended")
 
     def stopped(self, led: int, released: int) -> None:
-        """The node has stopped."""
+        """Log that the node has stopped."""
         left = led - released
         self._log.say("stopped", lambda n: f"stopped: {of(n, 'lease')} released", released)
         if left > 0:
             self._log.say(
                 "stopped too soon",
                 lambda n: (
-                    f"stopped without an answer to the release of {of(n, 'lease')}: what was not"
-                    f" released lasts {self._ttl_s:g} s at the most"
+                    f"stopped without an answer to the release of {of(n, 'lease')}: leases that"
+                    f" were not released last {self._ttl_s:g} s at most"
                 ),
                 left,
             )
@@ -132,5 +132,5 @@ _WORTH_A_LOOK = frozenset(DemotionReason) - {
 
 
 def of(count: int, noun: str) -> str:
-    """Return a number of things in words."""
+    """Return a count with its noun, in the plural where needed."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,9 +1,9 @@
 """How groups and electors make their nodes: on threads, or in an event loop.
 
 Rules of this file:
-    * What a group and an elector have in common is made here, once for each way to call back.
-      Their signatures are written out in the public classes, where users and their editors look.
-    * Nothing is connected, and no thread begins.
+    * One function makes the nodes on threads, and one those in a loop, for groups and electors
+      alike. The public classes have the signatures, where users and their editors look.
+    * Nothing is connected, and no thread is started.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import redis
 from .._callbacks.asyncio_dispatcher import AsyncioDispatcher
 from .._callbacks.asyncio_workers import AsyncioWorkers
 from .._callbacks.callbacks import Callbacks
+from .._callbacks.dispatcher import Delivery
 from .._callbacks.worker_dispatcher import with_workers
 from .._callbacks.workers import Workers
 from .._protocol.keys import KeyLayout
@@ -33,18 +34,17 @@ def node_on_threads(
     callbacks: Callbacks,
     logger: logging.Logger | None,
 ) -> Node:
-    """Return a node whose callbacks and workers run on threads of its own.
+    """Return a node whose callbacks and workers run on its own threads.
 
     Args:
-        source: what the user gave as `redis`.
-        layout: how the elections are named in Redis.
-        settings: how the node goes about it.
-        callbacks: what to call.
-        logger: what the user gave.
+        source: the user's `redis` argument.
+        layout: the key names of its elections.
+        settings: the node's settings.
+        callbacks: the user's callbacks.
+        logger: the user's `logger` argument.
 
     Raises:
-        ConfigError: for a source or logger that is not allowed; for a worker where there are no
-            threads.
+        ConfigError: if the source or logger is not allowed, or if there is a worker and no threads.
     """
     environment = environment_of(source)
     if callbacks.worker is not None and environment.is_simulated:
@@ -53,13 +53,15 @@ def node_on_threads(
             " real server (multielect.embedded)"
         )
     dispatcher = environment.dispatcher(
-        notify=callbacks.notify if callbacks.notifies_terms else None,
-        notify_error=callbacks.on_error,
-        notifies_drains=callbacks.on_draining is not None,
-        threads=settings.callback_threads,
-        name=f"multielect-{settings.node_id}-callback",
-        logger=checked_logger(logger),
-        who=f"{layout.prefix}/{settings.node_id}",
+        Delivery(
+            notify=callbacks.notify if callbacks.notifies_terms else None,
+            notify_error=callbacks.on_error,
+            notifies_drains=callbacks.on_draining is not None,
+            threads=settings.callback_threads,
+            name=f"multielect-{settings.node_id}-callback",
+            logger=checked_logger(logger),
+            who=f"{layout.prefix}/{settings.node_id}",
+        )
     )
     return Node(
         environment,
@@ -77,17 +79,17 @@ def node_in_loop(
     callbacks: Callbacks,
     logger: logging.Logger | None,
 ) -> tuple[Node, AsyncioDispatcher]:
-    """Return a node whose callbacks and workers run in an event loop, and what runs them.
+    """Return a node whose callbacks and workers run in an event loop, and its dispatcher.
 
     Args:
-        source: what the user gave as `redis`.
-        layout: how the elections are named in Redis.
-        settings: how the node goes about it.
-        callbacks: what to call.
-        logger: what the user gave.
+        source: the user's `redis` argument.
+        layout: the key names of its elections.
+        settings: the node's settings.
+        callbacks: the user's callbacks.
+        logger: the user's `logger` argument.
 
     Raises:
-        ConfigError: for a source or logger that is not allowed.
+        ConfigError: if the source or logger is not allowed.
     """
     dispatcher = AsyncioDispatcher(
         on_elected=callbacks.on_elected,

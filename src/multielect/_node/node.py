@@ -1,17 +1,15 @@
-"""One node: a core, its engine and its callbacks, put together. Both public classes stand on it.
+"""One node: puts a core, its engine and its dispatcher together, for groups and electors.
 
 Rules of this file:
-    * A node is started once and stopped once. What may be read is readable before and
-      after; what would change something raises `ClosedError` when it is over.
-    * In a forked child a node is over from the start.
+    * A node is started once and stopped once. Its properties may be read before and after. A method
+      that would change something raises `ClosedError` when the node is over.
+    * In a forked child the node of the parent is over.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 
 from .._callbacks.dispatcher import Dispatcher
@@ -28,6 +26,7 @@ from .._settings.settings import Seconds, Settings, checked_stall_ns, checked_ti
 from ..balance import MAX_LEASES, Member
 from ..election import Candidacy, Term
 from ..errors import ClosedError, ConfigError, MultielectError, ProtocolError
+from .at_exit import stopped_at_exit
 from .counters import Counters
 from .environment import Environment
 from .lifecycle import LifecycleLog
@@ -37,18 +36,17 @@ from .readiness import Readiness
 from .term_events import term_event_of
 
 _MIN_RESPONSE_TIMEOUT_NS = 50_000_000
-_EXIT_TIMEOUT_S = 2.0
 _DRAIN_GRACE_S = 1.0
-"""What a drain is given beyond its time, for the terms that end at its deadline."""
+"""How much longer than its timeout a drain waits, for the terms that end at its deadline."""
 _NS = 1_000_000_000
 
 
 Place = tuple[str, int, int]
-"""Where an election is: its key, the number of its slot, and the slot's generation."""
+"""The place of an election: its key, the number of its slot, and the slot's generation."""
 
 
 class Node:
-    """The elections of one node and all that keeps them going."""
+    """The elections of one node, with the parts that run them."""
 
     def __init__(
         self,
@@ -59,17 +57,17 @@ class Node:
         dispatcher: Dispatcher[Term],
         on_change: Callable[[], None] | None = None,
     ) -> None:
-        """Prepare; nothing is connected before `start`.
+        """Put the parts together. `start` connects.
 
         Args:
-            environment: time, chance, threads, and the way to Redis.
-            layout: how the elections are named in Redis.
-            settings: how the node goes about it.
-            dispatcher: takes the terms that begin and end, and the errors.
-            on_change: called on any thread when someone who waits should look again.
+            environment: the source of time, random numbers, threads and connections.
+            layout: the key names of its elections.
+            settings: the node's settings.
+            dispatcher: takes the events of terms, and errors.
+            on_change: called on any thread when those who wait must check their conditions.
 
         Raises:
-            ConfigError: where the way to Redis cannot be understood.
+            ConfigError: if the address of Redis is not allowed.
         """
         self.settings = settings
         self.layout = layout
@@ -125,24 +123,23 @@ class Node:
         self._drains_since_s: float | None = None
         self._changed = threading.Condition()
         if not environment.is_simulated:
-            _live.add(self)
+            stopped_at_exit.add(self)
 
     # ---- life
 
     def start(self) -> bool:
-        """Stand for all elections, now and as they are added. Returns False if it does already.
+        """Stand for all elections, now and as they are added. Returns False if already started.
 
-        It is started whole or not at all: after an error there are no threads and no descriptors
-        left, and it may be started again.
+        An error undoes the start: no thread and no file descriptor is left, and the node may be
+        started again.
 
         Raises:
             ClosedError: if the node was stopped or forked.
-            OSError: if there are no descriptors left.
-            RuntimeError: if no thread can be started: there are too many, or the interpreter
-                is ending.
+            OSError: if no file descriptor is left.
+            RuntimeError: if no thread can be started: there are too many, or the interpreter ends.
         """
         self.phase.check_process()
-        # Whoever stops the node meanwhile waits, and then finds it whole.
+        # A `stop` on another thread waits until the node is started completely.
         with self._changed:
             self.phase.check_open()
             if self.phase.started:
@@ -154,7 +151,7 @@ class Node:
                 if self._balancer is not None:
                     self._balancer.start()
                     undoing.callback(self._balancer.unstart)
-                # What is told the moment that the engine runs must find the node started.
+                # The engine may report at once, and its reports must find the node started.
                 self.phase.started = True
                 undoing.callback(self._unstart)
                 self._lifecycle.started(len(self._core.elections))
@@ -166,7 +163,7 @@ class Node:
         self.phase.started = False
 
     def stop(self, timeout: Seconds) -> None:
-        """End all terms, release them, wait for callbacks; all within `timeout` seconds."""
+        """End all terms, release them, and wait for callbacks: all within `timeout` seconds."""
         timeout_s = checked_timeout(timeout)
         if self.phase.is_elsewhere:
             return
@@ -185,20 +182,20 @@ class Node:
             if not was_stopped:
                 self._lifecycle.stopped(led, self._core.elections.counters["released"] - released)
         self._dispatcher.close(max(0.0, until - self.environment.monotonic_s()))
-        _live.discard(self)
+        stopped_at_exit.discard(self)
 
     def report(self, error: MultielectError) -> None:
-        """Log an error and have it told through `on_error`. Any thread."""
+        """Log an error and report it through `on_error`. Any thread."""
         self._dispatcher.put_error(error)
 
     def probe(self) -> Probe:
-        """Return what measures the node."""
+        """Return a probe, which measures the node."""
         return Probe(self._core, self._engine, self.phase.check_open)
 
     @property
     def is_running(self) -> bool:
         """Whether the node was started, was not stopped and has not failed, in this process."""
-        # A forked child must ask neither of the others.
+        # A forked child may use neither the balancer nor the engine.
         if not self.phase.is_running:
             return False
         is_whole = self._balancer is None or self._balancer.is_running
@@ -210,11 +207,11 @@ class Node:
         return len(self._core.elections)
 
     def add(self, key: str | bytes, max_stall: Seconds | None = None) -> Place:
-        """Stand for an election, unless the node does already."""
+        """Stand for an election, unless the node already does. Returns its place."""
         return self._add_raw(encode_key(key), checked_stall_ns(max_stall))
 
     def add_sole(self) -> Place:
-        """Add the one election of a layout that has but one: its key is empty."""
+        """Add the only election of an elector, whose key is empty."""
         return self._add_raw(b"", 0)
 
     def _add_raw(self, raw: bytes, max_stall_ns: int) -> Place:
@@ -227,11 +224,11 @@ class Node:
         return decode_key(raw), number, generation
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
-        """Stand for many elections; returns how many of them are new."""
+        """Stand for many elections. Returns how many of them are new."""
         if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
             raise ConfigError(
-                f"add_many takes many keys, as a list of them or the like, not {keys!r}: for one"
-                " key there is add"
+                f"add_many takes an iterable of keys, such as a list, not {keys!r}: use add for one"
+                " key"
             )
         self.phase.check_campaigning()
         count = 0
@@ -246,17 +243,17 @@ class Node:
         return count
 
     def find(self, key: str | bytes) -> Place | None:
-        """Return where the election with this key is."""
+        """Return the place of the election with this key; None if there is none."""
         raw = encode_key(key)
         self.phase.check_process()
         place = self._core.elections.find(raw)
         return None if place is None else (decode_key(raw), *place)
 
     def remove(self, key: str | bytes) -> None:
-        """Give an election up for good.
+        """Stop to stand for an election.
 
         Raises:
-            KeyError: if there is none with this key.
+            KeyError: if no election has this key.
         """
         raw = encode_key(key)
         self.phase.check_open()
@@ -273,7 +270,7 @@ class Node:
 
     def led(self) -> list[Place]:
         """Return the elections that this node leads now."""
-        # While the node stops, what is not released yet is led still.
+        # A node that stops still leads the elections that it has not released yet.
         if not self.phase.started or self.phase.is_elsewhere:
             return []
         led = self._core.elections.led(self.clock.now_ns())
@@ -285,10 +282,10 @@ class Node:
         self.phase.check_process()
         return Counters(**self._core.elections.counters, reconnects=self._engine.reconnects)
 
-    # ---- what elections ask for
+    # ---- for the handles of elections
 
     def leader_id(self, election: Candidacy) -> str | None:
-        """Return the node id of whoever leads, as last seen."""
+        """Return the node id of the leader that this node saw last."""
         if election.is_leader:
             return self.settings.node_id
         self.phase.check_process()
@@ -305,34 +302,33 @@ class Node:
         return resigned
 
     def campaign(self, election: Candidacy) -> None:
-        """Cut short what is left of an abstention."""
+        """End an election's cooldown now."""
         self.phase.check_campaigning()
         self._core.elections.campaign(election.number, election.generation)
         self._after_change()
 
     def learn_epoch(self, number: int, generation: int, term_epoch: int, newest_epoch: int) -> bool:
-        """Take note that a newer epoch than `term_epoch` is known for an election. Any thread.
+        """Record that a newer epoch than `term_epoch` is known for an election. Any thread.
 
-        A term whose epoch is not above `newest_epoch` ends, with reason ``SUPERSEDED``, and this
-        node stands again at once; whenever its next term begins, its epoch is above. Of the
-        largest epoch there can be no note is taken: none is above, and a counter that was set to
-        it by mistake may be deleted.
+        A term with a lower epoch ends, with reason ``SUPERSEDED``, and this node stands again at
+        once, for an epoch above `newest_epoch`. The largest possible epoch is ignored: none is
+        above it, and a counter that was set to it by mistake may be deleted.
 
         Args:
             number: the number of the election's slot.
-            generation: the slot's generation: nothing is done for an election that was removed.
-            term_epoch: the epoch of the term that found out.
-            newest_epoch: the newest epoch that is known, elected or written.
+            generation: the slot's generation; nothing is done for an election that was removed.
+            term_epoch: the epoch of the term that learned of the newer epoch.
+            newest_epoch: the newest epoch that was elected or written.
 
         Returns:
             Whether a term ended.
 
         Raises:
-            ConfigError: if `newest_epoch` is no epoch.
+            ConfigError: if `newest_epoch` is not an epoch.
         """
         if type(newest_epoch) is not int or not 1 <= newest_epoch <= LARGEST_EPOCH:
             raise ConfigError(
-                f"an epoch is a whole number from 1 to {LARGEST_EPOCH}, not {newest_epoch!r}"
+                f"an epoch must be a whole number from 1 to {LARGEST_EPOCH}, not {newest_epoch!r}"
             )
         if self.phase.is_elsewhere or newest_epoch == LARGEST_EPOCH:
             return False
@@ -343,7 +339,7 @@ class Node:
         return ended
 
     def finish_drain(self, election: Candidacy) -> bool:
-        """Hand a draining term over: its worker is done."""
+        """Hand over a draining term, as its worker is done."""
         self.phase.check_open()
         found = self._core.elections.finish_drain(
             election.number, election.generation, election.term_epoch, self.clock.now_ns()
@@ -352,10 +348,10 @@ class Node:
         return found
 
     def begin_drain(self, timeout: Seconds | None) -> float:
-        """Stand for nothing any more, and hand over what is led within `timeout` seconds.
+        """Campaign for nothing any more, and hand over all terms within `timeout` seconds.
 
         Returns:
-            How many seconds to wait at the most until `is_empty_handed`.
+            How many seconds to wait at most until `is_empty_handed`.
         """
         timeout_s = self.settings.drain_ns / _NS if timeout is None else checked_timeout(timeout)
         self.phase.check_open()
@@ -371,7 +367,7 @@ class Node:
 
     @property
     def is_inside_callback(self) -> bool:
-        """Whether this is asked by a callback of the node's."""
+        """Whether the caller is a callback of the node."""
         return self._dispatcher.is_inside()
 
     @property
@@ -380,9 +376,9 @@ class Node:
         return self._core.elections.leading == 0
 
     def drain(self, timeout: Seconds | None) -> bool:
-        """Hand over all that is led. Returns whether nothing is led any more.
+        """Hand over all terms. Returns whether the node leads nothing any more.
 
-        Called by a callback it does not wait: what is to be handed over may wait for it.
+        In a callback it does not wait, because a term may be waiting for that callback.
         """
         wait_s = self.begin_drain(timeout)
         if self.is_inside_callback:
@@ -392,13 +388,13 @@ class Node:
 
     @property
     def members(self) -> list[Member]:
-        """The members of the fleet, as last heard."""
+        """The members of the fleet that this node saw last."""
         return [] if self._balancer is None else self._balancer.members
 
     def wait_for(self, is_so: Callable[[], bool], timeout: Seconds | None) -> bool:
-        """Wait until something is so, which is looked at when the node has changed."""
+        """Wait until `is_so` returns True. It is called each time that the node has changed."""
         timeout_s = None if timeout is None else checked_timeout(timeout)
-        # Before the lock, which a forked child may have inherited locked.
+        # Before taking the lock, which may have been locked at a fork.
         self.phase.check_process()
         with self._changed:
             return self.environment.wait_for(self._changed, is_so, timeout_s)
@@ -408,7 +404,7 @@ class Node:
         return self.wait_for(lambda: self.leads_or_may(election), timeout)
 
     def leads_or_may(self, election: Candidacy) -> bool:
-        """Return whether this node leads; raise `ClosedError` if it never will any more."""
+        """Return whether this node leads. Raise `ClosedError` if it can never lead again."""
         if election.is_leader:
             return True
         self.phase.check_campaigning()
@@ -454,7 +450,7 @@ class Node:
             self._engine.wake()
 
     def notify(self) -> None:
-        """Have all who wait look again. Any thread."""
+        """Let all who wait check their conditions again. Any thread."""
         with self._changed:
             self._changed.notify_all()
         if self._on_change is not None:
@@ -472,7 +468,7 @@ class Node:
         self._dispatcher.put(*(term_event_of(self, event, now_s) for event in events))
 
     def _on_counts(self, counts: Mapping[int, int]) -> None:
-        # After the callbacks: whoever waited for a term finds them on their way.
+        # After the dispatcher has the events: a program that waited for a term may expect that.
         self.notify()
         self._lifecycle.events(counts)
         since_s = self._drains_since_s
@@ -491,14 +487,3 @@ class Node:
             self.phase.fault = fault
             self._dispatcher.put_error(fault)
         self.notify()
-
-
-_live: weakref.WeakSet[Node] = weakref.WeakSet()
-
-
-@atexit.register
-def _stop_forgotten() -> None:
-    """Release at the interpreter's exit what nobody stopped, rather than let the TTLs run."""
-    for node in list(_live):
-        with contextlib.suppress(Exception):
-            node.stop(_EXIT_TIMEOUT_S)

@@ -1,10 +1,10 @@
-"""How far a node is in its life, and what it may still be asked to do.
+"""The phase of a node, and what the node may still be asked to do in it.
 
 Rules of this file:
-    * A node is started once, may drain, is stopped once, and may fail. Nothing leads back, but
-      where a start did not succeed.
-    * In a forked child, and in a simulated process that has died, a node is over from the start.
-    * What would change something is refused with a `ClosedError` when the node is over.
+    * A node is started once, may drain, is stopped once, and may fail. It never goes back to an
+      earlier phase, except when a start did not succeed.
+    * In a forked child, and in a simulated process that has died, a node is over.
+    * When the node is over, a call that would change something raises `ClosedError`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .environment import Environment
 
 
 class Phase:
-    """What has become of one node. Any thread may read; the node alone writes.
+    """The phase of one node. Any thread may read it; only the node writes it.
 
     Attributes:
-        started: whether it was started, whatever became of it.
-        draining: whether it stands for nothing any more.
-        stopped: whether it was stopped.
-        fault: the fault of ours that ended it.
+        started: whether the node was started.
+        draining: whether the node drains or has drained.
+        stopped: whether the node was stopped.
+        fault: the fault of multielect that ended it; None if there was none.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -41,7 +41,7 @@ class Phase:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the process of the node is another one than this, or has died."""
+        """Whether the node belongs to another process, or to a simulated one that has died."""
         return self.is_forked or self._environment.has_died
 
     @property
@@ -50,10 +50,9 @@ class Phase:
         return self.started and not self.stopped and self.fault is None and not self.is_elsewhere
 
     def check_process(self) -> None:
-        """Raise `ClosedError` in a forked child, which must touch nothing of its parent's.
+        """Raise `ClosedError` in a forked child, which must not use its parent's node.
 
-        It may even have inherited the core's mutex, or the condition for those who wait, as
-        another thread was holding it.
+        Another thread may have held the core's mutex, or the node's condition, during the fork.
         """
         if self.is_forked:
             raise ClosedError(
@@ -75,8 +74,8 @@ class Phase:
         self.check_open()
         if self.draining:
             raise ClosedError(
-                "this node drains, or has drained: it stands for nothing any more. Make a new one"
-                " to stand for election again"
+                "this node drains, or has drained, and campaigns for nothing any more: make a new"
+                " one to stand for election again"
             )
 
     def check_started(self) -> None:

@@ -1,9 +1,8 @@
-"""Whether a node is ready: connected, or leading its share; and how it is, for whoever asks.
+"""Whether a node is ready: connected, or leading its share; and the health of the node.
 
 Rules of this file:
-    * A condition that cannot come true any more raises `ClosedError`.
-    * Conditions are looked at by whoever waits, on his own thread or in his loop, each time that
-      the node says that something has changed.
+    * A condition that can never become true raises `ClosedError`.
+    * The thread or task that waits checks its condition each time that the node has changed.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
     from .node import Node
 
 STOP_S = 5.0
-"""What a start that failed is given to be stopped."""
+"""How long a failed start may take to stop the node."""
 
 
 class Readiness:
-    """Looks at one node. Any thread."""
+    """The readiness of one node. Any thread may use it."""
 
     def __init__(self, node: Node, core: Core, engine: Running, balancer: Balancer | None) -> None:
-        """Keep what to look at."""
+        """Keep the parts of the node."""
         self._node = node
         self._core = core
         self._engine = engine
@@ -40,10 +39,10 @@ class Readiness:
 
     @property
     def health(self) -> Health:
-        """How the node is now."""
+        """The health of the node now."""
         node, reading = self._node, self._engine.reading
         state = self._state()
-        # A forked child may have inherited the core's mutex as another thread was holding it.
+        # In a forked child the core's mutex may be locked for ever.
         is_forked = state == "forked"
         error, error_at = reading.last_error, reading.last_error_at
         if state == "failed" and node.phase.fault is not None:
@@ -79,12 +78,12 @@ class Readiness:
     # ---- conditions
 
     def is_connected(self) -> bool:
-        """Return whether there is a connection; raise `ClosedError` if there never will be."""
+        """Return whether there is a connection. Raise `ClosedError` if there can never be one."""
         self._node.phase.check_started()
         return self._engine.reading.connected_since is not None
 
     def is_decided(self) -> bool:
-        """Return whether there is a connection, or none before somebody has mended something."""
+        """Return whether there is a connection, or an error that somebody must mend first."""
         return self.is_connected() or is_permanent(self._engine.reading.last_error)
 
     def is_balanced(self) -> bool:
@@ -97,17 +96,17 @@ class Readiness:
         return share == {raw for raw, _, _ in self._core.elections.led(self._node.clock.now_ns())}
 
     def check_connected(self, waited_s: float) -> None:
-        """Raise why there is no connection after so long, unless there is one."""
+        """Raise the last error, if there is no connection after `waited_s`."""
         reading = self._engine.reading
         if reading.connected_since is None:
             raise reading.last_error or self._engine.endpoint.unreachable(
-                f"no attempt has come to an end within {waited_s:.3g} s"
+                f"no attempt has ended within {waited_s:.3g} s"
             )
 
     # ---- waiting
 
     def start(self, wait: Seconds | None) -> None:
-        """Start the node, and wait until it is connected; stop it again where it is not."""
+        """Start the node, and wait until it is connected. If it is not in time, stop it again."""
         wait_s = None if wait is None else checked_timeout(wait)
         begun = self._node.start()
         if wait_s is None:
@@ -116,7 +115,7 @@ class Readiness:
             self._node.wait_for(self.is_decided, wait_s)
             self.check_connected(wait_s)
         except BaseException:
-            # Whoever started it before still counts on it.
+            # Do not stop a node that was started before.
             if begun:
                 self._node.stop(STOP_S)
             raise
@@ -128,10 +127,10 @@ class Readiness:
 
     @contextlib.contextmanager
     def watching_balance(self) -> Iterator[None]:
-        """Have the node say so each time that the elections were shared out.
+        """Wake those who wait each time that the elections were shared out, within the block.
 
         Raises:
-            ConfigError: where they never are.
+            ConfigError: if the group does not balance.
         """
         if self._balancer is None:
             raise ConfigError("wait_balanced is for groups with balance=True")
@@ -143,7 +142,7 @@ class Readiness:
             self._balance_watchers.remove(token)
 
     def shared_out(self) -> None:
-        """The balancer has acted on what it had heard."""
+        """Note that the balancer has acted on the newest answer."""
         if self._balance_watchers:
             self._node.notify()
 

@@ -1,7 +1,7 @@
-"""What the core reports of a term, as callbacks are told it.
+"""Turns the core's events into term events for callbacks.
 
 Rules of this file:
-    * The times of the core are those of its clock; users are given those of `time.monotonic`.
+    * The core's times are those of its clock. Deadlines for users are those of `time.monotonic`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _NS = 1_000_000_000
 def term_event_of(
     node: ElectionNode, event: CoreEvent, monotonic_s: Callable[[], float]
 ) -> TermEvent[Term]:
-    """Return what a callback is told of an event.
+    """Return the term event for an event of the core.
 
     Args:
         node: the node of the term.
-        event: what the core reports.
-        monotonic_s: gives the time of `time.monotonic`.
+        event: the core's event.
+        monotonic_s: returns the time of `time.monotonic`.
     """
     raw, number, generation, epoch, reason, at_ns = event
     place = (node, decode_key(raw), number, generation, epoch)

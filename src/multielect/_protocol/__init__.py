@@ -1,1 +1,1 @@
-"""What is said to Redis, and how it refuses: keys, scripts, replies that are errors."""
+"""The protocol with Redis: keys, scripts, error replies."""

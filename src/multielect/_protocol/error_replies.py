@@ -1,11 +1,11 @@
-"""What the server refused, as the core notes it, made into errors for people.
+"""Turns the core's error reports into errors for users.
 
 Rules of this file:
-    * The code of an error is the server's own word for it, whatever its version puts before it and
-      after. What the access control list forbids is NOPERM.
-    * An error says which right is missing. Where the server does not, it is one of those that the
-      script needs, and all are named.
-    * What a refusal costs is said where that is not plain.
+    * The code of an error is the server's own, without what its version puts before and after it.
+      An error of the access control list has the code NOPERM.
+    * Such an error names the missing right. If the server does not name it, the error names all
+      rights that the script needs.
+    * An error says what follows from it, if that is not obvious.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from .scripts import COMMANDS
 _BEFORE = re.compile(
     r"^(?:ERR )?(?:Error running script \(call to \w+\): )?(?:@?\w+: ?\d+: ?)*(?:-(?=[A-Z]))?"
 )
-"""What Redis 6.2 puts before what it says: where in which script it was called."""
+"""Redis 6.2 puts this before an error: the place in the script."""
 
 _AFTER = re.compile(r" script: (?:\w+, )?on @\w+:\d+\.$")
-"""What later versions put after it."""
+"""Later versions put this after an error."""
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*(?= |$)")
 _FORBIDDEN = re.compile(r"(?:ACL failure in script: |The user executing the script can't )")
 _COMMAND = re.compile(r"to run the '([^']+)' command")
 
 _COSTS = {
-    "claim": "a leader cannot be told which of its elections are to be this node's, so nothing is"
-    " handed over to it",
-    "wake-up": "the other nodes cannot be told of elections that are given up or handed over, and"
-    " take them only when the lease would have ended",
-    "unended": "it stays taken until its lease runs out, one TTL later",
+    "claim": "this node cannot announce its claims, so no leader hands an election over to it",
+    "wake-up": "this node cannot announce elections that it gives up or hands over, so the other"
+    " nodes take them only when the lease would have ended",
+    "unended": "the election has no new leader until the lease expires, one TTL later",
 }
 _ASKED = {"claim": "acquire", "wake-up": "release", "unended": "release"}
 
@@ -41,13 +40,13 @@ _ASKED = {"claim": "acquire", "wake-up": "release", "unended": "release"}
 def as_error(
     what: str, elections: int, text: str, raw: bytes | None, *, layout: KeyLayout, server: str
 ) -> MultielectError:
-    """Return what a server refused, as an error to be reported.
+    """Return the error for what a server refused.
 
     Args:
-        what: what was asked of the server: one of `REQUEST_NAMES`.
-        elections: how many elections are concerned.
-        text: the server's words.
-        raw: the key of one of the elections, as bytes; None where none can be named.
+        what: the request, or the kind of report: one of `REQUEST_NAMES`.
+        elections: how many elections the refusal concerns.
+        text: the server's message.
+        raw: the key of one of the elections, as bytes; None if no election can be named.
         layout: where the elections are kept.
         server: where the server is.
     """
@@ -74,7 +73,7 @@ def as_error(
 
 
 def split(text: str) -> tuple[str, str]:
-    """Return the code of a server's error, and its words without what is before and after."""
+    """Return the code of a server's error and its text, without what versions put around them."""
     said = _AFTER.sub("", _BEFORE.sub("", text, count=1))
     if _FORBIDDEN.match(said):
         return "NOPERM", said
@@ -85,7 +84,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def _right(what: str, said: str, layout: KeyLayout) -> str:
-    """Return which right the access control list has to grant."""
+    """Return the right that the access control list must grant."""
     channel = f"&{decode_key(layout.channel)}"
     named = _COMMAND.search(said)
     if named is not None:
@@ -93,7 +92,7 @@ def _right(what: str, said: str, layout: KeyLayout) -> str:
     if "channel" in said:
         return f"the user needs {channel}"
     if "key" in said:
-        # The channel's name is the prefix and a last word.
+        # The channel's name is the prefix, a colon and one word.
         prefix = decode_key(layout.channel).rpartition(":")[0]
         return f"the user needs ~{prefix}:*"
     needed = {"claim": ("publish",), "wake-up": ("publish",), "unended": ("del",)}.get(

@@ -1,13 +1,13 @@
-"""How elections are named in Redis.
+"""The names of the keys in Redis.
 
 Rules of this file:
-    * The bucket stands in literal braces, so that the keys of an election, and all
-      elections of a bucket, share a Cluster slot. It comes before the key, and a prefix
-      holds no braces: the key may hold any bytes.
-    * The bucket of a key is its CRC-32 modulo the number of buckets, which any language
-      can work out.
-    * Text becomes bytes as UTF-8, and bytes that are not UTF-8 survive the way there and
-      back (``surrogateescape``).
+    * The bucket is in literal braces, so that all keys of a bucket's elections share a Cluster
+      slot. It comes before the election's key, and a prefix has no braces. So the election's key
+      may have any bytes.
+    * The bucket of a key is its CRC-32 modulo the number of buckets, which any language can
+      compute.
+    * Text becomes UTF-8. Bytes that are not UTF-8 are the same after decoding and encoding
+      (``surrogateescape``).
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from ..errors import ConfigError
 MAX_NAME_BYTES = 512
 DEFAULT_BUCKETS = 256
 MAX_BUCKETS = 16_384
-"""The hash slots of Redis Cluster: more buckets would spread nothing further."""
+"""The number of hash slots of Redis Cluster. More buckets would not spread keys any further."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
 class KeyLayout:
-    """Where the keys of a namespace lie.
+    """The names of the keys of a prefix.
 
     Attributes:
-        prefix: the namespace, as the user named it.
-        key_prefixes: what precedes an election's key, one for each bucket.
-        separator: what stands between the closing brace and the election's key.
-        channel: where releases are announced.
-        buckets_key: where the number of buckets is kept; empty where there is but one.
-        members_key: where the members of a fleet are kept; in one Cluster slot with its plan.
-        plan_key: where it is kept what they were given last.
+        prefix: the user's prefix.
+        key_prefixes: for each bucket, the part of a Redis key before the election's key.
+        separator: the bytes between the closing brace and the election's key.
+        channel: the channel of announcements.
+        buckets_key: the key of the number of buckets; empty if there is only one.
+        members_key: the key of a fleet's members, in the Cluster slot of `plan_key`.
+        plan_key: the key of a fleet's plan.
     """
 
     prefix: str
@@ -53,7 +53,7 @@ class KeyLayout:
     fence_tail = b":fence"
 
     def bucket(self, key: bytes) -> int:
-        """Return the number of the bucket that holds `key`."""
+        """Return the number of the bucket of `key`."""
         return zlib.crc32(key) % len(self.key_prefixes)
 
     def leader_key(self, key: bytes) -> bytes:
@@ -70,16 +70,16 @@ class KeyLayout:
 
 
 def group_layout(prefix: str, buckets: int | None = None) -> KeyLayout:
-    """Return the layout of a group: ``{prefix}:{<bucket>}:<key>:leader``.
+    """Return the layout of a group: ``<prefix>:{<bucket>}:<key>:leader``.
 
     Args:
         prefix: the namespace in Redis.
         buckets: into how many hash tags the elections are divided; None for `DEFAULT_BUCKETS`.
 
     Raises:
-        ConfigError: for a bad prefix or number of buckets.
+        ConfigError: if the prefix or the number of buckets is not allowed.
     """
-    head = check_prefix(prefix)
+    raw = check_prefix(prefix)
     if buckets is None:
         buckets = DEFAULT_BUCKETS
     if type(buckets) is not int or not 1 <= buckets <= MAX_BUCKETS:
@@ -88,40 +88,40 @@ def group_layout(prefix: str, buckets: int | None = None) -> KeyLayout:
         )
     return KeyLayout(
         prefix=prefix,
-        key_prefixes=tuple(b"%s:{%d}:" % (head, number) for number in range(buckets)),
+        key_prefixes=tuple(b"%s:{%d}:" % (raw, number) for number in range(buckets)),
         separator=b":",
-        channel=head + b":released",
-        buckets_key=head + b":buckets",
-        members_key=head + b":{fleet}:members",
-        plan_key=head + b":{fleet}:plan",
+        channel=raw + b":released",
+        buckets_key=raw + b":buckets",
+        members_key=raw + b":{fleet}:members",
+        plan_key=raw + b":{fleet}:plan",
     )
 
 
 def elector_layout(prefix: str) -> KeyLayout:
-    """Return the layout of a single election: ``<prefix>:{election}:leader``.
+    """Return the layout of an elector: ``<prefix>:{election}:leader``.
 
-    Its one key is empty. Nodes written in Go use the same two keys.
+    The election's key is empty. Nodes written in Go use the same two Redis keys.
 
     Raises:
-        ConfigError: for a bad prefix.
+        ConfigError: if the prefix is not allowed.
     """
-    head = check_prefix(prefix)
+    raw = check_prefix(prefix)
     return KeyLayout(
         prefix=prefix,
-        key_prefixes=(head + b":{election}",),
+        key_prefixes=(raw + b":{election}",),
         separator=b"",
-        channel=head + b":{election}:released",
+        channel=raw + b":{election}:released",
         buckets_key=b"",
-        members_key=head + b":{election}:members",
-        plan_key=head + b":{election}:plan",
+        members_key=raw + b":{election}:members",
+        plan_key=raw + b":{election}:plan",
     )
 
 
 def encode_key(key: str | bytes) -> bytes:
-    """Return an election's key as Redis holds it.
+    """Return an election's key in bytes.
 
     Raises:
-        ConfigError: for a key that is empty, too long, or neither text nor bytes.
+        ConfigError: if it is empty, too long, or neither str nor bytes.
     """
     if isinstance(key, str):
         raw = _encode("a key", key)
@@ -142,27 +142,27 @@ def check_prefix(prefix: str) -> bytes:
     """Return `prefix` in bytes.
 
     Raises:
-        ConfigError: for a prefix that is empty, too long, or holds a brace.
+        ConfigError: if it is empty or too long, or has a brace.
     """
     if not isinstance(prefix, str):
         raise ConfigError(f"prefix must be str, not {type(prefix).__name__}")
     if "{" in prefix or "}" in prefix:
-        raise ConfigError(f"prefix must hold no braces (they mark the bucket): {prefix!r}")
+        raise ConfigError(f"prefix must not have braces, which mark the bucket: {prefix!r}")
     raw = _encode("prefix", prefix)
     _check_length("prefix", raw)
     return raw
 
 
 def check_node_id(node_id: str) -> str:
-    """Return `node_id` if it can stand in a leader key.
+    """Return `node_id` if it can be part of a lease's value.
 
     Raises:
-        ConfigError: for an empty or too long id, or one with a slash or control character.
+        ConfigError: if it is empty or too long, or has a slash or control character.
     """
     if not isinstance(node_id, str):
         raise ConfigError(f"node_id must be str, not {type(node_id).__name__}")
     if "/" in node_id or _CONTROL.search(node_id):
-        raise ConfigError(f"node_id must hold no '/' and no control characters: {node_id!r}")
+        raise ConfigError(f"node_id must not have '/' or control characters: {node_id!r}")
     _check_length("node_id", _encode("node_id", node_id))
     return node_id
 

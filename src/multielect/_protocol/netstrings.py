@@ -1,22 +1,22 @@
-"""Netstrings: words of any bytes in one text, each with its length before it.
+"""Netstrings: byte strings one after the other, each with its length before it.
 
 Rules of this file:
-    * The form is ``<length>:<bytes>``, with no comma behind, as the scripts write and read it.
+    * The form is ``<length>:<bytes>`` without a comma at the end, as in the scripts.
 """
 
 from __future__ import annotations
 
 
 def netstring(word: bytes) -> bytes:
-    """Return a word with its length before it."""
+    """Return `word` with its length before it."""
     return b"%d:%s" % (len(word), word)
 
 
 def read_netstrings(text: bytes) -> list[bytes]:
-    """Return the words of a text of netstrings.
+    """Return the byte strings of a row of netstrings.
 
     Raises:
-        ValueError: for what is none.
+        ValueError: if `text` is malformed.
     """
     words = []
     at = 0

@@ -1,9 +1,9 @@
-"""What a server refuses to its user for want of a right, and which right that is.
+"""Refusals of a server for a missing right, and which right that is.
 
 Rules of this file:
-    * Pure: it reads what the server said. The server's own words are kept.
-    * Servers before 7.2 do not say which command of a script they refuse. Then whoever knows adds
-      it, in the words in which newer servers say it.
+    * No I/O: this file reads the server's text, and keeps it.
+    * Servers before 7.2 do not name the command of a script that they refuse. The caller adds its
+      name if it knows it, in the words of newer servers.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Refusal:
     """A right that is missing.
 
     Attributes:
-        words: what the server said, without its code.
-        command: the command that is refused, in lower case; empty where nobody knows.
+        text: the server's text, without its code.
+        command: the command that is refused, in lower case; empty if unknown.
         is_of_keys: whether the command is allowed, and some key is not.
     """
 
-    words: str
+    text: str
     command: str
     is_of_keys: bool
 
     @property
     def remedy(self) -> str:
-        """What to do about it, but for the names of keys."""
+        """What to do, without the names of keys."""
         if self.is_of_keys:
             return "grant this user the key (ACL SETUSER ... ~pattern)"
         if self.command:
@@ -48,26 +48,26 @@ class Refusal:
 
 
 def refusal_in(error: BaseException | str) -> Refusal | None:
-    """Return which right is missing, if that is what an error says."""
-    words = str(error)
-    is_of_keys = any(part in words for part in _OF_A_KEY)
+    """Return the missing right, if an error is about one."""
+    text = str(error)
+    is_of_keys = any(part in text for part in _OF_A_KEY)
     if (
         not is_of_keys
-        and not any(part in words for part in _OF_A_COMMAND)
+        and not any(part in text for part in _OF_A_COMMAND)
         and not isinstance(error, NoPermissionError)
     ):
         return None
-    found = _COMMAND.search(words)
-    code, _, rest = words.partition(" ")
+    found = _COMMAND.search(text)
+    code, _, rest = text.partition(" ")
     return Refusal(
-        words=rest if code in ("ERR", "NOPERM") else words,
+        text=rest if code in ("ERR", "NOPERM") else text,
         command="" if found is None else found[1].lower(),
         is_of_keys=is_of_keys,
     )
 
 
-def naming(words: str, command: str) -> str:
-    """Add to a refusal which command it is of, unless the server said so."""
-    if "can't run this command" not in words or _COMMAND.search(words):
-        return words
-    return f"{words} (the '{command.lower()}' command)"
+def naming(text: str, command: str) -> str:
+    """Return a refusal's text with the command that was refused, unless it names one."""
+    if "can't run this command" not in text or _COMMAND.search(text):
+        return text
+    return f"{text} (the '{command.lower()}' command)"

@@ -1,12 +1,12 @@
-"""The Lua scripts, as the server at hand wants them.
+"""The Lua scripts, for servers with and without script flags.
 
 Rules of this file:
     * The text of a script is in ``lua/``, with the contract of its KEYS, ARGV and reply.
-    * From server 7.0 on a script names its flags in a first line. All but acquire are
-      then let through on a full server, and a replica refuses all with READONLY instead of
-      answering that a lease is not ours.
-    * A fenced script is a body of the user's inside `fence.lua`. It gets no flags: a full
-      server refuses it whole, before it has done half.
+    * From server 7.0 on, the first line of a script has its flags. A full server then runs all
+      scripts but acquire. A replica refuses all of them with READONLY, and does not answer that a
+      lease is not ours.
+    * A fenced script is the user's body inside `fence.lua`. It has no flags: a full server refuses
+      the whole script, before it has made half of its writes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PARTS = {
     "expiring_grant": ("values", "reporting", "epochs_expire", "grant"),
     "membership": ("membership",),
 }
-"""The files that each is made of."""
+"""The files of each script."""
 
 COMMANDS = {
     "acquire": ("get", "incr", "mget", "pttl", "publish", "set", "time"),
@@ -54,24 +54,24 @@ COMMANDS = {
         "time",
     ),
 }
-"""What each script calls, and so what its user must be allowed; beside EVAL and EVALSHA."""
+"""The commands that each script calls, beside EVAL and EVALSHA. Its user needs the rights."""
 
 LARGEST_EPOCH = 2**53 - 1
-"""Up to here Lua counts exactly; no election mints a larger one."""
+"""The largest number that Lua counts exactly. No election mints a larger epoch."""
 
 PROBE = "#!lua flags=no-writes\nreturn 1"
-"""A script that only a server which knows the first line will run."""
+"""A script that runs only on servers that know script flags."""
 
 
 def is_about_flags(error: Exception) -> bool:
-    """Tell whether a server refused `PROBE` because it knows no first line."""
-    # Only what Lua says of the first line speaks of the version.
+    """Return whether a server refused `PROBE` because it does not know script flags."""
+    # Other errors, such as a missing right, say nothing about the version.
     return "compiling script" in str(error).lower() or "near '#'" in str(error)
 
 
 @dataclass(frozen=True)
 class Script:
-    """A script's text and the name that the server gives it."""
+    """A script's text, and its SHA-1 digest, by which the server knows it."""
 
     body: bytes
     sha: bytes
@@ -88,8 +88,8 @@ class ScriptSet:
     """The scripts for one kind of server.
 
     Attributes:
-        expiring_release: what stands for `release` where epochs are kept for a time.
-        expiring_grant: what stands for `grant` there.
+        expiring_release: the `release` for a limited epoch retention.
+        expiring_grant: the `grant` for a limited epoch retention.
     """
 
     acquire: Script
@@ -125,7 +125,7 @@ _FENCE = lua_text("fence")
 
 def fenced(body: str, *, flags: bool) -> Script:
     """Return the script that runs `body` behind the fence."""
-    # The body begins on the first line that can hold it, so that the lines which Lua speaks
-    # of are, or come right after, the body's own.
+    # The body begins on the first possible line, so that line numbers in Lua's errors are those of
+    # the body, or one more.
     first = "#!lua\n" if flags else ""
     return Script.of(f"{first}local function body(KEYS, ARGV) {body}\nend\n{_FENCE}")

@@ -1,9 +1,9 @@
-"""Words for what is not ours: exceptions and objects of the user's.
+"""Texts of foreign objects: exceptions and objects of the user.
 
 Rules of this file:
-    * `__repr__` and `__str__` of an object that a user made may raise anything. Here they may:
-      what comes back is text in any case.
-    * They may also take their time, so none of this is called on a thread that keeps leases.
+    * `__repr__` and `__str__` of a user's object may raise anything. These functions return a text
+      in any case.
+    * Both may be slow, so no thread that refreshes leases calls these functions.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from types import TracebackType
 
 
 def repr_of(thing: object) -> str:
-    """Return the repr of any object, or what can be said of it where it has none to give."""
+    """Return the repr of any object, or a substitute if that raises."""
     try:
         return repr(thing)
-    # Also SystemExit and its like: there is nothing here for them to end.
+    # SystemExit as well: a repr must not end the thread.
     except BaseException:  # noqa: BLE001
         return f"<{type(thing).__qualname__} whose repr fails>"
 
 
 def text_of(thing: object) -> str:
-    """Return the text of any object, or what can be said of it where it has none to give."""
+    """Return the text of any object, or a substitute if that raises."""
     try:
         return str(thing)
     except BaseException:  # noqa: BLE001
@@ -30,32 +30,32 @@ def text_of(thing: object) -> str:
 
 
 def in_words(error: BaseException | None) -> str:
-    """Return an error as Python shows it; with its text also where its repr leaves that out.
+    """Return an error's repr, with its text even if the repr leaves that out.
 
-    The repr of redis-py's errors does.
+    The repr of redis-py's errors does so.
     """
-    words, text = repr_of(error), text_of(error)
-    return words if text in words else f"{type(error).__qualname__}({text!r})"
+    shown, text = repr_of(error), text_of(error)
+    return shown if text in shown else f"{type(error).__qualname__}({text!r})"
 
 
 def ordinary(error: BaseException) -> Exception:
-    """Return an error that can be told of: itself, if it is an `Exception` whose text can be had.
+    """Return `error` if it is an `Exception` with a text, or else an error that describes it.
 
-    Another says what can be said of it, and has it as its cause.
+    The cause of the latter is `error`.
     """
     with contextlib.suppress(BaseException):
         f"{error!r}{error!s}"
         if isinstance(error, Exception):
             return error
-    told = RuntimeError(f"{type(error).__qualname__} was raised: {repr_of(error)}")
-    told.__cause__ = error
-    return told
+    substitute = RuntimeError(f"{type(error).__qualname__} was raised: {repr_of(error)}")
+    substitute.__cause__ = error
+    return substitute
 
 
 def place_of(error: BaseException) -> str:
-    """Return where an exception was raised: file and line, empty where it was not."""
+    """Return the file and line where an exception was raised; empty if it was not raised."""
     place = ""
-    # An exception may have attributes of its own.
+    # A user's exception may define these attributes itself.
     with contextlib.suppress(BaseException):
         trace: TracebackType | None = error.__traceback__
         while trace is not None:

@@ -1,10 +1,10 @@
 """Refuses the kinds of interpreter in which the compiled modules would not be safe.
 
 Rules of this file:
-    * It is imported before all else of the package, so that the refusal is the first thing
-      said, and says what to do.
-    * What is relied on is one GIL, and one interpreter a process: the pump's threads, the
-      callbacks' and the user's meet under it.
+    * The package imports this module before all others, so that the refusal comes first. It says
+      what to do.
+    * The package relies on one GIL and one interpreter in each process, because our threads and the
+      user's share data under it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sysconfig
 
 
 def _is_main_interpreter() -> bool:
-    # Python has no public name for the question yet.
+    # Python has no public function for this yet.
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:
             interpreters = importlib.import_module(name)
@@ -32,5 +32,5 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
 if not _is_main_interpreter():
     raise ImportError(
         "multielect does not support sub-interpreters: import it in the main interpreter,"
-        " or in a process of its own"
+        " or in a separate process"
     )

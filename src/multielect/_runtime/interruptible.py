@@ -1,10 +1,10 @@
-"""Waits that a signal ends, whichever thread the system gives the signal to.
+"""Waits that let Python run a signal's handler, on whichever thread the signal arrives.
 
 Rules of this file:
-    * Python runs the handler of a signal on the main thread, once that thread is awake. The system
-      may give the signal to any thread: one that has just been started takes it from the main
-      thread. So each wait that may be the main thread's is a row of short ones.
-    * Where a user's call waits, it waits by these. Our own threads wait as they like.
+    * Python runs the handler of a signal on the main thread, when that thread is awake. The system
+      may give the signal to any other thread, and then nothing wakes the main thread. So each wait
+      of the main thread is a row of short waits.
+    * Every user's call that waits uses these functions. Our own threads need not.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _SIGNALS_SEEN_EVERY_S = 1.0
-"""How long a signal may wait for the main thread, at the most."""
+"""How long a signal's handler may be delayed."""
 
 
 def wait_for(
     condition: threading.Condition, is_so: Callable[[], bool], timeout_s: float | None
 ) -> bool:
-    """Wait until something is so, as `threading.Condition.wait_for` does. Returns whether it is."""
+    """Wait until `is_so` returns True, as `threading.Condition.wait_for` does."""
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left_s = max(0.0, until_s - time.monotonic())
@@ -46,7 +46,7 @@ def join(thread: threading.Thread, timeout_s: float) -> None:
 
 
 def take(waiting: queue.SimpleQueue[T]) -> T:
-    """Wait for what is put into a queue, as its `get` does."""
+    """Wait for the next item of a queue, as its `get` does."""
     while True:
         try:
             return waiting.get(timeout=_SIGNALS_SEEN_EVERY_S)

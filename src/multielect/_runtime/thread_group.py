@@ -1,9 +1,9 @@
-"""Threads that begin together, or not at all.
+"""Threads that start together, or not at all.
 
 Rules of this file:
-    * A system may refuse any thread. Until all of a group are there none of them does anything, so
-      that a start that fails has nothing to undo: those that are there end at once.
-    * They are daemons: none keeps the interpreter from ending.
+    * A system may refuse any thread. No thread of a group begins its work until all are started. So
+      a start that fails has nothing to undo: the threads that were started end at once.
+    * The threads are daemons: none keeps the interpreter alive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 class ThreadGroup:
-    """Some threads, and the moment at which they begin."""
+    """Some threads, which begin their work at the same moment."""
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -22,7 +22,7 @@ class ThreadGroup:
         self._goes = False
 
     def add(self, work: Callable[[], object], name: str) -> threading.Thread:
-        """Have one thread more, which will do this work."""
+        """Add a thread that will do this work."""
 
         def run() -> None:
             self._decided.wait()
@@ -34,10 +34,10 @@ class ThreadGroup:
         return thread
 
     def start(self) -> None:
-        """Have all threads there; they wait for `go`.
+        """Start all threads. They wait for `go`.
 
         Raises:
-            RuntimeError: if one is refused; those that were there have ended.
+            RuntimeError: if one cannot be started. The others have then ended.
         """
         started: list[threading.Thread] = []
         try:
@@ -49,12 +49,12 @@ class ThreadGroup:
             raise
 
     def go(self) -> None:
-        """Have them begin."""
+        """Let the threads begin their work."""
         self._goes = True
         self._decided.set()
 
     def abort(self, started: list[threading.Thread] | None = None) -> None:
-        """Have them end, in place of `go`; returns when they have."""
+        """Let the threads end without work, and wait for that."""
         self._decided.set()
         for thread in self.threads if started is None else started:
             thread.join()

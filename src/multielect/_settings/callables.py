@@ -1,9 +1,10 @@
-"""Callbacks and loggers as users give them: what is taken, and with what they are called.
+"""The checks of callbacks and loggers that users pass in.
 
 Rules of this file:
-    * What would never run, or not be done when it has returned, is refused at the door; what cannot
-      be seen there, as a plain function that returns a coroutine, fails when it is called.
-    * A callback is given as many arguments as it takes, and no more than there are.
+    * A function that would never run, or whose work would not be done when it returns, is refused
+      at once. A plain function that returns a coroutine cannot be recognised, and fails when it is
+      called.
+    * A callback receives as many arguments as it takes, and no more than there are.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ _LOGGER_METHODS = ("debug", "info", "warning", "error", "exception", "log")
 
 
 def fitted(
-    what: str, callback: Callable[..., object] | None, most: int, *, may_await: bool = False
+    what: str, callback: Callable[..., object] | None, max_count: int, *, may_await: bool = False
 ) -> Callable[..., object] | None:
     """Return a function that calls `callback` with as many arguments as it takes; None for None.
 
     Args:
         what: the name of the argument, for messages.
-        callback: what the user gave.
-        most: how many arguments there are.
-        may_await: whether what it returns is awaited where it can be.
+        callback: the user's callback.
+        max_count: how many arguments there are.
+        may_await: whether an awaitable that it returns is awaited.
 
     Raises:
-        ConfigError: for what cannot be called so, or would never run.
+        ConfigError: if it cannot be called so, or would never run.
     """
     if callback is None:
         return None
     check_function(what, callback, may_await=may_await)
-    count = _arguments_taken(what, callback, most)
+    count = _arguments_taken(what, callback, max_count)
 
     def call(*arguments: object) -> object:
         outcome = callback(*arguments[:count])
@@ -49,16 +50,16 @@ def fitted(
 def check_function(
     what: str, given: object, *, may_await: bool = False, elsewhere: str = "multielect.aio"
 ) -> None:
-    """Refuse what cannot be called, or does nothing when it is.
+    """Refuse an argument that cannot be called, or that does nothing when it is called.
 
     Args:
         what: the name of the argument, for messages.
-        given: what the user gave.
-        may_await: whether what it returns is awaited where it can be.
-        elsewhere: what takes coroutine functions, for messages.
+        given: the user's argument.
+        may_await: whether an awaitable that it returns is awaited.
+        elsewhere: the name of what takes coroutine functions, for messages.
 
     Raises:
-        ConfigError: for those.
+        ConfigError: if it is refused.
     """
     if not callable(given):
         raise ConfigError(f"{what} must be a function or None, not {given!r}")
@@ -67,54 +68,54 @@ def check_function(
             raise ConfigError(f"{what} must not be a generator, which would never run: {given!r}")
         if inspect.iscoroutinefunction(function) and not may_await:
             raise ConfigError(
-                f"{what} must be a plain function here, as nobody would await {given!r}: coroutine"
+                f"{what} must be a plain function, as nothing would await {given!r}: coroutine"
                 f" functions are for {elsewhere}"
             )
 
 
 def check_beside_worker(worker: object, on_draining: object) -> None:
-    """Refuse what would say twice when a term may be handed over.
+    """Refuse an `on_draining` beside a worker, as both would decide when a term is handed over.
 
     Raises:
-        ConfigError: for both at once.
+        ConfigError: if there are both.
     """
     if worker is not None and on_draining is not None:
         raise ConfigError(
-            "on_draining is of no use beside worker: a worker is told by term.stopping, and its"
-            " term is handed over when it returns"
+            "on_draining cannot be used with worker: term.stopping tells the worker of a drain, and"
+            " the term is handed over when the worker returns"
         )
 
 
 def refuse_unfinished(
     what: str, outcome: object, *, may_await: bool = False, elsewhere: str = "multielect.aio"
 ) -> None:
-    """Refuse what a function returned if that has still to be run, and nobody will.
+    """Refuse the result of a function if it is work that nothing would run.
 
     Args:
-        what: the name of the argument, for messages.
-        outcome: what it returned.
-        may_await: whether that is awaited where it can be.
-        elsewhere: what takes coroutines, for messages.
+        what: the name of the function, for messages.
+        outcome: its result.
+        may_await: whether an awaitable is awaited.
+        elsewhere: the name of what takes coroutines, for messages.
 
     Raises:
-        TypeError: for a generator, or a coroutine that is not awaited.
+        TypeError: if it is a generator, or a coroutine that is not awaited.
     """
     if inspect.iscoroutine(outcome) and not may_await:
-        outcome.close()  # or Python warns that it was never awaited
+        outcome.close()  # without this, Python warns that it was never awaited
         raise TypeError(
-            f"{what} returned a coroutine, which nobody awaits here: coroutines are for {elsewhere}"
+            f"{what} returned a coroutine, which nothing awaits: coroutines are for {elsewhere}"
         )
     # A generator that can be awaited is a coroutine of the old kind (`types.coroutine`).
     is_idle = inspect.isgenerator(outcome) and not inspect.isawaitable(outcome)
     if is_idle or inspect.isasyncgen(outcome):
-        raise TypeError(f"{what} returned a generator, which nobody runs")
+        raise TypeError(f"{what} returned a generator, which nothing runs")
 
 
 def checked_logger(logger: Any) -> logging.Logger:  # noqa: ANN401
-    """Return where to log: what the user gave, or the library's own logger for None.
+    """Return the user's logger, or the library's own logger for None.
 
     Raises:
-        ConfigError: for what cannot be logged to.
+        ConfigError: if it lacks a logger's methods.
     """
     if logger is None:
         return logging.getLogger("multielect")
@@ -130,7 +131,7 @@ def checked_logger(logger: Any) -> logging.Logger:  # noqa: ANN401
 
 
 def layers_of(given: Any) -> Iterator[object]:  # noqa: ANN401
-    """Go through what is called when `given` is: below partials, methods and objects."""
+    """Yield `given` and the functions below it: inside partials, methods and callable objects."""
     seen = 0
     while given is not None and seen < 100:
         seen += 1
@@ -145,23 +146,25 @@ def layers_of(given: Any) -> Iterator[object]:  # noqa: ANN401
             given = getattr(type(given), "__call__", None)  # noqa: B004  # it is called by its type
 
 
-def _arguments_taken(what: str, callback: Callable[..., object], most: int) -> int:
+def _arguments_taken(what: str, callback: Callable[..., object], max_count: int) -> int:
     try:
         parameters = list(inspect.signature(callback).parameters.values())
     except (TypeError, ValueError):
-        # Some built-in callables do not tell; they take what they are given.
-        return most
-    by_place = [each for each in parameters if each.kind in _BY_PLACE]
-    required = [each for each in by_place if each.default is each.empty]
+        # Some built-in callables have no signature; they get all arguments.
+        return max_count
+    positional = [each for each in parameters if each.kind in _POSITIONAL]
+    required = [each for each in positional if each.default is each.empty]
     if any(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in parameters):
-        raise ConfigError(f"{what} must take at most {most} arguments, by position: {callback!r}")
-    if len(required) > most:
         raise ConfigError(
-            f"{what} must take at most {most} arguments, not {len(required)}: {callback!r}"
+            f"{what} must take at most {max_count} arguments, by position: {callback!r}"
+        )
+    if len(required) > max_count:
+        raise ConfigError(
+            f"{what} must take at most {max_count} arguments, not {len(required)}: {callback!r}"
         )
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return most
-    return min(len(by_place), most)
+        return max_count
+    return min(len(positional), max_count)
 
 
-_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -1,9 +1,9 @@
-"""What a node may be told, and what it may not.
+"""The settings of a node, and the checks of what users pass in.
 
 Rules of this file:
-    * Bad input is refused where it enters, with a `ConfigError` that says what was wrong
-      and what is allowed. What has passed here is not checked again further down.
-    * Users speak in seconds; from here on it is whole nanoseconds.
+    * Bad input is refused where it enters, with a `ConfigError` that says what was wrong and what
+      is allowed. A value that passed a check is not checked again.
+    * Users pass seconds. The settings have whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ Seconds: TypeAlias = float | timedelta
 
 @dataclass(frozen=True)
 class BalanceSettings:
-    """How a node takes its share of a fleet's elections.
+    """The settings of a node in a balanced fleet.
 
     Attributes:
-        weight: its share against that of the others.
-        labels: what `only` goes by.
-        only: who may lead which elections.
-        join_delay_ms: how long it waits before it is given anything.
-        move_ns: the time between two moves that it makes; 0: no limit.
+        weight: its share compared with that of the others.
+        labels: its labels, which `only` looks at.
+        only: which members may lead which elections.
+        join_delay_ms: how long it is a member before it is assigned anything.
+        move_ns: the time between two of its moves; 0 for no limit.
     """
 
     weight: float = 1.0
@@ -72,13 +72,13 @@ class Settings:
         node_id: this node's name, without an incarnation.
         ttl_ns: how long a lease lasts; whole milliseconds, as Redis counts.
         margin_ns: how long before a lease's end this node stops calling itself leader.
-        max_leases: how many elections this node leads at once; None for any number.
+        max_leases: how many elections this node may lead at once; None for any number.
         epochs: how epochs are minted.
-        retention_ms: how long an epoch is kept in Redis after its term; 0 for ever.
+        retention_ms: how long an epoch stays in Redis after its term; 0 for ever.
         callback_threads: how many callbacks may run at once.
-        max_stall_ns: how long a leader's worker may be silent; 0 for any time.
+        max_stall_ns: how long a worker may go without a heartbeat; 0 for ever.
         drain_ns: how long a term may drain before it is handed over.
-        balance: how this node takes its share; None where it contests all.
+        balance: the settings in a balanced fleet; None if the node does not balance.
     """
 
     node_id: str
@@ -113,10 +113,10 @@ class Settings:
         join_delay: Seconds = 0.0,
         moves_per_second: float | None = None,
     ) -> Settings:
-        """Return the settings that a user asked for.
+        """Return the settings from a user's arguments.
 
         Raises:
-            ConfigError: for any value that is not allowed.
+            ConfigError: if a value is not allowed.
         """
         ttl_s = _seconds_between("ttl", ttl, MIN_TTL_S, MAX_TTL_S)
         ttl_ns = round(ttl_s * 1000) * _MS_IN_NS
@@ -124,7 +124,7 @@ class Settings:
             raise ConfigError(f"epochs must be 'time' or 'counter', not {epochs!r}")
         drain_s = _seconds_between("drain_timeout", drain_timeout, 0, MAX_TTL_S)
         if notifies_drains and not drain_s:
-            raise ConfigError("on_draining is of no use with drain_timeout=0: give it time")
+            raise ConfigError("on_draining needs a drain_timeout above 0")
         return cls(
             node_id=generate_node_id() if node_id is None else check_node_id(node_id),
             ttl_ns=ttl_ns,
@@ -151,7 +151,7 @@ class Settings:
 
 
 def generate_node_id() -> str:
-    """Return a name for this node that no other has: its hostname and random bytes."""
+    """Return a unique name for this node: its hostname and random bytes."""
     hostname = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:200] or "node"
     return f"{hostname}-{secrets.token_hex(4)}"
 
@@ -160,7 +160,7 @@ def checked_stall_ns(max_stall: Seconds | None) -> int:
     """Return `max_stall` in nanoseconds, 0 for None.
 
     Raises:
-        ConfigError: for a value that is too small or no number.
+        ConfigError: if it is out of range or not a number.
     """
     if max_stall is None:
         return 0
@@ -171,7 +171,7 @@ def checked_timeout(timeout: Seconds) -> float:
     """Return `timeout` in seconds.
 
     Raises:
-        ConfigError: for a value that is negative or no number.
+        ConfigError: if it is negative or not a number.
     """
     seconds = checked_seconds("timeout", timeout)
     if seconds < 0:
@@ -188,18 +188,18 @@ def _checked_balance(
     join_delay: Seconds,
     moves_per_second: float | None,
 ) -> BalanceSettings | None:
-    """Return how a node takes its share, None where it contests all.
+    """Return the settings in a balanced fleet, or None without `balance`.
 
     Args:
-        balance: whether it takes a share.
+        balance: whether the node balances.
         weight: see `BalanceSettings`.
         labels: see `BalanceSettings`.
         only: see `BalanceSettings`.
-        join_delay: how long it waits before it is given anything.
-        moves_per_second: how many moves it makes in a second at most; None: no limit.
+        join_delay: how long the node is a member before it is assigned anything.
+        moves_per_second: how many moves it makes in one second at most; None for no limit.
 
     Raises:
-        ConfigError: for a value that is not allowed, or any without `balance`.
+        ConfigError: if a value is not allowed, or if one is given without `balance`.
     """
     if not isinstance(balance, bool):
         raise ConfigError(f"balance must be True or False, not {balance!r}")
@@ -217,21 +217,21 @@ def _checked_balance(
         return checked
     for name, value in vars(checked).items():
         if value != getattr(BalanceSettings, name):
-            told = {"join_delay_ms": "join_delay", "move_ns": "moves_per_second"}.get(name, name)
-            raise ConfigError(f"{told} is of no use without balance=True")
+            argument = {"join_delay_ms": "join_delay", "move_ns": "moves_per_second"}
+            raise ConfigError(f"{argument.get(name, name)} needs balance=True")
     return None
 
 
 def _check_only(only: object) -> None:
     if not isinstance(only, Mapping):
-        KeySet((), only)  # type: ignore[arg-type]  # refuses what is no function either
+        KeySet((), only)  # type: ignore[arg-type]  # refuses what is not a function
         if only is not None:
             check_function("only", only)
         return
     for key in only:
         if not isinstance(key, str):
-            raise ConfigError(f"only must name keys as texts, not {key!r}")
-    KeySet(only, only)  # refuses a bad key, and labels that are none
+            raise ConfigError(f"only must have keys that are str, not {key!r}")
+    KeySet(only, only)  # refuses bad keys and labels
 
 
 def _move_ns(moves_per_second: float | None) -> int:
@@ -251,7 +251,7 @@ def _retention_ms(retention: Seconds | None, ttl_s: float, epochs: Epochs) -> in
         return 0
     if epochs == "counter":
         raise ConfigError(
-            "epoch_retention needs epochs='time': a counter that is gone begins at 1 again, and"
+            "epoch_retention needs epochs='time': a counter that has expired begins at 1 again, and"
             " epochs must rise"
         )
     min_s = max(MIN_RETENTION_S, MIN_RETENTION_TTLS * ttl_s)
@@ -268,7 +268,7 @@ def _margin_ns(margin: Seconds | None, ttl_ns: int) -> int:
     if margin is None:
         return max(ttl_ns // 10, _MIN_MARGIN_NS)
     seconds = checked_seconds("margin", margin)
-    # Beyond half of the TTL a single refresh that is late would end the term.
+    # With a margin above half of the TTL, a single late refresh would end the term.
     if not 0 <= seconds * _NS <= ttl_ns / 2:
         raise ConfigError(
             f"margin must be from 0 to half of the ttl ({ttl_ns / 2 / _NS} seconds), not {margin!r}"
@@ -276,18 +276,18 @@ def _margin_ns(margin: Seconds | None, ttl_ns: int) -> int:
     return round(seconds * _NS)
 
 
-def _seconds_between(what: str, value: object, least: float, most: float) -> float:
+def _seconds_between(what: str, value: object, min_s: float, max_s: float) -> float:
     seconds = checked_seconds(what, value)
-    if not least <= seconds <= most:
-        raise ConfigError(f"{what} must be from {least} to {most:.0f} seconds, not {value!r}")
+    if not min_s <= seconds <= max_s:
+        raise ConfigError(f"{what} must be from {min_s} to {max_s:.0f} seconds, not {value!r}")
     return seconds
 
 
 def checked_seconds(what: str, value: object) -> float:
-    """Return a number of seconds, given as one or as a `timedelta`.
+    """Return a number of seconds, passed as a number or as a `timedelta`.
 
     Raises:
-        ConfigError: for what is no number, or no finite one.
+        ConfigError: if it is not a finite number.
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
@@ -299,12 +299,12 @@ def checked_seconds(what: str, value: object) -> float:
     raise ConfigError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
 
 
-def checked_count(what: str, value: int, most: int) -> int:
-    """Return a whole number from 1 to `most`.
+def checked_count(what: str, value: int, max_count: int) -> int:
+    """Return a whole number from 1 to `max_count`.
 
     Raises:
-        ConfigError: for anything else.
+        ConfigError: if `value` is not such a number.
     """
-    if type(value) is not int or not 1 <= value <= most:
-        raise ConfigError(f"{what} must be a whole number from 1 to {most}, not {value!r}")
+    if type(value) is not int or not 1 <= value <= max_count:
+        raise ConfigError(f"{what} must be a whole number from 1 to {max_count}, not {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""Who should lead what: a fair share for every node, and as few moves as that takes.
+"""Who should lead what: a fair share for every node, with as few moves as possible.
 
 ::
 
@@ -8,25 +8,27 @@
     then.of("c"), then.change_since(now, "a").lost, then.unassigned
 
 Rules of this package:
-    * A pure function: no I/O, no clock, no randomness. The same members, keys and ``held`` give
-      the same answer in every process, whatever their order, platform or version of Python.
-    * It advises; the lease decides. Nodes that see different members or leaders for a moment may
-      compete for a lease, but never share one.
-    * Loads first, then moves. Each member has its share by weight, rounded down or up; what a
-      cap keeps from one goes to the others; with labels, no chain of moves could make the loads
-      more even. Members of equal weight differ by at most 1 where neither forbids it. Of all ways
-      to have these loads, one that moves the fewest keys is taken.
-    * What no member may take, or has room for, stays `Assignment.unassigned`.
+    * It is a pure function: no I/O, no clock, no random numbers. The same members, keys and
+      ``held`` give the same answer in every process, whatever their order, platform or version of
+      Python.
+    * An assignment is advice; the lease decides. Nodes that see different members or leaders for a
+      moment may contest a lease, but never share one.
+    * Loads come first, then moves. Each member has its share by weight, rounded down or up. The
+      keys that are above one member's cap go to the others. With labels, no chain of moves could
+      make the loads more even. Without caps and labels, members of equal weight differ by at most
+      one key. Of all assignments with these loads, it takes one that moves the fewest keys.
+    * A key that no member may lead, or for which no member has room, stays in
+      `Assignment.unassigned`.
 
-What it goes by
-    With ``held`` (the leaders as seen; `Assignment.after` takes those of the last answer), moves
-    are the least there can be. Without, it is a function of members and keys alone: rendezvous
-    hashing by weight, where a node that is full turns away whom it suits least. Then no node needs
-    to know what the others hold, and it pays for that: an assignment that remembers nothing, and
-    yet has loads even to one key, cannot always move so little.
+With and without ``held``
+    ``held`` says who led each key before; `Assignment.after` takes it from the last assignment.
+    With it, the number of moves is the smallest possible. Without it, the assignment is a function
+    of members and keys alone: weighted rendezvous hashing, in which a full node passes on the keys
+    that suit it least. Then no node needs to know what the others hold. The price is more moves: a
+    function without memory whose loads are even to one key cannot always move so little.
 
-    What a join or a leave moved beyond the share of the node that came or went, in percent of all
-    keys, on average and at worst (`benchmarks/balance.py`)::
+    The table shows how many keys a join or a leave moved beyond the share of the node that came or
+    went, in percent of all keys, on average and at worst (`benchmarks/balance.py`)::
 
                   with held    without, equal weights    without, random weights
           keys nodes   worst      average       worst       average       worst
@@ -38,21 +40,21 @@ What it goes by
          4,044    64    0.00         1.29        1.53          1.04        2.03
        100,000    64    0.00         0.24        0.27          0.23        0.41
 
-    So less than 5 % more than the share always moves with ``held``, and without it from about
-    1,000 keys on. (With random weights, rounding may move one key more, in 1 of 500 joins and
-    leaves; 5 % of fewer than 20 keys is less than that one.) A view of the leaders need not
-    be exact. Where all may lead all, taking in a part of the moves leaves the rest as it was; with
-    labels the loads stay, and the moves still to be made may be others. A key whose leader is not
-    known is given out like a new one.
+    So with ``held``, less than 5 % more than the share moves. Without it, that holds from about
+    1,000 keys on. (With random weights, rounding moves one key more in 1 of 500 joins and leaves;
+    one key is more than 5 % of fewer than 20 keys.) The view of the leaders need not be exact. If
+    every node may lead every key, a view that has some of the moves leads to the same assignment.
+    With labels, the loads are the same, and the remaining moves may differ. A key without a known
+    leader is assigned like a new key.
 
-What a running group goes by
-    Groups with ``balance=True`` go by ``held`` where there are up to 4,096 elections. It is no view
-    of the leaders, which would differ from node to node, but what was assigned last: a plan, kept
-    beside the membership and read with it in one step. The plan that follows from a
-    changed fleet is the same whoever writes it down, and by the old one and by the new one all come
-    to the same assignment. Two other ways were measured and did worse: members and keys alone (the
-    table above), and the members' ages (each member joining, eldest first, to the assignment of
-    those before it), where a join moves its share, but a leave up to 84 % of all keys beyond it.
+Running groups
+    Groups with ``balance=True`` use ``held`` up to 4,096 elections. They do not take it from the
+    leaders that a node sees, which would differ from node to node. They take it from a plan: what
+    was assigned last, kept beside the membership and read together with it. Every node would write
+    the same next plan for a changed fleet, and the old and the new plan lead to the same
+    assignment. Two other methods were measured and are worse. Members and keys alone: see the
+    table. The members' ages (each member, eldest first, joins the assignment of those before it): a
+    join moves its share, but a leave moves up to 84 % of all keys more.
 """
 
 from ._assignment import Assignment, Change, assign

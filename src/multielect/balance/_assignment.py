@@ -1,10 +1,10 @@
-"""Who should lead what: the answer, and how it differs from another.
+"""The assignment of keys to members, and how it differs from another.
 
 Rules of this file:
-    * An answer is worked out once and never changes; threads may share it.
-    * Members are sorted by holder, keys by their bytes: the order they come in does not matter.
-    * What somebody held counts by node id where its incarnation is gone: a node that restarts
-      gets its keys back.
+    * An assignment is computed once and never changes. Threads may share it.
+    * Members are sorted by holder, keys by their bytes. The order of the input does not matter.
+    * If an incarnation is gone, its keys count as those of its node id: a node that restarts gets
+      its keys back.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _NOBODY = -1
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What another assignment means for one node.
+    """How two assignments differ for one node.
 
     Attributes:
-        gained: the keys that it is to lead and was not, in order.
-        lost: the keys that it was to lead and is not, in order.
+        gained: the keys that only the newer one assigns to it, in order.
+        lost: the keys that only the older one assigns to it, in order.
     """
 
     gained: tuple[str, ...]
@@ -39,13 +39,12 @@ class Change:
 
 
 class Assignment(Mapping[str, Member]):
-    """Who should lead what: the member of each key that one has.
+    """A mapping of each assigned key to the member that should lead it. `assign` makes it.
 
-    Made by `assign`. A key that no member may take, or has room for, is not in it, but in
-    `unassigned`.
+    A key that no member may lead, or for which no member has room, is in `unassigned` instead.
 
     Attributes:
-        keys_given: the keys that were to be given out, `unassigned` included.
+        keys_given: all keys, with those in `unassigned`.
         members: all members, sorted by holder.
     """
 
@@ -86,7 +85,7 @@ class Assignment(Mapping[str, Member]):
 
     @property
     def unassigned(self) -> tuple[str, ...]:
-        """The keys that no member may take or has room for, in order."""
+        """The keys that no member may lead or has room for, in order."""
         names = self.keys_given.names
         return tuple(names[at] for at in self._by_owner()[_NOBODY])
 
@@ -97,7 +96,7 @@ class Assignment(Mapping[str, Member]):
         return {m.holder: len(shelves[number]) for number, m in enumerate(self.members)}
 
     def of(self, node: str) -> tuple[str, ...]:
-        """Return the keys of one member, in order; none for who is no member.
+        """Return the keys of one member, in order; none for a node that is not a member.
 
         Args:
             node: the member's holder, or a node id for all of the node's incarnations.
@@ -113,20 +112,20 @@ class Assignment(Mapping[str, Member]):
 
     @property
     def owners(self) -> array[int]:
-        """Who has each key, in the order of `keys_given`: a place in `members`, or -1."""
+        """The owner of each key, in the order of `keys_given`: an index of `members`, or -1."""
         return self._owners
 
     def ineligible(self, number: int) -> bytes:
-        """Return a byte for each key: 1 where the member with this number may not lead it.
+        """Return a byte for each key: 1 if the member with this number may not lead it.
 
-        Nobody may lead what is `unassigned`.
+        No member may lead a key that is `unassigned`.
         """
         may = [row[number] for row in self._allowed]
         pairs = zip(self._classes, self._owners, strict=True)
         return bytes(owner == _NOBODY or not may[which] for which, owner in pairs)
 
     def holders(self) -> dict[str, str]:
-        """Return the holder of each key that has one: what `assign` takes as ``held``."""
+        """Return the holder of each assigned key, as `assign` takes it for ``held``."""
         names = [member.holder for member in self.members]
         return {
             key: names[owner]
@@ -135,12 +134,12 @@ class Assignment(Mapping[str, Member]):
         }
 
     def after(self, members: Iterable[Member], keys: KeySet | None = None) -> Assignment:
-        """Return the assignment to other members, or of other keys, that moves the least.
+        """Return the assignment to other members, or of other keys, that moves the fewest keys.
 
-        The same as `assign` with what this one assigns as ``held``.
+        It is the same as `assign` with `holders` as ``held``.
 
         Raises:
-            ConfigError: for two members of the same node id and incarnation.
+            ConfigError: if two members have the same node id and incarnation.
         """
         if keys is not None and keys is not self.keys_given:
             return assign(members, keys, held=self.holders())
@@ -153,10 +152,10 @@ class Assignment(Mapping[str, Member]):
         )
 
     def change_since(self, before: Assignment, node: str) -> Change:
-        """Return what `node` gains and loses by this assignment against an earlier one.
+        """Return what `node` gains and loses by this assignment, compared with an earlier one.
 
         Args:
-            before: the earlier one; its keys may be others.
+            before: the earlier assignment, which may have other keys.
             node: as for `of`.
         """
         had, has = before.of(node), self.of(node)
@@ -167,9 +166,9 @@ class Assignment(Mapping[str, Member]):
         )
 
     def moved_since(self, before: Assignment) -> tuple[str, ...]:
-        """Return the keys that had a node in `before` and have another one, or none, here.
+        """Return the keys that had a node in `before` and have another node, or none, now.
 
-        A node that restarted is the same node. A key that is not given out any more did not move.
+        A node that restarted is the same node. A key that no longer exists did not move.
         """
         if before.keys_given is self.keys_given:
             had = [member.node_id for member in before.members] + [None]
@@ -184,7 +183,7 @@ class Assignment(Mapping[str, Member]):
         return tuple(moved)
 
     def _by_owner(self) -> list[list[int]]:
-        """Return the places of each member's keys, and last those that nobody has."""
+        """Return the indexes of each member's keys, and last those of the unassigned keys."""
         if self._shelves is None:
             shelves: list[list[int]] = [[] for _ in range(len(self.members) + 1)]
             for at, owner in enumerate(self._owners):
@@ -194,11 +193,11 @@ class Assignment(Mapping[str, Member]):
 
 
 class _Numbers(dict[str, int]):
-    """The number of the member that a holder stands for, -1 for one that is no member."""
+    """The number of the member with a given holder, or -1 if there is none."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         super().__init__()
-        # Backwards, so that a node id stands for the first of its incarnations.
+        # Backwards, so that a bare node id gets the first of its incarnations.
         for number in range(len(members) - 1, -1, -1):
             self[members[number].node_id] = number
         self.update({member.holder: number for number, member in enumerate(members)})
@@ -213,20 +212,20 @@ def assign(
     keys: KeySet | Iterable[str | bytes],
     held: Mapping[str, str] | None = None,
 ) -> Assignment:
-    """Work out who should lead what.
+    """Assign each key to the member that should lead it.
 
-    The same members, keys and ``held`` give the same answer in every process. What ``held`` says
-    is kept as far as the loads allow; a view that lags behind, with some moves made and others not
-    yet, gives the same answer as the one before the moves.
+    The same members, keys and ``held`` give the same answer in every process. Each key stays with
+    its holder as far as the loads allow. A view of the holders that shows some moves already made
+    and others not gives the same answer as the view before the moves.
 
     Args:
-        members: who takes part, in any order.
-        keys: what to give out. Make a `KeySet` of them once if it is to be done again.
-        held: who leads which key now: what stands in the leader keys, as far as it is known.
-            Other keys, and holders that are no members, do not matter.
+        members: the members, in any order.
+        keys: the keys. Make a `KeySet` once if you assign the same keys again.
+        held: the holder of each key, as far as it is known: the values of the leader keys. Other
+            keys, and holders that are not members, are ignored.
 
     Raises:
-        ConfigError: for two members of the same node id and incarnation, or for bad keys.
+        ConfigError: if two members have the same node id and incarnation, or a key is not allowed.
     """
     ordered = _sorted(members)
     if not isinstance(keys, KeySet):
@@ -243,12 +242,12 @@ def _sorted(members: Iterable[Member]) -> tuple[Member, ...]:
     ordered = sorted(members, key=lambda member: member.holder)
     for one, other in pairwise(ordered):
         if one.holder == other.holder:
-            raise ConfigError(f"two members are {one.holder!r}: incarnations must tell them apart")
+            raise ConfigError(f"two members are {one.holder!r}: their incarnations must differ")
     return tuple(ordered)
 
 
 def _assigned(members: tuple[Member, ...], keys: KeySet, owners: array[int]) -> Assignment:
-    """Turn who has each key now into who should."""
+    """Return the assignment, given the owner of each key now. Overwrites `owners`."""
     classes, allowed = keys.classes(members)
     if not members or not len(keys):
         return Assignment(keys, members, array("i", [_NOBODY]) * len(keys), classes, allowed)
@@ -277,7 +276,7 @@ def _assigned(members: tuple[Member, ...], keys: KeySet, owners: array[int]) -> 
 
 
 def _ranks(members: Sequence[Member], hashes: array[int]) -> array[int]:
-    """Return each member's place in the order of the hashes, so that no name is favoured."""
+    """Return each member's rank by its hash, so that no name is favoured."""
     ranks = array("i", bytes(4 * len(members)))
     order = sorted(range(len(members)), key=lambda number: (hashes[number], number))
     for rank, number in enumerate(order):

@@ -1,8 +1,8 @@
-"""The hash that keys and nodes are placed by.
+"""The hashes of keys and nodes, which decide who gets which key.
 
 Rules of this file:
     * BLAKE2b, 64 bits: the same in every process, on every platform, in every version of Python.
-    * Keys and nodes are hashed apart, so that a key named like a node is nothing special to it.
+    * Keys and nodes are hashed differently, so a key with the name of a node has no special hash.
 """
 
 from __future__ import annotations

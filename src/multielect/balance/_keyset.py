@@ -1,10 +1,10 @@
-"""The keys to be given out, hashed once, and who may lead which.
+"""The keys to assign, hashed once, and which members may lead them.
 
 Rules of this file:
-    * Keys are sorted by their bytes; everything that goes by position goes by that order.
-    * Keys that the same members may lead form a class. Members are few and keys are many: what
-      takes long is done once a key, and kept.
-    * A set is never changed; a changed set shares the hashes.
+    * Keys are sorted by their bytes. All positions refer to that order.
+    * Keys that the same members may lead form a class. Members are few and keys are many, so slow
+      work is done once for each key, and kept.
+    * A set never changes. `changed` returns another set, which shares the hashes.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from ._hashes import key_hashes
 from ._member import Member, checked_labels
 
 Only = Mapping[str, Collection[str]] | Callable[[str, Member], bool]
-"""Who may lead which key: labels of which a node must have one, or a function that decides."""
+"""Who may lead which key: the labels of which a node needs one, or a function that decides."""
 
 
 class KeySet:
-    """The keys to be given out.
+    """The keys to assign.
 
     Args:
-        keys: their names; one that comes twice counts once.
-        only: for some keys, the labels of which a node needs one to lead it; all nodes may lead a
-            key that is not named. Or a function of key and member that tells whether this member
-            may lead that key. It is asked once for every pair, must give the same answer in every
-            process, and what it raises is passed on.
+        keys: their names. A name that comes twice counts once.
+        only: a mapping from some keys to labels, of which a node needs at least one to lead that
+            key; all nodes may lead the other keys. Or a function of a key and a member that returns
+            whether the member may lead the key. It is called once for each pair, and must give the
+            same answer in every process. Its exceptions are passed on.
 
     Raises:
-        ConfigError: for a key that is empty or too long, or labels that are none.
+        ConfigError: if a key is empty or too long, or a label is not allowed.
     """
 
     def __init__(self, keys: Iterable[str | bytes], only: Only | None = None) -> None:
@@ -66,7 +66,7 @@ class KeySet:
     def changed(
         self, add: Iterable[str | bytes] = (), remove: Iterable[str | bytes] = ()
     ) -> KeySet:
-        """Return a set with some keys more and others less; those in both are in it.
+        """Return a set with the keys of `add` and without those of `remove`. `add` wins.
 
         Raises:
             ConfigError: as for a new set.
@@ -82,9 +82,9 @@ class KeySet:
         return other
 
     def classes(self, members: Sequence[Member]) -> tuple[array[int], list[bytes]]:
-        """Return the class of each key, and each class's members: a byte each, 1 for those who may.
+        """Return the class of each key, and for each class a byte per member: 1 if it may lead.
 
-        Classes are in the order of their bytes, so that they depend on keys and members alone.
+        Classes are sorted by these bytes, so their order depends on keys and members alone.
         """
         if callable(self.only):
             return self._classes_by_function(self.only, members)
@@ -99,7 +99,7 @@ class KeySet:
         return array("i", map(numbers.__getitem__, self._group_of)), distinct
 
     def knows(self, members: Iterable[Member]) -> bool:
-        """Tell whether `classes` would ask no function of the user's."""
+        """Return whether `classes` needs no call of a user's function."""
         asked = self._asked
         return not callable(self.only) or all(member in asked for member in members)
 

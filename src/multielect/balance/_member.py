@@ -1,8 +1,8 @@
 """One member of a fleet, as the others know it.
 
 Rules of this file:
-    * Bad input is refused here, with a `ConfigError`; what has passed is not checked again.
-    * Weights count in thousandths, as whole numbers: all nodes divide alike, to the last key.
+    * Bad input is refused here, with a `ConfigError`. A value that passed is not checked again.
+    * Weights count in thousandths, as whole numbers. So all nodes compute the same shares.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _INCARNATION = re.compile(r"[^/\x00-\x1f\x7f]*")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node that takes part, with what it may be given.
+    """A node of the fleet, with its weight and its limits.
 
     Attributes:
         node_id: the node's name.
-        incarnation: what tells two starts of the node apart; may be empty.
-        weight: its share against that of the others, from 0.001 to 1,000,000 in steps of 0.001.
-            0 gives it nothing, and lets it keep nothing.
-        max_leases: how many keys it is given at most; None for any number.
-        labels: what `only=` of a `KeySet` goes by.
+        incarnation: differs at each start of the node; may be empty.
+        weight: its share compared with that of the others, from 0.001 to 1,000,000 in steps of
+            0.001. With 0 it is assigned nothing, and keeps nothing.
+        max_leases: how many keys it is assigned at most; None for any number.
+        labels: the labels that `only` of a `KeySet` looks at.
 
     Raises:
-        ConfigError: for a value that is not allowed.
+        ConfigError: if a value is not allowed.
     """
 
     node_id: str
@@ -60,7 +60,7 @@ class Member:
 
     @property
     def holder(self) -> str:
-        """What stands in the leader key of an election that it leads."""
+        """The value of the leader key of an election that it leads."""
         return f"{self.node_id}/{self.incarnation}" if self.incarnation else self.node_id
 
     @property
@@ -73,7 +73,8 @@ def checked_labels(what: str, labels: object) -> frozenset[str]:
     """Return `labels` as a set.
 
     Raises:
-        ConfigError: for a single text, which would be taken for its letters, or for no texts.
+        ConfigError: if `labels` is a single text, which would be taken for its letters, or if a
+            label is not text or is empty.
     """
     if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
         raise ConfigError(f"{what} must be a set of texts, not {labels!r}")
@@ -81,7 +82,7 @@ def checked_labels(what: str, labels: object) -> frozenset[str]:
     for label in found:
         if not isinstance(label, str) or not label:
             raise ConfigError(f"{what} must hold texts that are not empty, not {label!r}")
-    # Plain text of what derives from it: nothing of the user's is to run where they are compared.
+    # Plain str from a subclass of str: no user code may run when labels are compared.
     return frozenset(map(str.__str__, found))
 
 

@@ -1,8 +1,8 @@
-"""How many keys each member should have, were all free to take any.
+"""How many keys each member should have if every member may lead every key.
 
 Rules of this file:
-    * Whole numbers and exact fractions only: no share depends on how a machine rounds.
-    * What is beyond a member's cap goes to the others by weight, which may fill the next cap.
+    * Whole numbers and exact fractions only: no share depends on a machine's rounding.
+    * The keys above a member's cap go to the others by weight, which may fill another cap.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Shares:
 
 
 def fair_shares(members: Sequence[Member], keys: int) -> Shares:
-    """Divide so many keys among the members, by weight and within their caps."""
+    """Return the shares of the members when `keys` keys are divided by weight, within the caps."""
     caps = array("i", [_cap(member) for member in members])
     lows, highs = array("i", caps), array("i", caps)
-    # Whoever has the least room for its weight is filled first: once one is not, none is.
+    # The member with the least room for its weight comes first. If its share fits, all shares fit.
     free = sorted(
         (number for number, cap in enumerate(caps) if cap),
         key=lambda number: Fraction(caps[number], members[number].thousandths),

@@ -1,9 +1,9 @@
-"""What people type: the `multielect` command.
+"""The command line: `multielect`.
 
 Rules of this package:
     * It is the top layer: nothing else in multielect imports it.
-    * click and rich are needed here and only here. Without them the command says what to install;
-      so does `multielect bench --plot` without matplotlib.
+    * Only this package needs click and rich. Without them the command says what to install, and so
+      does `multielect bench --plot` without matplotlib.
     * A command's module is imported when the command runs, so that ``--help`` answers at once.
 """
 

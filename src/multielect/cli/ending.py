@@ -1,8 +1,8 @@
-"""How a command ends before its time.
+"""How a command ends when it is interrupted.
 
 Rules of this file:
-    * SIGTERM ends things as Ctrl-C does, and both without a traceback.
-    * Once is enough: a second one does not cut short what cleans up after the first.
+    * SIGTERM and Ctrl-C both end a command without a traceback.
+    * A second signal does not interrupt the clean-up after the first one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 INTERRUPTED = 130
-"""The exit status of what was interrupted."""
+"""The exit status of a command that was interrupted."""
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C raise `KeyboardInterrupt` within, once."""
+    """Let the first SIGTERM or Ctrl-C within the block raise `KeyboardInterrupt`."""
     before = {number: signal.signal(number, _interrupt) for number in _ENDINGS}
     try:
         yield

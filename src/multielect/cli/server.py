@@ -1,8 +1,8 @@
-"""The server that a command was told to use, or a private one.
+"""The server of a command: the user's, or a private one.
 
 Rules of this file:
-    * What is wrong with the user's server is said in one line, before anything is started.
-    * Keys are removed a part at a time: a server that serves others too goes on serving them.
+    * An error of the user's server is reported in one line, before anything is started.
+    * Keys are removed in portions, so that the server goes on to serve its other clients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def server_option(use: str) -> Callable[[_Command], _Command]:
     """Return the option `--url`, the same for all commands.
 
     Args:
-        use: what is done with the server, as a sentence begins.
+        use: what the command does with the server: the verb that begins the help text.
     """
 
     def add(command: _Command) -> _Command:
@@ -32,7 +32,7 @@ def server_option(use: str) -> Callable[[_Command], _Command]:
             help=f"{use} this server instead of a private one. All keys get a random prefix and are"
             " removed at the end.",
         )
-        # What it was called in the demo, and is in other programs.
+        # The demo's former name of the option, which other programs use too.
         old = click.option("--redis", hidden=True, expose_value=False, callback=_point_to_url)
         return url(old(command))
 
@@ -41,14 +41,18 @@ def server_option(use: str) -> Callable[[_Command], _Command]:
 
 def _point_to_url(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
     if value is not None:
-        raise click.UsageError("there is no option --redis: the server is named by --url")
+        raise click.UsageError("there is no option --redis: use --url for the server")
 
 
 def check_server(client: redis.Redis, option: str) -> None:
-    """See that the user's own server, which `option` named, answers.
+    """Check that the user's server answers.
+
+    Args:
+        client: a client of the server.
+        option: the option that named the server, for messages.
 
     Raises:
-        click.ClickException: where it does not.
+        click.ClickException: if it does not answer.
     """
     try:
         client.ping()
@@ -57,7 +61,7 @@ def check_server(client: redis.Redis, option: str) -> None:
 
 
 def described(client: redis.Redis) -> str:
-    """Return what kind of server it is, and which version."""
+    """Return the kind and version of a server."""
     info = client.info("server")
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
@@ -65,7 +69,7 @@ def described(client: redis.Redis) -> str:
 
 
 def remove_keys(client: redis.Redis, pattern: str) -> None:
-    """Remove all keys that a pattern matches, wherever in the database they are."""
+    """Remove all keys of the database that match a pattern."""
     some: list[bytes] = []
     for key in client.scan_iter(match=pattern, count=_SCAN_KEYS):
         some.append(key)

@@ -1,7 +1,6 @@
-"""A private Redis or Valkey server, for demos and tests only: it keeps nothing.
+"""A private Redis or Valkey server for demos and tests. It does not keep its data.
 
-It writes nothing to disk but its log, and leaves nothing behind. Do not keep data that matters in
-it.
+It writes only its log to disk, and deletes that when it ends. Do not store important data in it.
 """
 
 from ._server import EmbeddedServer, EmbeddedServerError, bundled_binary, find_binary

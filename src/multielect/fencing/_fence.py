@@ -1,9 +1,9 @@
-"""The fences: writes through a client of the user's, refused where their epoch is not the newest.
+"""The fences: they write through the user's client, and refuse a write of an old epoch.
 
 Rules of this file:
-    * Each fence makes the calls that `_steps` asks for, in its own way, and decides nothing.
-    * It uses the user's client and no other connection, so that client's timeouts and retries
-      hold, and a fence is as safe for threads, or tasks, as its client.
+    * Each fence makes the calls that `_steps` asks for, blocking or awaited. It decides nothing.
+    * A fence uses the user's client and no other connection. So the client's timeouts and retries
+      apply, and a fence is as safe for threads, or tasks, as its client.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from ._writes import FencedScript, Outcome, Value, Write, Writer
 class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
     """Makes writes that are refused once a newer epoch was elected.
 
-    A term whose write is refused ends, with the reason ``SUPERSEDED``, and its node stands again
-    under an epoch above the newest: nothing more would be written under the old one. That needs a
-    `Term` or an `Election` as the writer; a `Writer` leads to no node.
+    When a write is refused, the term behind it ends with reason ``SUPERSEDED``: all its further
+    writes would be refused too. Its node stands again, for an epoch above the newest. This needs a
+    `Term` or an `Election` as the writer; a `Writer` has no node.
 
-    Its methods may be called from any thread. Each write takes one round trip, `write_many`
-    one for each 250. Whatever redis-py raises for the client (connection, timeout, a full
-    server) it raises here too.
+    The methods may be called from any thread. A write takes one round trip. `write_many` takes one
+    for every 250 writes. The methods raise whatever redis-py raises for the client (connection,
+    timeout, a full server).
 
-    A client that sends again what was not answered, as redis-py does by default, may make a
-    write twice, under the same epoch: give it ``retry=Retry(NoBackoff(), 0)``, or write what
-    may be written twice.
+    A client that sends an unanswered request again, as redis-py does by default, may make a write
+    twice under the same epoch. Give it ``retry=Retry(NoBackoff(), 0)``, or make only writes that
+    may be made twice.
 
     Args:
         client: a `redis.Redis` or `redis.RedisCluster` of the server that holds the elections,
-            in the same database.
-        of: the prefix of a group, or an `ElectionGroup` or `Elector` (of `multielect.aio` as
-            well), which need not be started.
-        buckets: with a prefix, into how many buckets its group is divided; 256 by default.
-        raise_stale: what a stale write does: True raises `StaleEpochError`, False returns
-            False, and nothing else does.
+            with the same database.
+        of: the prefix of a group, or an `ElectionGroup` or `Elector` (also of `multielect.aio`),
+            which need not be started.
+        buckets: the number of buckets of the group; only with a prefix. 256 by default.
+        raise_stale: if True, a stale write raises `StaleEpochError`. If False, it returns False,
+            and no other write returns False.
 
     Raises:
-        ConfigError: for any argument that is not allowed; in the first write, for a number of
-            buckets that is not the one in use.
+        ConfigError: if an argument is not allowed. The first write raises it if the group has
+            another number of buckets.
     """
 
     def __init__(
@@ -76,22 +76,23 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
         *,
         ttl: float | None = None,
     ) -> bool:
-        """Set the string `name` to `value`, to end after `ttl` seconds if given.
+        """Set the string `name` to `value`. It expires after `ttl` seconds if `ttl` is given.
 
         Args:
             writer: a `Term`, an `Election` or a `Writer`. A `Term` has the epoch under which the
-                work was begun; an `Election` the newest that this node won, perhaps since.
+                work began. An `Election` has the newest epoch that this node won, which may have
+                begun later.
             name: the Redis key.
-            value: what it is to hold.
-            ttl: seconds, or None for ever.
+            value: the value.
+            ttl: seconds, or None to keep the value for ever.
 
         Returns:
             True; False for a stale write, if the fence does not raise.
 
         Raises:
-            StaleEpochError: if a newer epoch is known; nothing was done.
+            StaleEpochError: if a newer epoch is known; nothing was written.
             NotLeaderError: if the writer has never led.
-            ConfigError: for an argument that is not allowed.
+            ConfigError: if an argument is not allowed.
         """
         return bool(self._one(Write.set(writer, name, value, ttl=ttl)))
 
@@ -104,9 +105,9 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
             True, also if no field is new; False for a stale write, if the fence does not raise.
 
         Raises:
-            StaleEpochError: if a newer epoch is known; nothing was done.
+            StaleEpochError: if a newer epoch is known; nothing was written.
             NotLeaderError: if the writer has never led.
-            ConfigError: for an argument that is not allowed.
+            ConfigError: if an argument is not allowed.
         """
         return bool(self._one(Write.hset(writer, name, mapping)))
 
@@ -125,9 +126,9 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
             The entry's id; False for a stale write, if the fence does not raise.
 
         Raises:
-            StaleEpochError: if a newer epoch is known; nothing was done.
+            StaleEpochError: if a newer epoch is known; nothing was written.
             NotLeaderError: if the writer has never led.
-            ConfigError: for an argument that is not allowed.
+            ConfigError: if an argument is not allowed.
         """
         made: bytes | str | Literal[False]
         made = self._one(Write.xadd(writer, name, fields, id=id, maxlen=maxlen))
@@ -146,30 +147,30 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
             What the body returns; False for a stale write, if the fence does not raise.
 
         Raises:
-            StaleEpochError: if a newer epoch is known; nothing was done.
-            redis.ResponseError: if the body failed; what it had done until then stays.
-            redis.exceptions.NoPermissionError: if the server refused it to the client's user; it
-                says which command, or key.
+            StaleEpochError: if a newer epoch is known; nothing was written.
+            redis.ResponseError: if the body failed. What the body wrote before stays.
+            redis.exceptions.NoPermissionError: if the client's user may not use a command or a
+                key. The message names it.
             NotLeaderError: if the writer has never led.
-            ConfigError: for an argument that is not allowed.
+            ConfigError: if an argument is not allowed.
         """
         return self._one(Write.run(writer, script, keys, arguments))
 
     def write_many(self, writes: Iterable[Write]) -> list[Outcome]:
         """Make many writes in as few scripts as possible, of at most 250 writes each.
 
-        Each write has its own outcome, and one that is stale or fails keeps none of the others
-        from being made. The writes of one election are made in the order given. They are no
-        transaction: what must be done together belongs into one `FencedScript`.
+        Each write has its own outcome. A write that is stale or fails does not stop the others.
+        The writes of one election are made in the order given. They are not a transaction: put
+        writes that belong together into one `FencedScript`.
 
-        Where the connection is lost, the outcomes of the script on its way are unknown, and no
-        more are sent.
+        If the connection is lost, the writes of the script in flight have an unknown outcome, and
+        the fence sends no further script.
 
         Returns:
-            An outcome for each write, in the order given. It raises for none of them.
+            An outcome for each write, in the order given. The method raises for none of them.
 
         Raises:
-            ConfigError: for a write of another election group; nothing was sent.
+            ConfigError: if a write belongs to another group; nothing was sent.
         """
         steps = self._writing(writes)
         ask: Callable[[], Call] = partial(next, steps)
@@ -191,10 +192,10 @@ class Fence(Fencing["redis.Redis | redis.RedisCluster"]):
 
 
 class AsyncFence(Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
-    """The same for asyncio, with a client of `redis.asyncio`: see `Fence`.
+    """A `Fence` for asyncio, with a client of `redis.asyncio`.
 
-    Its methods may be called by any tasks of the client's loop. A task that is cancelled in one
-    does not know whether its write was made.
+    Any task of the client's loop may call its methods. A task that is cancelled during a call does
+    not know whether the write was made.
 
     Args:
         client: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`.
@@ -203,8 +204,8 @@ class AsyncFence(Fencing["redis.asyncio.Redis | redis.asyncio.RedisCluster"]):
         raise_stale: see `Fence`.
 
     Raises:
-        ConfigError: for any argument that is not allowed; in the first write, for a number of
-            buckets that is not the one in use.
+        ConfigError: if an argument is not allowed. The first write raises it if the group has
+            another number of buckets.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
-"""What a fence sends, and what follows from each reply, for clients that block or are awaited.
+"""What a fence sends, and how it acts on each reply, for blocking and asyncio clients.
 
 Rules of this file:
-    * A write is refused if and only if its epoch is lower than the newest known: the larger of
-      the election's counter and the newest that wrote through a fence.
-    * Where one of the two was lost, the next write puts it back before it does anything else.
-    * Whoever is refused as a `Term` or `Election` of this process has its node told: it gives the
-      term up, and stands again under an epoch above the newest. A `Writer` leads to no node.
-    * What fails at Redis is raised as redis-py raises it; only what is stale is an error of ours.
-    * No I/O: steps yield the calls to make, and are given the replies, or the errors.
+    * A write is refused if and only if its epoch is lower than the newest known epoch. That is the
+      larger of the election's counter and the newest epoch that wrote through a fence.
+    * If one of the two was lost, the next write restores it before it does anything else.
+    * When a write of a `Term` or `Election` of this process is refused, its node learns the newest
+      epoch, ends the term, and stands again for an epoch above it. A `Writer` has no node.
+    * Errors of Redis are raised as redis-py raises them. Only a stale write raises our own error.
+    * No I/O: the steps yield the calls to make, and receive the replies or the errors.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Call: TypeAlias = tuple[str, tuple[Any, ...]]
 """A method of the client, and its arguments."""
 
 Steps: TypeAlias = Generator[Call, Any, T]
-"""Yields the calls to make, one at a time, and is given the reply to each, or the error."""
+"""Yields the calls to make, one at a time, and receives the reply to each, or the error."""
 
 
 class Fencing(Generic[C]):
-    """What both fences share: all but waiting for Redis."""
+    """What both fences share: everything but the wait for Redis."""
 
     def __init__(
         self,
@@ -58,16 +58,16 @@ class Fencing(Generic[C]):
     ) -> None:
         if isinstance(client, pipeline) or not isinstance(client, (plain, clustered)):
             raise ConfigError(
-                f"client must be a {plain.__module__.rpartition('.')[0]}.Redis, no pipeline, not"
-                f" {type(client).__module__}.{type(client).__qualname__}:"
-                " many writes at once are what write_many is for"
+                f"client must be a {plain.__module__.rpartition('.')[0]}.Redis, not a pipeline, not"
+                f" {type(client).__module__}.{type(client).__qualname__};"
+                " use write_many for many writes at once"
             )
         if isinstance(of, str):
             self._layout = group_layout(of, buckets)
         elif not isinstance(of, (BaseElectionGroup, BaseElector)):
-            raise ConfigError(f"a fence is of a prefix, a group or an elector, not of {of!r}")
+            raise ConfigError(f"a fence needs a prefix, a group or an elector, not {of!r}")
         elif buckets is not None:
-            raise ConfigError("buckets go with a prefix only: a group knows how many it has")
+            raise ConfigError("buckets may be given with a prefix only: a group knows its number")
         else:
             self._layout = node_of(of).layout
         self._client = client
@@ -83,24 +83,24 @@ class Fencing(Generic[C]):
         write must have the tag of its election.
 
         Raises:
-            ConfigError: for a key that is not allowed.
+            ConfigError: if the key is not allowed.
         """
-        head = self._key_prefix(self._checked_key(key)).decode("utf-8", "surrogateescape")
-        return head[head.index("{") : head.index("}") + 1]
+        key_prefix = self._key_prefix(self._checked_key(key)).decode("utf-8", "surrogateescape")
+        return key_prefix[key_prefix.index("{") : key_prefix.index("}") + 1]
 
     def data_key(self, key: str | bytes, name: str) -> bytes:
-        """Return a Redis key for data of election `key`, in the same Cluster slot as that.
+        """Return a Redis key for data of election `key`, in the Cluster slot of that election.
 
-        It is ``{prefix}:{<bucket>}:<key>:<name>`` with literal braces around the bucket; no two
-        pairs of key and name have the same.
+        The Redis key is ``<prefix>:{<bucket>}:<key>:<name>``; the braces are literal. It differs
+        for each pair of key and name.
 
         Args:
             key: the election's key; empty for an `Elector`.
-            name: what is kept there; without a colon, and not ``leader``, ``epoch`` or
+            name: the name of the data: without a colon, and not ``leader``, ``epoch`` or
                 ``fence``.
 
         Raises:
-            ConfigError: for a key or name that is not allowed.
+            ConfigError: if the key or name is not allowed.
         """
         raw = self._checked_key(key)
         if not isinstance(name, str):
@@ -122,7 +122,7 @@ class Fencing(Generic[C]):
         return encode_key(key)
 
     def _planned(self, writes: Iterable[Write]) -> tuple[deque[WriteBatch], list[Outcome]]:
-        """Return what to send, and a place for each outcome."""
+        """Return the batches to send, and a list with a place for each outcome."""
         listed = list(writes)
         for write in listed:
             self._check(write)
@@ -131,13 +131,13 @@ class Fencing(Generic[C]):
 
     def _check(self, write: Write) -> None:
         if not isinstance(write, Write):
-            raise ConfigError(f"a write is made by Write.set and its like, not {write!r}")
+            raise ConfigError(f"a write must be made by Write.set or the like, not {write!r}")
         self._checked_key(write.key)
         theirs, ours = write.layout, self._layout
         if theirs is not None and theirs is not ours and theirs != ours:
             raise ConfigError(
-                f"this fence is of {ours.channel.decode(errors='replace')!r}, and the writer of"
-                f" {theirs.channel.decode(errors='replace')!r}: its epochs mean nothing here"
+                f"this fence belongs to {ours.channel.decode(errors='replace')!r}, and the writer"
+                f" to {theirs.channel.decode(errors='replace')!r}: their epochs are not comparable"
             )
         if self._is_clustered:
             slot = key_slot(ours.epoch_key(write.key))
@@ -153,16 +153,16 @@ class Fencing(Generic[C]):
         text = found.decode(errors="replace") if isinstance(found, bytes) else found
         if text is not None and text != wanted:
             raise ConfigError(
-                f"this namespace is divided into {text} buckets, not {wanted}:"
-                " a fence with another number looks for epochs where there are none"
+                f"this prefix is divided into {text} buckets, not {wanted}:"
+                " a fence with another number would not find the epochs"
             )
-        # Nobody has stood for election there yet: whoever will may choose another number.
+        # Without the key no node has used this prefix yet, and the first may choose another number.
         self._buckets_agreed = text is not None
 
     def _parted(self, batch: WriteBatch, error: Exception) -> Sequence[WriteBatch]:
-        """Return what to send in place of a batch that was refused; nothing where it has failed.
+        """Return the batches to send in place of a refused one, or none if that one has failed.
 
-        One key that this user may not use costs a script all that it serves; nothing was done.
+        Redis refuses a whole script if its user may not use one of the keys. Nothing was written.
         """
         refusal = refusal_in(error)
         if refusal is None or not refusal.is_of_keys or len(batch.writes) == 1:
@@ -191,7 +191,7 @@ class Fencing(Generic[C]):
         return outcomes
 
     def _preparing(self) -> Steps[None]:
-        """Find out, once, what the namespace and the server are like."""
+        """Check the number of buckets, and ask what the server knows: once for each fence."""
         if not self._buckets_agreed:
             self._judge_buckets((yield "get", (self._layout.buckets_key,)))
         if self._knows_flags is None:
@@ -210,7 +210,7 @@ class Fencing(Generic[C]):
         try:
             return (yield "evalsha", (script.sha.decode(), *batch.sent))
         except NoScriptError:
-            # Nothing was done; and what is sent whole, the server keeps.
+            # Nothing was written. The server keeps the script after an EVAL.
             return (yield "eval", (script.body.decode(), *batch.sent))
 
     def _given(self, outcome: Outcome) -> Any:  # noqa: ANN401
@@ -228,6 +228,6 @@ def _keep(outcomes: list[Outcome], these: Iterable[tuple[int, Outcome]]) -> None
 
 def _give_up(outcomes: list[Outcome], unsent: Iterable[WriteBatch], error: Exception) -> None:
     for batch in unsent:
-        lost = redis.ConnectionError("not sent, as what was sent before it was not answered")
+        lost = redis.ConnectionError("not sent, as an earlier script was not answered")
         lost.__cause__ = error
         _keep(outcomes, batch.failed(lost))

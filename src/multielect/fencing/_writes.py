@@ -1,9 +1,8 @@
-"""Fenced writes as data: who writes, what, in which scripts, and what became of it.
+"""Fenced writes as data: their writers, their scripts and their outcomes.
 
 Rules of this file:
-    * No I/O: `fencing` sends what is packed here and hands back the answers.
-    * A write is checked, turned into bytes and given its epoch when it is made. One that came
-      about can be sent.
+    * No I/O: the fences send the scripts and hand back the replies.
+    * A `Write` is checked, encoded and given its epoch when it is made. Each `Write` can be sent.
     * The text of a script is a constant. Data goes through KEYS and ARGV only.
     * A script serves at most 250 writes, and the writes of one election stay in order.
 """
@@ -26,25 +25,25 @@ from ..errors import ConfigError, NotLeaderError, StaleEpochError
 MAX_WRITES = 250
 MAX_KEYS = 750
 MAX_BYTES = 1_000_000
-"""What one script is given; a single write may have more bytes, and then travels alone."""
+"""The limits of one script. A single write may have more bytes; it then has a script of its own."""
 
 MAX_FIELDS = 3_500
-"""Lua passes on some 8,000 arguments at once, and a field takes two."""
+"""Lua's `unpack` takes some 8,000 arguments at once, and a field needs two."""
 
 Value = str | bytes | int | float
-"""What Redis can hold; text becomes UTF-8."""
+"""A value for Redis. Text becomes UTF-8."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """Says who writes where there is no `Term` at hand, as in another process.
+    """A writer for programs without a `Term`, such as another process.
 
     Attributes:
-        epoch: the epoch under which the work was begun.
+        epoch: the epoch under which the work began.
         key: the election's key in its group; empty for an `Elector`.
 
     Raises:
-        ConfigError: for a key that is not allowed, or an epoch that none can be.
+        ConfigError: if the key is not allowed, or `epoch` is not an epoch.
     """
 
     epoch: int
@@ -70,19 +69,19 @@ class FencedScript:
             return redis.call('HINCRBY', KEYS[1], 'done', ARGV[2])
         ''')
 
-    The body is a constant of your program, made once: data goes through KEYS and ARGV, which
-    are the body's own, so that no data is ever taken for code and Redis keeps one script, not
-    one for each value. What it returns is the write's reply.
+    Make the body once, as a constant of your program. Pass data through KEYS and ARGV, which the
+    body has to itself. So data is never taken for code, and Redis keeps one script and not one for
+    each value. What the body returns is the write's reply.
 
-    A body is not rolled back. If it fails half way, the write is reported as failed, and what
-    the body had done until then stays, under an epoch that had the right to do it: put all
-    that can fail (a key of another type, above all) before the first command that writes.
+    Redis does not roll a body back. If it fails half way, the write is reported as failed, and what
+    the body wrote before stays; its epoch was the newest then. So put everything that can fail,
+    such as a key of another type, before the first command that writes.
 
     Args:
-        body: Lua, as one would pass to EVAL, without a ``#!`` line.
+        body: Lua as for EVAL, without a ``#!`` line.
 
     Raises:
-        ConfigError: for a body that is no text, empty, or names flags of its own.
+        ConfigError: if the body is not a str, is empty, or begins with ``#!``.
     """
 
     __slots__ = ("body", "with_flags", "without_flags")
@@ -97,7 +96,7 @@ class FencedScript:
         if not body.strip():
             raise ConfigError("a body must not be empty")
         if body.lstrip().startswith("#!"):
-            raise ConfigError("a body must have no '#!' line: the fence writes the first line")
+            raise ConfigError("a body must not have a '#!' line: the fence adds that line")
         self.body = body
         self.with_flags = fenced(body, flags=True)
         self.without_flags = fenced(body, flags=False)
@@ -107,13 +106,13 @@ COMMAND = FencedScript("return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))")
 
 
 class Write:
-    """One write and who makes it, to be carried out by `Fence.write_many`.
+    """One write and its writer, for `Fence.write_many`.
 
-    A write is made by one of the four methods below, which touch nothing yet. Each takes the
-    writer's epoch at that moment, and raises
+    Make it with one of the four class methods below, which send nothing. Each takes the writer's
+    epoch at that moment, and raises
 
-    * `ConfigError` for a key, value or epoch that Redis cannot take,
-    * `NotLeaderError` for a writer that has never led.
+    * `ConfigError` if a key, a value or the epoch is not allowed,
+    * `NotLeaderError` if the writer has never led.
     """
 
     __slots__ = (
@@ -143,7 +142,7 @@ class Write:
         keys: Iterable[str | bytes],
         arguments: Iterable[Value],
     ) -> None:
-        """Use `set`, `hset`, `xadd` and `run`."""
+        """Use `set`, `hset`, `xadd` or `run` instead."""
         if isinstance(writer, Candidacy):
             self.layout = layout_of(writer)
             self.candidacy = writer
@@ -175,7 +174,7 @@ class Write:
         *,
         ttl: float | None = None,
     ) -> Write:
-        """Set the string `name` to `value`, to end after `ttl` seconds if given. Reply: True."""
+        """Set the string `name` to `value`, for `ttl` seconds if given. Reply: True."""
         if ttl is None:
             return cls(writer, COMMAND, [name], ["SET", value])
         return cls(writer, COMMAND, [name], ["SET", value, "PX", _ttl_ms(ttl)])
@@ -200,11 +199,11 @@ class Write:
         """Append an entry to the stream `name`. Reply: its id.
 
         Args:
-            writer: who writes.
+            writer: the writer.
             name: the stream's key.
-            fields: what the entry holds, at least one field.
-            id: the entry's id; Redis chooses by default.
-            maxlen: about how many entries the stream keeps; all by default.
+            fields: the entry's fields, at least one.
+            id: the entry's id. By default Redis chooses it.
+            maxlen: about how many entries the stream keeps. All by default.
         """
         trim: list[Value] = []
         if maxlen is not None:
@@ -221,7 +220,7 @@ class Write:
         keys: Iterable[str | bytes] = (),
         arguments: Iterable[Value] = (),
     ) -> Write:
-        """Run the body of `script` with these KEYS and ARGV. Reply: what it returns."""
+        """Run the body of `script` with these KEYS and ARGV. Reply: what the body returns."""
         return cls(writer, script, keys, arguments)
 
     def __repr__(self) -> str:
@@ -231,13 +230,13 @@ class Write:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one write of many.
+    """The outcome of one write of many.
 
     Attributes:
-        reply: what it answered; None unless it was made.
-        error: why it was not made, or may not have been: `StaleEpochError` if a newer epoch is
-            known; `redis.ResponseError` if Redis or the body refused; `redis.ConnectionError`
-            or `redis.TimeoutError` where nobody can tell.
+        reply: the reply to the write; None if there is an error.
+        error: why the write was not made, or may not have been made. `StaleEpochError`: a newer
+            epoch is known. `redis.ResponseError`: Redis or the body refused it.
+            `redis.ConnectionError` or `redis.TimeoutError`: the outcome is unknown.
     """
 
     reply: Any = None
@@ -250,19 +249,20 @@ class Outcome:
 
     @property
     def is_stale(self) -> bool:
-        """Whether it was refused for its epoch, and nothing done."""
+        """Whether the write was refused for its epoch. Nothing was written."""
         return isinstance(self.error, StaleEpochError)
 
 
 @dataclass
 class WriteBatch:
-    """What one script serves.
+    """The writes that one script makes.
 
     Attributes:
-        script: the body of all its writes.
-        keys: its KEYS.
-        arguments: its ARGV.
-        writes: its writes, each with its place in the order that was given.
+        script: the body of all the writes.
+        keys: the script's KEYS.
+        arguments: the script's ARGV.
+        writes: the writes, each with its place in the caller's order.
+        size_bytes: the size of the writes.
     """
 
     script: FencedScript
@@ -272,7 +272,7 @@ class WriteBatch:
     size_bytes: int = 0
 
     def takes(self, write: Write) -> bool:
-        """Tell whether there is room for one more."""
+        """Return whether there is room for `write`."""
         return (
             len(self.writes) < MAX_WRITES
             and len(self.keys) + len(write.keys) + 2 <= MAX_KEYS
@@ -281,11 +281,11 @@ class WriteBatch:
 
     @property
     def sent(self) -> tuple[Any, ...]:
-        """What follows the script in EVAL and EVALSHA."""
+        """The arguments of EVAL and EVALSHA that follow the script."""
         return len(self.keys), *self.keys, *self.arguments
 
     def add(self, place: int, write: Write, layout: KeyLayout) -> None:
-        """Take one more."""
+        """Add a write."""
         self.writes.append((place, write))
         self.size_bytes += _size_bytes(write)
         self.keys += [layout.epoch_key(write.key), layout.fence_key(write.key), *write.keys]
@@ -297,7 +297,7 @@ class WriteBatch:
         ]
 
     def outcomes(self, reply: Sequence[Sequence[Any]]) -> Iterable[tuple[int, Outcome]]:
-        """Read the script's reply: each write's place and outcome."""
+        """Return the place and the outcome of each write, from the script's reply."""
         for (place, write), (code, value) in zip(self.writes, reply, strict=True):
             if code == 1:
                 is_plain = write.is_command and write.arguments[0] != b"XADD"
@@ -310,7 +310,7 @@ class WriteBatch:
                 yield place, Outcome(error=_refused(write, text))
 
     def halves(self, layout: KeyLayout) -> tuple[WriteBatch, WriteBatch]:
-        """Return the same as two scripts."""
+        """Return two batches that have half of the writes each."""
         middle = len(self.writes) // 2
         parts = WriteBatch(self.script), WriteBatch(self.script)
         for number, (place, write) in enumerate(self.writes):
@@ -318,33 +318,32 @@ class WriteBatch:
         return parts
 
     def report_superseded(self, outcomes: Sequence[Outcome]) -> None:
-        """Have the nodes of this process know by which epochs their writes were refused.
+        """Report the epochs for which writes were refused to the nodes of this process.
 
         Args:
-            outcomes: those of all writes, in the order that was given.
+            outcomes: the outcomes of all writes, in the caller's order.
         """
         for place, write in self.writes:
             error, candidacy = outcomes[place].error, write.candidacy
             if candidacy is not None and isinstance(error, StaleEpochError):
-                # Of the write's epoch: the election may have been won again since.
+                # With the write's epoch, as the node may have won the election again since.
                 learn_epoch(candidacy, term_epoch=write.epoch, newest_epoch=error.newest_epoch)
 
     def failed(self, error: Exception) -> Iterable[tuple[int, Outcome]]:
-        """Give all its writes the same end."""
+        """Return the place of each write, with `error` as its outcome."""
         for place, _ in self.writes:
             yield place, Outcome(error=error)
 
 
 def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -> list[WriteBatch]:
-    """Return the fewest scripts, about, that make these writes.
+    """Return a small number of scripts that make these writes.
 
-    Writes of one election are made in the order given; among elections there is no order.
+    The writes of one election are made in the order given. Elections have no order among them.
 
     Args:
-        writes: what to do.
-        layout: where the elections are.
-        spans_buckets: whether one script may serve several buckets, as in Redis Cluster it
-            may not.
+        writes: the writes.
+        layout: the key names of the elections.
+        spans_buckets: whether one script may serve several buckets. In Redis Cluster it may not.
     """
     batches: list[WriteBatch] = []
     newest: dict[tuple[FencedScript, int], int] = {}
@@ -352,7 +351,7 @@ def packed(writes: Sequence[Write], layout: KeyLayout, *, spans_buckets: bool) -
     for place, write in enumerate(writes):
         kind = (write.script, 0 if spans_buckets else layout.bucket(write.key))
         number = newest.get(kind, -1)
-        # A batch is joined only where it is sent no earlier than what the election wrote before.
+        # A write may not be sent before an earlier write of its election.
         if number < latest_of_election.get(write.key, 0) or not batches[number].takes(write):
             number = newest[kind] = len(batches)
             batches.append(WriteBatch(write.script))
@@ -365,7 +364,7 @@ _BY_CODE: dict[str, type[redis.ResponseError]] = {
     "OOM": redis.exceptions.OutOfMemoryError,
     "READONLY": redis.exceptions.ReadOnlyError,
 }
-"""What servers before 7.0 say within a script, and redis-py has a class for."""
+"""redis-py's classes for errors that servers before 7.0 return inside a script."""
 
 
 def _refused(write: Write, text: str) -> redis.ResponseError:
@@ -374,7 +373,7 @@ def _refused(write: Write, text: str) -> redis.ResponseError:
         kind = _BY_CODE.get(code)
         return redis.ResponseError(text) if kind is None else kind(words)
     if write.is_command:
-        # Whatever the fence itself calls it has named.
+        # The fence's own script names the commands that it calls itself.
         text = naming(text, write.arguments[0].decode())
     return NoPermissionError(text)
 

@@ -1,25 +1,27 @@
-"""A consumer of partitioned Redis Streams: each is read by the leader of its partition only.
+"""A consumer of partitioned Redis Streams: only the leader of a partition reads its stream.
 
-`StreamConsumer` is for programs of threads, `AsyncStreamConsumer` for asyncio. docs/streams.md
-says what they promise and what not. Inside, each file imports only those below it::
+`StreamConsumer` is for programs that use threads, `AsyncStreamConsumer` for asyncio.
+docs/streams.md says what they promise and what they do not. Each file here imports only files that
+stand below it::
 
     _threads, _asyncio           two shells, which wait for Redis and for handlers
-    _base                        what they share but for waiting
-    _exchange                    what is asked of Redis, and what follows from the answers
-    _flow                        what to hand out and commit next: pure
-    _intake, _known              what to read next, within bounds; which partitions there are
-    _batch, _fence_kind,         what handlers are given, what is written and asked
+    _base                        what both shells share: everything but waiting
+    _exchange                    the requests to Redis, and what follows from the replies
+    _flow                        what to hand out and commit next: no I/O
+    _intake, _known,             what to read next, within bounds; the partitions; stuck handlers;
+    _stalls, _tally              counters
+    _batch, _fence_kind,         the batches for handlers, the writes, the lag
     _commits, _lag
     _reading                     a partition under one term
-    _entries, _settings,         replies, input, connecting, who stands back
+    _entries, _settings,         entries, settings, clients, timers, repeated errors
     _clients, _timers, _troubles
 """
 
 from ._asyncio import AsyncBatch, AsyncStreamConsumer
 from ._batch import Batch
 from ._entries import Entry
-from ._flow import Tally
 from ._lag import Lag
+from ._tally import Tally
 from ._threads import StreamConsumer
 
 __all__ = ["AsyncBatch", "AsyncStreamConsumer", "Batch", "Entry", "Lag", "StreamConsumer", "Tally"]

@@ -1,13 +1,13 @@
-"""`AsyncStreamConsumer`: for programs of asyncio.
+"""`AsyncStreamConsumer`: for programs that use asyncio.
 
 Rules of this file:
-    * All that changes the flow is done in the loop that started the consumer, between awaits.
-    * Its tasks: one passes the time, one fetches, some wait for what is to come, one makes all
-      fenced writes, one lists partitions; and one for each handler that runs, `handlers` of them
-      at the most.
-    * However a handler's task ends, its batch is handled or has failed: also if it is cancelled,
-      as by the end of the loop, or never began.
-    * If one of the others fails, which it must not, the consumer stops: others take its partitions.
+    * Every change of the flow is made in the loop that started the consumer, between two awaits.
+    * The tasks: one keeps the time, one fetches entries that are there, some wait for new entries,
+      one makes all fenced writes, one lists partitions. Each running handler has a task, at most
+      `handlers` of them.
+    * However a handler's task ends, its batch is then handled or failed. That holds for a task that
+      is cancelled, as by the end of the loop, and for one that never began.
+    * If another task fails by a fault of ours, the consumer stops, and others take its partitions.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from ._reading import Ask, Work
 T = TypeVar("T")
 
 AsyncBatch: TypeAlias = Batch[AsyncFence]
-"""A `Batch` as an `AsyncStreamConsumer` gives it."""
+"""The `Batch` of an `AsyncStreamConsumer`."""
 
 
 class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
-    """The same for asyncio: see `StreamConsumer`.
+    """A `StreamConsumer` for asyncio.
 
     ::
 
@@ -56,15 +56,15 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
                                        partitions=streams, handler=handle)
         await consumer.run()            # until Ctrl-C or SIGTERM, then drains and stops
 
-    The arguments are those of `StreamConsumer`, but that `handler` and a function for
-    `partitions` may be coroutine functions, and that all of it runs in the loop in which the
-    consumer was started: a handler that blocks the loop costs no lease, but all handlers their
-    time. `handlers` is how many are awaited at once, 100 by default.
+    The arguments are those of `StreamConsumer`, with these differences. `handler`, and a function
+    for `partitions`, may be coroutine functions. Everything runs in the loop in which the consumer
+    was started. A handler that blocks this loop costs no lease, but delays all other handlers.
+    `handlers` is how many handlers are awaited at once; 100 by default.
 
-    Methods that are not coroutines are called in that loop.
+    Call the methods that are not coroutines in that loop too.
 
     Raises:
-        ConfigError: for any argument that is not allowed.
+        ConfigError: if an argument is not allowed.
     """
 
     _default_handlers = 100
@@ -92,7 +92,7 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
     # ---- life
 
     async def start(self, *, wait: Seconds | None = None) -> None:
-        """Begin to stand for election and to consume; connecting goes on behind.
+        """Begin to stand for election and to consume. It connects in the background.
 
         With `wait`, until the group is connected. If there is no connection after so many seconds,
         or the task is cancelled, the consumer is stopped: see `StreamConsumer.start`.
@@ -101,13 +101,13 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
             wait: seconds; not at all by default.
 
         Raises:
-            ClosedError: if it was started before, or stops while waiting.
+            ClosedError: if the consumer was started before, or stops while waiting.
             ConnectionLostError: if there is no connection after `wait` seconds.
             ServerUnusableError: if the server cannot serve elections.
             ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
-            OSError: if there are no descriptors left.
-            RuntimeError: if there are no threads to be had. Nothing is left of the attempt then,
-                and it may be started again.
+            OSError: if no file descriptor is left.
+            RuntimeError: if no thread can be started. The attempt is then undone, and the consumer
+                may be started again.
         """
         wait_s = None if wait is None else checked_timeout(wait)
         await self._start()
@@ -140,17 +140,17 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
         self._tasks = {asyncio.ensure_future(self._run_loop(*item)) for item in loops.items()}
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Let handlers that run finish, commit what they did, and release all partitions.
+        """Let running handlers finish, commit their batches, and release all partitions.
 
-        Handlers that have not finished in time are cancelled. Called by a handler, it returns
-        at once and all this is done behind it. Stopping twice does nothing, and neither does
-        stopping in a forked child.
+        Handlers that have not finished in time are cancelled. In a handler, the call returns at
+        once and the consumer stops in the background. A second call does nothing, nor does a call
+        in a forked child.
 
         Args:
-            timeout: seconds after which it gives up in any case; `drain_timeout` by default.
+            timeout: seconds after which it gives up in any case. `drain_timeout` by default.
 
         Raises:
-            ConfigError: for a bad timeout.
+            ConfigError: if `timeout` is not allowed.
         """
         timeout_s = self._drain_timeout_s if timeout is None else checked_timeout(timeout)
         if os.getpid() != self._pid:
@@ -164,12 +164,12 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
     async def run(self) -> None:
         """Consume until `stop`, Ctrl-C or SIGTERM; then drain and stop.
 
-        The same is done where the task is cancelled. Signals are looked after only in the main
+        It also drains and stops if the task is cancelled. It handles signals only in the main
         thread.
 
         Raises:
-            ClosedError: if it was stopped before.
-            Exception: what made the consumer fail and stop of itself, which nothing should.
+            ClosedError: if the consumer was stopped before.
+            Exception: if a fault of multielect made the consumer stop.
         """
         try:
             with self._signals():
@@ -192,11 +192,11 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Drain and stop; to the end, also where the task is cancelled meanwhile."""
+        """Drain and stop. The stop is completed even if the task is cancelled meanwhile."""
         await asyncio.shield(asyncio.ensure_future(self.stop()))
 
     async def lag(self, keys: Iterable[str] | None = None) -> dict[str, Lag]:
-        """Ask Redis how far behind partitions are: see `StreamConsumer.lag`."""
+        """Return how far behind partitions are: see `StreamConsumer.lag`."""
         found: dict[str, Lag] = {}
         for part, names in self._lag_questions(keys):
             replies: Any = await self._client.eval(LAG.body.decode(), len(names), *names)
@@ -208,12 +208,12 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
     async def _run_loop(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
         try:
             await loop
-        except Exception as error:  # noqa: BLE001  # a mistake of ours
+        except Exception as error:  # noqa: BLE001  # a fault of ours
             self._break(name, error)
             self._asked_to_stop.set()
             self._stop_behind(self._drain_timeout_s)
 
-    def _call(self) -> None:
+    def _wake(self) -> None:
         flow = self._flow
         if self._is_time_to_pass:
             self._to_pass_time.set()
@@ -228,15 +228,15 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
         if flow.is_closing and flow.is_at_rest:
             self._at_rest.set()
 
-    async def _taken(self, called: asyncio.Event, take: Callable[[], T | None]) -> T | None:
-        """Return what there is to do, once there is anything; None at the end."""
+    async def _taken(self, wakeup: asyncio.Event, take: Callable[[], T | None]) -> T | None:
+        """Wait for work and return it; None when the consumer has ended."""
         while not self._has_ended:
             with self._changing():
                 found = take()
             if found is not None:
                 return found
-            await called.wait()
-            called.clear()
+            await wakeup.wait()
+            wakeup.clear()
         return None
 
     async def _keep_time(self) -> None:
@@ -258,12 +258,12 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
             await self._read(ask, pauses)
 
     async def _read(self, ask: Ask, pauses: Pauses) -> None:
-        """Make a request, and those that follow from it."""
+        """Make a request, and the requests that follow from it."""
         try:
             reply: Any = await self._client.execute_command(  # type: ignore[no-untyped-call]
                 *self._exchange.command(ask)
             )
-        # Connections fail in any way that redis-py has, and sometimes in others.
+        # A connection may raise more than redis-py's errors.
         except Exception as error:  # noqa: BLE001
             with self._changing():
                 then = self._exchange.unanswered(ask, error, pauses)
@@ -280,7 +280,7 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
             hand_over(due.handed_over)
             try:
                 outcomes = await self._fence.write_many(self._exchange.written(due))
-            # What the fence asks before its first write may fail in any way that redis-py has.
+            # The fence's questions before its first write may raise any of redis-py's errors.
             except Exception as error:  # noqa: BLE001
                 outcomes = self._exchange.unwritten(due, error)
             with self._changing():
@@ -307,7 +307,7 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
         outcome = self._handler(batch)
         refuse_unfinished("handler", outcome, may_await=True)
         if inspect.isawaitable(outcome):
-            refuse_unfinished("handler", await outcome, elsewhere="what awaits them")
+            refuse_unfinished("handler", await outcome, elsewhere="code that awaits them")
 
     async def _discover(self) -> None:
         assert self._list is not None
@@ -363,7 +363,7 @@ class AsyncStreamConsumer(BaseStreamConsumer[ElectionGroup, AsyncFence]):
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have signals that end programs ask for a stop, until the block is left."""
+        """Let the signals that end programs ask for a stop, within the block."""
         with signals_kept() as is_ours:
             loop = asyncio.get_running_loop()
             numbers = ENDING if is_ours else ()

@@ -1,9 +1,9 @@
-"""What both consumers are, but for waiting: settings, what users see, partitions, terms.
+"""What both consumers share: settings, properties, partitions, terms. Only waiting is left out.
 
 Rules of this file:
-    * Nothing here waits. Whatever changes the flow is done inside `_changing`, one at a time; at
-      its end those are called who have something to do now. So nobody is forgotten.
-    * What a user's function did is told through `on_error`, and harms nothing else.
+    * Nothing here waits. Every change of the flow is made inside `_changing`, one at a time. At the
+      end of a change, `_wake` wakes each part of the consumer that has work now.
+    * An error of a user's function is reported through `on_error`, and harms nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..fencing import AsyncFence, Fence
 from ._batch import Batch
 from ._commits import commit
 from ._exchange import Exchange
-from ._flow import Flow, Tally
+from ._flow import Flow
 from ._lag import Lag, chunks, lag_of
 from ._reading import Leadership, Work
 from ._settings import (
@@ -50,21 +50,22 @@ from ._settings import (
     checked_stream,
     listed,
 )
+from ._tally import Tally
 from ._troubles import Troubles
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 MIN_STOP_S = 1.0
-"""What a stop without time left gives those that have only to notice it."""
+"""A stop gives threads and tasks this time to notice it, even if its timeout has passed."""
 
 _GRAIN_S = 0.005
-"""Nobody is woken for less."""
+"""The thread or task that keeps the time sleeps at least this long."""
 
 F = TypeVar("F", bound=Fence | AsyncFence)
 G = TypeVar("G", bound=BaseElectionGroup[Any])
 
 
 class BaseStreamConsumer(Generic[G, F]):
-    """What a consumer of streams is, whichever way it waits."""
+    """A consumer of streams, without the parts that wait."""
 
     _default_handlers: ClassVar[int]
     _max_handlers: ClassVar[int]
@@ -157,32 +158,32 @@ class BaseStreamConsumer(Generic[G, F]):
 
     @abstractmethod
     def _connect(self, redis: str | redis.Redis, options: dict[str, Any]) -> None:
-        """Make client, group and fence; nothing is sent yet."""
+        """Make client, group and fence. Sends nothing."""
 
     @abstractmethod
     def _make_mutex(self) -> contextlib.AbstractContextManager[Any]:
-        """Return what is entered while the flow is changed."""
+        """Return the context manager that guards the flow."""
 
     @abstractmethod
-    def _call(self) -> None:
-        """Wake who has something to do. Inside `_changing`."""
+    def _wake(self) -> None:
+        """Wake the threads or tasks that have work. Called inside `_changing`."""
 
     def _reporting(
         self, on_error: Callable[[MultielectError], object]
     ) -> Callable[[MultielectError], object]:
-        """Return what the group is to call with errors."""
+        """Return the function that the group calls with errors."""
         return on_error
 
     # ---- what users see
 
     @property
     def group(self) -> G:
-        """The elections: who leads which partition. The consumer starts and stops it."""
+        """The group that elects a leader for each partition. The consumer starts and stops it."""
         return self._group
 
     @property
     def fence(self) -> F:
-        """The fence that the checkpoints are written through."""
+        """The fence through which the consumer writes the checkpoints."""
         return self._fence
 
     @property
@@ -204,12 +205,12 @@ class BaseStreamConsumer(Generic[G, F]):
 
     @property
     def partitions(self) -> dict[str, bytes]:
-        """The stream of each partition known now."""
+        """The stream of each partition that the consumer knows now."""
         return {key: known.stream for key, known in tuple(self._flow.partitions.items())}
 
     @property
     def dead_letters(self) -> bytes:
-        """The stream in which entries are set aside."""
+        """The dead-letter stream, to which failed entries are appended."""
         return self._dead_letters
 
     @property
@@ -225,11 +226,11 @@ class BaseStreamConsumer(Generic[G, F]):
     def checkpoint_key(self, key: str) -> bytes:
         """Return the Redis key of a partition's checkpoint, a hash.
 
-        Its field ``id`` is that of the last entry that was processed, ``epoch`` the epoch that
-        did so.
+        Its field ``id`` is the id of the last entry that was processed. Its field ``epoch`` is the
+        epoch under which that was done.
 
         Raises:
-            ConfigError: for a key that is not allowed.
+            ConfigError: if the key is not allowed.
         """
         return self._fence.data_key(key, "checkpoint")
 
@@ -240,27 +241,27 @@ class BaseStreamConsumer(Generic[G, F]):
     # ---- partitions
 
     def add(self, key: str, stream: str | bytes | None = None) -> None:
-        """Consume one more partition; of none that is there already.
+        """Consume one more partition. Does nothing if the consumer knows it already.
 
         Args:
-            key: its key.
-            stream: its stream; named as the key by default.
+            key: the partition's key.
+            stream: the partition's stream. By default it has the same name as the key.
 
         Raises:
-            ConfigError: for a key or stream that is not allowed, or is another's.
+            ConfigError: if the key or stream is not allowed, or belongs to another partition.
             ClosedError: if the consumer has stopped.
         """
         for refusal in self._know(listed({key: key if stream is None else stream})):
             raise refusal
 
     def remove(self, key: str) -> None:
-        """Consume a partition no more.
+        """Stop to consume a partition.
 
-        A batch that is at the handler is still committed, unless another node leads by then. A
-        function for `partitions` that goes on listing it brings it back.
+        A batch that is at the handler is still committed, unless another node leads by then. If
+        `partitions` is a function that still lists the partition, the partition comes back.
 
         Raises:
-            KeyError: if there is none with this key.
+            KeyError: if no partition has this key.
             ClosedError: if the consumer has stopped.
         """
         self._group.remove(key)
@@ -268,10 +269,10 @@ class BaseStreamConsumer(Generic[G, F]):
             self._flow.remove(decode_key(encode_key(key)))
 
     def resume(self, key: str) -> bool:
-        """Have a partition that was halted go on. Returns whether it was halted.
+        """Let a halted partition go on. Returns whether it was halted.
 
         Raises:
-            KeyError: if there is none with this key.
+            KeyError: if no partition has this key.
             ClosedError: in a forked child.
         """
         with self._changing():
@@ -282,12 +283,12 @@ class BaseStreamConsumer(Generic[G, F]):
         return node_of(self._group).layout
 
     def _add(self, key: str, stream: bytes) -> bool:
-        """Know a partition. Returns whether it is new. Inside `_changing`, once that is there."""
+        """Add a partition. Returns whether it is new. Call it inside `_changing`."""
         check_input(stream, dead_letters=self._dead_letters, layout=self._layout)
         return self._flow.add(key, stream)
 
     def _know(self, pairs: Mapping[str, bytes]) -> list[ConfigError]:
-        """Consume these partitions. Returns why some of them are refused."""
+        """Consume these partitions. Returns an error for each that is refused."""
         refused: list[ConfigError] = []
         new = []
         with self._changing():
@@ -297,26 +298,26 @@ class BaseStreamConsumer(Generic[G, F]):
                         new.append(key)
                 except ConfigError as error:
                     refused.append(error)
-        # Not before: who is elected must be known.
+        # After the flow: it must know a partition whose election this node wins.
         self._group.add_many(new)
         return refused
 
     def _know_listed(self, found: Any) -> None:  # noqa: ANN401  # from a user's function
-        """Consume what was listed now, but for what is refused."""
+        """Consume the partitions of a listing. Report those that are refused."""
         refused: list[ConfigError] = []
         pairs = listed(found, refused)
         refused += self._know(pairs)
         if refused:
             more = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
-            self._report_listing(f"a partition that was listed is left out: {refused[0]}{more}")
+            self._report_listing(f"a listed partition is left out: {refused[0]}{more}")
 
     def _lag_questions(
         self, keys: Iterable[str] | None
     ) -> Iterator[tuple[Sequence[str], list[bytes]]]:
-        """Divide keys into what one script serves, each part with the names it is given.
+        """Divide keys into portions for one script each. Yields the keys and the script's KEYS.
 
         Raises:
-            KeyError: for a key that is not known.
+            KeyError: if a key is not known.
         """
         streams = self.partitions
         for part in chunks(list(streams if keys is None else keys)):
@@ -344,10 +345,10 @@ class BaseStreamConsumer(Generic[G, F]):
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change the flow; then call who has something to do.
+        """Guard a change of the flow. At its end, wake the parts that have work, and report.
 
         Raises:
-            ClosedError: in a forked child, which may have inherited the mutex locked.
+            ClosedError: in a forked child, as the mutex may have been locked at the fork.
         """
         if os.getpid() != self._pid:
             raise ClosedError(
@@ -355,18 +356,18 @@ class BaseStreamConsumer(Generic[G, F]):
             )
         with self._mutex:
             yield
-            self._call()
+            self._wake()
             reports = self._to_report.copy()
             self._to_report.clear()
-        # Not sooner: whoever is told may call the consumer.
+        # Outside the mutex: `on_error` may call the consumer.
         for report in reports:
             self._report(report)
 
     def _pass_time(self) -> float | None:
-        """Let go on whoever waited for this time. Inside `_changing`.
+        """Do what is due at this time. Called inside `_changing`.
 
         Returns:
-            After how many seconds to do so again; None for as long as nobody calls.
+            After how many seconds to call this again; None to wait for a wake-up.
         """
         now_s = time.monotonic()
         self._asleep_until_s = -math.inf
@@ -386,52 +387,55 @@ class BaseStreamConsumer(Generic[G, F]):
 
     @property
     def _is_time_to_pass(self) -> bool:
-        """Whether something is due before whoever passes the time would look."""
+        """Whether something is due before the thread or task that keeps the time wakes up."""
         due_s = self._flow.next_due_s()
         return due_s is not None and due_s + _GRAIN_S < self._asleep_until_s
 
     def _finished(self, work: Work, batch: Batch[F]) -> None:
-        """Commit a batch that was handled. Inside `_changing`."""
+        """Commit a batch that was handled. Called inside `_changing`."""
         steps = batch._close()
         work.has_steps = bool(steps)
         self._flow.handled(work, commit(work, self.checkpoint_key(batch.key), steps))
 
     def _failed(self, work: Work, batch: Batch[F], error: BaseException) -> None:
-        """Decide what becomes of a batch that failed. Inside `_changing`."""
+        """Decide what to do with a batch that failed. Called inside `_changing`."""
         batch._close()
         self._exchange.failed(work, error)
 
-    # ---- what goes wrong
+    # ---- errors
 
     def _report(self, error: MultielectError) -> None:
         node_of(self._group).report(error)
 
     def _report_listing(self, what: str, cause: Exception | None = None) -> None:
-        """Tell what is wrong with a listing, unless the last ones were told of the same."""
+        """Report an error of a listing, unless the same error was reported a moment ago."""
         if self._listing_troubles.report(what, (), time.monotonic()) is None:
             return
-        ours = MultielectError(what)
-        ours.__cause__ = cause
-        self._report(ours)
+        report = MultielectError(what)
+        report.__cause__ = cause
+        self._report(report)
 
     def _report_no_listing(self, error: Exception) -> None:
         self._report_listing(f"cannot list the partitions: {in_words(error)}", error)
 
     def _break(self, what: str, error: Exception) -> None:
-        """Tell that a part of the consumer has ended, which must not; the rest is to stop."""
+        """Report that a part of the consumer ended by a fault of ours. The caller stops the rest.
+
+        Args:
+            what: the task of that part, as a verb.
+            error: the fault.
+        """
         self._broken = error
-        ours = MultielectError(
-            f"the part of the consumer that is to {what} failed: {in_words(error)}"
-        )
-        ours.__cause__ = error
-        self._report(ours)
+        report = MultielectError(f"the consumer's part that must {what} failed: {in_words(error)}")
+        report.__cause__ = error
+        self._report(report)
 
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[bool]:
-    """Have signals that end programs mean again at the end what they meant before.
+    """Restore the handlers of the signals that end programs, at the end of the block.
 
-    Gives whether they may be looked after here: only in the main thread.
+    Yields whether this is the main thread, the only one that may set such handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield False
@@ -441,13 +445,13 @@ def signals_kept() -> Iterator[bool]:
         yield True
     finally:
         for number, handler in before.items():
-            # None was not set by Python, and cannot be.
+            # None means that Python did not set the handler, so it cannot restore it.
             if handler is not None:
                 signal.signal(number, handler)
 
 
 def hand_over(terms: Iterable[Leadership]) -> None:
-    """Hand over the terms that drain; of others there is nothing to do yet."""
+    """Hand over those of the terms that drain."""
     for term in terms:
         with contextlib.suppress(ClosedError):
             term.finish_drain()

@@ -1,9 +1,9 @@
-"""What a handler is given.
+"""The batches that handlers receive.
 
 Rules of this file:
-    * What a handler stages is only kept here; it is made with the checkpoint, when the handler
-      has returned, or not at all.
-    * Bad input is refused where it is staged, in the handler that gave it.
+    * A batch only keeps the writes that a handler stages. The commit makes them together with the
+      checkpoint when the handler has returned, or not at all.
+    * Bad input is refused in the call that stages it.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ MAX_STAGED = 3_000
 MAX_STAGED_KEYS = 200
 MAX_STAGED_ARGUMENTS = 500_000
 MAX_STAGED_BYTES = 64 * 1024 * 1024
-"""What one batch may stage: one script makes it, and nobody else is served meanwhile."""
+"""The limits of one batch. One script makes all its writes, and Redis serves no one meanwhile."""
 
 
 class Batch(Generic[F]):
     """Entries of one partition, in order, to be handled by the leader of the partition.
 
-    When the handler returns, the checkpoint moves past them, in one fenced script with all
-    that was staged by `xadd`, `set`, `hset` and `run`. So those happen once for each entry,
-    whatever fails: if another leader was elected meanwhile, neither they nor the checkpoint
-    are written.
+    When the handler returns, one fenced script moves the checkpoint past the entries and makes all
+    writes that were staged by `xadd`, `set`, `hset` and `run`. So these writes happen exactly once
+    for each entry, whatever fails. If another leader was elected meanwhile, the script writes
+    neither them nor the checkpoint.
 
-    In annotations `Batch` is what a `StreamConsumer` gives, whose fence is a `Fence`, and
-    `AsyncBatch` what an `AsyncStreamConsumer` gives.
+    In annotations, `Batch` is the batch of a `StreamConsumer`, whose fence is a `Fence`.
+    `AsyncBatch` is the batch of an `AsyncStreamConsumer`.
 
-    It may be used by any thread, or task, while its handler runs. It stages at most 3,000 writes
+    Any thread or task may use a batch while its handler runs. A batch stages at most 3,000 writes
     to 200 keys, of 64 MiB together.
 
     Attributes:
         key: the partition's key.
         stream: the stream's key.
         epoch: the epoch under which the entries were read.
-        entries: what there is to handle, at least one entry.
-        attempt: 1, or more for an entry that has failed on its own before.
-        fence: for writes of your own at once, as by ``batch.fence.set(batch.writer, ...)``.
-            They may be made twice, as the batch may be handled twice.
-        writer: this term, as a fence wants it.
+        entries: the entries to handle, at least one.
+        attempt: 1, or more for a single entry that has failed before.
+        fence: for writes that are made at once, as by ``batch.fence.set(batch.writer, ...)``. They
+            may be made twice, because the batch may be handled twice.
+        writer: this term, as the writer for a fence.
     """
 
     def __init__(self, work: Work, fence: F) -> None:
@@ -67,41 +67,41 @@ class Batch(Generic[F]):
 
     @property
     def is_leader(self) -> bool:
-        """Whether the term under which this was read goes on: a compare, no I/O.
+        """Whether the term under which the batch was read goes on: a compare, no I/O.
 
-        If not, what the handler does is dropped, unless nobody else is elected by then.
+        If False, the batch is dropped, unless no other node is elected by the time of the commit.
         """
         return self._term.is_leader
 
     def heartbeat(self) -> None:
-        """Tell the watchdog (`max_stall`) that the handler goes on."""
+        """Report to the watchdog (`max_stall`) that the handler makes progress."""
         self._term.heartbeat()
 
     def xadd(
         self, name: str | bytes, fields: Mapping[str | bytes, Value], *, maxlen: int | None = None
     ) -> None:
-        """Stage an entry for the stream `name`, and trimming that to about `maxlen`.
+        """Stage an entry for the stream `name`, which is trimmed to about `maxlen` if given.
 
         Raises:
-            ConfigError: for an argument that is not allowed, or more than a batch may stage.
+            ConfigError: if an argument is not allowed, or the batch would stage too much.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.xadd(self.writer, name, fields, maxlen=maxlen))
 
     def set(self, name: str | bytes, value: Value, *, ttl: float | None = None) -> None:
-        """Stage that the string `name` becomes `value`, for `ttl` seconds if given.
+        """Stage a write of `value` to the string `name`, for `ttl` seconds if given.
 
         Raises:
-            ConfigError: for an argument that is not allowed, or more than a batch may stage.
+            ConfigError: if an argument is not allowed, or the batch would stage too much.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.set(self.writer, name, value, ttl=ttl))
 
     def hset(self, name: str | bytes, mapping: Mapping[str | bytes, Value]) -> None:
-        """Stage that fields of the hash `name` become those of `mapping`.
+        """Stage a write of the fields of `mapping` to the hash `name`.
 
         Raises:
-            ConfigError: for an argument that is not allowed, or more than a batch may stage.
+            ConfigError: if an argument is not allowed, or the batch would stage too much.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.hset(self.writer, name, mapping))
@@ -112,13 +112,13 @@ class Batch(Generic[F]):
         keys: Iterable[str | bytes] = (),
         arguments: Iterable[Value] = (),
     ) -> None:
-        """Stage the body of `script`, with KEYS and ARGV of its own. What it returns is lost.
+        """Stage a run of the body of `script`, with its own KEYS and ARGV. Its result is dropped.
 
-        A body that fails half way keeps its first half, and is run again with the batch: let it
-        look for all that can fail before it writes anything.
+        If a body fails half way, its first writes stay, and it runs again with the batch. So let it
+        check everything that can fail before it writes anything.
 
         Raises:
-            ConfigError: for an argument that is not allowed, or more than a batch may stage.
+            ConfigError: if an argument is not allowed, or the batch would stage too much.
             ClosedError: if the handler has returned.
         """
         self._stage(Write.run(self.writer, script, keys, arguments))
@@ -132,19 +132,19 @@ class Batch(Generic[F]):
         keys = self._keys | set(step.keys)
         arguments = self._arguments + len(step.arguments)
         size_bytes = self._bytes + sum(map(len, (*step.keys, *step.arguments)))
-        for what, count, most in (
+        for what, count, limit in (
             ("writes", len(self._steps) + 1, MAX_STAGED),
             ("keys", len(keys), MAX_STAGED_KEYS),
             ("arguments", arguments, MAX_STAGED_ARGUMENTS),
             ("bytes", size_bytes, MAX_STAGED_BYTES),
         ):
-            if count > most:
-                raise ConfigError(f"a batch may stage at most {most} {what}, not {count}")
+            if count > limit:
+                raise ConfigError(f"a batch may stage at most {limit} {what}, not {count}")
         self._keys, self._arguments, self._bytes = keys, arguments, size_bytes
         self._steps.append(step)
 
     def _close(self) -> list[Step]:
-        """Take what was staged; from now on nothing more can be."""
+        """Return the staged writes, and refuse further ones from now on."""
         steps, self._steps = self._steps or [], None
         return steps
 

@@ -1,9 +1,9 @@
-"""Clients of our own for reading and committing, set up as the user's.
+"""The consumer's own Redis clients, with the connection settings of the user's.
 
 Rules of this file:
-    * Nothing is sent twice behind our backs: who may repeat what is decided above.
-    * RESP2 and bytes, so that replies are what `_entries` reads.
-    * Every wait has an end that is later than what the server is asked to wait.
+    * The clients never repeat a request. The flow decides what is repeated.
+    * They use RESP2 and bytes, because `_entries` reads such replies.
+    * Every wait has a limit, which is longer than the server is asked to wait.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _ASYNC = {
     redis.UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
 }
 
-# What the connections of asyncio do not know.
+# Settings that the connections of redis.asyncio do not know.
 _SYNC_ONLY = frozenset({"socket_read_size", "command_packer"})
 
 
 def client_of(source: str | redis.Redis) -> redis.Redis:
-    """Return a client of the server that `source` leads to.
+    """Return a client of the server of `source`.
 
     Raises:
-        ConfigError: for a URL that cannot be understood, or another kind of object.
+        ConfigError: if `source` is a URL that cannot be read, or another kind of object.
     """
     connection, settings = address_of(source)
     pool = redis.ConnectionPool(
@@ -50,18 +50,16 @@ def client_of(source: str | redis.Redis) -> redis.Redis:
 
 
 def async_client_of(source: str | redis.Redis) -> redis.asyncio.Redis:
-    """Return a client for asyncio of the server that `source` leads to.
+    """Return a client for asyncio of the server of `source`.
 
     Raises:
-        ConfigError: for a URL that cannot be understood, or another kind of object or
+        ConfigError: if `source` is a URL that cannot be read, or another kind of object or
             connection.
     """
     connection, settings = address_of(source)
     twin = _ASYNC.get(connection)
     if twin is None:
-        raise ConfigError(
-            f"redis must connect by TCP, TLS or a unix socket here, not by {connection!r}"
-        )
+        raise ConfigError(f"redis must connect by TCP, TLS or a unix socket, not by {connection!r}")
     settings = {name: value for name, value in settings.items() if name not in _SYNC_ONLY}
     pool = redis.asyncio.ConnectionPool(
         connection_class=twin, **_ours(settings, AsyncRetry(NoBackoff(), 0))

@@ -1,11 +1,10 @@
-"""The writes of a consumer: claims of checkpoints, and commits with all that goes with them.
+"""The writes of a consumer: claims of checkpoints, and commits with their staged writes.
 
 Rules of this file:
-    * Each is one fenced script. A checkpoint moves together with what was staged for the same
-      step, or neither does.
-    * A commit names the checkpoint that it expects and the one it makes, so that one which is
+    * Each is one fenced script. A checkpoint moves together with the staged writes, or not at all.
+    * A commit names the checkpoint that it expects and the one that it sets. So a commit that is
       sent twice is made once.
-    * No I/O: these make writes for a fence, and read what it answered.
+    * No I/O: this file makes writes for a fence, and reads their outcomes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ..fencing._writes import FencedScript, Outcome, Value, Write, Writer
 from ._reading import Reading, Work
 
 MAX_FIELDS_SET_ASIDE = 3_000
-"""Lua passes on some 8,000 arguments at once, and a field takes two."""
+"""Lua's `unpack` takes some 8,000 arguments at once, and a field needs two."""
 
 MAX_MESSAGE_BYTES = 4_096
 
@@ -34,12 +33,12 @@ _COMMIT = _CALLED + lua_text("stream_commit")
 CLAIM = FencedScript(_CALLED + lua_text("stream_claim"))
 LAG = Script.of(_CALLED + lua_text("stream_lag"))
 
-# What says something of the server, and nothing of the batch.
+# Errors about the server, not about the batch.
 _OF_THE_SERVER = (
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY",
     "UNBLOCKED", "UNKILLABLE",
 )  # fmt: skip
-# From these redis-py takes the first word away.
+# Errors from whose text redis-py removes the code.
 _CODES = {
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
     redis.exceptions.MasterDownError: "MASTERDOWN",
@@ -51,12 +50,12 @@ _CODES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is done together with a commit.
+    """One write that is made together with a commit.
 
     Attributes:
         name: ``XADD``, ``HSET`` or ``SET``; or a script of the user's.
         keys: its keys.
-        arguments: what follows the key in the command, or the script's ARGV.
+        arguments: the command's arguments after the key, or the script's ARGV.
     """
 
     name: bytes | FencedScript
@@ -65,24 +64,24 @@ class Step:
 
     @classmethod
     def of(cls, write: Write) -> Step:
-        """Return what a write does, whoever makes it."""
+        """Return the step that makes a write."""
         if write.is_command:
             return cls(write.arguments[0], write.keys, write.arguments[1:])
         return cls(write.script, write.keys, write.arguments)
 
 
 class Answer(enum.Enum):
-    """What became of a claim or a commit."""
+    """The outcome of a claim or a commit."""
 
     DONE = enum.auto()
     STALE = enum.auto()
-    """Another was elected; nothing was done."""
+    """Another node was elected; nothing was written."""
     MOVED = enum.auto()
-    """Somebody else set the checkpoint; nothing was done."""
+    """Another program set the checkpoint; nothing was written."""
     BLAMED = enum.auto()
-    """What was staged could not be done."""
+    """A staged write could not be made."""
     UNKNOWN = enum.auto()
-    """Nobody can tell, or the server takes no writes now."""
+    """The outcome is unknown, or the server takes no writes now."""
 
 
 @lru_cache(maxsize=256)
@@ -92,12 +91,12 @@ def _commit_script(bodies: tuple[FencedScript, ...]) -> FencedScript:
 
 
 def claim(reading: Reading, checkpoint_key: bytes, start: str) -> Write:
-    """Return the write that asks for a reading's checkpoint, or makes it."""
+    """Return the write that asks for a reading's checkpoint, or creates it."""
     return Write.run(_writer(reading), CLAIM, [checkpoint_key, reading.partition.stream], [start])
 
 
 def commit(work: Work, checkpoint_key: bytes, steps: Sequence[Step]) -> Write:
-    """Return the write that moves a checkpoint on past a batch."""
+    """Return the write that moves a checkpoint past a batch."""
     places = {key: place for place, key in enumerate(dict.fromkeys(_keys_of(steps)), start=2)}
     own = dict.fromkeys(step.name for step in steps if isinstance(step.name, FencedScript))
     numbers = {script: number for number, script in enumerate(own, start=1)}
@@ -117,7 +116,7 @@ def commit(work: Work, checkpoint_key: bytes, steps: Sequence[Step]) -> Write:
 
 
 def dead_letter(work: Work, into: bytes) -> Step:
-    """Return the step that sets the one entry of a batch aside, with what it failed of."""
+    """Return the step that appends the one entry of a batch, and its error, to stream `into`."""
     (entry,) = work.entries
     cause = work.cause
     assert cause is not None
@@ -141,53 +140,53 @@ def dead_letter(work: Work, into: bytes) -> Step:
 
 
 def answer_to_claim(outcome: Outcome) -> tuple[Answer, str]:
-    """Return what became of a claim, and the checkpoint."""
+    """Return the outcome of a claim, and the checkpoint."""
     if outcome.error is None:
         return Answer.DONE, _text(outcome.reply)
     return (Answer.STALE if outcome.is_stale else Answer.UNKNOWN), ""
 
 
 def answer_to_commit(outcome: Outcome, *, has_steps: bool) -> Answer:
-    """Return what became of a commit."""
+    """Return the outcome of a commit."""
     error = outcome.error
     if error is None:
         return Answer.MOVED if _text(outcome.reply[0]) == "MOVED" else Answer.DONE
     if outcome.is_stale:
         return Answer.STALE
-    # An error of exactly this type is one that the script met with, not one about the script.
+    # An error of exactly this type came from a command in the script, not from the script call.
     if has_steps and type(error) is redis.ResponseError:
         return Answer.UNKNOWN if is_of_the_server(error) else Answer.BLAMED
     return Answer.UNKNOWN
 
 
 def is_of_the_server(error: redis.ResponseError) -> bool:
-    """Whether an error says something of the server, and nothing of what was asked of it."""
+    """Return whether an error is about the server, and not about the request."""
     refusal = refusal_in(error)
     if refusal is not None:
         return not refusal.is_of_keys
     return isinstance(error, tuple(_CODES)) or str(error).startswith(_OF_THE_SERVER)
 
 
-def words_of(error: redis.ResponseError) -> str:
-    """Return what the server said, its code first."""
+def server_text(error: redis.ResponseError) -> str:
+    """Return the server's own text of an error, its code first."""
     refusal = refusal_in(error)
     if refusal is not None:
-        return f"NOPERM {refusal.words}"
+        return f"NOPERM {refusal.text}"
     code = _CODES.get(type(error))
     return str(error) if code is None else f"{code} {error}"
 
 
 def _writer(reading: Reading) -> Writer:
-    # Not the term itself: what was begun under it may be committed after it ended, as long as
-    # nobody else was elected.
+    # Not the term itself: a batch may be committed after its term ended, as long as no other node
+    # was elected.
     return Writer(key=reading.term.key, epoch=reading.term.epoch)
 
 
 def message_of(cause: BaseException) -> str:
-    """Return the text of what was raised, as it is set aside."""
+    """Return an exception's text for the dead-letter stream."""
     try:
         return str(cause)[:MAX_MESSAGE_BYTES]
-    # It was a user's to write, and must not keep the entry from being set aside.
+    # A user's `__str__` must not keep the entry out of the dead-letter stream.
     except BaseException as error:  # noqa: BLE001
         return f"(no text: {type(error).__qualname__})"
 

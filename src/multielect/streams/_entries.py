@@ -1,8 +1,8 @@
 """Entries of a stream, and the replies that bring them.
 
 Rules of this file:
-    * Fields are bytes, as Redis holds them, and in its order, repeated names included.
-    * An id is text, ``ms-seq``, and is compared by its two numbers.
+    * Fields are bytes in the order of Redis, and may repeat a name.
+    * An id is a str, ``ms-seq``, and is compared by its two numbers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Entry:
     """One entry of a stream.
 
     Attributes:
-        id: its id in the stream.
-        flat: names and values of its fields, in turn.
+        id: the entry's id in the stream.
+        flat: names and values of its fields, alternating.
     """
 
     def __init__(self, id: str, flat: Sequence[bytes]) -> None:  # noqa: A002
@@ -35,12 +35,12 @@ class Entry:
 
     @cached_property
     def fields(self) -> Mapping[bytes, bytes]:
-        """Its fields; of a name that is there more than once, the last."""
+        """The entry's fields. If a name is repeated, this has its last value."""
         return dict(zip(self.flat[::2], self.flat[1::2], strict=True))
 
     @property
     def time_ms(self) -> int:
-        """The first half of the id: when it was added, unless the producer chose the id."""
+        """The first half of the id: when the entry was added, unless the producer chose the id."""
         return id_numbers(self.id)[0]
 
     def __eq__(self, other: object) -> bool:
@@ -63,10 +63,10 @@ def id_numbers(id: str) -> tuple[int, int]:  # noqa: A002
 
 
 def checked_start(start: object) -> str:
-    """Return where to begin: an id in full, or ``$``.
+    """Return where to begin: an id with both numbers, or ``$``.
 
     Raises:
-        ConfigError: for anything else.
+        ConfigError: if `start` is neither.
     """
     if start == NEW_ONLY:
         return NEW_ONLY
@@ -77,7 +77,7 @@ def checked_start(start: object) -> str:
 
 
 def entries_of(reply: Any) -> dict[bytes, list[Entry]]:  # noqa: ANN401
-    """Read the reply to XREAD as RESP2 has it: the new entries of each stream that has any."""
+    """Return the entries of each stream, from a RESP2 reply to XREAD."""
     return {
         stream: [Entry(id.decode(), flat) for id, flat in found]  # noqa: A001
         for stream, found in reply or ()

@@ -1,15 +1,14 @@
-"""What is asked of Redis for a flow, and what follows from each answer.
+"""The requests of a flow to Redis, and what follows from each reply.
 
 Rules of this file:
-    * Nothing here waits, or knows who does. What changes the flow is marked, and is called by one
-      at a time.
-    * Whatever comes back, or does not, the flow goes on: nobody else answers for what was asked.
-    * What goes wrong is told once for all partitions that it concerns, and ever more seldom while
+    * Nothing here waits. Methods that change the flow say so; callers make one such call at a time.
+    * The flow goes on after every reply, error and lost reply. Nothing else would resume it.
+    * An error is reported once for all partitions that it concerns, and less and less often while
       it lasts: see `_troubles`.
-    * What the server refuses, for want of a right or of room, is no failure of a handler. It is
-      asked again until the server takes it.
-    * A term that a newer epoch shuts out is given up: else its node would lead on, and nothing be
-      read. The next one begins at the checkpoint.
+    * If the server refuses a request for a missing right or for lack of memory, the handler has not
+      failed. The request is repeated until the server takes it.
+    * When a newer epoch is known, the term is given up. Otherwise its node would go on to lead, and
+      nobody would read. The next term begins at the checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from ._commits import (
     commit,
     dead_letter,
     is_of_the_server,
-    words_of,
+    server_text,
 )
 from ._entries import entries_of
 from ._flow import Flow, Writes
@@ -48,21 +47,21 @@ from ._reading import Ask, Reading, Work
 from ._troubles import Troubles, partitions
 
 PACE_S = 20e-6
-"""How long to stand back a stream, after waiting for many brought something of few."""
+"""The pause for each stream after a request that waited for many streams brought entries."""
 
 _NOT_REACHED = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 class _MovedError(Exception):
-    """Somebody else set the checkpoint."""
+    """Another program set the checkpoint."""
 
 
 class Next(NamedTuple):
     """What a reader does after a request.
 
     Attributes:
-        pause_s: how long it waits.
-        asks: what it asks for then.
+        pause_s: how long the reader pauses.
+        asks: the requests that it makes then.
     """
 
     pause_s: float = 0.0
@@ -70,7 +69,7 @@ class Next(NamedTuple):
 
 
 class Exchange:
-    """Requests for a flow, and their answers."""
+    """The requests of a flow, and their replies."""
 
     def __init__(
         self,
@@ -102,10 +101,10 @@ class Exchange:
         return ("XREAD", "COUNT", ask.count, *waiting, "STREAMS", *ask.streams, *ask.positions)
 
     def answered(self, ask: Ask, reply: Any, pauses: Pauses) -> Next:  # noqa: ANN401
-        """Take what a request brought. Changes the flow."""
+        """Take the reply to a request. Changes the flow."""
         try:
             found = entries_of(reply)
-        except Exception as error:  # noqa: BLE001  # no reply that XREAD gives
+        except Exception as error:  # noqa: BLE001  # not a reply to XREAD
             return self.unanswered(ask, error, pauses)
         pauses.reset()
         self._flow.fetched(ask, found, self._now_s())
@@ -120,7 +119,7 @@ class Exchange:
         return Next(pauses.take())
 
     def _find_unreadable(self, ask: Ask, error: redis.ResponseError) -> Next:
-        """Read the others: one stream that cannot be read keeps none of them back."""
+        """Divide the request, so that one stream that cannot be read stops no other stream."""
         if len(ask.readings) > 1:
             return Next(asks=self._flow.split(ask))
         self._flow.unreadable(ask, self._now_s())
@@ -130,10 +129,10 @@ class Exchange:
     # ---- handlers
 
     def failed(self, work: Work, error: BaseException) -> None:
-        """Decide what becomes of a batch that failed. Changes the flow."""
+        """Decide what to do with a batch that failed. Changes the flow."""
         reading = work.reading
         if isinstance(error, StaleEpochError) and _is_of(error, reading):
-            # By a fence that the handler used: no attempt under this epoch will do better.
+            # A fence that the handler used raised this. Any further attempt would fail too.
             self._flow.refused(work)
             self._supersede([(reading, error)])
             return
@@ -162,7 +161,7 @@ class Exchange:
 
     @staticmethod
     def unwritten(due: Writes, error: Exception) -> list[Outcome]:
-        """Return the outcomes where nobody can tell."""
+        """Return the outcomes of writes after an error: all are unknown."""
         return [Outcome(error=error)] * (len(due.claims) + len(due.commits))
 
     def settled(self, due: Writes, outcomes: Sequence[Outcome]) -> None:
@@ -209,7 +208,7 @@ class Exchange:
             troubles += _trouble("commit", work.reading, outcome)
 
     def _supersede(self, stale: Iterable[tuple[Reading, StaleEpochError]]) -> None:
-        """End the terms that a newer epoch shuts out, and tell which went on until now."""
+        """End the terms that have a stale epoch, and report those that went on until now."""
         ended = [
             (reading.term.key, error)
             for reading, error in stale
@@ -219,42 +218,42 @@ class Exchange:
             keys, errors = zip(*ended, strict=True)
             self._report_trouble("commit", errors[0], keys)
 
-    # ---- what goes wrong
+    # ---- errors
 
     def _report_all(self, troubles: Iterable[tuple[str, Reading, Exception]]) -> None:
-        """Tell each kind of trouble once."""
-        alike: dict[tuple[str, Hashable], tuple[Exception, list[str]]] = {}
+        """Report each kind of error once."""
+        by_kind: dict[tuple[str, Hashable], tuple[Exception, list[str]]] = {}
         for request, reading, error in troubles:
-            _, keys = alike.setdefault((request, _kind(error)), (error, []))
+            _, keys = by_kind.setdefault((request, _kind(error)), (error, []))
             keys.append(reading.partition.key)
-        for (request, _), (error, keys) in alike.items():
+        for (request, _), (error, keys) in by_kind.items():
             self._report_trouble(request, error, keys)
 
     def _report_trouble(self, request: str, error: Exception, keys: Sequence[str]) -> None:
-        """Tell what went wrong with these partitions, unless it was told a moment ago."""
+        """Report an error of these partitions, unless it was reported a moment ago."""
         if self.is_over:
             return
-        told = self._troubles.report((request, _kind(error)), keys, self._now_s())
-        if told is None:
+        to_report = self._troubles.report((request, _kind(error)), keys, self._now_s())
+        if to_report is None:
             return
-        ours = self._as_ours(request, error, told)
-        ours.__cause__ = None if isinstance(error, _MovedError) else error
-        self._report(ours)
+        report = self._as_report(request, error, to_report)
+        report.__cause__ = None if isinstance(error, _MovedError) else error
+        self._report(report)
 
-    def _as_ours(self, request: str, error: Exception, keys: Sequence[str]) -> MultielectError:
+    def _as_report(self, request: str, error: Exception, keys: Sequence[str]) -> MultielectError:
         if isinstance(error, _NOT_REACHED):
             return ConnectionLostError(f"cannot {request}: {error}")
         if isinstance(error, _MovedError):
             return MultielectError(
-                f"the checkpoint was moved by others, for {partitions(keys)}: reading from there"
+                f"another program moved the checkpoint of {partitions(keys)}: this node reads from"
+                " there"
             )
         if isinstance(error, StaleEpochError):
             return MultielectError(
-                f"a newer epoch is known than this node led under, for {partitions(keys)}"
-                f" ({error.newest_epoch}, not {error.epoch}, for {error.key!r}): another node was"
-                " elected or wrote meanwhile. What was handled last is dropped and read again by"
-                " the next leader; this node has given the terms up, and stands again above that"
-                " epoch"
+                f"another node was elected, or wrote, under a newer epoch for {partitions(keys)}"
+                f" ({error.newest_epoch}, not {error.epoch}, for {error.key!r}). The last batches"
+                " are dropped, and the next leader reads them again; this node has given up its"
+                " terms, and stands again for a newer epoch"
             )
         if not isinstance(error, redis.ResponseError):
             return MultielectError(f"cannot {request} for {partitions(keys)}: {in_words(error)}")
@@ -262,7 +261,7 @@ class Exchange:
         if refusal is None and not is_of_the_server(error):
             what = "read" if request == "read" else "go on with"
             return MultielectError(f"cannot {what} {partitions(keys)}: {error}")
-        text = f"{words_of(error)}; not done for {partitions(keys)}, and tried again"
+        text = f"{server_text(error)}; not done for {partitions(keys)}, and tried again"
         if refusal is not None:
             text += f": {self._keys_to_grant(request) if refusal.is_of_keys else refusal.remedy}"
         return ServerError(text, request=request, elections=len(keys))
@@ -270,8 +269,8 @@ class Exchange:
     def _keys_to_grant(self, request: str) -> str:
         keys = f"the streams, ~{self._prefix}:* for checkpoints"
         if request == "commit":
-            aside = self._dead_letters.decode(errors="replace")
-            keys += f", what the handler writes to, {aside!r} for dead letters"
+            dead_letters = self._dead_letters.decode(errors="replace")
+            keys += f", the keys that the handler writes, {dead_letters!r} for dead letters"
         return f"grant this user its keys (ACL SETUSER): {keys}"
 
 
@@ -290,7 +289,7 @@ def _trouble(
 
 
 def _kind(error: Exception) -> Hashable:
-    """Return what errors have in common that are told as one."""
+    """Return what distinguishes errors that are reported together from others."""
     if isinstance(error, _NOT_REACHED):
         return ConnectionLostError.__name__
     if not isinstance(error, redis.ResponseError):
@@ -298,4 +297,4 @@ def _kind(error: Exception) -> Hashable:
     refusal = refusal_in(error)
     if refusal is not None:
         return refusal.command, refusal.is_of_keys
-    return words_of(error)
+    return server_text(error)

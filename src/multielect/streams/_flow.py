@@ -1,12 +1,12 @@
-"""What to hand out next, what to commit, and under which terms: decided, not done.
+"""The flow: decides what to hand out next, what to commit, and under which terms.
 
 Rules of this file:
-    * No I/O, no clock, no threads, no randomness of its own: the time is passed in, and two
-      shells, one of threads and one of asyncio, do what is said here. They call one at a time.
-    * Of a partition at most one batch is at the handler or being committed, whatever becomes of
-      its term: entries are handled in order and never at once.
-    * What is read when, and how much of it, is `_intake`'s affair; who stands back, `_timers`'.
-    * A batch is forgotten only when its commit has been answered, or can do nothing any more. A
+    * No I/O, no clock, no threads, no random numbers of its own. The caller passes the time. Two
+      shells, one with threads and one for asyncio, carry out the decisions, one call at a time.
+    * At most one batch of a partition is at the handler or being committed, even if its term ends
+      meanwhile. So entries are handled in order and never at once.
+    * `_intake` decides what to read and how much of it, and `_stalls` which handlers are stuck.
+    * The flow forgets a batch only when its commit was answered, or can have no effect any more. A
       commit without an answer is sent again: the checkpoint in it makes that harmless.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -26,44 +25,27 @@ from ._intake import POLL_S, Intake
 from ._known import Known
 from ._reading import Ask, Leadership, Partition, Phase, Reading, State, Work
 from ._settings import FlowSettings
+from ._stalls import Stalls
+from ._tally import Tally
 from ._timers import Timers
 
 MAX_WRITES = 1_000
 
 TROUBLE_BASE_S = 0.05
 TROUBLE_MAX_S = 2.0
-"""How long a claim or a commit without an answer stands back: no handler is to blame for it."""
+"""The pauses before a claim or a commit without an answer is sent again."""
 
 Verdict = Literal["retry", "dead-letter", "halt", "dropped"]
-"""What becomes of a batch that failed."""
-
-
-@dataclass
-class Tally:
-    """What a consumer has done since it was made.
-
-    Attributes:
-        handled: entries whose processing was committed.
-        batches: batches committed.
-        failures: batches that a handler failed on.
-        dead_letters: entries set aside.
-        dropped: batches that were handled and not committed, as another led by then.
-    """
-
-    handled: int = 0
-    batches: int = 0
-    failures: int = 0
-    dead_letters: int = 0
-    dropped: int = 0
+"""What to do with a batch that failed."""
 
 
 class Writes(NamedTuple):
-    """What is to be done at Redis now, for many partitions at once.
+    """What to write to Redis now, for many partitions at once.
 
     Attributes:
-        claims: the readings whose checkpoints are to be asked for.
-        commits: the batches that are to be committed.
-        handed_over: the terms that end now, if they drain.
+        claims: the readings whose checkpoints to ask for.
+        commits: the batches to commit.
+        handed_over: the terms to hand over, if they drain.
     """
 
     claims: Sequence[Reading]
@@ -82,25 +64,22 @@ class Flow:
         self._known = Known()
         self.tally = Tally()
         self.is_closing = False
+        self._stalls = Stalls()
         self._at_work = 0
-        self._at_handlers = 0
-        self._returns = 0
         self._to_claim: deque[Reading] = deque()
         self._ready: deque[Partition] = deque()
         self._to_commit: deque[Work] = deque()
         self._handed_over: list[Leadership] = []
-        self._seen_returns = 0
-        self._last_return_s = 0.0
 
     # ---- partitions and terms
 
     @property
     def partitions(self) -> Mapping[str, Partition]:
-        """The partitions that are known."""
+        """The partitions that this node knows."""
         return self._known.partitions
 
     def add(self, key: str, stream: bytes) -> bool:
-        """Know a partition. Returns whether it is new.
+        """Add a partition. Returns whether it is new.
 
         Raises:
             ConfigError: if the key has another stream, or the stream another key.
@@ -108,10 +87,10 @@ class Flow:
         return self._known.add(key, stream)
 
     def remove(self, key: str) -> None:
-        """Forget a partition. A batch of it that is at work comes to its own end.
+        """Remove a partition. Its batch, if one is at work, is still finished.
 
         Raises:
-            KeyError: if there is none with this key.
+            KeyError: if no partition has this key.
         """
         self._end(self._known.remove(key).reading)
 
@@ -122,7 +101,7 @@ class Flow:
             return
         current = partition.reading
         if current is not None and current.term.epoch > term.epoch:
-            # It was added again, and what became of it before is told only now.
+            # The partition was added again, and this is a late event of its earlier election.
             return
         self._end(current)
         if self.is_closing:
@@ -131,7 +110,7 @@ class Flow:
         self._begin(partition, term)
 
     def draining(self, term: Leadership) -> None:
-        """Hand a term over as soon as nothing of it is at work."""
+        """Hand a term over as soon as no batch of it is at work."""
         reading = self._reading_of(term)
         if reading is None:
             self._handed_over.append(term)
@@ -139,11 +118,11 @@ class Flow:
             self._drain(reading)
 
     def demoted(self, term: Leadership) -> None:
-        """Read no more under a term that has ended. What is at work comes to its own end."""
+        """Stop to read under a term that has ended. A batch at work is still finished."""
         self._end(self._reading_of(term))
 
     def drain_all(self) -> None:
-        """Begin nothing more; see `is_at_rest`."""
+        """Begin no new batch, and hand over all terms. `is_at_rest` says when that is done."""
         self.is_closing = True
         for partition in self.partitions.values():
             if partition.reading is not None:
@@ -155,10 +134,10 @@ class Flow:
         return self._at_work == 0
 
     def resume(self, key: str) -> bool:
-        """Have a halted partition go on. Returns whether it was halted.
+        """Let a halted partition go on. Returns whether it was halted.
 
         Raises:
-            KeyError: if there is none with this key.
+            KeyError: if no partition has this key.
         """
         partition = self.partitions[key]
         reading = partition.reading
@@ -168,14 +147,12 @@ class Flow:
         return True
 
     def send_heartbeats(self, now_s: float, stall_s: float) -> None:
-        """Tell the watchdog of which partitions somebody takes care.
+        """Send the heartbeats of all terms, except those whose handlers run or are stuck.
 
-        Of those at a handler their handlers tell. Those that wait for one are taken care of as
-        long as any handler has returned within `stall_s`, or none is at work.
+        A running handler sends its own heartbeats. A partition that waits for a handler gets none
+        while the handlers are stuck.
         """
-        if self._returns != self._seen_returns or not self._at_handlers:
-            self._seen_returns, self._last_return_s = self._returns, now_s
-        are_stuck = now_s - self._last_return_s >= stall_s
+        are_stuck = self._stalls.are_stuck(now_s, stall_s)
         for partition in self.partitions.values():
             work = partition.work
             if partition.reading is None or (work is not None and work.phase is Phase.HANDLING):
@@ -197,7 +174,7 @@ class Flow:
         if reading.is_draining:
             return
         reading.is_draining = True
-        # What was only read is left to whoever leads next.
+        # The next leader handles the entries that were read and not handed out.
         self._intake.drop(reading)
         work = reading.partition.work
         if work is None or work.reading is not reading:
@@ -221,7 +198,7 @@ class Flow:
         reading.partition.reading = None
 
     def _restart(self, reading: Reading) -> None:
-        """Begin again at the checkpoint, under the same term."""
+        """Begin anew at the checkpoint, under the same term."""
         self._end(reading)
         self._begin(reading.partition, reading.term)
 
@@ -236,7 +213,7 @@ class Flow:
         return taken
 
     def claimed(self, reading: Reading, checkpoint: str) -> None:
-        """Read on from the checkpoint."""
+        """Begin to read after the checkpoint."""
         if reading.state is not State.CLAIMING or reading.is_draining:
             return
         reading.state = State.READING
@@ -245,25 +222,25 @@ class Flow:
         self._intake.queue(reading, 0.0)
 
     def not_claimed(self, reading: Reading, now_s: float) -> None:
-        """Ask for the checkpoint again, later."""
-        self._stand_back(reading, now_s, TROUBLE_BASE_S, TROUBLE_MAX_S)
+        """Ask for the checkpoint again later."""
+        self._retry_later(reading, now_s, TROUBLE_BASE_S, TROUBLE_MAX_S)
 
     def stale(self, reading: Reading) -> None:
-        """Read no more: a newer epoch is known, which the term is yet to be told."""
+        """Stop to read, as a newer epoch is known. The node has not ended the term yet."""
         self._end(reading)
 
     # ---- reading
 
     def take_fetch(self) -> Ask | None:
-        """Return what to ask for now, without waiting for it."""
+        """Return a request for entries that are there, or None."""
         return self._intake.take_fetch()
 
     def take_watch(self) -> Ask | None:
-        """Return what to wait for."""
+        """Return a request that waits for new entries, or None."""
         return self._intake.take_watch()
 
     def split(self, ask: Ask) -> tuple[Ask, Ask]:
-        """Return a request that failed as two, to find out which stream it was."""
+        """Return two halves of a failed request, to find out which stream made it fail."""
         return self._intake.split(ask)
 
     def fetched(self, ask: Ask, found: Mapping[bytes, list[Entry]], now_s: float) -> None:
@@ -273,7 +250,7 @@ class Flow:
             if reading.state is not State.READING or reading.is_draining:
                 continue
             if reading.position != position:
-                # It went back to its checkpoint meanwhile.
+                # The reading went back to its checkpoint meanwhile.
                 self._intake.queue(reading, now_s)
                 continue
             reading.trouble = 0
@@ -282,18 +259,18 @@ class Flow:
             self._intake.queue(reading, now_s + POLL_S)
 
     def unread(self, ask: Ask, now_s: float) -> None:
-        """Ask again: nobody could be asked."""
+        """Ask again, as the server could not be reached or refused for now."""
         self._intake.end(ask)
         for reading in ask.readings:
             self._intake.queue(reading, now_s)
 
     def unreadable(self, ask: Ask, now_s: float) -> None:
-        """Ask again later, for the one stream that cannot be read."""
+        """Ask again later for the one stream that cannot be read."""
         self._intake.end(ask)
         for reading in ask.readings:
             reading.is_caught_up = False
             settings = self._settings
-            self._stand_back(reading, now_s, settings.retry_base_s, settings.retry_max_s)
+            self._retry_later(reading, now_s, settings.retry_base_s, settings.retry_max_s)
 
     # ---- handling
 
@@ -304,7 +281,7 @@ class Flow:
             self._ready.append(partition)
 
     def take_work(self) -> Work | None:
-        """Return a batch to hand to the handler now."""
+        """Return a batch for the handler, or None."""
         while self._ready:
             partition = self._ready.popleft()
             partition.is_queued = False
@@ -316,7 +293,7 @@ class Flow:
                 or reading.is_waiting
                 or partition.work is not None
                 or not reading.in_hand
-                # Its end is being told; what is in hand is dropped then.
+                # The term has ended; its demotion comes later and drops these entries.
                 or not reading.term.is_leader
             ):
                 continue
@@ -324,17 +301,17 @@ class Flow:
             entries = [reading.in_hand.popleft() for _ in range(size)]
             partition.work = Work(reading, entries, reading.failures + 1, reading.checkpoint)
             self._at_work += 1
-            self._at_handlers += 1
+            self._stalls.at_handlers += 1
             return partition.work
         return None
 
     def handled(self, work: Work, commit: Write) -> None:
-        """Commit a batch that the handler is done with."""
+        """Commit a batch that the handler has finished."""
         work.commit = commit
         self._commit(work)
 
     def failed(self, work: Work, error: BaseException, now_s: float) -> Verdict:
-        """Decide what becomes of a batch that the handler failed on."""
+        """Decide what to do with a batch on which the handler failed."""
         self.tally.failures += 1
         self._leave_handler(work)
         reading = work.reading
@@ -353,7 +330,7 @@ class Flow:
                 self._commit(work)
                 return "dead-letter"
         else:
-            # One of them is to blame: find out which, and let the others pass.
+            # Hand the entries out one by one, to find the one that fails.
             reading.alone = len(work.entries)
         self._intake.rewind(reading)
         settings = self._settings
@@ -377,11 +354,11 @@ class Flow:
     def _leave_handler(self, work: Work) -> None:
         if work.phase is Phase.HANDLING:
             work.phase = Phase.DONE
-            self._at_handlers -= 1
-            self._returns += 1
+            self._stalls.at_handlers -= 1
+            self._stalls.returns += 1
 
     def _forget(self, work: Work) -> None:
-        """Let go of a batch; the next of its partition may begin, be it of a newer term."""
+        """Forget a batch. The next batch of its partition may begin, also under a newer term."""
         self._intake.in_hand -= len(work.entries)
         self._at_work -= 1
         reading = work.reading
@@ -391,18 +368,18 @@ class Flow:
         current = partition.reading
         if current is not None and current.state is State.READING:
             self._make_ready(current)
-            # There may have been no room for more of it until now.
+            # The partition may have had no room for more entries until now.
             self._intake.queue(current, 0.0)
 
     # ---- writes
 
     @property
     def has_writes(self) -> bool:
-        """Whether there is something for `take_writes`, about."""
+        """Whether `take_writes` probably has something to return."""
         return bool(self._to_claim or self._to_commit or self._handed_over)
 
     def take_writes(self) -> Writes | None:
-        """Return what is to be written or handed over now."""
+        """Return what to write or hand over now, or None."""
         size = min(MAX_WRITES, len(self._to_commit))
         commits = [self._to_commit.popleft() for _ in range(size)]
         handed_over, self._handed_over = self._handed_over, []
@@ -422,14 +399,14 @@ class Flow:
         self._forget(work)
 
     def refused(self, work: Work) -> None:
-        """Drop a batch that another leader's epoch shut out."""
+        """Drop a batch that was refused for a newer epoch."""
         self.tally.dropped += 1
         self._leave_handler(work)
         self._end(work.reading)
         self._forget(work)
 
     def moved(self, work: Work) -> None:
-        """Begin again at a checkpoint that somebody has set meanwhile."""
+        """Begin anew at the checkpoint, which another program has set meanwhile."""
         self.tally.dropped += 1
         reading = work.reading
         if reading.state is not State.OVER and not reading.is_draining:
@@ -437,10 +414,10 @@ class Flow:
         self._forget(work)
 
     def not_committed(self, work: Work, now_s: float) -> None:
-        """Commit again, later: nobody can tell whether it was done, or the server takes none."""
+        """Commit again later, as the outcome is unknown or the server takes no writes."""
         reading = work.reading
         if reading.state is State.OVER:
-            # The next to lead learns from the checkpoint whether it was.
+            # The next leader learns from the checkpoint whether the commit was made.
             self.tally.dropped += 1
             self._forget(work)
         else:
@@ -452,7 +429,7 @@ class Flow:
     # ---- time
 
     def tick(self, now_s: float) -> None:
-        """Let whoever stood back until now go on."""
+        """Resume the readings and commits whose pause is over."""
         for waited in self._timers.due(now_s):
             if isinstance(waited, Work):
                 if waited.is_waiting:
@@ -467,11 +444,11 @@ class Flow:
         self._intake.tick(now_s)
 
     def next_due_s(self) -> float | None:
-        """Return when `tick` has something to do."""
+        """Return when `tick` has something to do; None if nothing waits."""
         due = [at_s for at_s in (self._timers.next_s, self._intake.next_s) if at_s is not None]
         return min(due, default=None)
 
-    def _stand_back(self, reading: Reading, now_s: float, base_s: float, max_s: float) -> None:
+    def _retry_later(self, reading: Reading, now_s: float, base_s: float, max_s: float) -> None:
         if reading.state is not State.OVER:
             reading.trouble += 1
             wait_s = self._pause_s(reading.trouble, first_s=base_s, max_s=max_s)
@@ -482,21 +459,21 @@ class Flow:
         self._intake.unqueue(reading)
         self._timers.set(reading, until_s)
 
-    # ---- who has something to do
+    # ---- what there is to do
 
     @property
     def ready(self) -> int:
-        """How many partitions have a batch for the handler, about."""
+        """About how many partitions have a batch for the handler."""
         return len(self._ready)
 
     @property
     def may_fetch(self) -> bool:
-        """Whether there are streams to ask, and room for what they hold."""
+        """Whether there are streams to fetch from, and room for their entries."""
         return self._intake.may_fetch
 
     @property
     def may_watch(self) -> bool:
-        """Whether there are streams to wait for, and room for what comes."""
+        """Whether there are streams to wait for, and room for their entries."""
         return self._intake.may_watch
 
     @property

@@ -1,12 +1,13 @@
-"""Which streams to read next, and how much: decided, not done.
+"""The intake: decides which streams to read next, and how many entries.
 
 Rules of this file:
-    * Entries in memory, with those that requests on their way may bring, never exceed
-      `max_in_hand`, nor those of one partition `max_per_partition`. What has no room is not
-      asked for.
-    * Streams take turns: whoever is asked again goes to the end. One that is caught up, and that
-      no request waits for, takes its turn every `POLL_S`, however many others lie behind.
-    * No I/O, no clock: the time is passed in.
+    * The entries in memory, together with those that requests in flight may bring, never exceed
+      `max_in_hand`. Those of one partition never exceed `max_per_partition`. The intake asks for no
+      entry for which there is no room.
+    * Streams take turns: a stream that was asked goes to the end of the queue. A stream that is
+      caught up, and for which no request waits, is asked every `POLL_S`, however many others have
+      entries.
+    * No I/O, no clock: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from ._reading import Ask, Queue, Reading, State
 from ._settings import FlowSettings
 
 MAX_STREAMS_PER_FETCH = 250
-"""One such request takes well under a tenth of a millisecond of the server's time."""
+"""Such a request takes the server well under a tenth of a millisecond."""
 
 MAX_STREAMS_PER_WATCH = 2_500
 
 POLL_S = 0.05
-"""How long a stream that no request waits for goes without being asked."""
+"""How often a caught-up stream is asked while no request waits for it."""
 
 
 class Intake:
-    """The readings that are to be read, and the room that there is for entries.
+    """The readings to read, and the room for their entries.
 
     Attributes:
         in_hand: how many entries are in memory.
-        led: how many partitions are led: the readers share them out.
+        led: how many partitions this node leads. The readers divide them among themselves.
     """
 
     def __init__(self, settings: FlowSettings) -> None:
@@ -49,13 +50,18 @@ class Intake:
 
     @property
     def _room_to_watch(self) -> int:
-        # Half is kept for what is known to be there.
+        # Half of the room is kept for entries that are there already.
         return min(self._settings.max_in_hand // 2 - self._reserved_by_watches, self._room)
 
-    # ---- who is to be read
+    # ---- the queues
 
     def queue(self, reading: Reading, poll_s: float) -> None:
-        """Have a reading wait to be read, if there is room for what that brings."""
+        """Queue a reading to be read, if there is room for its entries.
+
+        Args:
+            reading: the reading.
+            poll_s: when to ask a caught-up stream at the latest; 0 to ask it next.
+        """
         if (
             reading.state is not State.READING
             or reading.is_draining
@@ -75,7 +81,7 @@ class Intake:
             self._behind[reading] = None
 
     def unqueue(self, reading: Reading) -> None:
-        """Have it wait no more."""
+        """Take a reading out of its queue."""
         if reading.queue is Queue.CAUGHT_UP:
             del self._caught_up[reading]
         elif reading.queue is Queue.BEHIND:
@@ -83,7 +89,7 @@ class Intake:
         reading.queue = None
 
     def tick(self, now_s: float) -> None:
-        """Let those take their turn that no request has waited for until now."""
+        """Queue the caught-up streams for which no request has waited until now."""
         while self._caught_up:
             reading, due_s = next(iter(self._caught_up.items()))
             if due_s > now_s:
@@ -94,23 +100,23 @@ class Intake:
 
     @property
     def next_s(self) -> float | None:
-        """When `tick` has something to do."""
+        """When `tick` has something to do; None if no stream waits."""
         return next(iter(self._caught_up.values()), None)
 
     # ---- requests
 
     @property
     def may_fetch(self) -> bool:
-        """Whether there are streams to ask, and room for what they hold."""
+        """Whether there are streams to fetch from, and room for their entries."""
         return bool(self._behind) and self._room > 0
 
     @property
     def may_watch(self) -> bool:
-        """Whether there are streams to wait for, and room for what comes."""
+        """Whether there are streams to wait for, and room for their entries."""
         return bool(self._caught_up) and self._room_to_watch > 0
 
     def take_fetch(self) -> Ask | None:
-        """Return what to ask for now, without waiting for it."""
+        """Return a request for entries that are there, or None."""
         room = self._room
         limit = min(MAX_STREAMS_PER_FETCH, room)
         picked: list[Reading] = []
@@ -119,7 +125,7 @@ class Intake:
         return self._ask(picked, room, is_watch=False)
 
     def take_watch(self) -> Ask | None:
-        """Return what to wait for, of what is caught up."""
+        """Return a request that waits for entries of caught-up streams, or None."""
         room = self._room_to_watch
         readers = self._settings.readers
         share = max(1, self._settings.max_in_hand // 2 // readers)
@@ -142,13 +148,13 @@ class Intake:
         return ask
 
     def split(self, ask: Ask) -> tuple[Ask, Ask]:
-        """Return a request that failed as two, to find out which stream it was."""
+        """Return two halves of a failed request, to find out which stream made it fail."""
         if ask.is_watch:
             self._reserved_by_watches -= ask.reserved
         return ask.halves()
 
     def end(self, ask: Ask) -> None:
-        """Give back the room of a request that is over."""
+        """End a request, and free the room that was reserved for it."""
         self._reserved -= ask.reserved
         self._reserved_by_watches -= ask.reserved if ask.is_watch else 0
         for reading in ask.readings:
@@ -157,7 +163,7 @@ class Intake:
     # ---- entries
 
     def take_in(self, reading: Reading, entries: list[Entry], asked: int) -> None:
-        """Keep what a request has brought, of so many that it asked for."""
+        """Keep the entries that a request brought; `asked` is how many it asked for."""
         reading.is_caught_up = len(entries) < asked
         if entries:
             reading.in_hand.extend(entries)
@@ -165,12 +171,12 @@ class Intake:
             self.in_hand += len(entries)
 
     def rewind(self, reading: Reading) -> None:
-        """Go back to the checkpoint: what waits for another attempt takes no room meanwhile."""
+        """Go back to the checkpoint, so that entries take no room before their next attempt."""
         self.drop(reading)
         reading.position = reading.checkpoint
         reading.is_caught_up = False
 
     def drop(self, reading: Reading) -> None:
-        """Forget what was read and is not at work."""
+        """Forget the entries that were read and not handed out."""
         self.in_hand -= len(reading.in_hand)
         reading.in_hand.clear()

@@ -1,8 +1,8 @@
-"""Which partitions there are, and which batches are still at work from when they were before.
+"""The partitions that this node knows, and the batches that removed partitions left at work.
 
 Rules of this file:
-    * A stream is of one partition, and a partition has one stream.
-    * A partition that is removed and comes back waits for the batch that it had at work.
+    * A stream belongs to one partition, and a partition has one stream.
+    * A partition that is removed and added again waits for the batch that it left at work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Known:
         self._left_at_work: dict[str, Work] = {}
 
     def add(self, key: str, stream: bytes) -> bool:
-        """Know a partition. Returns whether it is new.
+        """Add a partition. Returns whether it is new.
 
         Raises:
             ConfigError: if the key has another stream, or the stream another key.
@@ -28,21 +28,21 @@ class Known:
         known = self.partitions.get(key)
         if known is not None:
             if known.stream != stream:
-                raise ConfigError(f"partition {key!r} has the stream {known.stream!r} already")
+                raise ConfigError(f"partition {key!r} already has the stream {known.stream!r}")
             return False
         other = self._key_of_stream.setdefault(stream, key)
         if other != key:
-            raise ConfigError(f"the stream {stream!r} is that of partition {other!r} already")
+            raise ConfigError(f"the stream {stream!r} already belongs to partition {other!r}")
         partition = Partition(key, stream)
         partition.work = self._left_at_work.get(key)
         self.partitions[key] = partition
         return True
 
     def remove(self, key: str) -> Partition:
-        """Forget a partition.
+        """Remove a partition, and return it.
 
         Raises:
-            KeyError: if there is none with this key.
+            KeyError: if no partition has this key.
         """
         partition = self.partitions.pop(key)
         del self._key_of_stream[partition.stream]
@@ -51,11 +51,11 @@ class Known:
         return partition
 
     def let_go(self, work: Work) -> Partition:
-        """End the work on a batch. Returns the partition that may go on to the next."""
+        """End the work on a batch. Returns the partition that may have its next batch now."""
         key = work.reading.partition.key
         if self._left_at_work.get(key) is work:
             del self._left_at_work[key]
-        # Not always the one whose batch it is: it may have been removed and added since.
+        # If the partition was removed and added again, another object stands for it now.
         partition = self.partitions.get(key, work.reading.partition)
         partition.work = None
         return partition

@@ -1,7 +1,7 @@
-"""How far behind the checkpoints are.
+"""How far the checkpoints are behind the ends of their streams.
 
 Rules of this file:
-    * What is exact says so; what is counted from afar says that too.
+    * A lag says whether its number is exact or an estimate.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Lag:
 
     Attributes:
         entries: how many entries follow the checkpoint.
-        is_exact: whether that is exact. Where it is not, it was counted from what was ever added
-            and what was processed, and entries that were deleted or trimmed before they were
-            read are counted too; or, on servers before 7.0, it is the length of the stream; or
-            the key holds no stream, and it is 0.
-        checkpoint: the id of the last entry processed; None if nobody has led the partition yet.
+        is_exact: whether `entries` is exact. An estimate is the number of entries ever added, less
+            the number processed: entries that were deleted or trimmed before they were read count
+            too. On servers before 7.0 the estimate is the length of the stream. If the key holds
+            no stream, it is 0.
+        checkpoint: the id of the last entry processed; None if no node has led the partition yet.
         last_id: the id of the last entry added.
     """
 
@@ -36,9 +36,9 @@ class Lag:
 
     @property
     def behind_ms(self) -> int:
-        """Milliseconds between the last entry processed and the last added, by their ids.
+        """Milliseconds between the last entry processed and the last entry added, by their ids.
 
-        0 where there is nothing to process; the time since 1970 where nothing was processed yet.
+        0 if there is nothing to process. If nothing was processed yet, the time since 1970.
         """
         if self.entries == 0 or self.checkpoint is None:
             return 0 if self.entries == 0 else id_numbers(self.last_id)[0]
@@ -46,13 +46,13 @@ class Lag:
 
 
 def lag_of(reply: Sequence[Any], start: str) -> Lag:
-    """Work out the lag from what `stream_lag.lua` tells of one partition."""
+    """Return the lag of one partition, from the reply of `stream_lag.lua`."""
     checkpoint, read, length, first, last, added = reply
     known, first, last = checkpoint.decode() or None, first.decode(), last.decode()
     if length < 0:
         return Lag(0, is_exact=False, checkpoint=known, last_id=last)
     if known is None:
-        # Nobody has led it yet, and nobody could have processed anything.
+        # No node has led the partition yet, so nothing was processed.
         entries = 0 if start == NEW_ONLY else length
         return Lag(entries, start in (NEW_ONLY, FIRST_ID), None, last)
     if not length or id_numbers(known) >= id_numbers(last):
@@ -67,6 +67,6 @@ def lag_of(reply: Sequence[Any], start: str) -> Lag:
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Divide keys into as many as one script serves."""
+    """Divide keys into portions for one script each."""
     for at in range(0, len(keys), MAX_PER_SCRIPT):
         yield keys[at : at + MAX_PER_SCRIPT]

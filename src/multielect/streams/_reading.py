@@ -1,9 +1,9 @@
 """One partition, and its reading under one term.
 
 Rules of this file:
-    * A reading belongs to one term. A new term, or a checkpoint that was moved by others, makes
-      a new one, and whatever was still under way for the old one is recognised by that.
-    * These hold state; `_flow` and `_intake` alone change it.
+    * A reading belongs to one term. A new term, or a checkpoint that another program moved, begins
+      a new reading. So late answers for the old reading are recognised.
+    * The classes hold state. Only `_flow` and `_intake` change it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._entries import Entry
 
 
 class Leadership(Protocol):
-    """The part of a term that the flow asks for."""
+    """The part of a term that the flow uses."""
 
     @property
     def key(self) -> str:
@@ -33,20 +33,20 @@ class Leadership(Protocol):
         """Whether the term goes on."""
 
     def heartbeat(self) -> None:
-        """Tell the watchdog that the worker goes on."""
+        """Report to the watchdog that the handler makes progress."""
 
     def finish_drain(self) -> bool:
-        """Hand over the term, if it drains. Returns whether it did."""
+        """Hand over the term if it drains. Returns whether it did."""
 
     def learn_epoch(self, newest_epoch: int) -> bool:
-        """Give the term up, as a newer epoch is known. Returns whether it went on until now."""
+        """End the term, as a newer epoch is known. Returns whether it went on until now."""
 
 
 class State(enum.Enum):
-    """What a reading is at."""
+    """The state of a reading."""
 
     CLAIMING = 1
-    """The checkpoint is being asked for."""
+    """The consumer asks for the checkpoint."""
     READING = 2
     """Entries are read and handled."""
     HALTED = 3
@@ -56,14 +56,14 @@ class State(enum.Enum):
 
 
 class Queue(enum.Enum):
-    """Where a reading waits to be read."""
+    """The queue in which a reading waits to be read."""
 
     BEHIND = 1
     CAUGHT_UP = 2
 
 
 class Phase(enum.Enum):
-    """What is being done with a batch."""
+    """The phase of a batch."""
 
     HANDLING = 1
     DONE = 2
@@ -75,10 +75,11 @@ class Partition:
     """A partition that this node knows.
 
     Attributes:
-        key: its key in the group.
-        stream: its stream.
+        key: the partition's key in the group.
+        stream: the partition's stream.
         reading: the reading under the current term, if this node leads.
         work: the batch that is at the handler or being committed, perhaps of an older term.
+        is_queued: whether the partition waits for a handler.
     """
 
     __slots__ = ("is_queued", "key", "reading", "stream", "work")
@@ -95,20 +96,20 @@ class Reading:
     """A partition's reading under one term.
 
     Attributes:
-        partition: what is read.
-        term: under which term.
-        state: what it is at.
-        checkpoint: the id of the last entry whose processing was committed.
+        partition: the partition.
+        term: the term.
+        state: its state.
+        checkpoint: the id of the last entry that was committed.
         position: the id of the last entry that was read.
         in_hand: entries that were read and wait for the handler.
-        is_asked: whether a request for its entries is on its way.
-        is_caught_up: whether the last answer held all there was.
-        is_draining: whether the term ends as soon as nothing is at work.
-        queue: where it waits to be read.
-        alone: how many entries from the next on are handled one by one.
+        is_asked: whether a request for its entries is in flight.
+        is_caught_up: whether the last reply had all entries that there were.
+        is_draining: whether the term is handed over as soon as no batch is at work.
+        queue: the queue in which it waits to be read.
+        alone: how many entries, from the next one on, are handled one by one.
         failures: how often the next entry has failed on its own.
         trouble: how often in a row the stream, or the checkpoint, could not be read.
-        is_waiting: whether it stands back until a timer goes off.
+        is_waiting: whether it pauses until a timer is due.
     """
 
     __slots__ = (
@@ -157,17 +158,17 @@ class Work:
     """A batch on its way from the handler to its commit.
 
     Attributes:
-        reading: whose it is.
-        entries: what it holds.
-        attempt: which attempt at its first entry this is, from 1 on.
-        phase: where it is.
-        expected: the checkpoint before it.
-        commit: what is to be written, once that is known.
-        is_waiting: whether its commit stands back until a timer goes off.
-        has_steps: whether anything is written beside the checkpoint.
-        cause: why its one entry is set aside; None where it was handled.
-        message: the text of what its handler raised, made where the handler ran: it is the user's
-            to write, and may take its time.
+        reading: the reading to which it belongs.
+        entries: its entries.
+        attempt: the number of this attempt at its first entry, from 1 on.
+        phase: its phase.
+        expected: the checkpoint before the batch.
+        commit: the write that commits it, once that is known.
+        is_waiting: whether its commit pauses until a timer is due.
+        has_steps: whether the commit writes anything beside the checkpoint.
+        cause: why its one entry goes to the dead-letter stream; None if it was handled.
+        message: the text of the handler's exception. It is made where the handler ran, because a
+            user's `__str__` may be slow.
     """
 
     reading: Reading
@@ -183,7 +184,7 @@ class Work:
 
     @property
     def through(self) -> str:
-        """The checkpoint after it."""
+        """The checkpoint after the batch."""
         return self.entries[-1].id
 
 
@@ -192,10 +193,11 @@ class Ask:
     """A request for the entries of some streams.
 
     Attributes:
-        readings: whose.
-        positions: after which id, for each.
-        count: how many of each at the most.
-        is_watch: whether to wait for the first.
+        readings: the readings of the streams.
+        positions: for each, the id after which to read.
+        count: the largest number of entries of each.
+        is_watch: whether to wait for the first entry.
+        reserved: the room that the request reserves, in entries.
     """
 
     readings: list[Reading]
@@ -213,7 +215,7 @@ class Ask:
         return [reading.partition.stream for reading in self.readings]
 
     def halves(self) -> tuple[Ask, Ask]:
-        """Return two requests for the same, without waiting."""
+        """Return two requests that ask for half of the streams each, without waiting."""
         middle = len(self.readings) // 2
         return (
             Ask(self.readings[:middle], self.positions[:middle], self.count),

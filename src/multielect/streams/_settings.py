@@ -1,8 +1,8 @@
-"""What a consumer may be told, and what it may not.
+"""The settings of a consumer, and the checks of what users pass in.
 
 Rules of this file:
-    * Bad input is refused where it enters. What has passed here is not checked again.
-    * What the elections are told is the group's affair, which refuses what it does not know.
+    * Bad input is refused where it enters. A value that passed a check is not checked again.
+    * The group checks the arguments that are for the elections.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ MAX_ATTEMPTS = 1_000_000
 MAX_S = 7 * 86_400.0
 
 OURS = frozenset({"on_elected", "on_demoted", "on_draining", "callback_threads", "worker"})
-"""Options of a group that a consumer keeps to itself."""
+"""Arguments of a group that a consumer sets itself."""
 
 _NAMES_OF_OURS = frozenset({b"leader", b"epoch", b"fence", b"checkpoint"})
 
 OnFailure = Literal["dead-letter", "halt"]
-"""What becomes of an entry whose handler has failed for good: see `StreamConsumer`."""
+"""What the consumer does when the handler has failed too often: see `StreamConsumer`."""
 
 Listing = Mapping[str, "str | bytes"] | Iterable["str | bytes"]
-"""Partitions: the stream of each key, or streams, each of which is its own key."""
+"""Partitions: a mapping of keys to streams, or streams, each of which is its own key."""
 
 Partitions = Listing | Callable[[], Any]
-"""Partitions, or a function that lists them and is asked again."""
+"""Partitions, or a function that lists them and is called again and again."""
 
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """What the flow of entries goes by.
+    """The settings of the flow of entries.
 
     Attributes:
-        batch: how many entries a handler is given at once.
-        max_in_hand: how many entries are in memory at once.
+        batch: the largest number of entries in a batch.
+        max_in_hand: the largest number of entries in memory.
         readers: how many connections wait for new entries.
-        attempts: how often an entry is given to the handler on its own before it has failed.
+        attempts: how many attempts at a single entry the handler gets before the entry has failed.
         retry_base_s: about how long after the first failure to try again.
-        retry_max_s: the longest that this pause grows to.
-        on_failure: what then becomes of it.
-        start: where a partition begins that has no checkpoint.
+        retry_max_s: the longest pause between attempts.
+        on_failure: what the consumer does with an entry that has failed.
+        start: where to begin in a partition that has no checkpoint.
     """
 
     batch: int = 100
@@ -66,7 +66,7 @@ class FlowSettings:
 
     @property
     def max_per_partition(self) -> int:
-        """How many entries of one partition are in memory: the batch at work, and the next."""
+        """The largest number of entries of one partition in memory: two batches."""
         return min(2 * self.batch, self.max_in_hand)
 
     @classmethod
@@ -82,10 +82,10 @@ class FlowSettings:
         on_failure: OnFailure,
         start: str,
     ) -> FlowSettings:
-        """Return the settings that a user asked for.
+        """Return the settings from a user's arguments.
 
         Raises:
-            ConfigError: for any value that is not allowed.
+            ConfigError: if a value is not allowed.
         """
         checked_count("batch", batch, MAX_BATCH)
         checked_count("max_in_hand", max_in_hand, MAX_IN_HAND)
@@ -113,36 +113,36 @@ ASYNC = "AsyncStreamConsumer"
 
 
 def checked_handler(handler: Any, *, takes_coroutines: bool) -> Any:  # noqa: ANN401
-    """Return a function that handles batches.
+    """Return `handler`.
 
     Raises:
-        ConfigError: for what cannot be called with a batch, or would not be done when it has
-            returned.
+        ConfigError: if it cannot be called with a batch, or if its work would not be done when it
+            returns.
     """
     if not callable(handler):
         raise ConfigError(f"handler must be a function that takes a Batch, not {handler!r}")
     check_function("handler", handler, may_await=takes_coroutines, elsewhere=ASYNC)
     if not _can_be_called(handler, "a batch"):
-        raise ConfigError(f"handler must take a Batch, and need nothing else: {handler!r}")
+        raise ConfigError(f"handler must take a Batch as its only argument: {handler!r}")
     return handler
 
 
 def checked_lister(lister: Any, *, takes_coroutines: bool) -> Any:  # noqa: ANN401
-    """Return a function that lists partitions. It may yield them.
+    """Return `lister`, a function that returns or yields partitions.
 
     Raises:
-        ConfigError: for one that cannot be called without arguments, or whose answer nobody awaits.
+        ConfigError: if it cannot be called without arguments, or if nothing would await its result.
     """
     for function in layers_of(lister):
         if inspect.isasyncgenfunction(function):
-            raise ConfigError(f"partitions must return its list, and not yield it: {lister!r}")
+            raise ConfigError(f"partitions must not be an asynchronous generator: {lister!r}")
         if inspect.iscoroutinefunction(function) and not takes_coroutines:
             raise ConfigError(
-                f"partitions must be a plain function here, as nobody would await {lister!r}:"
+                f"partitions must be a plain function, as nothing would await {lister!r}:"
                 f" coroutine functions are for {ASYNC}"
             )
     if not _can_be_called(lister):
-        raise ConfigError(f"a function for partitions is called without arguments: {lister!r}")
+        raise ConfigError(f"a function for partitions must need no arguments: {lister!r}")
     return lister
 
 
@@ -150,7 +150,7 @@ def _can_be_called(function: Callable[..., Any], *arguments: object) -> bool:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        # Some built-in callables do not tell.
+        # Some built-in callables have no signature.
         return True
     try:
         signature.bind(*arguments)
@@ -160,10 +160,10 @@ def _can_be_called(function: Callable[..., Any], *arguments: object) -> bool:
 
 
 def checked_pause(what: str, value: object) -> float:
-    """Return a number of seconds, above 0.
+    """Return `value` as a number of seconds.
 
     Raises:
-        ConfigError: for anything else.
+        ConfigError: if it is not a number above 0 and up to `MAX_S`.
     """
     seconds = checked_seconds(what, value)
     if not 0 < seconds <= MAX_S:
@@ -172,13 +172,13 @@ def checked_pause(what: str, value: object) -> float:
 
 
 def checked_group_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is meant for the group.
+    """Return the arguments for the group.
 
     Raises:
-        ConfigError: for what the consumer keeps to itself.
+        ConfigError: if one of them is an argument that the consumer sets itself.
     """
     for name in OURS & options.keys():
-        raise ConfigError(f"{name} is the consumer's own: its handler is what you are called by")
+        raise ConfigError(f"{name} must not be given: the consumer sets it, and calls the handler")
     return options
 
 
@@ -187,40 +187,40 @@ def checked_stream(stream: object, what: str = "a stream") -> bytes:
 
     Args:
         stream: the key.
-        what: what it is the name of, for messages.
+        what: what the stream is, for messages.
 
     Raises:
-        ConfigError: for a key that Redis cannot have.
+        ConfigError: if it is no key, or empty.
     """
     if not isinstance(stream, (str, bytes)) or not stream:
-        raise ConfigError(f"{what} must be named by str or bytes, not empty: {stream!r}")
+        raise ConfigError(f"{what} must be a key, str or bytes, and not empty: {stream!r}")
     return stream if isinstance(stream, bytes) else stream.encode("utf-8", "surrogateescape")
 
 
 def check_input(stream: bytes, *, dead_letters: bytes, layout: KeyLayout) -> None:
-    """Refuse a stream that is no input.
+    """Refuse a stream that cannot be the stream of a partition.
 
     Raises:
-        ConfigError: for the one that dead letters go to, or a key of the elections.
+        ConfigError: if it is the dead-letter stream, or a key of the elections.
     """
     if stream == dead_letters:
         raise ConfigError(
-            f"{stream!r} is where dead letters go, and cannot be a partition's stream: what fails"
-            " there would be set aside there, again and again. Leave it out of partitions, or name"
-            " another stream as dead_letters"
+            f"{stream!r} is the dead-letter stream, and cannot be a partition's stream: an entry"
+            " that fails would be appended to it again and again. Leave it out of partitions, or"
+            " name another stream as dead_letters"
         )
     check_not_ours(stream, layout)
 
 
 def check_not_ours(stream: bytes, layout: KeyLayout) -> None:
-    """Refuse a stream whose name is that of something that the library keeps.
+    """Refuse a stream whose key the elections use.
 
     Raises:
-        ConfigError: for one.
+        ConfigError: if they use it.
     """
-    head = layout.key_prefixes[0].partition(b"{")[0] + b"{"
+    up_to_bucket = layout.key_prefixes[0].partition(b"{")[0] + b"{"
     name = stream.rpartition(b":")[2]
-    if (stream.startswith(head) and name in _NAMES_OF_OURS) or stream in (
+    if (stream.startswith(up_to_bucket) and name in _NAMES_OF_OURS) or stream in (
         layout.buckets_key,
         layout.members_key,
         layout.plan_key,
@@ -235,13 +235,13 @@ def listed(
     """Return the stream of each key.
 
     Args:
-        partitions: what was listed.
-        refused: where it comes again and again, takes why some of it is refused; it may name a
-            partition twice then, as SCAN does.
+        partitions: the listing.
+        refused: receives an error for each partition that is refused. With it, a listing may name
+            a partition twice, as SCAN does.
 
     Raises:
-        ConfigError: for what is no listing; and, without `refused`, for a key or stream that is
-            not allowed, or is named twice.
+        ConfigError: if `partitions` is not a listing. Without `refused`, also if a key or stream
+            is not allowed or is named twice.
     """
     if isinstance(partitions, Mapping):
         pairs = list(partitions.items())
@@ -267,4 +267,4 @@ def _list(found: dict[str, bytes], key: Any, stream: Any, *, repeats: bool) -> N
     name, checked = decode_key(encode_key(key)), checked_stream(stream)
     known = found.setdefault(name, checked)
     if known is not checked and (known != checked or not repeats):
-        raise ConfigError(f"partitions must name each partition once: {name!r} is there twice")
+        raise ConfigError(f"partitions must name each partition once: {name!r} is named twice")

@@ -1,12 +1,12 @@
-"""`StreamConsumer`: for programs of threads.
+"""`StreamConsumer`: for programs that use threads.
 
 Rules of this file:
-    * One mutex guards the flow, and is never held while waiting for Redis or for a handler.
-    * The threads: one passes the time, one fetches what is known to be there, some wait for what
-      is to come, one makes all fenced writes, one lists partitions, and some run handlers. Their
+    * One mutex guards the flow. No thread holds it while it waits for Redis or runs a handler.
+    * The threads: one keeps the time, one fetches entries that are there, some wait for new
+      entries, one makes all fenced writes, one lists partitions, and some run handlers. Their
       number does not grow with the partitions.
-    * They are daemons: a handler that never returns does not keep the interpreter from ending.
-    * If one of them fails, which it must not, the consumer stops: others take its partitions.
+    * The threads are daemons: a handler that never returns does not keep the interpreter alive.
+    * If a thread fails by a fault of ours, the consumer stops, and others take its partitions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
-    """Consumes many Redis Streams, each read in order by the leader of its partition only.
+    """Consumes many Redis Streams. Only the leader of a partition reads its stream, in order.
 
     ::
 
@@ -60,53 +60,55 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
                                   handler=handle)
         consumer.run()                  # until Ctrl-C or SIGTERM, then drains and stops
 
-    When the handler returns, the partition's checkpoint moves past the batch, in one fenced
-    script with what the handler staged. What else the handler does may be done twice, if the
-    process dies before that, or another leader is elected meanwhile.
+    When the handler returns, one fenced script makes the staged writes and moves the partition's
+    checkpoint past the batch. Whatever else the handler does may be done twice, if the process dies
+    before that script, or another leader is elected meanwhile.
 
     All methods may be called from any thread.
 
     Args:
-        redis: a URL, or a `redis.Redis` whose connection settings are taken over; one server,
-            not a cluster. Streams, elections and checkpoints are all there.
-        prefix: the namespace of elections and checkpoints. Consumers of one prefix share the
-            partitions.
-        partitions: a mapping of keys to streams; or streams, each of which is its own key; or a
-            function that returns either, and is called again every `discover` seconds, on a
-            thread of its own, for partitions that are new. One that it no longer lists stays.
-        handler: called with a `Batch`, on one of the consumer's threads: for one partition in
-            order and never at once, for others side by side. If it raises, the batch is tried
-            again, entry by entry.
-        batch: how many entries it is given at once, at the most.
-        handlers: how many handlers run at once; 8 by default.
+        redis: a URL, or a `redis.Redis` whose connection settings the consumer takes over. It must
+            be one server, not a cluster, and holds the streams, the elections and the checkpoints.
+        prefix: the namespace of elections and checkpoints. Consumers with the same prefix share
+            the partitions.
+        partitions: a mapping of keys to streams; or an iterable of streams, each of which is its
+            own key; or a function that returns either. The consumer calls a function every
+            `discover` seconds, on a thread of its own, to find new partitions. A partition stays
+            when the function no longer lists it.
+        handler: called with a `Batch`, on one of the consumer's threads. It handles the batches of
+            one partition in order and never at once, and those of different partitions side by
+            side. If it raises, the consumer tries the batch again, entry by entry.
+        batch: the largest number of entries in a batch.
+        handlers: how many handlers run at once. 8 by default.
         readers: how many connections wait for new entries.
-        max_in_hand: how many entries are in memory at once, of all partitions; of one, two
-            batches. What has no room is not read.
-        start: where a partition begins that has no checkpoint: ``"0"``, at its oldest entry;
-            ``"$"``, after those that are there when it is led for the first time; or after an
-            id.
-        attempts: how often an entry is given to the handler on its own before it has failed.
-        retry_base: about how many seconds after a failure the next attempt is made; twice as
-            many after the next, and so on, with jitter.
-        retry_max: the longest that this grows to, in seconds.
-        on_failure: what becomes of an entry that has failed: ``"dead-letter"`` appends it to
-            `dead_letters`, with the cause, and goes on; ``"halt"`` goes no further in that
-            partition until `resume`, or the next term.
-        dead_letters: the stream for such entries; ``<prefix>:dead-letters`` by default. It is
-            never trimmed.
-        discover: seconds.
-        drain_timeout: how many seconds a handler is given to finish before its partition is
-            handed to another node, and before `stop` gives up.
-        max_stall: gives up the terms of partitions whose handler runs for longer, in seconds,
-            unless it calls `Batch.heartbeat`; and of those that wait for a handler, if none has
-            returned for as long. Never by default.
-        on_error: called with what went wrong: a `HandlerError`, the connection, a stream that
-            cannot be read. It is logged in any case.
+        max_in_hand: the largest number of entries in memory for all partitions. For one partition
+            it is two batches. The consumer reads no entry for which there is no room.
+        start: where to begin in a partition that has no checkpoint. ``"0"``: at its oldest entry.
+            ``"$"``: after the entries that exist when it is led for the first time. Or after the
+            id given.
+        attempts: how many attempts at a single entry the handler gets before the entry has failed.
+        retry_base: about how many seconds after a failure the consumer tries again. The pause
+            doubles with each further failure, and has jitter.
+        retry_max: the longest such pause in seconds.
+        on_failure: what the consumer does with an entry that has failed. ``"dead-letter"``: appends
+            it to `dead_letters` together with the cause, and goes on. ``"halt"``: stops that
+            partition until `resume` is called or the next term begins.
+        dead_letters: the dead-letter stream; ``<prefix>:dead-letters`` by default. The consumer
+            never trims it.
+        discover: seconds between two calls of the function for `partitions`.
+        drain_timeout: how many seconds a handler has to finish before its partition is handed to
+            another node, and before `stop` gives up.
+        max_stall: seconds after which the consumer gives up the term of a partition whose handler
+            runs that long without a call of `Batch.heartbeat`. The same happens to partitions that
+            wait for a handler, if no handler has returned for that long. Never by default.
+        on_error: called with each error: a `HandlerError`, a connection error, a stream that
+            cannot be read. The consumer also logs it.
         logger: where errors are logged.
-        group: all else goes to the `ElectionGroup`: `ttl`, `node_id`, `max_leases` and so on.
+        group: all other arguments go to the `ElectionGroup`: `ttl`, `node_id`, `max_leases` and so
+            on.
 
     Raises:
-        ConfigError: for any argument that is not allowed.
+        ConfigError: if an argument is not allowed.
     """
 
     _default_handlers = 8
@@ -139,11 +141,11 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
         call = fitted("on_error", on_error, 1)
         assert call is not None
 
-        def tell(error: MultielectError) -> object:
+        def report(error: MultielectError) -> object:
             with self._in_users_code():
                 return call(error)
 
-        return tell
+        return report
 
     # ---- life
 
@@ -158,13 +160,13 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
             wait: seconds; not at all by default.
 
         Raises:
-            ClosedError: if it was started before, or stops while waiting.
+            ClosedError: if the consumer was started before, or stops while waiting.
             ConnectionLostError: if there is no connection after `wait` seconds.
             ServerUnusableError: if the server cannot serve elections.
             ConfigError: for a bad `wait`, or if the namespace has another number of buckets.
-            OSError: if there are no descriptors left.
-            RuntimeError: if there are no threads to be had. Nothing is left of the attempt then,
-                and it may be started again.
+            OSError: if no file descriptor is left.
+            RuntimeError: if no thread can be started. The attempt is then undone, and the consumer
+                may be started again.
         """
         wait_s = None if wait is None else checked_timeout(wait)
         self._start()
@@ -204,17 +206,17 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
         thread_group.go()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Let handlers that run finish, commit what they did, and release all partitions.
+        """Let running handlers finish, commit their batches, and release all partitions.
 
-        Nothing more is begun from the first moment on. Called by a handler, or by `on_error`, it
-        returns at once and all this is done behind it. Stopping twice does nothing, and neither
-        does stopping in a forked child.
+        No new batch begins after the call. In a handler or in `on_error`, the call returns at once
+        and the consumer stops in the background. A second call does nothing, nor does a call in a
+        forked child.
 
         Args:
-            timeout: seconds after which it gives up in any case; `drain_timeout` by default.
+            timeout: seconds after which it gives up in any case. `drain_timeout` by default.
 
         Raises:
-            ConfigError: for a bad timeout.
+            ConfigError: if `timeout` is not allowed.
         """
         timeout_s = self._drain_timeout_s if timeout is None else checked_timeout(timeout)
         if os.getpid() != self._pid:
@@ -228,12 +230,12 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
     def run(self) -> None:
         """Consume until `stop`, Ctrl-C or SIGTERM; then drain and stop.
 
-        A second Ctrl-C interrupts that. Signals are looked after only in the main thread, and
-        are what they were before when it returns.
+        A second Ctrl-C interrupts the drain. The method handles signals only in the main thread,
+        and restores their handlers when it returns.
 
         Raises:
-            ClosedError: if it was stopped before.
-            Exception: what made the consumer fail and stop of itself, which nothing should.
+            ClosedError: if the consumer was stopped before.
+            Exception: if a fault of multielect made the consumer stop.
         """
         with signals_kept() as is_ours:
             if is_ours:
@@ -261,14 +263,16 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
         self.stop()
 
     def lag(self, keys: Iterable[str] | None = None) -> dict[str, Lag]:
-        """Ask Redis how far behind partitions are, whoever leads them: one call for each 100.
+        """Return how far behind partitions are, also those that other nodes lead.
+
+        It makes one call to Redis for every 100 partitions.
 
         Args:
-            keys: which; all that are known by default.
+            keys: the partitions' keys; all partitions by default.
 
         Raises:
-            KeyError: for a key that is not known.
-            redis.RedisError: where Redis cannot be asked.
+            KeyError: if a key is not known.
+            redis.RedisError: if the call to Redis fails.
         """
         found: dict[str, Lag] = {}
         for part, names in self._lag_questions(keys):
@@ -293,12 +297,12 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
     def _run_loop(self, name: str, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except BaseException as error:  # noqa: BLE001  # a mistake of ours
+        except BaseException as error:  # noqa: BLE001  # a fault of ours
             self._break(name, ordinary(error))
             self._asked_to_stop.put(None)
             self._stop_behind(self._drain_timeout_s)
 
-    def _call(self) -> None:
+    def _wake(self) -> None:
         flow = self._flow
         if self._is_time_to_pass:
             self._to_pass_time.notify()
@@ -313,21 +317,21 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
         if flow.is_closing and flow.is_at_rest:
             self._resting.notify_all()
 
-    def _taken(self, called: threading.Condition, take: Callable[[], T | None]) -> T | None:
-        """Return what there is to do, once there is anything; None at the end."""
+    def _taken(self, wakeup: threading.Condition, take: Callable[[], T | None]) -> T | None:
+        """Wait for work and return it; None when the consumer has ended."""
         with self._changing():
             while not self._ended.is_set():
                 found = take()
                 if found is not None:
                     return found
-                called.wait()
+                wakeup.wait()
         return None
 
     def _keep_time(self) -> None:
         with self._mutex:
             while not self._ended.is_set():
                 idle_s = self._pass_time()
-                self._call()
+                self._wake()
                 self._to_pass_time.wait(idle_s)
 
     def _fetch(self) -> None:
@@ -341,13 +345,12 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
             self._read(ask, pauses)
 
     def _read(self, ask: Ask, pauses: Pauses) -> None:
-        """Make a request, and those that follow from it."""
+        """Make a request, and the requests that follow from it."""
         try:
             reply: Any = self._client.execute_command(  # type: ignore[no-untyped-call]
                 *self._exchange.command(ask)
             )
-        # Connections fail in any way that redis-py has, and sometimes in others: a credential
-        # provider is the user's.
+        # A connection may raise more than redis-py's errors: a credential provider is user code.
         except BaseException as error:  # noqa: BLE001
             with self._changing():
                 then = self._exchange.unanswered(ask, ordinary(error), pauses)
@@ -364,7 +367,7 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
             hand_over(due.handed_over)
             try:
                 outcomes = self._fence.write_many(self._exchange.written(due))
-            # What the fence asks before its first write may fail in any way that redis-py has.
+            # The fence's questions before its first write may raise any of redis-py's errors.
             except BaseException as error:  # noqa: BLE001
                 outcomes = self._exchange.unwritten(due, ordinary(error))
             with self._changing():
@@ -379,7 +382,7 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
         try:
             with self._in_users_code():
                 refuse_unfinished("handler", self._handler(batch), elsewhere=ASYNC)
-        # Also SystemExit and its like: there is nothing here for them to end.
+        # SystemExit as well: in a thread it would end nothing but this thread.
         except BaseException as error:  # noqa: BLE001
             work.message = message_of(error)
             with self._changing():
@@ -426,7 +429,7 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
             try:
                 self._drain(until_s)
             except BaseException:
-                # Somebody is in a hurry.
+                # An interrupt: end at once.
                 until_s = time.monotonic()
                 raise
             finally:
@@ -454,9 +457,9 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
                 self._to_handle,
             ):
                 condition.notify_all()
-        # Who waits for new entries would do so for up to half a second more.
+        # The readers would otherwise wait for new entries for up to half a second more.
         self._client.connection_pool.disconnect()
-        # One bound for all of them: each may be at a handler that never returns.
+        # One limit for all threads, as each may run a handler that never returns.
         until_s = max(until_s, time.monotonic() + MIN_STOP_S)
         for thread in self._threads:
             if thread is not threading.current_thread() and thread.is_alive():
@@ -464,5 +467,5 @@ class StreamConsumer(BaseStreamConsumer[ElectionGroup, Fence]):
         self._client.close()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # A queue of this kind may be put into by a signal's handler.
+        # A signal handler may put into a SimpleQueue.
         self._asked_to_stop.put(None)

@@ -1,11 +1,11 @@
-"""What goes wrong with partitions, told of all that it concerns and ever more seldom.
+"""Errors that concern many partitions: reported together, and less and less often.
 
 Rules of this file:
-    * No clock: the time is passed in.
-    * A kind of trouble is told when it begins; while it lasts it is told again after 1 s, 2 s, 4 s
-      and so on, up to a minute, with the partitions that it has concerned since.
-    * What has not happened for a minute is news again.
-    * Kinds are bounded, and so are the names that are kept of one.
+    * No clock: the caller passes the time.
+    * A kind of error is reported when it begins. While it lasts it is reported again after 1 s,
+      2 s, 4 s and so on, up to a minute, with the partitions that it has concerned meanwhile.
+    * A kind that has not happened for a minute begins anew.
+    * The number of kinds is bounded, and so is the number of keys that are kept of each.
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ class _Trouble:
 
 
 class Troubles:
-    """What goes wrong now, and when it is to be told again."""
+    """The kinds of error that happen now, and when to report each again."""
 
     def __init__(self) -> None:
         self._by_kind: OrderedDict[Hashable, _Trouble] = OrderedDict()
 
     def report(self, kind: Hashable, keys: Iterable[str], now_s: float) -> Sequence[str] | None:
-        """Take note of trouble with these partitions.
+        """Record that an error concerns these partitions.
+
+        Args:
+            kind: what distinguishes the error from others.
+            keys: the partitions' keys.
+            now_s: the time.
 
         Returns:
-            The partitions that it is to be told of now, all since it was told last; None where it
-            is not to be told yet.
+            The partitions to report now: all that it concerned since the last report. None if it is
+            not to be reported yet.
         """
         trouble = self._by_kind.get(kind)
         if trouble is None or now_s - trouble.last_s > FORGOTTEN_S:
@@ -59,12 +64,12 @@ class Troubles:
             return None
         trouble.due_s = now_s + trouble.pause_s
         trouble.pause_s = min(2 * trouble.pause_s, MAX_PAUSE_S)
-        told, trouble.keys = tuple(trouble.keys), {}
-        return told
+        to_report, trouble.keys = tuple(trouble.keys), {}
+        return to_report
 
 
 def partitions(keys: Sequence[str]) -> str:
-    """Name partitions: all of few, some of many."""
+    """Return the names of the partitions for a message: all if they are few, else some."""
     names = [repr(key) for key in keys[:MAX_NAMED]]
     if len(keys) > len(names):
         return f"{len(keys)} partitions, such as {_joined(names)}"

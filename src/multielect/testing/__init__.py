@@ -1,8 +1,8 @@
-"""For tests of programs that use multielect: a simulated world, without threads or sleeping.
+"""For tests of programs that use multielect: a simulated world, without threads or sleeps.
 
-`SimulatedWorld` runs the real groups and electors on simulated time, against a model of Redis,
-and lets things go wrong at chosen moments: see `docs/testing.md`. `ManualClock` stands still until
-it is told to move.
+`SimulatedWorld` runs the real groups and electors on simulated time, against a model of Redis. The
+test chooses what fails and when: see `docs/testing.md`. A `ManualClock` stands still until the test
+advances it.
 """
 
 from .._runtime.clock import ManualClock

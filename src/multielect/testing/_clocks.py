@@ -1,8 +1,8 @@
-"""Clocks that run by the world's time, each at a speed of its own.
+"""Clocks that follow the world's time, each at its own speed.
 
 Rules of this file:
-    * The world's time is whole nanoseconds and only goes forward. So do the clocks of nodes, as
-      CLOCK_BOOTTIME does; what may be set back is the server's wall clock, which is the store's.
+    * The world's time counts whole nanoseconds and only goes forward. So do the clocks of nodes,
+      like CLOCK_BOOTTIME. Only the server's wall clock can be set back; the store has it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LocalClock(ManualClock):
         self._shown_ns = world_ns
 
     def follow(self, world_ns: int) -> None:
-        """Show the time that is right when the world's is `world_ns`."""
+        """Show this clock's time for the world's time `world_ns`."""
         self._world_ns = world_ns
         shown = self._base_ns + (world_ns - self._base_world_ns) * self._speed // _PARTS
         if shown != self._shown_ns:
@@ -36,10 +36,10 @@ class LocalClock(ManualClock):
             self._shown_ns = shown
 
     def drift(self, parts_per_million: int) -> None:
-        """Run so much faster than the world from now on, or slower where negative.
+        """Run that much faster than the world from now on, or slower if negative.
 
         Raises:
-            ValueError: for half the speed or less, or double and more.
+            ValueError: if the speed would be half or less, or double or more.
         """
         if not -_PARTS < 2 * parts_per_million < 2 * _PARTS:
             raise ValueError(f"a clock cannot be wrong by {parts_per_million} parts per million")
@@ -47,7 +47,7 @@ class LocalClock(ManualClock):
         self._speed = _PARTS + parts_per_million
 
     def jump(self, step_ns: int) -> None:
-        """Go forward at once."""
+        """Set the clock forward."""
         self.advance_ns(step_ns)
         self._shown_ns += step_ns
         self._rebase(self._shown_ns)

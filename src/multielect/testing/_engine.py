@@ -1,10 +1,10 @@
-"""Keeps a simulated node's core going: pump, connector and event thread, a step at a time.
+"""The engine of a simulated node: pump, connector and event thread, a step at a time.
 
 Rules of this file:
-    * It does what the engine and its pump do, in their order: a turn reads the time, ticks the
-      core, and then sends; what arrives is received at the time at which it is read.
-    * Nothing runs while the node's process is stopped. What became due meanwhile is done when it
-      goes on, what has arrived being read first, as by a pump that comes out of its sleep.
+    * It does what the real engine and its pump do, in the same order. A turn reads the time, ticks
+      the core, and then sends. Bytes are received at the time at which they are read.
+    * Nothing runs while the node's process is paused. When the process goes on, the engine first
+      reads the bytes that have arrived, and then does what is due, as a pump does when it wakes up.
     * Between two attempts to connect it waits as `_connection.backoff` says.
 """
 
@@ -66,7 +66,7 @@ class SimulatedEngine:
         self.balance: Callable[[], int | None] = lambda: None
         self._node = node
         self._layout = layout
-        # Whoever waits looks again after each thing that happens.
+        # No wake-up is needed: the world checks each wait after every event.
         self._record = ConnectionRecord(node.time_of_day, lambda: None)
         self._response_timeout_ns = response_timeout_ns
         self._outlets = outlets
@@ -85,20 +85,20 @@ class SimulatedEngine:
         self._broken: MultielectError | None = None
         _live.add(self)
 
-    # ---- what a node asks for
+    # ---- for the node
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and has not ended."""
+        """Whether the engine was started and has not ended."""
         return self._is_running
 
     @property
     def reading(self) -> Reading:
-        """How the connection is."""
+        """The state of the connection."""
         return self._record.reading
 
     def start(self) -> None:
-        """Stand for all elections of the core, from the moment a connection is there."""
+        """Stand for all elections of the core as soon as there is a connection."""
         self._is_running = True
         self._away_since_ns = self._node.world.now_ns
         self.core.elections.start()
@@ -106,12 +106,12 @@ class SimulatedEngine:
         self._connect_at(self._node.world.now_ns)
 
     def wake(self) -> None:
-        """Have the core's next turn happen now: it was changed."""
+        """Run the core's next turn now, as the core was changed."""
         if self._is_running:
             self._turn_at(self._node.world.now_ns)
 
     def stop(self, timeout_s: float) -> None:
-        """End all terms as they are released, and return at the latest after `timeout_s`."""
+        """End all terms as they are released. Returns after `timeout_s` at the latest."""
         now_ns = self._node.clock.now_ns()
         self.core.elections.stop()
         self._stop_by_ns = now_ns + int(timeout_s * _NS)
@@ -119,7 +119,7 @@ class SimulatedEngine:
         self._node.world.run_until(lambda: not self._is_running, timeout_s + _GRACE_S)
 
     def abandon(self) -> None:
-        """Die, or be a forked child: lead nothing, send nothing."""
+        """Lead nothing and send nothing any more, as the process died or is a forked child."""
         self.core.elections.abandon()
         self._record.ended()
         self._is_running = self._is_connected = False
@@ -128,19 +128,19 @@ class SimulatedEngine:
         self.links.clear()
 
     def forsake(self) -> None:
-        """In a forked child: the same, and the parent's connections are not touched."""
+        """Do as `abandon` in a forked child, and leave the parent's connections alone."""
         self.links.clear()
         self.abandon()
 
     # ---- turns
 
     def resume(self) -> None:
-        """Go on after the process was stopped: first what has arrived, then what is due."""
+        """Go on after the process was paused: first read, then do what is due."""
         self._read()
         self._turn()
 
     def flush(self) -> None:
-        """Send what could not be sent while the send buffer was full."""
+        """Send the bytes that could not be sent while the send buffer was full."""
         self._send()
 
     def _turn_at(self, world_ns: int) -> None:
@@ -151,7 +151,7 @@ class SimulatedEngine:
         number = self._turn_number
 
         def turn() -> None:
-            # One that was asked for since, for an earlier time, has taken this one's place.
+            # Another number means that an earlier turn was asked for since, and replaces this one.
             if number == self._turn_number:
                 self._turn()
 
@@ -227,7 +227,7 @@ class SimulatedEngine:
         self._deliver()
         _live.discard(self)
 
-    # ---- what arrives
+    # ---- receiving
 
     def _receive(self, data: bytes, *, listens: bool) -> None:
         self._arrived.append((data, listens))
@@ -261,7 +261,7 @@ class SimulatedEngine:
         if number != self._attempt_number or not self._is_running:
             return
         if node.is_stopped:
-            # The thread that connects is stopped as all others are.
+            # A real connector's thread would be paused too.
             node.when_resumed(lambda: self._connect(number))
             return
         self._attempts += 1
@@ -281,7 +281,7 @@ class SimulatedEngine:
         node, world = self._node, self._node.world
         weather = node.weather
         if not world.is_reachable or weather.holds_requests or weather.holds_replies:
-            raise self.endpoint.unreachable("nobody listens there")
+            raise self.endpoint.unreachable("no server listens there")
         server = world.server
         if server.is_replica:
             raise self.endpoint.unusable(

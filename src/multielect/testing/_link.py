@@ -1,12 +1,12 @@
-"""One connection between a simulated node and the model of Redis, and what it does to bytes.
+"""One connection between a simulated node and the model of Redis.
 
 Rules of this file:
-    * A connection delivers in order, each way. Two connections know no order.
-    * Bytes travel in pieces that may be cut anywhere, each piece in a time of its own.
-    * A direction that is held keeps what it is given until it is let go. So a reply can be lost
-      while the request arrives, and a request can arrive when its node has long given up.
-    * What a node has sent arrives also when that node has closed the connection or died, unless
-      the connection was cut without anything arriving late.
+    * A connection delivers in order in each direction. Two connections have no common order.
+    * Bytes travel in pieces that may be cut anywhere. Each piece has its own latency.
+    * A direction that is held keeps its messages until it is let go. So a reply can be lost though
+      its request arrived, and a request can arrive long after its node has given up.
+    * The messages of a node arrive even if it has closed the connection or died, unless the
+      connection was cut without late arrival.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ class Carrier(Protocol):
     now_ns: int
 
     def at(self, at_ns: int, act: Callable[[], object]) -> None:
-        """Have something done at a time of the world."""
+        """Call `act` at a time of the world."""
 
     def serve(self, link: Link, data: bytes) -> None:
-        """Have the server take bytes, now or when it goes on."""
+        """Let the server take bytes, now or when its stall ends."""
 
     def note_bytes(self, name: str, data: bytes) -> None:
-        """Have bytes stand in the history."""
+        """Add bytes to the digest."""
 
 
 class Weather:
-    """What a node's connections do to bytes.
+    """How a node's connections treat bytes.
 
     Attributes:
-        min_latency_ns: the least time that a piece is on its way.
-        max_latency_ns: the most.
-        split: the share of what is sent that is cut into pieces, 0 to 1.
-        holds_requests: whether what the node sends is held up.
-        holds_replies: whether what the server sends is held up.
+        min_latency_ns: the shortest time that a piece travels.
+        max_latency_ns: the longest time that a piece travels.
+        split: the share of messages that are cut into pieces, 0 to 1.
+        holds_requests: whether messages to the server are held.
+        holds_replies: whether messages from the server are held.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -54,12 +54,12 @@ class Weather:
         self._chance = chance
 
     def delay_ns(self) -> int:
-        """Return how long a piece is on its way."""
+        """Return how long a piece travels."""
         spread = self.max_latency_ns - self.min_latency_ns
         return self.min_latency_ns + int(spread * self._chance.random())
 
     def pieces(self, data: bytes) -> list[bytes]:
-        """Cut what is sent at once into what arrives."""
+        """Return a message as the pieces that arrive."""
         if len(data) < 2 or self._chance.random() >= self.split:
             return [data]
         places = sorted(
@@ -74,11 +74,11 @@ class Link:
 
     Args:
         carrier: the network.
-        weather: what it does to bytes.
-        server: who answers.
-        name: how the history calls it.
-        receive: takes what arrives at the node.
-        closed: told that the server is gone.
+        weather: how it treats bytes.
+        server: the server at its other end.
+        name: its name in the history.
+        receive: takes the bytes that arrive at the node.
+        closed: called when the server has closed the connection.
         pushes: whether announcements arrive on it as pushes.
     """
 
@@ -117,7 +117,7 @@ class Link:
             self._carry_up(data)
 
     def close(self) -> None:
-        """Give the connection up: nothing arrives here any more."""
+        """Close the node's end: nothing arrives there any more."""
         self.is_open = False
         self._held_down.clear()
         if not self._held_up:
@@ -126,7 +126,11 @@ class Link:
     # ---- the network
 
     def cut(self, late_ns: int | None) -> None:
-        """Break: the node learns of it at once; what it had sent arrives late, or not at all."""
+        """Break the connection. The node learns of it at once.
+
+        Args:
+            late_ns: after how long its messages arrive at the server; None for never.
+        """
         held, self._held_up = self._held_up, []
         if late_ns is None:
             self.end()
@@ -140,11 +144,11 @@ class Link:
             self._end_after_all()
 
     def lead_to(self, server: RedisModel) -> None:
-        """End at another server from now on, with what was listened to."""
+        """Lead to another server from now on, with the same subscriptions."""
         self._session = self._session.moved_to(server)
 
     def let_go(self) -> None:
-        """Deliver what was held in the directions that are held no more."""
+        """Deliver the held messages of each direction that is no longer held."""
         if not self._weather.holds_requests:
             held, self._held_up = self._held_up, []
             for data in held:
@@ -157,16 +161,16 @@ class Link:
                 self._carry_down(data)
 
     def end(self) -> None:
-        """The server's end is closed: what arrives there is lost."""
+        """Close the server's end: what arrives there is lost."""
         self.is_heard = False
         self._session.close()
 
     def take(self, data: bytes) -> int:
-        """The server reads what has arrived. Returns how many commands it ran."""
+        """Let the server read bytes that have arrived. Returns how many commands it ran."""
         return self._session.receive(data) if self.is_heard else 0
 
     def hang_up(self) -> None:
-        """The server closes the connection, and the node learns of it."""
+        """Close the server's end, and let the node learn of it."""
         self.end()
         if self.is_open:
             self._closed()

@@ -1,8 +1,8 @@
 """The log of a simulated node: the same lines, in simulated time.
 
 Rules of this file:
-    * There are no threads here, so a logger is called at once, on the test's own. What it raises
-      ends nothing. What is no `Exception` is for the test.
+    * There are no threads, so the log calls the logger at once, on the test's thread. An
+      `Exception` of the logger ends nothing. Any other `BaseException` is for the test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NS = 1_000_000_000
 
 
 class SimulatedLog(Log):
-    """Writes what one simulated node says, as `ThreadLog` does for a real one."""
+    """Writes the lines of one simulated node, as `ThreadLog` does for a real one."""
 
     def __init__(self, node: SimulatedNode, logger: logging.Logger, who: str) -> None:
         super().__init__(who)
@@ -31,26 +31,26 @@ class SimulatedLog(Log):
         self._logger = logger
         self._throttle = Throttle()
         self._due_ns: int | None = None
-        # Thousands of stories are told to nobody.
+        # Most simulated stories log nowhere; this saves the work.
         self._is_silent = getattr(logger, "disabled", False) is True
 
     def open(self) -> None:
-        """It needs nothing."""
+        """Do nothing, as this log needs no thread."""
 
     def sum_up(self, kind: str, text: Callable[[int], str], amount: int, *, level: int) -> None:
-        """Tell what happened, after `SETTLE_S`, in one line with the like of it until then."""
+        """Log an event after `SETTLE_S`, in one line with the same kind of events until then."""
         self._put(partial(Report, self.who, level, kind, text, amount, SETTLE_S))
 
     def remind(self, after_s: float, act: Callable[[], object]) -> None:
-        """Nobody asks for it here."""
+        """Do nothing, as a simulated node asks for no reminders."""
 
     def abandon(self) -> None:
         """Die: write nothing more."""
         self._is_silent = True
 
     def close(self, timeout_s: float) -> None:
-        """Write what waits."""
-        del timeout_s  # no time passes here
+        """Write the lines that wait."""
+        del timeout_s  # writing takes no simulated time
         self._write(self._throttle.flush(self._now_s()))
 
     def _put(self, make: Callable[[], Report]) -> None:

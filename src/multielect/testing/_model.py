@@ -1,11 +1,11 @@
-"""Redis as far as a node uses it: in memory, on a clock that the test moves.
+"""A model of Redis in memory, with the commands that a node uses, on a clock that the test moves.
 
 Rules of this file:
-    * It does what the scripts mean, without their Lua. `tests/simulation/test_model.py` holds it
-      against real servers.
-    * Its wall clock is the test's clock from another beginning, so that a deadline which the
-      core took from the server's time would show.
-    * A fault is what the test sets, and lasts until the test takes it away.
+    * The model does what the scripts do, without their Lua. `tests/simulation/test_model.py`
+      compares it with real servers.
+    * Its wall clock is the test's clock with another origin. So a test would fail if the core took
+      a deadline from the server's time.
+    * The test sets faults. A fault lasts until the test ends it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_BATCHES = 10_000
 
 @dataclass(frozen=True)
 class Batch:
-    """A script that was asked for, run or refused."""
+    """A script call that the server ran or refused."""
 
     request: str
     command: str
@@ -38,7 +38,7 @@ class Batch:
 
     @property
     def elections(self) -> int:
-        """How many elections it is about."""
+        """How many elections the call concerns."""
         if self.request == "membership":
             return 0
         if self.request == "refresh":
@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Known:
-    """A script that the model knows the meaning of."""
+    """A script that the model can run."""
 
     request: str
     sha: bytes
@@ -56,7 +56,7 @@ class _Known:
 
     @property
     def is_refused_when_full(self) -> bool:
-        """Whether a full server refuses it whole."""
+        """Whether a full server refuses the whole script."""
         return self.has_flags and self.request in {"acquire", "fence"}
 
 
@@ -76,16 +76,16 @@ _KNOWN = _known_scripts()
 
 
 class RedisModel:
-    """A server with one database, that knows our scripts and no others.
+    """A server with one database that knows our scripts and no others.
 
     Attributes:
         clock: its clock.
-        refusal: the answer to every script from now on, if set.
+        refusal: the reply to every script from now on, if set.
         is_full: whether it is above its `maxmemory`.
         is_replica: whether it takes no writes.
-        batches: what it was asked lately, oldest first.
-        observe: told of each script that was asked for, and what it answered, if set.
-        subscribers: who is told of what is published, and on which channel.
+        batches: the newest script calls, oldest first.
+        observe: called with each script call and its reply, if set.
+        subscribers: the channels, each with a function that takes its messages.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -110,11 +110,11 @@ class RedisModel:
         """Return a string, as GET does.
 
         Raises:
-            TypeError: for a key that holds something else.
+            TypeError: if the key does not hold a string.
         """
         value = self.store.get(key)
         if isinstance(value, Refusal):
-            raise TypeError(f"{key!r} holds no string")
+            raise TypeError(f"{key!r} does not hold a string")
         return value
 
     def put(self, key: bytes, value: Value, ttl_ms: int | None = None) -> None:
@@ -122,25 +122,25 @@ class RedisModel:
         self.store.put(key, value, ttl_ms)
 
     def delete(self, key: bytes) -> bool:
-        """Delete a key, as DEL does. Returns whether it was there."""
+        """Delete a key, as DEL does. Returns whether it existed."""
         return self.store.delete(key)
 
     def remaining_ms(self, key: bytes) -> int:
-        """Return how long a key lives, as PTTL does."""
+        """Return the remaining time of a key in milliseconds, as PTTL does."""
         return self.store.remaining_ms(key)
 
     def forget_scripts(self) -> None:
-        """Forget the scripts' digests, as SCRIPT FLUSH and a restart do."""
+        """Forget all scripts, as SCRIPT FLUSH and a restart do."""
         self._loaded.clear()
 
     def left_behind(self) -> RedisModel:
-        """Return the server as it goes on when another has taken its place; leases have ended."""
+        """Return this server as it goes on after it was replaced, when its leases have ended."""
         orphan = RedisModel(self.clock)
         orphan.store.copy_lasting(self.store)
         return orphan
 
     def dump(self) -> dict[bytes, Value]:
-        """Return all that is stored."""
+        """Return the value of every key."""
         return self.store.dump()
 
     # ---- for connections
@@ -161,17 +161,17 @@ class RedisModel:
         return reply
 
     def publish(self, channel: bytes, message: bytes) -> None:
-        """Tell the subscribers of a channel."""
-        for subscribed, tell in list(self.subscribers):
+        """Send a message to the subscribers of a channel."""
+        for subscribed, take in list(self.subscribers):
             if subscribed == channel:
-                tell(Push((b"message", channel, message)))
+                take(Push((b"message", channel, message)))
 
     def _run(self, known: _Known, batch: Batch) -> Reply:
         if self.refusal is not None:
             return self.refusal
         if batch.command == "EVALSHA" and known.sha not in self._loaded:
             return NOSCRIPT
-        # A script that is refused for its flags is not kept.
+        # A server does not keep a script that it refuses for its flags.
         if self.is_replica:
             return READONLY
         if self.is_full and known.is_refused_when_full:
@@ -185,9 +185,9 @@ class Session:
     """A client's connection, as the server sees it: bytes in, bytes out.
 
     Args:
-        server: what its commands are run on.
+        server: the server that runs its commands.
         send: takes the bytes of each reply and announcement.
-        pushes: whether announcements are pushes (RESP3), or replies like others (RESP2).
+        pushes: whether announcements are pushes (RESP3) or ordinary replies (RESP2).
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Session:
         self._channels: list[tuple[bytes, Callable[[Push], None]]] = []
 
     def receive(self, data: bytes) -> int:
-        """Take bytes, in any pieces, and run the commands that are whole. Returns how many."""
+        """Take bytes, in any pieces, and run the complete commands. Returns how many."""
         commands = self._reader.feed(data)
         for words in commands:
             if words[0] == b"SUBSCRIBE":
@@ -210,27 +210,27 @@ class Session:
         return len(commands)
 
     def moved_to(self, server: RedisModel) -> Session:
-        """Return the same session at another server, half a command that was read included."""
+        """Return this session moved to another server, with its unread bytes and subscriptions."""
         moved = Session(server, self._send, pushes=self._pushes)
         moved._reader = self._reader
         for channel, _ in self._channels:
-            entry = (channel, moved._tell)
+            entry = (channel, moved._push)
             moved._channels.append(entry)
             server.subscribers.append(entry)
         self.close()
         return moved
 
     def close(self) -> None:
-        """Listen no more."""
+        """End the subscriptions."""
         for entry in self._channels:
             self._server.subscribers.remove(entry)
         self._channels.clear()
 
     def _subscribe(self, channel: bytes) -> None:
-        entry = (channel, self._tell)
+        entry = (channel, self._push)
         self._channels.append(entry)
         self._server.subscribers.append(entry)
-        self._tell(Push((b"subscribe", channel, 1)))
+        self._push(Push((b"subscribe", channel, 1)))
 
-    def _tell(self, push: Push) -> None:
+    def _push(self, push: Push) -> None:
         self._send(encode(push if self._pushes else list(push.values)))

@@ -1,23 +1,22 @@
-"""A simulated process: its clock, its connections, and what befalls it.
+"""A simulated process: its clock, its connections and its faults.
 
 Rules of this file:
-    * It is given to `ElectionGroup` and `Elector` where a program gives the address of Redis. All
-      that stands on it is then the code that runs in production, but for threads and sockets.
-    * A process that was stopped knows nothing of it: it goes on with what has arrived.
-    * A process that has died stays dead. Its name may be used again, by another.
+    * `ElectionGroup` and `Elector` take a node in place of the address of Redis. They then run the
+      production code, except for threads and sockets.
+    * A process does not notice that it was paused. It goes on with the messages that have arrived.
+    * A process that has died stays dead. A new process may use its name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._callbacks.dispatcher import Dispatcher
+from .._callbacks.dispatcher import Delivery, Dispatcher
 from .._connection.endpoint import Endpoint
 from .._core.core import Core
 from .._engine.engine import Outlets
@@ -25,7 +24,7 @@ from .._fleet.balancer import Balancer
 from .._node.environment import Environment, Running
 from .._protocol.keys import KeyLayout
 from .._settings.settings import BalanceSettings
-from ..errors import ClosedError, MultielectError
+from ..errors import ClosedError
 from ._clocks import LocalClock
 from ._dispatch import SimulatedDispatcher
 from ._engine import SimulatedEngine
@@ -40,16 +39,16 @@ _NS = 1_000_000_000
 
 
 class SimulatedNode(Environment):
-    """A process of a simulated world, to be given to a group or an elector as its `redis`.
+    """A process of a simulated world. A group or an elector takes it as its `redis`.
 
-    Only a world makes nodes, by `SimulatedWorld.node`, and what befalls them is asked of the world.
+    Only a world makes nodes, by `SimulatedWorld.node`. Its methods also cause their faults.
 
     Attributes:
-        name: how the world's history calls it.
-        world: where it is.
+        name: its name in the world's history.
+        world: its world.
         clock: its machine's clock.
         has_died: whether it was killed.
-        is_stopped: whether it does nothing at the moment, being stopped or dead.
+        is_stopped: whether it does nothing now, as it is paused or dead.
     """
 
     is_simulated = True
@@ -79,7 +78,7 @@ class SimulatedNode(Environment):
 
     @property
     def is_alive(self) -> bool:
-        """Whether it was not killed."""
+        """Whether the process was not killed."""
         return not self.has_died
 
     def __repr__(self) -> str:
@@ -93,14 +92,14 @@ class SimulatedNode(Environment):
         return self.clock.now_ns() / _NS
 
     def time_of_day(self) -> datetime:
-        """Return this machine's time: it has no other, and none that is set."""
+        """Return the time of this machine's only clock, which nobody sets."""
         return datetime.fromtimestamp(self.clock.now_ns() / _NS, timezone.utc)
 
     def incarnation(self) -> str:
-        """Return what tells this start from all others, the same for the same seed."""
+        """Return a text that differs at each start, and is the same for the same seed."""
         self._starts += 1
-        words = f"{self.world.seed}/{self.name}/{self._number}/{self._starts}"
-        return hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
+        text = f"{self.world.seed}/{self.name}/{self._number}/{self._starts}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def seed(self) -> int:
         """Return 64 random bits, the same for the same seed."""
@@ -109,32 +108,13 @@ class SimulatedNode(Environment):
     def wait_for(
         self, condition: threading.Condition, is_so: Callable[[], bool], timeout_s: float | None
     ) -> bool:
-        """Let the world go on until something is so."""
+        """Let the world go on until `is_so` returns True."""
         del condition  # there is no other thread to wait for
         return self.world.run_until(is_so, timeout_s)
 
-    def dispatcher(
-        self,
-        *,
-        notify: Callable[[T], object] | None,
-        notify_error: Callable[[MultielectError], object] | None,
-        notifies_drains: bool = False,
-        threads: int,
-        name: str,
-        logger: logging.Logger,
-        who: str,
-    ) -> Dispatcher[T]:
-        """Return what brings events to callbacks, one at a time."""
-        del name
-        made = SimulatedDispatcher(
-            self,
-            notify=notify,
-            notify_error=notify_error,
-            notifies_drains=notifies_drains,
-            threads=threads,
-            logger=logger,
-            who=who,
-        )
+    def dispatcher(self, delivery: Delivery[T]) -> Dispatcher[T]:
+        """Return a dispatcher that calls callbacks one at a time."""
+        made = SimulatedDispatcher(self, delivery)
         self.dispatchers.append(made)
         return made
 
@@ -149,7 +129,7 @@ class SimulatedNode(Environment):
         outlets: Outlets,
         name: str,
     ) -> Running:
-        """Return what keeps a core going, a step at a time.
+        """Return the engine of a core, which runs a step at a time.
 
         Raises:
             ClosedError: if this process has died.
@@ -175,30 +155,30 @@ class SimulatedNode(Environment):
         settings: BalanceSettings,
         **named: Any,  # noqa: ANN401
     ) -> Balancer:
-        """Return what keeps a core in line with its fleet, a step at a time."""
+        """Return the balancer of a core, which runs a step at a time."""
         made = SteppedBalancer(core, settings, **named)
         for engine in self.engines:
             if engine.core is core:
                 engine.balance = made.turn
         return made
 
-    # ---- what befalls it
+    # ---- faults
 
     def lag_ns(self) -> int:
-        """Return how late the next turn comes, beyond when it was asked for."""
+        """Return how late the next turn is."""
         return int(self.lag_ms * 1_000_000 * self.chance.random()) if self.lag_ms else 0
 
     def when_resumed(self, act: Callable[[], None]) -> None:
-        """Have something done when the process goes on."""
+        """Call `act` when the process goes on."""
         self._waiting.append(act)
 
     @property
     def is_stuffed(self) -> bool:
-        """Whether it cannot send: its send buffer is full."""
+        """Whether the process cannot send, as its send buffer is full."""
         return self.world.now_ns < self.stuffed_until_ns
 
     def send_waiting(self) -> None:
-        """Send what could not be sent."""
+        """Send the messages that could not be sent."""
         if not self.is_stopped:
             for engine in self.engines:
                 engine.flush()
@@ -212,7 +192,7 @@ class SimulatedNode(Environment):
         return made
 
     def heard_links(self) -> list[Link]:
-        """Return the connections on which the server may still hear something."""
+        """Return the connections on which messages may still reach the server."""
         return [link for link in self.links if link.is_heard]
 
     def go_on(self) -> None:
@@ -239,13 +219,13 @@ class SimulatedNode(Environment):
 
 
 class SteppedBalancer(Balancer):
-    """A balancer without a thread: it does what there is to do when it is given its turn."""
+    """A balancer without a thread: the engine calls its `turn`."""
 
     _may_work = False
 
     @property
     def is_running(self) -> bool:
-        """Whether it is at work."""
+        """Whether the balancer works."""
         return not self._closed
 
     def start(self) -> None:
@@ -253,13 +233,13 @@ class SteppedBalancer(Balancer):
         self.call()
 
     def unstart(self) -> None:
-        """There is no thread to end."""
+        """Do nothing, as there is no thread to end."""
 
     def join(self, timeout_s: float) -> None:
-        """There is no thread to wait for."""
+        """Do nothing, as there is no thread to wait for."""
 
     def turn(self) -> int | None:
-        """Do what there is to do. Returns when there will be more."""
+        """Do the work that is due. Returns when there will be more."""
         self._may_work = True
         self._run()
         return None if self._closed else self._due_ns

@@ -1,8 +1,8 @@
-"""The Redis protocol as the model of Redis needs it: commands in, replies out.
+"""The part of the Redis protocol that the model of Redis needs: it reads commands, writes replies.
 
 Rules of this file:
-    * It is written apart from the core's own parser, so that one checks the other.
-    * Bytes that are no command fail the test at once.
+    * This parser is independent of the core's, so that one checks the other.
+    * Bytes that are not a command fail the test at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Push:
-    """A message that the server sends unasked."""
+    """A message that the server sends without a request."""
 
     values: tuple[bytes | int, ...]
 
@@ -46,7 +46,7 @@ def encode(reply: Reply) -> bytes:
 
 
 def parse_commands(data: bytes) -> list[list[bytes]]:
-    """Return the words of each command in `data`, which holds whole commands."""
+    """Return the words of each command in `data`, which must end with a complete command."""
     reader = CommandReader()
     commands = reader.feed(data)
     assert not reader.has_rest, "a command is cut short"
@@ -54,18 +54,18 @@ def parse_commands(data: bytes) -> list[list[bytes]]:
 
 
 class CommandReader:
-    """Cuts a stream of bytes, which may arrive in any pieces, into commands."""
+    """Divides a stream of bytes, which may arrive in any pieces, into commands."""
 
     def __init__(self) -> None:
         self._unread = b""
 
     @property
     def has_rest(self) -> bool:
-        """Whether half a command waits for its other half."""
+        """Whether an incomplete command waits for its rest."""
         return bool(self._unread)
 
     def feed(self, data: bytes) -> list[list[bytes]]:
-        """Take more bytes; return the words of each command that is whole by now."""
+        """Take more bytes. Returns the words of each command that is complete now."""
         data = self._unread + data if self._unread else data
         commands = []
         at = 0

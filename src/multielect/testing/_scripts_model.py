@@ -1,10 +1,10 @@
-"""What our Lua scripts mean, without their Lua.
+"""A model of our Lua scripts in Python.
 
 Rules of this file:
-    * One function a script, with the KEYS, ARGV and reply of the file in ``lua/`` of its name.
-      `tests/simulation/test_model.py` holds them against real servers.
-    * A full server refuses what would grow it to a script that came without flags, until that
-      script has written something. One with flags was refused whole, or may do all.
+    * Each script has a method with the KEYS, ARGV and reply of the file in ``lua/`` of that name.
+      `tests/simulation/test_model.py` compares them with real servers.
+    * A full server refuses commands that need memory to a script without flags, until that script
+      has written something. A script with flags was refused as a whole, or may run every command.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Publish: TypeAlias = Callable[[bytes, bytes], None]
 
 
 class Scripts:
-    """The scripts at work on a store.
+    """The scripts, which read and write a store.
 
     Args:
-        store: what they read and write.
-        publish: tells the subscribers of a channel.
+        store: the store.
+        publish: sends a message to the subscribers of a channel.
     """
 
     def __init__(self, store: Store, publish: Publish) -> None:
@@ -49,7 +49,7 @@ class Scripts:
     def run(
         self, request: str, keys: Sequence[bytes], words: Sequence[bytes], *, full: bool
     ) -> Reply:
-        """Run a script, on a server that is full where the script has no flags to say so."""
+        """Run a script. `full` says that the server is full and the script has no flags."""
         self._is_full = full
         script: Callable[[Sequence[bytes], Sequence[bytes]], Reply] = getattr(self, request)
         self._store.stand_still()
@@ -161,7 +161,7 @@ class Scripts:
         return [self._store.now_ms(), moved, []]
 
     def grant(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
-        """End every term that is still this holder's, each for the sake of its successor."""
+        """End every term that is still this holder's, and grant each lease to its successor."""
         holder, channel, grant_ms, *terms = words
         moved: list[Reply] = []
         messages: dict[bytes, bytes] = {}
@@ -218,7 +218,7 @@ class Scripts:
         return self._store.get(leader_key) == holder and self._store.get(epoch_key) == epoch
 
     def _moved(self, place: int, leader_key: bytes, epoch_key: bytes, holder: bytes) -> list[Reply]:
-        """Return the place of a lease that is the holder's under another epoch, and which."""
+        """Return the place of a lease that the holder has under another epoch, and that epoch."""
         counter = self._store.get(epoch_key)
         if self._store.get(leader_key) != holder or not isinstance(counter, bytes):
             return []
@@ -226,7 +226,7 @@ class Scripts:
         return [place, int(counter)] if is_epoch else []
 
     def membership(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
-        """Say that a member is there, and tell who else is."""
+        """Keep a member's entry, and return all members."""
         key, plan_key = keys
         holder, lasts, since, description, channel, known, proposed = words
         lasts_ms, now_ms = int(lasts), self._store.now_ms()
@@ -294,9 +294,9 @@ class Scripts:
     # ---- fenced writes
 
     def fence(self, keys: Sequence[bytes], words: Sequence[bytes]) -> Reply:
-        """Make each write whose epoch is not older than the newest of its election.
+        """Make each write whose epoch is not lower than the newest of its election.
 
-        The body is the one of `Fence.set` and `Fence.hset`.
+        The body is that of `Fence.set` and `Fence.hset`.
         """
         outcomes: list[Reply] = []
         keys, words = list(keys), list(words)

@@ -1,11 +1,11 @@
-"""What the model of Redis holds: keys that end, on a wall clock that can be set, and how it was.
+"""The data of the model of Redis: keys that expire, a wall clock that can be set, a history.
 
 Rules of this file:
-    * A key ends when the wall clock says so. The wall clock runs as the server's clock does, and
-      is set forward and back by whoever plays the operator.
+    * A key expires by the wall clock. The wall clock runs with the server's clock, and the test
+      may set it forward and back.
     * Time stands still while a script runs.
-    * What was written in the last seconds can be taken back, as a failover to a replica that had
-      not heard of it does. It is kept for `REMEMBERED_NS` and no longer, and only where asked for.
+    * The writes of the last seconds can be undone, as by a failover to a replica that lacks them.
+      They are kept for `REMEMBERED_NS`, and only if `remembers` is set.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _MS = 1_000_000
 
 
 Stored: TypeAlias = "tuple[Value, int | None]"
-"""A value, and when it ends by the wall clock; None for never."""
+"""A value, and when it expires by the wall clock; None for never."""
 
 
 class _Before(NamedTuple):
-    """What a key held before a write."""
+    """The value of a key before a write."""
 
     at_ns: int
     key: bytes
@@ -41,10 +41,10 @@ class Store:
     """The one database of a server.
 
     Args:
-        clock: what its wall clock runs by.
+        clock: the clock with which its wall clock runs.
 
     Attributes:
-        remembers: whether what is written can be taken back.
+        remembers: whether writes can be undone.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -64,11 +64,11 @@ class Store:
         return (self._ahead_ns + self.clock.now_ns()) // _MS
 
     def step_clock(self, step_ns: int) -> None:
-        """Set the wall clock forward, or back where `step_ns` is negative."""
+        """Set the wall clock forward, or back if `step_ns` is negative."""
         self._ahead_ns += step_ns
 
     def stand_still(self) -> None:
-        """Let the wall clock stand still, for a script, until `go_on`."""
+        """Let the wall clock stand still until `go_on`, for a script."""
         self._still_ms = self.now_ms()
 
     def go_on(self) -> None:
@@ -78,7 +78,7 @@ class Store:
     # ---- keys
 
     def find(self, key: bytes) -> Stored | None:
-        """Return what a key holds, unless it has ended."""
+        """Return the value of a key, unless the key has expired."""
         stored = self._stored.get(key)
         if stored is not None and stored[1] is not None and stored[1] <= self.now_ms():
             self._put(key, None)
@@ -93,11 +93,11 @@ class Store:
         return stored[0] if isinstance(stored[0], bytes) else WRONGTYPE
 
     def put(self, key: bytes, value: Value, ttl_ms: int | None = None) -> None:
-        """Store a value, to end after `ttl_ms` if given."""
+        """Store a value, which expires after `ttl_ms` if given."""
         self._put(key, (value, None if ttl_ms is None else self.now_ms() + ttl_ms))
 
     def put_until(self, key: bytes, value: Value, ends_ms: int | None) -> None:
-        """Store a value, to end at `ends_ms` by the wall clock."""
+        """Store a value, which expires at `ends_ms` by the wall clock."""
         self._put(key, (value, ends_ms))
 
     def delete(self, key: bytes) -> bool:
@@ -108,19 +108,19 @@ class Store:
         return True
 
     def remaining_ms(self, key: bytes) -> int:
-        """Return how long a key lives, as PTTL does."""
+        """Return the remaining time of a key, as PTTL does."""
         stored = self.find(key)
         if stored is None:
             return -2
         return -1 if stored[1] is None else stored[1] - self.now_ms()
 
     def copy_lasting(self, other: Store) -> None:
-        """Hold what another holds that does not end, by its wall clock."""
+        """Copy another store's wall clock, and its keys that have no expiry."""
         self._ahead_ns = other._ahead_ns
         self._stored = {key: kept for key, kept in other._stored.items() if kept[1] is None}
 
     def dump(self) -> dict[bytes, Value]:
-        """Return all that is stored."""
+        """Return the value of every key."""
         found = {}
         for key in list(self._stored):
             stored = self.find(key)
@@ -128,15 +128,15 @@ class Store:
                 found[key] = stored[0]
         return found
 
-    # ---- what goes wrong
+    # ---- faults
 
     def clear(self) -> None:
-        """Lose all, as FLUSHALL and a restart without data do."""
+        """Delete everything, as FLUSHALL and a restart without data do."""
         self._stored.clear()
         self._before.clear()
 
     def forget(self, span_ns: int) -> int:
-        """Take back what was written in the last `span_ns`; returns how many writes."""
+        """Undo the writes of the last `span_ns`. Returns how many."""
         since_ns = self.clock.now_ns() - span_ns
         count = 0
         while self._before and self._before[-1].at_ns > since_ns:

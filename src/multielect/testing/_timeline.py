@@ -1,9 +1,9 @@
-"""Time in a simulated world: what happens next, and what has happened.
+"""Time in a simulated world: the events to come, and the history.
 
 Rules of this file:
-    * Time moves when the test lets it, from one thing that happens to the next. What happens at
-      one instant happens in the order in which it was asked for.
-    * All that happens goes into the digest, and the newest of it into the history.
+    * Time moves when the test lets it, from one event to the next. Events at the same instant
+      happen in the order in which they were scheduled.
+    * Every event goes into the digest, and the newest events into the history.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 
 class Timeline(ABC):
-    """What happens, one thing after the other."""
+    """Events that happen one after the other."""
 
     def __init__(self) -> None:
         self.now_ns = START_NS
@@ -58,7 +58,7 @@ class Timeline(ABC):
 
     @abstractmethod
     def _moved(self) -> None:
-        """Time has moved: have all clocks show it."""
+        """Set all clocks, as time has moved."""
 
     # ---- time
 
@@ -68,10 +68,10 @@ class Timeline(ABC):
         return (self.now_ns - START_NS) / _NS
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass, and all happen that happens in it.
+        """Let that many seconds pass, with all their events.
 
         Raises:
-            ConfigError: for a time that is negative or no number.
+            ConfigError: if `seconds` is negative or not a number.
         """
         until_ns = self.now_ns + span_ns("seconds", seconds)
         while self._agenda and self._agenda[0][0] <= until_ns:
@@ -79,14 +79,14 @@ class Timeline(ABC):
         self._move(max(until_ns, self.now_ns))
 
     def run_until(self, is_so: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Let time pass until something is so. Returns whether it is.
+        """Let time pass until `is_so` returns True. Returns what it returned last.
 
         Args:
-            is_so: what is waited for, looked at after each thing that happens.
-            timeout: seconds to wait at the most.
+            is_so: called after each event.
+            timeout: seconds to wait at most.
 
         Raises:
-            TimeoutError: without a timeout, if it is not so after an hour.
+            TimeoutError: if there is no `timeout` and an hour has passed.
         """
         wait_ns = span_ns("timeout", MAX_WAIT_S if timeout is None else timeout)
         until_ns = self.now_ns + wait_ns
@@ -94,40 +94,40 @@ class Timeline(ABC):
             if not self._agenda or self._agenda[0][0] > until_ns:
                 self._move(max(until_ns, self.now_ns))
                 if timeout is None and not is_so():
-                    raise TimeoutError("what was waited for is not so after an hour")
+                    raise TimeoutError("the condition is still false after a simulated hour")
                 return is_so()
             self._happen()
         return True
 
     def after(self, seconds: float, act: Callable[[], object]) -> None:
-        """Have something done when so much time has passed."""
+        """Call `act` after that many seconds."""
         self.at(self.now_ns + span_ns("seconds", seconds), act)
 
-    # ---- what happened
+    # ---- the history
 
     @property
     def history(self) -> list[Line]:
-        """What happened lately, oldest first."""
+        """The newest lines of the history, oldest first."""
         return list(self._lines)
 
     def digest(self) -> str:
-        """Return what tells this history from any other: all bytes, times and events are in it."""
+        """Return a digest of the whole history: all bytes, times and events."""
         return self._digest.hexdigest()
 
     def note_line(self, name: str, what: str) -> None:
-        """Have something stand in the history."""
+        """Add a line to the history."""
         self._lines.append(Line(self.now, name, what))
         self._digest.update(f"{self.now_ns} {name} {what}\n".encode())
 
     def note_bytes(self, name: str, data: bytes) -> None:
-        """Have bytes stand in the digest."""
+        """Add bytes to the digest."""
         self._digest.update(b"%d %s %d " % (self.now_ns, name.encode(), len(data)))
         self._digest.update(data)
 
-    # ---- for all who are in it
+    # ---- for the parts of the world
 
     def at(self, at_ns: int, act: Callable[[], object]) -> None:
-        """Have something done at a time of the world."""
+        """Call `act` at a time of the world."""
         self._number += 1
         heapq.heappush(self._agenda, (max(at_ns, self.now_ns), self._number, act))
 
@@ -154,7 +154,7 @@ def span_ns(what: str, seconds: float) -> int:
     """Return a span of time in nanoseconds.
 
     Raises:
-        ConfigError: for one that is negative or no number.
+        ConfigError: if it is negative or not a number.
     """
     span_ns = round(checked_seconds(what, seconds) * _NS)
     if span_ns < 0:

@@ -1,12 +1,12 @@
-"""The simulated world: one clock, one server, the nodes, and what goes wrong between them.
+"""The simulated world: one clock, one server, the nodes, and the faults between them.
 
 Rules of this file:
-    * One thread, no sleeping. Time moves when the test lets it, from one thing that happens to the
-      next, and everything that happens has its place in that order.
-    * All chance comes from the seed: the same seed and the same calls give the same history, to
+    * One thread, no sleeps. Time moves when the test lets it, from one event to the next, and all
+      events have an order.
+    * All chance comes from the seed. The same seed and the same calls give the same history, to
       the byte, in any process and on any machine.
-    * What goes wrong is what the test asks for. Without that, messages take a fraction of a
-      millisecond and nothing is lost.
+    * Only the faults happen that the test asks for. Without faults, messages take a fraction of a
+      millisecond and none is lost.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ class SimulatedWorld(Timeline):
             assert b["shard"].is_leader and not a["shard"].is_leader
 
     Groups are the real ones: the same core, the same callbacks in the same order, the same bytes.
-    Only threads, sockets and Redis are simulated. Callbacks run on the test's own thread, while
-    the world runs; time moves only in `run`, `run_until` and in what waits (`Election.wait`,
-    `drain`, `stop`).
+    Only threads, sockets and Redis are simulated. Callbacks run on the test's own thread while the
+    world runs. Time moves only in `run`, in `run_until`, and in methods that wait
+    (`Election.wait`, `drain`, `stop`).
 
-    All of it is for one thread.
+    Use a world from one thread only.
 
     Args:
-        seed: where all chance comes from, any whole number or text.
-        redis_version: the version of the server: before 7, scripts name no flags.
-        latency: the least and the most seconds that a message takes, one way.
+        seed: the source of all chance, any whole number or text.
+        redis_version: the version of the server. Scripts for versions before 7 have no flags.
+        latency: the shortest and the longest time, in seconds, that a message takes one way.
 
     Attributes:
-        seed: as given.
-        server: the model of Redis, with what can be asked and done there.
+        seed: the seed.
+        server: the model of Redis. A test may read and change its keys.
         now_ns: the time, in nanoseconds.
-        happened: how many things have happened.
-        observe: called after each thing that happens, if set; to check what must always be so.
+        happened: how many events have happened.
+        observe: called after each event if set, to check what must always hold.
     """
 
     def __init__(
@@ -101,22 +101,22 @@ class SimulatedWorld(Timeline):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End: all nodes die, without a callback."""
+        """End the world: all nodes die, without a callback."""
         for node in self.nodes:
             node.die()
 
-    # ---- who is there
+    # ---- nodes and groups
 
     def node(self, name: str, *, resp: int = 3) -> SimulatedNode:
-        """Return the living process of this name, a new one if there is none.
+        """Return the living process of this name. Makes a new one if there is none.
 
-        It is what an `ElectionGroup` or an `Elector` takes as its `redis`: a program that makes
-        its own group can be given one in place of the address of Redis.
+        An `ElectionGroup` or an `Elector` takes it as its `redis`. So a program that makes its own
+        group can be given a node in place of the address of Redis.
 
         Args:
             name: any text.
-            resp: the version of the protocol that its server speaks, 2 or 3. With 2, what is
-                announced arrives on a second connection.
+            resp: the version of the protocol that its server speaks, 2 or 3. With 2, announcements
+                arrive on a second connection.
         """
         for there in self.nodes:
             if there.name == name and there.is_alive:
@@ -138,7 +138,7 @@ class SimulatedWorld(Timeline):
         logger: logging.Logger | None = None,
         **settings: Any,  # noqa: ANN401  # those of ElectionGroup
     ) -> ElectionGroup:
-        """Return a group in the process of this name, which begins if it is not there.
+        """Return a group in the process of this name. Makes the process if there is none.
 
         Args:
             node_id: the name of the process, and of the node.
@@ -146,7 +146,7 @@ class SimulatedWorld(Timeline):
             keys: elections to stand for.
             start: whether to start the group.
             logger: where errors are logged; nowhere by default.
-            settings: all others of `ElectionGroup`.
+            settings: the other arguments of `ElectionGroup`.
         """
         made = ElectionGroup(
             self.node(node_id), prefix=prefix, node_id=node_id, logger=logger or _SILENT, **settings
@@ -173,14 +173,14 @@ class SimulatedWorld(Timeline):
             made.start()
         return made
 
-    # ---- what befalls nodes
+    # ---- faults of nodes
 
     def pause(self, who: Who, seconds: float | None = None) -> None:
-        """Stop a process, as SIGSTOP or a suspended machine does: its clock goes on.
+        """Stop a process, as SIGSTOP or a suspended machine does. Its clock goes on.
 
         Args:
-            who: which.
-            seconds: after how long it goes on; not before `resume` by default.
+            who: the process.
+            seconds: after how long it goes on; by default only when `resume` is called.
         """
         node = self._node_of(who)
         self.note(node, "paused")
@@ -190,7 +190,7 @@ class SimulatedWorld(Timeline):
             self.after(seconds, lambda: self._resume_if_due(node))
 
     def resume(self, who: Who) -> None:
-        """Have a paused process go on."""
+        """Let a paused process go on."""
         node = self._node_of(who)
         if node.is_alive and node.is_stopped:
             self.note(node, "resumed")
@@ -198,18 +198,18 @@ class SimulatedWorld(Timeline):
             node.go_on()
 
     def crash(self, who: Who) -> None:
-        """Kill a process, as SIGKILL does. What it had sent still arrives.
+        """Kill a process, as SIGKILL does. The messages that it had sent still arrive.
 
-        No callback is called any more. Another group of the same name is another process.
+        No callback runs any more. Another group of the same name is another process.
         """
         node = self._node_of(who)
         self.note(node, "crashed")
         node.die()
 
     def stuff(self, who: Who, seconds: float) -> None:
-        """Let a process send nothing for a time: its send buffer is full.
+        """Let a process send nothing for some seconds: its send buffer is full.
 
-        What it would have sent leaves afterwards, as old as it then is.
+        It sends the delayed messages afterwards, unchanged.
         """
         node = self._node_of(who)
         self.note(node, "cannot send")
@@ -217,38 +217,38 @@ class SimulatedWorld(Timeline):
         self.after(seconds, node.send_waiting)
 
     def lag(self, who: Who, seconds: float) -> None:
-        """Have each turn of a process come up to so much too late, from now on."""
+        """Let each turn of a process be up to that many seconds late, from now on."""
         self._node_of(who).lag_ms = 1000 * checked_seconds("seconds", seconds)
 
     def delay_callbacks(self, who: Who, seconds: float) -> None:
-        """Have each callback of a process come so much later, from now on."""
+        """Let each callback of a process run that many seconds later, from now on."""
         self._node_of(who).callback_delay_ns = span_ns("seconds", seconds)
 
     def drift(self, who: Who | None, parts_per_million: int) -> None:
-        """Have a machine's clock run too fast from now on, too slow where negative.
+        """Let a machine's clock run too fast from now on.
 
         Args:
-            who: whose; the server's for None.
-            parts_per_million: by how much.
+            who: the process on that machine; None for the server.
+            parts_per_million: by how much it is too fast; negative for too slow.
         """
         clock = self.server_clock if who is None else self._node_of(who).clock
         self.note(who, f"its clock drifts by {parts_per_million} ppm")
         clock.drift(parts_per_million)
 
     def jump(self, who: Who, seconds: float) -> None:
-        """Have a node's clock go forward at once."""
+        """Set a node's clock forward."""
         self.note(who, f"its clock jumps by {seconds:g} s")
         self._node_of(who).clock.jump(span_ns("seconds", seconds))
 
-    # ---- what befalls connections
+    # ---- faults of connections
 
     def cut(self, who: Who | None = None, *, late: float | None = None) -> None:
-        """Break the connections of a process, or of all. Replies that are on their way are lost.
+        """Break the connections of a process, or of all. Replies in flight are lost.
 
         Args:
-            who: whose; everybody's for None.
-            late: seconds after which requests that are on their way, and those held by `hold`,
-                arrive at the server all the same, though nobody waits for an answer; None: never.
+            who: the process; None for all processes.
+            late: seconds after which requests in flight, and those held by `hold`, arrive at the
+                server all the same, though nobody reads the replies. By default they never arrive.
         """
         late_ns = None if late is None else span_ns("late", late)
         for node in self._nodes_of(who):
@@ -264,13 +264,13 @@ class SimulatedWorld(Timeline):
         requests: bool = True,
         replies: bool = True,
     ) -> None:
-        """Let nothing through, one way or both, without breaking a connection.
+        """Hold up messages, in one direction or both, without breaking a connection.
 
         Args:
-            who: whose connections; everybody's for None.
+            who: the process; None for all processes.
             seconds: for how long; until `let_go` by default.
-            requests: whether what goes to the server is held.
-            replies: whether what comes from it is held.
+            requests: whether to hold messages to the server.
+            replies: whether to hold messages from the server.
         """
         for node in self._nodes_of(who):
             self.note(node, f"held up: {'requests ' * requests}{'replies' * replies}".rstrip())
@@ -281,7 +281,7 @@ class SimulatedWorld(Timeline):
                 self.after(seconds, functools.partial(self._let_go_if_due, node))
 
     def let_go(self, who: Who | None = None) -> None:
-        """Let everything through again. What was held arrives now, also of a node that gave up."""
+        """Let messages through again. Held messages arrive, also those on connections given up."""
         for node in self._nodes_of(who):
             self.note(node, "let go")
             node.held_until_ns = 0
@@ -290,17 +290,17 @@ class SimulatedWorld(Timeline):
                 link.let_go()
 
     def delay(self, who: Who | None, shortest: float, longest: float) -> None:
-        """Have each message take so many seconds, from the least to the most, from now on."""
+        """Let each message take from `shortest` to `longest` seconds, from now on."""
         min_ns, max_ns = _range_ns("delay", (shortest, longest))
         for node in self._nodes_of(who):
             node.weather.min_latency_ns, node.weather.max_latency_ns = min_ns, max_ns
 
     def split(self, who: Who | None, share: float) -> None:
-        """Have this share of what is sent arrive in pieces, cut anywhere, from now on."""
+        """Let this share of messages, 0 to 1, arrive in pieces that are cut anywhere."""
         for node in self._nodes_of(who):
             node.weather.split = share
 
-    # ---- what befalls the server
+    # ---- faults of the server
 
     def flush(self) -> None:
         """Delete everything, as FLUSHALL does."""
@@ -308,28 +308,28 @@ class SimulatedWorld(Timeline):
         self.server.store.clear()
 
     def step_server_clock(self, seconds: float) -> None:
-        """Set the server's wall clock forward, or back where negative. Leases end by it."""
+        """Set the server's wall clock, by which leases end, forward or (negative) back."""
         self.note(None, f"its clock is set by {seconds:g} s")
         self.server.store.step_clock(round(checked_seconds("seconds", seconds) * _NS))
 
     def stall_server(self, seconds: float) -> None:
-        """Have the server do nothing for a time, as behind a slow command."""
+        """Let the server do nothing for some seconds, as during a slow command."""
         self.note(None, "stalled")
         self._server_free_ns = self._until(self._server_free_ns, seconds)
         self.after(seconds, self._go_on)
 
     def restart_server(self, seconds: float = 0.0, *, keeping_data: bool = True) -> None:
-        """Stop the server, and start it again after a time, with its data or empty."""
+        """Stop the server, and start it again after some seconds, with its data or empty."""
         self.note(None, f"restarts {'with' if keeping_data else 'without'} its data")
         self._stop_server(seconds)
         if not keeping_data:
             self.server.store.clear()
 
     def fail_over(self, losing: float, seconds: float = 0.0) -> None:
-        """Have a replica take over that has not heard of the last writes.
+        """Let a replica take over that lacks the last writes.
 
         Args:
-            losing: seconds of writes that it has not heard of, at most 10.
+            losing: how many seconds of writes it lacks, at most 10.
             seconds: for how long there is no server.
         """
         self.note(None, f"fails over, losing {losing:g} s")
@@ -337,17 +337,18 @@ class SimulatedWorld(Timeline):
         self.server.store.forget(span_ns("losing", losing))
 
     def orphan(self, who: Who, seconds: float) -> RedisModel:
-        """Leave a process for a time with a server whose place another has taken.
+        """Leave a process connected, for some seconds, to a server that was replaced.
 
-        So goes on a primary that was stopped while its replica was promoted: until it hears of
-        that, and hangs up, it runs what had waited in its sockets. The leases that it knew have
-        ended meanwhile, and what it grants nobody else knows of.
+        A primary that was stopped while its replica was promoted behaves like this. Until it learns
+        of the promotion and closes its connections, it runs the commands that waited in its
+        sockets. Its old leases have ended meanwhile, and no other server knows the leases that it
+        grants.
 
         Returns:
-            The model of that server.
+            The model of the replaced server.
         """
         node = self._node_of(who)
-        self.note(node, "its server goes on, though another has taken its place")
+        self.note(node, "its server goes on, though it was replaced")
         left = self.server.left_behind()
         links = node.heard_links()
         for link in links:
@@ -383,17 +384,17 @@ class SimulatedWorld(Timeline):
 
     @property
     def is_reachable(self) -> bool:
-        """Whether a server is there."""
+        """Whether a server accepts connections now."""
         return self.now_ns >= max(self._server_up_ns, self._server_free_ns)
 
     def note(self, who: Who | None, what: str) -> None:
-        """Have something stand in the history, of a node or, for None, of the server."""
+        """Add a line to the history, for a node or, with None, for the server."""
         self.note_line("server" if who is None else self._node_of(who).name, what)
 
     # ---- inside, for nodes and links
 
     def serve(self, link: Link, data: bytes) -> None:
-        """Have the server take bytes, now or when it goes on."""
+        """Let the server take bytes, now or when its stall ends."""
         if self.now_ns < self._server_free_ns or self._inbox:
             self._inbox.append((link, data))
         else:
@@ -408,7 +409,7 @@ class SimulatedWorld(Timeline):
                 node.clock.follow(self.now_ns)
 
     def _until(self, earlier_ns: int, seconds: float | None) -> int:
-        """Return until when something lasts that is to last so long, and did already."""
+        """Return when a state ends that is to last `seconds` from now, and at least as before."""
         if seconds is None:
             return _NEVER_NS
         return max(earlier_ns, self.now_ns + span_ns("seconds", seconds))
@@ -446,7 +447,7 @@ class SimulatedWorld(Timeline):
             return who
         environment = node_of(who).environment
         if not isinstance(environment, SimulatedNode) or environment.world is not self:
-            raise ConfigError(f"{who!r} is not of this world")
+            raise ConfigError(f"{who!r} does not belong to this world")
         return environment
 
 
@@ -457,5 +458,5 @@ _SILENT.disabled = True
 def _range_ns(what: str, seconds: tuple[float, float]) -> tuple[int, int]:
     min_ns, max_ns = span_ns(what, seconds[0]), span_ns(what, seconds[1])
     if min_ns > max_ns:
-        raise ConfigError(f"{what} must be from the least to the most, not {seconds!r}")
+        raise ConfigError(f"{what} must have the shorter time first, not {seconds!r}")
     return min_ns, max_ns

@@ -1,20 +1,21 @@
-"""`multielect bench`: what it costs, measured beside the server's own limit and the others.
+"""`multielect bench`: measures costs, beside the server's limit and other libraries.
 
 Rules of this package:
-    * What is compared is measured in the same run, in turns: a machine that drifts drifts for all.
+    * Figures that are compared are measured in the same run, in turns. So a machine that becomes
+      slower does so for all of them.
     * Every value of every round is kept, so that medians, spread and ratios can be checked.
-    * `results` only computes and tells. What runs is in the suites and in what they measure with;
-      each suite is one file, and can be read alone.
+    * `results` only computes and reports. The suites and their instruments run everything. Each
+      suite is one file, which can be read alone.
 
-By what a reader looks for::
+The parts::
 
-    command, progress     what is typed, and what is seen meanwhile
-    suite                 what a suite is, and what it is given
-    suites/               a question each, how it is answered, and the list of them
-    subjects/             who is measured: ours, the server's own limit, others, a poller
-    instruments/          what is measured with: servers, processes, sockets, the machine
-    results/              values of rounds, what follows from them, tables, JSON and plots
+    command, progress     the command line, and the progress bar
+    suite                 the interface of a suite
+    suites/               the suites: each answers one question
+    subjects/             what is measured: multielect, the server's limit, others, a poller
+    instruments/          the means: servers, processes, sockets, the machine
+    results/              values of rounds, statistics, tables, JSON and plots
 
-To add a suite, write a class as `suite.Suite` says in a file of `suites`, and add it to the list
-there.
+To add a suite, write a class with the interface `suite.Suite` in a file of `suites`, and add it to
+the list there.
 """

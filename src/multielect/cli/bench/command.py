@@ -1,10 +1,10 @@
 """The command `multielect bench`: its options, its errors and its exit status.
 
 Rules of this file:
-    * What the user got wrong is said in one line, before anything is measured, with status 2.
-    * 0 means that all was measured, whatever came of it; 1 that something could not be; 130 that
-      it was interrupted: then what was measured until then is told. Nothing is left behind in any
-      case: no process, no file, no key.
+    * A mistake of the user is reported in one line, before anything is measured, with status 2.
+    * Status 0 means that everything was measured, whatever the results. 1 means that something
+      could not be measured. 130 means that the run was interrupted; the results until then are
+      reported. No process, file or key is left behind in any case.
 """
 
 from __future__ import annotations
@@ -38,30 +38,29 @@ from .suites import SUITES
 _QUESTIONS = "\n".join(f"  {suite.name:<12}{suite.question}" for suite in SUITES)
 
 _HELP = f"""\
-Measure what it costs, beside the server's own limit and the others.
+Measure what multielect costs, and compare it with the server's own limit and other libraries.
 
 \b
 Each suite answers a question:
 {_QUESTIONS}
 
-Believe the ratios before the figures. What is compared is measured in turns: each round
-measures everybody once, each time in another order, and a ratio is taken within a round. A
-machine that is busy, or slows down, is so for all of them.
+Trust the ratios more than the figures. Subjects that are compared are measured in turns: each
+round measures each of them once, in another order each time, and a ratio is computed within a
+round. So a machine that is busy or becomes slower affects all of them.
 
-A figure is the median of all rounds. The per cent behind it are half of the distance between
-the quartiles, within which half of the rounds lie. Where they are many, let the machine come
-to rest and measure again.
+A figure is the median of all rounds. The per cent behind it is half of the distance between
+the quartiles, between which half of the rounds lie. If it is large, wait until the machine is
+idle and measure again.
 
-Wall is the time that passes until the last answer is in. Client CPU is that of this whole
-process, server CPU what the server itself says: on one that others use meanwhile, theirs is
-in it.
+Wall is the time until the last answer has arrived. Client CPU is that of this whole process.
+Server CPU is what the server reports; it includes the work for its other clients.
 
-The others are measured where their adapters are: in a clone of the repository, in
-benchmarks/peers, once they are installed by: pip install --group peers
+Other libraries are measured if their adapters are there: in a clone of the repository, in
+benchmarks/peers, after: pip install --group peers
 
 \b
-Exit status: 0 if all was measured, 1 if something could not be, 2 for wrong
-options, 130 if interrupted; what was measured until then is told.
+Exit status: 0 if everything was measured, 1 if something could not be, 2 for
+wrong options, 130 if interrupted; the results until then are reported.
 
 \b
 Examples:
@@ -73,17 +72,17 @@ Examples:
 
 
 FAILURES = (BenchError, MultielectError, redis.RedisError, OSError)
-"""What ends a suite, or the run, and is told in a line. What was measured before is told too."""
+"""The errors that end a suite or the run, and are reported in one line."""
 
 
-@click.command(short_help="Measure what it costs, beside the server's limit.", help=_HELP)
+@click.command(short_help="Measure costs, and compare them with the server's limit.", help=_HELP)
 @click.option(
     "--suite",
     "names",
     metavar="NAME",
     type=click.Choice([suite.name for suite in SUITES]),
     multiple=True,
-    help="Measure this alone; may be repeated.  [default: all]",
+    help="Measure only this suite; may be repeated.  [default: all]",
 )
 @click.option("--quick", is_flag=True, help="Fewer rounds, fewer leases: done within a minute.")
 @server_option("Measure")
@@ -93,7 +92,7 @@ FAILURES = (BenchError, MultielectError, redis.RedisError, OSError)
     metavar="N",
     type=click.IntRange(1, 10_000_000),
     multiple=True,
-    help="How many leases, in place of what the suites have; may be repeated.",
+    help="How many leases, in place of the suites' own numbers; may be repeated.",
 )
 @click.option("--rounds", metavar="N", type=click.IntRange(1, 1_000), help="How many rounds.")
 @click.option(
@@ -107,14 +106,14 @@ FAILURES = (BenchError, MultielectError, redis.RedisError, OSError)
     "json_path",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write all figures, and the values of all rounds, to this file.",
+    help="Write all figures and the values of all rounds to this file.",
 )
 @click.option(
     "--plot",
     "plot_path",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Draw what a lease costs, and how long nobody leads, against how many there are: "
+    help="Draw the cost of a lease, and the time without a leader, for each number of leases: "
     "SVG or PNG.",
 )
 def bench(
@@ -128,7 +127,7 @@ def bench(
     json_path: Path | None,
     plot_path: Path | None,
 ) -> None:
-    """Measure, and tell what came of it; see `_HELP`."""
+    """Measure, and report the results; see `_HELP`."""
     out, err = Console(highlight=False), Console(highlight=False, stderr=True)
     _check_paths(json_path, plot_path)
     if peers is None and DEFAULT_FOLDER.is_dir():
@@ -144,9 +143,9 @@ def bench(
             run.interrupted = True
         except FAILURES as error:
             run.failed["the server"] = str(error)
-    _tell(run, out, json_path, plot_path)
+    _print_report(run, out, json_path, plot_path)
     if run.interrupted:
-        click.echo("Interrupted: nothing is left behind. Above is what was measured.", err=True)
+        click.echo("Interrupted: nothing is left behind. The results so far are above.", err=True)
         sys.exit(INTERRUPTED)
     for name, why in run.failed.items():
         click.echo(f"Error: {name}: {why}", err=True)
@@ -158,14 +157,14 @@ class Run:
     """One run of some suites.
 
     Attributes:
-        suites: what is measured.
-        scale: how much.
-        peers: the folder of adapters to others.
-        machine: on what.
-        found: what each suite found, also one that was cut short.
+        suites: the suites to run.
+        scale: how much to measure.
+        peers: the folder of adapters to other libraries.
+        machine: the description of the machine.
+        found: the findings of each suite, also of one that was interrupted.
         failed: what could not be measured, and why.
-        interrupted: whether it was.
-        when: it began.
+        interrupted: whether the run was interrupted.
+        when: when the run began.
     """
 
     suites: list[Suite]
@@ -178,7 +177,7 @@ class Run:
     when: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def measure(self, console: Console, url: str | None) -> None:
-        """Run all suites, telling on `console` how far it is."""
+        """Run all suites, and show the progress on `console`."""
         with ExitStack() as stack:
             server = stack.enter_context(_server(url, stack))
             self.machine = described_machine(server)
@@ -193,7 +192,7 @@ class Run:
                 except FAILURES as error:
                     self.failed[suite.name] = str(error)
                 finally:
-                    given.findings.notes.extend(stolen.words())
+                    given.findings.notes.extend(stolen.notes())
                 server.clear()
 
 
@@ -208,13 +207,15 @@ def _server(url: str | None, stack: ExitStack) -> Server:
     return server
 
 
-def _tell(run: Run, console: Console, json_path: Path | None, plot_path: Path | None) -> None:
+def _print_report(
+    run: Run, console: Console, json_path: Path | None, plot_path: Path | None
+) -> None:
     if not run.found:
         return
     print_machine(console, run.machine)
     for suite, findings in run.found:
         print_suite(console, suite, findings)
-    told = to_json(
+    document = to_json(
         run.machine,
         run.found,
         when=run.when.isoformat(timespec="seconds"),
@@ -223,10 +224,10 @@ def _tell(run: Run, console: Console, json_path: Path | None, plot_path: Path | 
         failed=run.failed,
     )
     if json_path is not None:
-        json_path.write_text(json.dumps(told, indent=2) + "\n")
+        json_path.write_text(json.dumps(document, indent=2) + "\n")
         console.print(f"\nThe figures are in {json_path}", soft_wrap=True)
     if plot_path is not None:
-        console.print(write_plot(plot_path, told), soft_wrap=True)
+        console.print(write_plot(plot_path, document), soft_wrap=True)
 
 
 def _check_paths(json_path: Path | None, plot_path: Path | None) -> None:

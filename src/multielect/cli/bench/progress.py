@@ -1,7 +1,7 @@
-"""What is seen while it runs: a bar on a terminal, a line a suite elsewhere.
+"""The progress of a run: a bar on a terminal, otherwise one line for each suite.
 
 Rules of this file:
-    * It goes to stderr, so that the table can go into a pipe.
+    * The progress goes to stderr, so that the table can go into a pipe.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Progress:
     """Shows how far a suite is. A context manager."""
 
     def __init__(self, console: Console) -> None:
-        """Prepare to show it on `console`."""
+        """Prepare to show the progress on `console`."""
         self._console = console
         self._suite = ""
         self._task: TaskID | None = None
@@ -39,27 +39,27 @@ class Progress:
         if not self._console.is_terminal:
             self._console.print(f"{name}: {question}", soft_wrap=True)
             return
-        self._task = self._bars.add_task(self._words("beginning"), total=None)
+        self._task = self._bars.add_task(self._label("beginning"), total=None)
 
     def begin(self, steps: int) -> None:
-        """Say how many steps the suite takes."""
+        """Set the number of steps of the suite."""
         if self._task is not None:
             self._bars.update(self._task, total=steps, completed=0)
 
     def step(self, what: str) -> None:
-        """Say what is done next. The step before it, if there was one, is done."""
+        """Show the next step. The previous step, if there was one, is done."""
         if self._task is not None:
             begun = bool(self._bars.tasks[-1].fields.get("begun"))
             self._bars.update(
-                self._task, description=self._words(what), advance=int(begun), begun=True
+                self._task, description=self._label(what), advance=int(begun), begun=True
             )
 
     def say(self, what: str) -> None:
-        """Say what is done, which is no step."""
+        """Show what the suite does, without counting a step."""
         if self._task is not None:
-            self._bars.update(self._task, description=self._words(what))
+            self._bars.update(self._task, description=self._label(what))
 
-    def _words(self, what: str) -> str:
+    def _label(self, what: str) -> str:
         return f"{self._suite}: {what}"[:_COLUMNS].ljust(_COLUMNS)
 
     def _end_task(self) -> None:

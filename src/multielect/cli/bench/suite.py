@@ -1,13 +1,12 @@
-"""What a suite is, and what it is given.
+"""The interface of a suite, and what a suite receives.
 
 Rules of this file:
-    * A suite answers one question, says it, and measures nothing else.
-    * It tells what it is about to do by `Progress`, adds every value to `Findings` the moment that
-      it is measured, and says what is compared before that: when it is interrupted, by
-      `KeyboardInterrupt` in whatever line, what was measured until then is told.
-    * It ends what it started, also then: groups, connections, processes. Its keys are below
-      a prefix of `Server.fresh_prefix`, and are removed by whoever runs it.
-    * Its shortest run, `Scale.quick`, takes seven seconds at the most.
+    * A suite states one question, answers it, and measures nothing else.
+    * It shows each step with `Progress`. It declares its comparisons first, and adds each value to
+      `Findings` as soon as it is measured. So a `KeyboardInterrupt` in any line loses no value.
+    * It ends all groups, connections and processes that it started, also when it is interrupted.
+      Its keys have a prefix of `Server.fresh_prefix`; its caller removes them.
+    * Its shortest run, `Scale.quick`, takes at most seven seconds.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ QUICK_ROUNDS, FULL_ROUNDS = 5, 9
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is to be measured.
+    """How much to measure.
 
     Attributes:
-        quick: whether it must end within seconds.
-        rounds: how many rounds there are, or None for what the scale has.
-        sizes: the numbers of leases, or None for what the suite has.
+        quick: whether the run must end within seconds.
+        rounds: the number of rounds, or None for that of the scale.
+        sizes: the numbers of leases, or None for those of the suite.
     """
 
     quick: bool = False
@@ -40,7 +39,7 @@ class Scale:
     sizes: tuple[int, ...] | None = None
 
     def pick(self, *, quick: T, full: T) -> T:
-        """Return what suits the scale."""
+        """Return the value for this scale."""
         return quick if self.quick else full
 
     def round_count(self) -> int:
@@ -48,20 +47,20 @@ class Scale:
         return self.rounds or self.pick(quick=QUICK_ROUNDS, full=FULL_ROUNDS)
 
     def sizes_or(self, *, quick: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the sizes that the user asked for, else those that suit the scale."""
+        """Return the user's sizes, or else those for this scale."""
         return self.sizes or self.pick(quick=quick, full=full)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a suite is given.
+    """What a suite receives.
 
     Attributes:
-        server: where to measure.
-        scale: how much.
-        progress: whom to tell what is being done.
-        peers: the folder of the adapters to others, if there is one.
-        findings: where everything measured goes.
+        server: the server to measure.
+        scale: how much to measure.
+        progress: shows what the suite does.
+        peers: the folder of the adapters to other libraries, if there is one.
+        findings: takes every value.
     """
 
     server: Server
@@ -72,23 +71,23 @@ class Bench:
 
 
 class Suite(Protocol):
-    """One question, and how it is answered.
+    """One question, and how to answer it.
 
     Attributes:
-        name: what the user types.
-        question: what is asked, in a sentence.
+        name: the name on the command line.
+        question: the question, in one sentence.
     """
 
     name: str
     question: str
 
     def run(self, bench: Bench) -> None:
-        """Measure, and add all of it to `bench.findings`.
+        """Measure, and add every value to `bench.findings`.
 
         Calls `bench.progress.begin` once with the number of steps, and `step` before each.
 
         Raises:
-            BenchError: where it cannot be measured; the others are.
+            BenchError: if the suite cannot be measured; the other suites still run.
         """
 
 

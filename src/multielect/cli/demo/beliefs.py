@@ -1,14 +1,14 @@
-"""What a node believed to lead, and when, in a file that outlives the process.
+"""The beliefs of a node: which elections it believed to lead, and when, in a file that outlives it.
 
 Rules of this file:
-    * A record is written without a system call, into a mapped file: the kernel keeps it through
-      ``kill -9``, and the writer never gives up the GIL half way.
-    * The kind is the last field written, so a record that was cut short does not count.
+    * A record is written without a system call, into a mapped file. The kernel keeps it after
+      ``kill -9``, and the writer does not give up the GIL half way.
+    * The kind is written last, so an incomplete record does not count.
     * Times are in nanoseconds on the clock of `multielect._runtime.clock`, which all processes of a
       machine share.
-    * A sighting may only widen a belief, never narrow it, and only by what it proves: the clock
-      read *after* a look that saw a leader bounds the beginning, the one read *before* it bounds
-      the end. A process that is stopped between clock and look proves nothing more than that.
+    * A sighting may only widen a belief, never narrow it, and only by what it proves. The clock
+      read *after* a look that saw a leader bounds the beginning; the clock read *before* it bounds
+      the end. So a process that is stopped between clock and look proves nothing wrong.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Kind(enum.IntEnum):
 
 
 class BeliefRecord(NamedTuple):
-    """One record: what was believed of an election's term, and when it was written down.
+    """One record: what a node believed about a term of an election, and when.
 
     `reason` is the value of the `DemotionReason` in a demotion, 0 elsewhere.
     """
@@ -106,13 +106,13 @@ class BelievedTerm:
     """One term as the node that led saw it.
 
     Attributes:
-        node: which node.
+        node: the node.
         election: the number of the election.
-        epoch: of the term.
-        began_ns: belief began no later than this.
-        ended_ns: belief ended no earlier than this; None if it has not ended.
-        elected_ns: when the callback ran that told of it.
-        reason: why it ended; None if that was not told.
+        epoch: the term's epoch.
+        began_ns: the belief began no later than this.
+        ended_ns: the belief ended no earlier than this; None if it has not ended.
+        elected_ns: when `on_elected` ran.
+        reason: why the term ended; None if `on_demoted` did not run.
     """
 
     node: str
@@ -135,13 +135,13 @@ class NodeBeliefs:
 def believed_terms(
     node: str, records: Iterable[BeliefRecord], *, died_ns: int | None = None
 ) -> NodeBeliefs:
-    """Return the terms that `records` tell of.
+    """Return the terms in `records`.
 
     Args:
-        node: whose records these are.
-        records: in any order between elections; of one election in the order of writing.
-        died_ns: when the process was found dead, if it was killed: no belief outlasts that,
-            and a term without an end is then no fault.
+        node: the node that wrote the records.
+        records: the records; those of one election in the order of writing.
+        died_ns: when the process was found dead, if it was killed. No belief lasts longer, and a
+            term without an end is then not a fault.
     """
     terms: dict[tuple[int, int], BelievedTerm] = {}
     sightings: list[BeliefRecord] = []
@@ -194,11 +194,11 @@ def _widened(term: BelievedTerm, record: BeliefRecord) -> BelievedTerm:
 def _seen_only(
     node: str, records: Sequence[BeliefRecord], died_ns: int | None
 ) -> BelievedTerm | None:
-    """Return a term that was too short to be told of, or whose holder died before it was."""
+    """Return a term for which no callback ran: it was too short, or its node died before."""
     first, *rest = records
     ended_ns = rest[0].belief_ns if rest else died_ns
     if ended_ns is not None and ended_ns < first.belief_ns:
-        # One look alone says that there was belief at some instant, but not at which.
+        # A single look proves that the node believed it at some instant, but not at which.
         return None
     return BelievedTerm(
         node, first.election, first.epoch, first.belief_ns, ended_ns, first.written_ns

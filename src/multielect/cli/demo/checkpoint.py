@@ -1,14 +1,14 @@
 """How far each partition is committed, in Redis, fenced by the epoch of its election.
 
 Rules of this file:
-    * A checkpoint is written by one script only, `commit.lua`, through a `Fence`: never under an
-      epoch that a newer one has followed. Whoever reads checkpoints *after* being elected
-      therefore reads what no earlier leader can change any more.
+    * Only one script, `commit.lua`, writes a checkpoint, through a `Fence`, and only under the
+      newest epoch. So a node that reads checkpoints *after* its election reads values that no
+      earlier leader can change any more.
     * Every commit leaves an entry in the journal of its partition, in the order of commits.
-    * Nothing is retried: a call that got no reply has an unknown outcome, which is for the
-      caller to deal with (see worker.py).
+    * Nothing is retried. A call without a reply has an unknown outcome, and the caller has to deal
+      with it (see worker.py).
     * A partition's keys share the bucket of its election.
-    * Commits that were refused are counted after the fact, for whoever watches.
+    * Refused commits are counted afterwards, for the view.
 """
 
 from __future__ import annotations
@@ -113,13 +113,13 @@ class CheckpointStore:
         """Commit what `node` processed.
 
         Returns:
-            What became of each, in their order. One that fails leaves the others alone. It
-            raises for none: where there was no reply, each may have been accepted or not.
+            The outcome of each, in their order. A commit that fails does not affect the others. The
+            method raises for none of them: without a reply, each may have been accepted or not.
         """
         try:
             outcomes = self._fence.write_many(self._write(node, commit) for commit in commits)
         except redis.RedisError as error:
-            # Not even what the fence asks before its first write was answered.
+            # Even the fence's questions before its first write were not answered.
             return [Outcome(error=error)] * len(commits)
         refused = sum(outcome.is_stale for outcome in outcomes)
         if refused:
@@ -164,9 +164,9 @@ class CheckpointStore:
         return Totals(int(events or 0), int(refused or 0))
 
 
-def _slices(items: Iterable[_T], most: int) -> Iterator[list[_T]]:
+def _slices(items: Iterable[_T], max_count: int) -> Iterator[list[_T]]:
     rest = iter(items)
-    while some := list(islice(rest, most)):
+    while some := list(islice(rest, max_count)):
         yield some
 
 

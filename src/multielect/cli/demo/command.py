@@ -1,9 +1,9 @@
 """The command `multielect demo`: its options, its errors and its exit status.
 
 Rules of this file:
-    * What the user got wrong is said in one line, before anything is started, with status 2.
-    * 0 means that every check held, 1 that one did not or that the run failed, 130 that it was
-      interrupted. Nothing is left behind in any case: no process, no file, no key.
+    * A mistake of the user is reported in one line, before anything is started, with status 2.
+    * Status 0 means that every check held, 1 that one did not or that the run failed, 130 that the
+      run was interrupted. No process, file or key is left behind in any case.
 """
 
 from __future__ import annotations
@@ -97,20 +97,19 @@ def demo(
     """Watch elections on real flight events while nodes fail.
 
     Flights that left New York City are replayed as a stream. Each aircraft is a
-    partition, and each partition an election: whichever node leads it processes
-    the aircraft's events, in order, and commits how far it got. Commits are
-    fenced: Redis takes one only under the newest epoch of that election.
+    partition with an election of its own. The node that leads it processes the
+    aircraft's events in order, and commits its progress. Commits are fenced: Redis
+    takes one only under the newest epoch of that election.
 
-    Three nodes, each a process, share the elections out evenly. On the way one
-    is frozen until its leases are gone, then sends its late commits and is given
-    its share back; half way a fourth joins and is given a share; one is killed
-    with kill -9; one is stopped cleanly, and hands over what it leads. The others
-    finish. In a planned move the leader first commits what it has in hand.
+    Three nodes, each a process, share the elections evenly. One is frozen until its
+    leases have expired; it then sends its late commits and gets its share back. Half
+    way a fourth joins and gets a share. One is killed with kill -9. One is stopped
+    cleanly, and hands over its elections. The others finish. In a planned move the
+    leader first commits the events that it has read.
 
-    At the end a checker reads the journal of commits, and what each node
-    believed: was every event committed exactly once, in order, by a leader, was
-    there ever an election that two nodes believed to lead at once, and did the
-    planned moves cost a term?
+    At the end a checker reads the journal of commits and the beliefs of each node. Was
+    every event committed exactly once, in order, by a leader? Did two nodes ever believe
+    to lead the same election at once? Did the planned moves cost a term?
 
     \b
     Exit status: 0 if all of that held, 1 if not, 2 for wrong options,
@@ -192,7 +191,7 @@ def _client(url: str) -> redis.Redis:
 
 @contextmanager
 def _ending_cleanly() -> Iterator[None]:
-    """End in a line, not with a traceback, where it is interrupted."""
+    """End with one line, and not with a traceback, if the run is interrupted."""
     with interruptible():
         try:
             yield

@@ -1,8 +1,8 @@
-"""Starts the nodes, has mishaps befall them, waits for the end of the stream, and judges.
+"""The conductor: starts the nodes, causes the mishaps, waits for the end of the stream, and judges.
 
 Rules of this file:
-    * What is to happen is a `Plan`, made before anything runs.
-    * However this ends, by itself or by an exception, no process and no file is left.
+    * The mishaps follow a `Plan`, which is made before anything runs.
+    * However a run ends, also by an exception, no process and no file is left.
 """
 
 from __future__ import annotations

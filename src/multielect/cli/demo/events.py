@@ -1,9 +1,9 @@
 """Reads flight events from a CSV, or a zip of one.
 
 Rules of this file:
-    * One partition an aircraft, named by the column `tailnum`; events keep file order.
-    * Only `tailnum` is required; an event is its whole row, whatever other columns there are.
-    * Bad input is refused here, with the row and what was expected.
+    * Each aircraft is a partition, named by the column `tailnum`. Events keep the file's order.
+    * Only the column `tailnum` is required. An event is its whole row, with all its columns.
+    * Bad input is refused here. The error names the row and what was expected.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The processes of the nodes: started, told what to do, watched over, and ended.
+"""The processes of the nodes: starts, controls, watches and ends them.
 
 Rules of this file:
-    * A node that ends when it should not is an error at once, with the end of its log.
-    * However this ends, by itself or by an exception, no process is left.
-    * What the nodes believed is read from their files, which outlive them.
+    * A node that ends too early is an error at once. The error has the end of its log.
+    * However a run ends, also by an exception, no process is left.
+    * The nodes' beliefs are read from their files, which outlive them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _HEAR_SECONDS = 0.001
 
 
 class DemoError(Exception):
-    """The demo could not be carried through. The message says at what it failed."""
+    """The demo could not be completed. The message says why."""
 
 
 class Fleet:
     """The nodes of one run. A context manager, at whose end all of them are dead."""
 
     def __init__(self, settings: Settings, stream: EventStream, folder: Path) -> None:
-        """Prepare: the events are saved in `folder`, where all else goes too."""
+        """Save the events in `folder`, which takes all other files too."""
         self._settings = settings
         self._folder = folder
         self._processes: dict[str, NodeProcess] = {}
@@ -63,7 +63,7 @@ class Fleet:
         return self._processes[node]
 
     def start(self, node: str) -> None:
-        """Start a node, and return at once: it waits until it is told to begin."""
+        """Start a node, and return at once. The node waits for `begin`."""
         spec = NodeSpec(
             url=self._settings.url,
             prefix=self._settings.prefix,
@@ -82,7 +82,7 @@ class Fleet:
     def is_ready(self) -> bool:
         """Whether all nodes that were started have loaded the events."""
         self._waiting -= {
-            node for node in self._waiting if self._processes[node].heard("ready") is not None
+            node for node in self._waiting if self._processes[node].received("ready") is not None
         }
         return not self._waiting
 
@@ -90,7 +90,7 @@ class Fleet:
         """Let all nodes begin that have not begun. The stream starts, or did, at `start_ns`."""
         for node, state in self.states.items():
             if state is NodeState.STARTING:
-                self._processes[node].tell(str(start_ns))
+                self._processes[node].send(str(start_ns))
                 self.states[node] = NodeState.RUNNING
 
     def wait_until_ready(self) -> None:
@@ -106,14 +106,14 @@ class Fleet:
                 raise DemoError(f"{', '.join(sorted(self._waiting))} did not get ready")
             time.sleep(_LOOK_SECONDS)
 
-    def hear(self, node: str, word: str) -> list[int]:
-        """Wait until a node says this word, and return the numbers after it.
+    def receive(self, node: str, word: str) -> list[int]:
+        """Wait until a node sends this word, and return the numbers after it.
 
         Raises:
             DemoError: if it does not in time.
         """
         give_up = time.monotonic() + PATIENCE_SECONDS
-        while (said := self._processes[node].heard(word)) is None:
+        while (said := self._processes[node].received(word)) is None:
             self.check()
             if time.monotonic() > give_up:
                 raise DemoError(f"{node} did not say {word!r} in time{self.last_words()}")
@@ -121,19 +121,19 @@ class Fleet:
         return said
 
     def note_death(self, node: str, died_ns: int) -> None:
-        """Take note that a node was killed, and was dead by `died_ns`."""
+        """Record that a node was killed, and was dead by `died_ns`."""
         self._died_ns[node] = died_ns
         self.states[node] = NodeState.KILLED
 
     def end(self) -> None:
-        """End all nodes that still run, cleanly, and wait for all that are ending.
+        """Stop all nodes that still run cleanly, and wait until all have ended.
 
         Raises:
             DemoError: if one does not end in time.
         """
         for node, state in self.states.items():
             if state is NodeState.RUNNING:
-                self._processes[node].tell("end")
+                self._processes[node].send("end")
                 self.states[node] = NodeState.STOPPING
         give_up = time.monotonic() + _STOP_SECONDS
         while not all(process.ended for process in self._processes.values()):
@@ -144,7 +144,7 @@ class Fleet:
         self.check()
 
     def check(self) -> None:
-        """See whether all nodes live that should.
+        """Check that all nodes run that should.
 
         Raises:
             DemoError: if one does not.

@@ -1,10 +1,10 @@
-"""Who leads what, and until when, as the server has it.
+"""The leases at the server: their holders, and when they end.
 
 Rules of this file:
-    * Read only; a reading is a snapshot that is old when it arrives.
-    * A lease's end is placed on the local clock from the instant *before* the request was sent:
-      but for the server's rounding to a millisecond that is never later than the truth, so a
-      takeover does not look quicker than it was.
+    * This file only reads. A reading is a snapshot that is old when it arrives.
+    * A lease's end is computed on the local clock from the instant *before* the request was sent.
+      So it is never later than the true end, except for the server's rounding to a millisecond, and
+      a takeover never looks quicker than it was.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class LeaseReader:
         self._now_ns = Clock().now_ns
 
     def leaders(self) -> list[str | None]:
-        """Return the node that leads each election, None where nobody does."""
+        """Return the node that leads each election; None for an election without a leader."""
         found: list[bytes | None] = []
         for first in range(0, len(self._leader_keys), _KEYS_A_CALL):
             some = self._leader_keys[first : first + _KEYS_A_CALL]
@@ -52,8 +52,8 @@ class LeaseReader:
     def held_by(self, node: str) -> dict[int, Lease]:
         """Return the leases that a dead or frozen node still holds, by election.
 
-        Read twice: what such a node had sent may reach the server after the first reading and
-        prolong a lease once more.
+        It reads twice: a refresh that such a node sent before may reach the server after the first
+        reading, and extend a lease once more.
         """
         latest = self._read(node)
         latest.update(self._read(node))

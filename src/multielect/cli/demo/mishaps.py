@@ -1,10 +1,10 @@
-"""What is done to the fleet, and what came of it: a freeze, a join, a crash, a clean stop.
+"""The mishaps of the fleet and their results: a freeze, a join, a crash, a clean stop.
 
 Rules of this file:
-    * The next thing waits until the last one is over, that is until every election is led again
-      and every running node leads its share.
-    * A change that does not come to its end is a finding of the run, for the verdict, not an
-      end of it. A mishap that does not is an error.
+    * The next mishap waits until the last one is over: every election is led again, and every
+      running node leads its share.
+    * If the fleet is not balanced in time after a change, the verdict reports it and the run goes
+      on. If the successors of a node do not take over in time, that is an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .watch import Watch
 
 
 class Mishaps:
-    """Does things to a fleet, one after another, and notes what came of them in a `Result`."""
+    """Causes the mishaps of a fleet, one after another, and records their results in a `Result`."""
 
     def __init__(self, fleet: Fleet, watch: Watch, leases: LeaseReader, result: Result) -> None:
         self._fleet = fleet
@@ -34,8 +34,8 @@ class Mishaps:
         """Stop a process until its leases are gone, and then let it go on."""
         self._watch.until_part(FREEZE_AT)
         process = self._fleet[node]
-        process.tell("freeze")
-        (late,) = self._fleet.hear(node, "freezing")
+        process.send("freeze")
+        (late,) = self._fleet.receive(node, "freezing")
         frozen_ns = self._watch.now_ns()
         leases = self._leases.held_by(node)
         self._fleet.states[node] = NodeState.FROZEN
@@ -49,7 +49,7 @@ class Mishaps:
         thawed_ns = self._watch.now_ns()
         process.thaw()
         self._fleet.states[node] = NodeState.RUNNING
-        refused, _committed = self._fleet.hear(node, "thawed")
+        refused, _committed = self._fleet.receive(node, "thawed")
         frozen_s = (thawed_ns - frozen_ns) / 1e9
         self._result.freezing = Freezing(node, len(leases), frozen_s, late, refused, takeovers)
         self._watch.say(
@@ -57,7 +57,7 @@ class Mishaps:
             f"{refused} refused"
         )
         self._result.back = self._change(node, self._share(), thawed_ns, comes=True)
-        self._tell(f"{node} has its share back", self._result.back)
+        self._note(f"{node} has its share back", self._result.back)
 
     def join(self, node: str) -> None:
         """Start one node more."""
@@ -68,7 +68,7 @@ class Mishaps:
         self._fleet.begin(self._watch.start_ns)
         self._watch.say(f"{node} joins")
         self._result.join = self._change(node, self._share(), joined_ns, comes=True)
-        self._tell(f"{node} has its share", self._result.join)
+        self._note(f"{node} has its share", self._result.join)
 
     def kill(self, node: str) -> None:
         """Kill a process."""
@@ -87,7 +87,7 @@ class Mishaps:
         )
 
     def stop(self, node: str) -> None:
-        """Have a node hand over all that it leads, and end."""
+        """Stop a node, which first hands over all its elections."""
         self._watch.until_part(STOP_AT)
         led = self._leases.leaders().count(node)
         stopping_ns = self._watch.now_ns()
@@ -97,7 +97,7 @@ class Mishaps:
         self._watch.until(f"{node} to end", lambda _: self._fleet[node].ended)
         self._fleet.states[node] = NodeState.STOPPED
         self._result.stop = self._change(node, led, stopping_ns, comes=False)
-        self._tell(f"{node} has stopped", self._result.stop)
+        self._note(f"{node} has stopped", self._result.stop)
 
     def _share(self) -> int:
         running = [state for state in self._fleet.states.values() if state is NodeState.RUNNING]
@@ -133,7 +133,7 @@ class Mishaps:
             moves = moves_since(since_ns, self._fleet.terms())
         return Change(node, least, moves, is_balanced=is_settled, comes=comes)
 
-    def _tell(self, what: str, change: Change) -> None:
+    def _note(self, what: str, change: Change) -> None:
         self._watch.say(
             f"{what if change.is_balanced else 'shares stay uneven'}: {change.moves.moved:,} "
             f"elections moved ({change.least:,} at the least), {_described(change.takeovers)} "
@@ -142,7 +142,7 @@ class Mishaps:
 
 
 def is_balanced(snapshot: Snapshot) -> bool:
-    """Tell whether all is led, and every running node leads its share, to one election."""
+    """Return whether all elections are led, and every running node leads its share (±1)."""
     running = {node for node, state in snapshot.states.items() if state is NodeState.RUNNING}
     share = (sum(snapshot.leads.values()) + snapshot.leaderless) // len(running)
     return (

@@ -1,12 +1,12 @@
 """One node: a process with an election group, a worker and a sampler.
 
 Rules of this file:
-    * It is told what to do on its standard input, first a `NodeSpec` as a line of JSON, then
-      single words, and says on its standard output where it is. Its log goes to standard error.
-    * It never outlives the conductor: the kernel kills it then, and where the kernel cannot, the
-      end of its standard input does.
-    * SIGTERM stops it cleanly: it drains first, so that the others take over what it leads, one
-      election after another. Told to end, it only releases: then nobody is left to take over.
+    * It reads commands from its standard input: first a `NodeSpec` as a line of JSON, then single
+      words. It reports its progress on its standard output. Its log goes to standard error.
+    * It never outlives the conductor: the kernel kills it, or, if the kernel cannot, the end of its
+      standard input ends it.
+    * SIGTERM stops it cleanly: it drains first, so that the others take over its elections one
+      after another. The command `end` only releases, as nobody is left to take over.
     * Callbacks only write a record and append to a queue.
 """
 
@@ -49,15 +49,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What a node is told at its start.
+    """The settings of a node.
 
     Attributes:
-        url: of the Redis server.
-        prefix: of the election group.
+        url: the URL of the Redis server.
+        prefix: the prefix of the election group.
         node: this node's id.
-        ttl: of the leases, in seconds.
-        stream: the file that holds the events.
-        beliefs: the file to write beliefs to.
+        ttl: the TTL of the leases, in seconds.
+        stream: the file with the events.
+        beliefs: the file for its beliefs.
         span_ns: how long the stream lasts.
         conductor: the process id of the conductor.
     """
@@ -105,7 +105,7 @@ class _Node:
             on_error=_on_error,
             balance=True,
             join_delay=JOIN_DELAY_SECONDS,
-            # The callbacks are too short for threads to gain on each other.
+            # The callbacks are too short to gain from more threads.
             callback_threads=1,
         )
         self._group.add_many(self._stream.keys)
@@ -140,7 +140,7 @@ class _Node:
         working.start()
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
-        # Without a worker nothing would be drained before its time is up.
+        # Without a worker, each term would drain until its deadline.
         if self._has_successors and not self._failed:
             self._group.drain(DRAIN_SECONDS)
         self._worker.stop()
@@ -209,15 +209,15 @@ def _on_error(error: MultielectError) -> None:
     _logger.warning("%s: %s", type(error).__name__, error)
 
 
-def _say(words: str) -> None:
-    sys.stdout.write(words + "\n")
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def _read_line() -> str:
     line = sys.stdin.readline()
     if not line:
-        # The conductor is gone: there is nobody left to release leases for.
+        # The conductor is gone, and nobody is left who would take a lease.
         os._exit(1)
     return line.strip()
 

@@ -1,8 +1,8 @@
-"""What is to happen in a run, and how: made before anything runs.
+"""The plan of a run: which node suffers what, made before anything runs.
 
 Rules of this file:
-    * At least one node goes through unharmed to the end of the stream.
-    * A node is named by the order in which it comes: whoever joins has the last name.
+    * At least one node runs unharmed to the end of the stream.
+    * Nodes are named in the order in which they start. The node that joins has the last name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FREEZE_AT, JOIN_AT, KILL_AT, STOP_AT = 0.1, 0.45, 0.6, 0.85
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to happen to which node; None where it is to happen to none."""
+    """The node of each mishap; None if the mishap does not happen."""
 
     nodes: list[str]
     frozen: str | None

@@ -1,10 +1,10 @@
 """The conductor's end of a node process.
 
 Rules of this file:
-    * A node runs in a session of its own, so that Ctrl-C reaches the conductor alone, which then
-      decides in what order things end.
-    * What a node says arrives through a thread and a queue; nobody blocks on a pipe.
-    * `close` leaves no process behind, whatever state it is in.
+    * A node runs in its own session, so that Ctrl-C reaches only the conductor, which then decides
+      in what order everything ends.
+    * The lines of a node arrive through a thread and a queue, so nobody blocks on a pipe.
+    * `close` leaves no process behind, whatever its state.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _LAST_WORDS_LINES = 12
 
 
 class NodeProcess:
-    """A node in a process of its own."""
+    """A node in a separate process."""
 
     def __init__(self, spec: NodeSpec, log: Path) -> None:
-        """Start the process. It says ``ready`` once it has loaded the events."""
+        """Start the process. It sends ``ready`` when it has loaded the events."""
         self.node = spec.node
         self._log = log
         self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -47,21 +47,21 @@ class NodeProcess:
             target=self._read, args=(self._process.stdout,), name=f"{self.node} says", daemon=True
         )
         self._reader.start()
-        self.tell(spec.to_line())
+        self.send(spec.to_line())
 
-    def tell(self, words: str) -> None:
-        """Send one line to the node. A node that has died hears nothing."""
+    def send(self, line: str) -> None:
+        """Send one line to the node. If the node has died, nothing happens."""
         pipe = self._process.stdin
         assert pipe is not None
         with contextlib.suppress(BrokenPipeError):
-            pipe.write(words + "\n")
+            pipe.write(line + "\n")
             pipe.flush()
 
-    def heard(self, word: str) -> list[int] | None:
-        """Return the numbers after `word` if that is what the node said next, else None.
+    def received(self, word: str) -> list[int] | None:
+        """Return the numbers after `word` if the node's next line begins so; None without a line.
 
         Raises:
-            ValueError: if it said something else.
+            ValueError: if the line begins with another word.
         """
         try:
             said = self._said.get_nowait()
@@ -74,7 +74,7 @@ class NodeProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is dead and buried."""
+        """Whether the process has ended and was reaped."""
         return self._process.poll() is not None
 
     @property

@@ -1,8 +1,8 @@
-"""What came of it: for people, and as JSON.
+"""The report of a run: as text and as JSON.
 
 Rules of this file:
     * Every line of the checklist names the figure that decides it.
-    * A newcomer can read it without having read anything else.
+    * A newcomer understands it without having read anything else.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def print_report(console: Console, result: Result) -> None:
             console.print(line, soft_wrap=True)
     console.print()
     if result.verdict.ok:
-        words = "PASSED: every event was committed once, in order, by the one leader."
-        console.print(Text(words, style="bold green"))
+        verdict = "PASSED: every event was committed once, in order, by the one leader."
+        console.print(Text(verdict, style="bold green"))
     else:
-        words = "FAILED: what must always hold did not hold; see the lines marked NO."
-        console.print(Text(words, style="bold red"))
+        verdict = "FAILED: what must always hold did not hold; see the lines marked NO."
+        console.print(Text(verdict, style="bold red"))
 
 
 def _story(result: Result) -> Iterator[Text]:
@@ -104,7 +104,7 @@ def _mishaps(result: Result) -> Iterator[str]:
         f"they fell to after {result.even_ms / 1e3:.1f} s."
     )
     yield (
-        f"Whoever led an election processed that aircraft's events: {verdict.committed:,} events "
+        f"The leader of an election processed the aircraft's events: {verdict.committed:,} events "
         f"in {verdict.commits:,} commits, {result.stream_s:.1f} s."
     )
     if result.freezing:
@@ -119,8 +119,8 @@ def _mishaps(result: Result) -> Iterator[str]:
         yield (f"Then {result.back.node} was given its share back: {_moved(result.back)}.")
     if result.join:
         yield (
-            f"{result.join.node} joined: {_moved(result.join)}. Whoever led one committed what it "
-            "had in hand, and then handed it over."
+            f"{result.join.node} joined: {_moved(result.join)}. Each leader first committed the "
+            "events that it had read, and then handed the election over."
         )
     if result.crash:
         yield (

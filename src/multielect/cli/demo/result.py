@@ -1,4 +1,4 @@
-"""Everything that a run brought to light, as the report tells it."""
+"""The results of a run, for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .verdict import Verdict
 
 @dataclass
 class Freezing:
-    """What came of the node that was frozen."""
+    """The results of the freeze of a node."""
 
     node: str
     led: int
@@ -22,7 +22,7 @@ class Freezing:
 
 @dataclass
 class Crash:
-    """What came of the node that was killed."""
+    """The results of the kill of a node."""
 
     node: str
     led: int
@@ -31,13 +31,13 @@ class Crash:
 
 @dataclass
 class Change:
-    """What came of a planned change of the fleet: a node came, came back, or left.
+    """The results of a planned change of the fleet: a node came, came back, or left.
 
     Attributes:
-        node: which node.
-        least: how many elections had to move: the share of the node that came, or all that
-            the one that left was leading.
-        moves: those that did.
+        node: the node.
+        least: how many elections had to move: the share of the node that came, or all elections
+            of the node that left.
+        moves: the elections that moved.
         is_balanced: whether every running node led its share afterwards.
         comes: whether the node came, and did not leave.
     """
@@ -66,7 +66,7 @@ class Change:
 
 @dataclass
 class Result:
-    """Everything that a run brought to light."""
+    """The results of a run."""
 
     elections: int
     nodes: int

@@ -1,10 +1,10 @@
-"""Looks at `is_leader` from outside the callbacks, all the time.
+"""The sampler: reads `is_leader` from outside the callbacks, all the time.
 
 Rules of this file:
-    * It believes nothing but `is_leader`: were that a cached flag, this is where it would show.
-    * It looks at a few hundred elections at a time, with a pause in between, so that it costs a
-      few per cent of a core however many there are.
-    * A look is bracketed by two readings of the clock; beliefs.py says what each one proves.
+    * It trusts only `is_leader`. If that were a cached flag, the sampler would show it.
+    * It reads a few hundred elections at a time, with a pause in between. So it costs a few per
+      cent of a core, however many elections there are.
+    * It reads the clock before and after each look. beliefs.py says what each reading proves.
 """
 
 from __future__ import annotations

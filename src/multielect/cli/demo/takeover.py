@@ -1,9 +1,9 @@
-"""How long elections were without a leader after a crash, and as they moved by plan.
+"""How long elections were without a leader after a crash, and in planned moves.
 
 Rules of this file:
-    * A takeover ends when the successor's callback runs: that is when its work can begin.
-    * After a crash it is counted from the end of the lease at the server: no election could
-      be won earlier. In a planned move, from the end of the predecessor's belief.
+    * A takeover ends when the successor's callback runs, as its work can begin then.
+    * After a crash it begins at the end of the lease at the server: no election could be won
+      earlier. In a planned move it begins at the end of the predecessor's belief.
     * Percentiles are values that occurred (nearest rank).
 """
 
@@ -58,10 +58,10 @@ class Moves:
     """Elections that changed hands while a node came or left.
 
     Attributes:
-        to: how many were led next by each node; not those that stayed with their node.
-        lost: terms that ended otherwise than by being handed over.
-        unfinished: elections whose next leader has not been told yet.
-        takeovers: how long each of those that moved had no leader.
+        to: how many elections each node led next, without those that stayed with their node.
+        lost: terms that ended and were not handed over.
+        unfinished: elections whose next leader's callback has not run yet.
+        takeovers: how long each election that moved had no leader.
     """
 
     to: Counter[str]

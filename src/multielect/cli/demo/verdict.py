@@ -1,15 +1,15 @@
-"""The checker: what was committed and believed, held against what must be true.
+"""The checker: compares commits and beliefs with what must be true.
 
 Rules of this file:
-    * It knows the events, the journal and the beliefs, and nothing of how they came about. The
-      script that commits checks none of this but the fence, so every check here can fail.
-    * An event is lost if no commit covers it, doubled for each further commit that does, and out
-      of order if a later event of its partition was committed before it.
-    * What a commit says it processed must be what is in the file: the digests tell.
-    * A commit is by a leader if its epoch was granted to that very node, and epochs rise in the
-      order in which their terms began and in the order of the journal.
-    * For one election no two terms are believed at the same time.
-    * A planned change of the fleet costs no term, gives a node that comes something to lead, and
+    * It knows the events, the journal and the beliefs, and nothing else. The script that commits
+      checks only the fence, so every check here can fail.
+    * An event is lost if no commit has it, doubled for each further commit that has it, and out of
+      order if a later event of its partition was committed before it.
+    * The digest of a commit must be that of the events in the file.
+    * A commit is by a leader if its epoch was granted to that node. Epochs rise in the order in
+      which their terms began, and in the order of the journal.
+    * No two terms of one election are believed at the same time.
+    * A planned change of the fleet costs no term, gives a node that comes some elections, and
       leaves every node with its share.
 """
 

@@ -1,8 +1,8 @@
-"""What is seen while the demo runs: a live picture on a terminal, plain lines elsewhere.
+"""What the user sees during the run: a live picture on a terminal, otherwise plain lines.
 
 Rules of this file:
-    * It only shows what it is given. What happened is said once, in order, in both forms.
-    * 80 columns are enough, and nothing but text goes into a pipe.
+    * A view only shows what it receives. Both forms show each event once, in order.
+    * 80 columns are enough, and only text goes into a pipe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BAR_COLUMNS = 30
 
 
 class NodeState(enum.Enum):
-    """What a node is up to, in the words that are shown."""
+    """The state of a node, with the text that is shown."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -45,7 +45,7 @@ class NodeState(enum.Enum):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How things stand.
+    """The state of the run.
 
     Attributes:
         elapsed_s: since the start, in seconds.
@@ -54,7 +54,7 @@ class Snapshot:
         per_second: commits of events a second, lately.
         refused: commits that the fence refused so far.
         leads: how many elections each node leads, as the server has it.
-        leaderless: how many nobody leads.
+        leaderless: how many elections have no leader.
         states: what each node is up to.
     """
 
@@ -156,7 +156,7 @@ def _print_event(console: Console, elapsed_s: float, what: str) -> None:
 
 
 def picture(snapshot: Snapshot) -> RenderableType:
-    """Return how things stand, as it is drawn on a terminal."""
+    """Return the picture of a snapshot, for a terminal."""
     elections = max(1, sum(snapshot.leads.values()) + snapshot.leaderless)
     nodes = Table.grid(padding=(0, 2, 0, 0))
     nodes.add_column(min_width=10)

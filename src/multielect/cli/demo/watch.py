@@ -1,8 +1,8 @@
-"""Looks how things stand, shows it, and waits for what is to come.
+"""The watch: reads the state of the run, shows it, and waits.
 
 Rules of this file:
-    * Every wait is bounded, and whoever waits looks on: a node that dies meanwhile is noticed.
-    * A look costs the machine something: there is none right after what is to be measured.
+    * Every wait is bounded, and goes on to read the state. So it notices a node that dies.
+    * A look costs CPU time, so there is none right after an event that is measured.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Watch:
             DemoError: if it does not in time; `what` says what was waited for.
         """
         if not self.sees(done):
-            raise DemoError(f"waited in vain for {what}{self._fleet.last_words()}")
+            raise DemoError(f"timed out waiting for {what}{self._fleet.last_words()}")
 
     def sees(self, done: Callable[[Snapshot], bool]) -> bool:
         """Look on until `done` says so, and return True; False if it does not in time."""

@@ -1,15 +1,15 @@
 """Processes the events of the elections that this node leads.
 
 Rules of this file:
-    * Before a partition is touched, `is_leader` of the very term is asked. That saves work; what
-      makes it safe is the fence at the commit.
-    * A term begins with the checkpoint that is read after the election, and from then on only
-      this term's own commits move it. A refused commit ends the term here.
-    * A term that drains is handed over at the end of a pass, when all that was available is
-      committed. Nothing of it is begun any more.
-    * A commit without a reply may have been made, or may still be. No reading of the checkpoint
-      can tell, so its term is resigned: only a newer epoch shuts the door on it.
-    * Callbacks only append to a queue; all work is done on this thread, many partitions a call.
+    * The worker reads `is_leader` of the term before it processes a partition. That saves work. The
+      fence at the commit makes it safe.
+    * A term begins with the checkpoint that is read after the election. From then on, only this
+      term's own commits move it. A refused commit ends the term here.
+    * A term that drains is handed over at the end of a pass, when all available events are
+      committed. No event of it is begun after that.
+    * A commit without a reply may have been made, or may still be made. Reading the checkpoint does
+      not tell, so the worker resigns the term: only a newer epoch makes the late commit fail.
+    * Callbacks only append to a queue. This thread does all work, for many partitions in one call.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ class _Partition:
 class Worker:
     """One pass after another over the partitions that are led and have events available.
 
-    `elected` and `draining` may be called on any thread; all else belongs to the thread that
-    runs `run`.
+    Any thread may call `elected` and `draining`. Everything else belongs to the thread of `run`.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Worker:
 
     def pass_once(self) -> None:
         """Process and commit what is available now, and hand over what was draining before."""
-        # Counted first: whoever is told to drain was told of the election before.
+        # Counted first, because a term's election comes before its drain.
         draining = len(self._draining)
         try:
             self._take_over()
@@ -203,11 +202,11 @@ class Worker:
 
 
 class Freeze:
-    """Stops this process at the worst moment, when it is asked to.
+    """Stops this process on request, at the worst moment.
 
-    That moment is after events were processed by a leader and before their commits are sent.
-    Once the process goes on, the commits are sent as if nothing had happened. If there is
-    nothing to commit within a second, the process stops without.
+    That moment is after a leader has processed events and before it sends their commits. When the
+    process goes on, it sends the commits as if nothing had happened. If there is nothing to commit
+    within a second, the process stops without commits.
     """
 
     def __init__(

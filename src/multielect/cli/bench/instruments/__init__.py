@@ -1,1 +1,1 @@
-"""What suites measure with: servers, child processes, sockets, and the machine's own figures."""
+"""The instruments of the suites: servers, child processes, sockets, and facts of the machine."""

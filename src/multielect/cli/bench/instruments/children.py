@@ -1,11 +1,11 @@
-"""Functions in processes of their own: nodes, neighbours, whoever must not share our CPU or memory.
+"""Child processes: they run functions that must not share the parent's CPU time or memory.
 
 Rules of this file:
-    * A child and its parent talk by messages over a pipe. A child that fails says why.
-    * Nothing outlives a run: a child that listens ends with its parent, however that ends, and
-      leaving the `with` block ends it in any case. Ctrl-C reaches the parent alone, which decides.
-    * A child is a fresh interpreter: nothing that the parent has grown is in its memory.
-    * Not a process of multiprocessing's: those bring one more, which outlives the run a little.
+    * A child and its parent exchange messages over a pipe. A child that fails sends the reason.
+    * No child outlives a run. A child that waits for a message ends with its parent, and the end of
+      the `with` block ends it in any case. Ctrl-C reaches only the parent, which decides.
+    * A child is a new interpreter, without the parent's memory.
+    * It is not a process of `multiprocessing`, which starts one more process that outlives the run.
 """
 
 from __future__ import annotations
@@ -31,36 +31,31 @@ class Parent:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
-    def tell(self, message: Any) -> None:  # noqa: ANN401
+    def send(self, message: Any) -> None:  # noqa: ANN401
         """Send a message."""
-        self._pipe.send(("told", message))
+        self._pipe.send(("message", message))
 
-    def hear(self) -> Any:  # noqa: ANN401
+    def receive(self) -> Any:  # noqa: ANN401
         """Wait for the next message.
 
         Raises:
-            EOFError: when the parent is gone: let it pass.
+            EOFError: if the parent is gone. Do not catch it.
         """
         return self._pipe.recv()
 
-    @property
-    def has_said(self) -> bool:
-        """Whether `hear` would not wait: there is a message, or the parent is gone."""
-        return self._pipe.poll()
-
 
 class Child:
-    """A function that runs in a process of its own. A context manager that ends it.
+    """A function that runs in a child process. A context manager, which ends the process.
 
     The function must be importable by name. It is called with its `Parent` and `args`.
     """
 
     def __init__(self, name: str, target: Callable[..., None], *args: Any) -> None:  # noqa: ANN401
-        """Start it. `name` is what errors call it."""
+        """Start the process. Errors call it `name`."""
         self._name = name
         ours, theirs = socket.socketpair()
         with theirs:
-            # A session of its own: what the terminal says is for the parent to hear.
+            # In its own session, signals of the terminal reach only the parent.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -68,28 +63,28 @@ class Child:
                 start_new_session=True,
             )
         self._pipe = Connection(ours.detach())
-        self.tell(sys.path)
-        self.tell((target, args))
+        self.send(sys.path)
+        self.send((target, args))
 
     @property
     def pid(self) -> int:
-        """Its process, to stop or kill it."""
+        """The process id, to stop or kill the child."""
         return self._process.pid
 
-    def tell(self, message: Any) -> None:  # noqa: ANN401
-        """Send a message. A child that has died hears nothing."""
+    def send(self, message: Any) -> None:  # noqa: ANN401
+        """Send a message. If the child has died, nothing happens."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send(message)
 
-    def hear(self, timeout_s: float) -> Any:  # noqa: ANN401
+    def receive(self, timeout_s: float) -> Any:  # noqa: ANN401
         """Wait for the next message.
 
         Raises:
-            BenchError: if it failed, has ended, or says nothing in time.
+            BenchError: if the child failed or has ended, or sends nothing in time.
         """
         try:
             if not self._pipe.poll(timeout_s):
-                raise BenchError(f"{self._name} said nothing for {timeout_s:.0f} seconds")
+                raise BenchError(f"{self._name} sent nothing for {timeout_s:.0f} seconds")
             kind, message = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             raise BenchError(f"{self._name} has ended") from None
@@ -103,7 +98,7 @@ class Child:
         self._process.wait()
 
     def close(self) -> None:
-        """End it: by SIGTERM, and by SIGKILL if that does not help."""
+        """End the process: by SIGTERM, and by SIGKILL if that does not help."""
         self._process.terminate()
         try:
             self._process.wait(_END_S)
@@ -124,7 +119,7 @@ class Child:
 
 
 def main() -> None:
-    """Be a child: run the function that the parent names, over the descriptor that it gives."""
+    """Run the parent's function in this child, which talks over the descriptor in `sys.argv`."""
     pipe = Connection(int(sys.argv[1]))
     # Lost with its parent, it ends in silence.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,7 +1,7 @@
-"""On what was measured: machine, versions, and what was typed.
+"""The machine and the versions of a run, and its command line.
 
 Rules of this file:
-    * Whatever cannot be found out is left out: nothing here ends a run.
+    * A fact that cannot be found out is left out. Nothing here ends a run.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def _load() -> dict[str, str]:
 
 
 class Stolen:
-    """What a virtual machine wants of its processors, and does not get, from when this is made."""
+    """The processor time that a virtual machine wants and does not get, from when this is made."""
 
     def __init__(self) -> None:
         """Begin to count."""
         self._before = _processor_ticks()
 
-    def words(self) -> list[str]:
-        """Say how much that was, if the system knows and it was a hundredth or more."""
+    def notes(self) -> list[str]:
+        """Return a note about it, if the system knows it and it was at least one per cent."""
         ticks = [
             now - before for now, before in zip(_processor_ticks(), self._before, strict=False)
         ]
@@ -76,8 +76,8 @@ class Stolen:
         share = ticks[_STEAL] / wanted if wanted > 0 else 0.0
         if share < _MIN_REPORTED:
             return []
-        told = f"of this virtual machine gave {share:.0%} to others."
-        return [f"Of the processor time that was wanted meanwhile, the host {told}"]
+        given = f"of this virtual machine gave {share:.0%} to others."
+        return [f"Of the processor time that was wanted meanwhile, the host {given}"]
 
 
 def _processor_ticks() -> list[int]:

@@ -1,8 +1,8 @@
-"""Bytes to a server and back, as fast as a socket takes them.
+"""A raw connection: sends and receives bytes as fast as a socket allows.
 
 Rules of this file:
-    * What is sent is packed before: what it costs to pack is not measured here.
-    * Sending and receiving overlap, so that neither the server nor the socket ever waits for us.
+    * The bytes are packed beforehand, so the cost of packing is not measured.
+    * Sending and receiving overlap, so neither the server nor the socket ever waits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ _SILENCE_S = 30.0
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-def packed(*words: bytes) -> bytes:
-    """Return a command as Redis is sent it."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+def packed(*arguments: bytes) -> bytes:
+    """Return a command as Redis reads it."""
+    return b"*%d\r\n" % len(arguments) + b"".join(
+        b"$%d\r\n%s\r\n" % (len(each), each) for each in arguments
+    )
 
 
 class RawConnection:
@@ -43,14 +45,14 @@ class RawConnection:
         """Send all of `data`, and receive until `is_done` says so of what came last.
 
         Raises:
-            ConnectionError: where the server closes the connection, or says nothing any more.
+            ConnectionError: if the server closes the connection, or sends nothing any more.
         """
         left = memoryview(data)
         while True:
             waiting = [self._socket] if left else []
             readable, writable, _ = select.select([self._socket], waiting, [], _SILENCE_S)
             if not readable and not writable:
-                raise ConnectionError(f"the server said nothing for {_SILENCE_S:.0f} seconds")
+                raise ConnectionError(f"the server sent nothing for {_SILENCE_S:.0f} seconds")
             if writable:
                 left = self._send(left)
             if readable and self._receive(is_done):
@@ -63,7 +65,7 @@ class RawConnection:
             return left
 
     def _receive(self, is_done: Callable[[bytes], bool]) -> bool:
-        # TLS may hold more than the socket shows.
+        # TLS may have decrypted more bytes than the socket shows.
         while True:
             try:
                 received = self._socket.recv(_READ_BYTES)

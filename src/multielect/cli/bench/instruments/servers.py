@@ -1,9 +1,9 @@
-"""The server that is measured: how to reach it, what it has spent, and how to leave it clean.
+"""The server that is measured: its address, its costs, and how to clean it.
 
 Rules of this file:
-    * Every key is below a prefix that is this run's own. On the user's server those are removed,
-      and nothing else is touched: no setting, no counter.
-    * What a server has spent is read before and after: it is the server's own word.
+    * Every key has a prefix of this run. On the user's server only those keys are removed. No
+      setting and no counter is changed.
+    * The server reports its own costs. They are read before and after a measurement.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Server:
 
     Attributes:
         url: where it is.
-        is_private: whether it was started for this run, and nobody else uses it.
+        is_private: whether it was started for this run only.
         client: a connection for questions.
         description: kind and version.
         run: what all keys of this run begin with.
@@ -76,19 +76,19 @@ class Server:
 
     def commands(self) -> dict[str, dict[str, Any]]:
         """Return what the server counts of each command: ``calls``, ``usec``."""
-        told = self.client.info("commandstats")
-        return {name.removeprefix("cmdstat_"): counts for name, counts in told.items()}
+        info = self.client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): counts for name, counts in info.items()}
 
     def clear(self) -> None:
         """Remove all keys of this run."""
-        # A connection of its own: that of `client` may have been interrupted.
+        # A separate connection, because that of `client` may have been interrupted.
         with closing(_client(self.url)) as client:
             if self.is_private:
-                # Not behind our back, as Valkey does unless told otherwise: what frees it then
-                # would take CPU from what comes next.
+                # Valkey would free the memory in the background by default, and so take CPU time
+                # from the next measurement.
                 client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
             else:
-                # Some of the others put words before the name that they are given.
+                # Some peers put their own prefix before the given name.
                 remove_keys(client, f"*{self.run}*")
 
     def __enter__(self) -> Server:
@@ -107,5 +107,5 @@ class Server:
 
 
 def _client(url: str) -> redis.Redis:
-    # Some of what it is asked takes long: a million keys to be removed.
+    # Some commands take long, such as the removal of a million keys.
     return redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S)

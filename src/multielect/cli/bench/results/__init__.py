@@ -1,1 +1,1 @@
-"""What was found: values of rounds, what follows from them, and how they are told."""
+"""The results: values of rounds, statistics, tables, JSON and plots."""

@@ -1,9 +1,9 @@
-"""What a suite has found: the values of every round, and what they are held against.
+"""The findings of a suite: the values of every round, and their comparisons.
 
 Rules of this file:
-    * Whoever measures adds one value a round and says beforehand what is to be compared with what.
-      So what was measured until an interruption can be told like the rest.
-    * Nothing is thrown away: JSON has every value, and its medians and ratios follow from them.
+    * A suite adds one value in each round, and declares its comparisons beforehand. So the values
+      until an interruption can be reported like all others.
+    * Nothing is thrown away: the JSON has every value, from which its medians and ratios follow.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .spread import Bound, Spread, ratios
 
 @dataclass(frozen=True)
 class Case:
-    """Under what circumstances something was measured.
+    """The circumstances of a measurement.
 
     Attributes:
-        words: for people: ``10,000 leases``.
-        size: for plots and comparisons: 10000.
+        label: the text for tables, such as ``10,000 leases``.
+        size: the number for plots and comparisons, such as 10000.
     """
 
-    words: str
+    label: str
     size: int
 
     @classmethod
@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is measured, and in what: ``wall`` in ``us a lease``."""
+    """A quantity and its unit, such as ``wall`` in ``us a lease``."""
 
     name: str
     unit: str
@@ -42,7 +42,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Key:
-    """Which figure it is: of whom, in which case, what."""
+    """The key of a figure: the case, the subject and the quantity."""
 
     case: Case
     subject: str
@@ -51,7 +51,7 @@ class Key:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         return {
-            "case": self.case.words,
+            "case": self.case.label,
             "size": self.case.size,
             "subject": self.subject,
             "quantity": self.quantity.name,
@@ -64,14 +64,14 @@ class Comparison:
     """One figure divided by another, round by round.
 
     Attributes:
-        words: what is compared, for people.
-        over: what is divided.
-        under: by what.
-        bound: what is to be reached, if that was said.
-        column: where the table has it in a column of its own: its head, in the row of `over`.
+        label: the text for the report.
+        over: the dividend.
+        under: the divisor.
+        bound: the bound to reach, if there is one.
+        column: the heading of its column in the table, in the row of `over`; None without one.
     """
 
-    words: str
+    label: str
     over: Key
     under: Key
     bound: Bound | None = None
@@ -80,24 +80,24 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What one figure is to reach."""
+    """A bound that one figure should reach."""
 
-    words: str
+    label: str
     key: Key
     bound: Bound
 
 
 @dataclass
 class Findings:
-    """The values, comparisons and words of one suite.
+    """The values, comparisons and notes of one suite.
 
     Attributes:
-        series: the values of each figure, one a round, in the order in which they were begun.
-        comparisons: what is held against what.
-        expectations: what single figures are to reach.
-        not_measured: who was not measured, and why.
-        notes: what a reader must know besides.
-        versions: of the libraries that were measured.
+        series: the values of each figure, one for each round, in the order of their first values.
+        comparisons: the ratios to report.
+        expectations: the bounds of single figures.
+        not_measured: the subjects that were not measured, and why.
+        notes: further facts for the reader.
+        versions: the versions of the libraries that were measured.
     """
 
     series: dict[Key, list[float]] = field(default_factory=dict)
@@ -112,12 +112,12 @@ class Findings:
         self.series.setdefault(Key(case, subject, quantity), []).append(value)
 
     def compare(self, comparison: Comparison) -> None:
-        """Say what is to be held against what; before or after it is measured."""
+        """Declare a comparison, before or after its figures are measured."""
         self.comparisons.append(comparison)
 
-    def expect(self, words: str, key: Key, bound: Bound) -> None:
-        """Say what a figure is to reach; before or after it is measured."""
-        self.expectations.append(Expectation(words, key, bound))
+    def expect(self, label: str, key: Key, bound: Bound) -> None:
+        """Declare the bound of a figure, before or after it is measured."""
+        self.expectations.append(Expectation(label, key, bound))
 
     def rounds_of(self, what: Comparison | Expectation) -> list[float]:
         """Return the values, one a round, that are held against a bound; none if not measured."""
@@ -133,7 +133,7 @@ class Findings:
             values = self.rounds_of(what)
             if what.bound is not None and values:
                 median = Spread.of(values).median
-                found.append((what.words, what.bound, median, what.bound.holds(median)))
+                found.append((what.label, what.bound, median, what.bound.holds(median)))
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Findings:
             ],
             "ratios": [
                 {
-                    "what": one.words,
+                    "what": one.label,
                     "over": one.over.to_json(),
                     "under": one.under.to_json(),
                     **_summary(values),
@@ -157,7 +157,7 @@ class Findings:
             ],
             "expected": [
                 {
-                    "what": one.words,
+                    "what": one.label,
                     **one.key.to_json(),
                     **_summary(values),
                     **_held(one.bound, values),

@@ -2,7 +2,7 @@
 
 Rules of this file:
     * Percentiles are values that occurred (nearest rank), not values in between.
-    * A round adds one value to each figure; what is told of several rounds is their median.
+    * A round adds one value to each figure. The report shows the median of the rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Tail:
 
     p50: float
     p99: float
-    most: float
+    longest: float
 
     @classmethod
     def of(cls, values_ns: Iterable[int]) -> Tail:
@@ -50,11 +50,11 @@ class Tail:
         """Add what this round measured."""
         findings.add(case, subject, P50, self.p50)
         findings.add(case, subject, P99, self.p99)
-        findings.add(case, subject, MAX, self.most)
+        findings.add(case, subject, MAX, self.longest)
 
     def beyond(self, other: Tail) -> Tail:
         """Return how much longer these are than others, each beside its like."""
-        return Tail(self.p50 - other.p50, self.p99 - other.p99, self.most - other.most)
+        return Tail(self.p50 - other.p50, self.p99 - other.p99, self.longest - other.longest)
 
 
 def _percentile(counts: Sequence[tuple[int, int]], per_cent: int) -> float:

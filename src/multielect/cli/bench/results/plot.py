@@ -1,9 +1,9 @@
-"""A picture: what a lease costs, and how long nobody leads, against how many there are.
+"""The plot: the cost of a lease, and the time without a leader, for each number of leases.
 
 Rules of this file:
-    * matplotlib is needed here and only here. Without it, it is said what to install before
-      anything is measured.
-    * It draws what JSON has, and nothing else.
+    * Only this file needs matplotlib. Without it, the command says what to install, before anything
+      is measured.
+    * The plot shows what the JSON has, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Half:
     """One half of a picture: what of a suite is drawn.
 
     Attributes:
-        title: what stands above it.
-        quantity: of which figures.
-        ending: how the words of their cases end.
+        title: its title.
+        quantity: the quantity that it shows.
+        ending: the end of the labels of its cases.
     """
 
     title: str
@@ -85,9 +85,9 @@ def check_plot(path: Path, suites: Sequence[str]) -> None:
         )
 
 
-def write_plot(path: Path, told: dict[str, Any]) -> str:
+def write_plot(path: Path, document: dict[str, Any]) -> str:
     """Draw what was measured; returns what to say of it."""
-    measured = [one for one in DRAWINGS if told["suites"].get(one.suite, {}).get("figures")]
+    measured = [one for one in DRAWINGS if document["suites"].get(one.suite, {}).get("figures")]
     if not measured:
         names = " nor ".join(one.suite for one in DRAWINGS)
         return f"Nothing is drawn in {path}: neither {names} was measured."
@@ -98,7 +98,7 @@ def write_plot(path: Path, told: dict[str, Any]) -> str:
     picture = Figure(figsize=(width, height * len(measured)), layout="constrained")
     parts = picture.subfigures(len(measured), 1, squeeze=False)[:, 0]
     for part, drawing in zip(parts, measured, strict=True):
-        _draw(part, drawing, told["suites"][drawing.suite]["figures"])
+        _draw(part, drawing, document["suites"][drawing.suite]["figures"])
     picture.savefig(path)
     return f"The picture is in {path}"
 

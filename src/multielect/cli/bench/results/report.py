@@ -1,9 +1,9 @@
-"""What was found: a table of each suite for people, and all of it as JSON.
+"""The report: a table for each suite, and everything as JSON.
 
 Rules of this file:
     * 79 columns are enough, on a terminal and in a pipe.
-    * Each figure is a median, and beside it half of the distance between its quartiles, in per
-      cent. Ratios are medians of ratios, each of one round.
+    * Each figure is a median. Half of the distance between its quartiles follows, in per cent. A
+      ratio is the median of the ratios of single rounds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _SUBJECT_COLUMNS = 27
 
 
 def print_machine(console: Console, machine: Mapping[str, str]) -> None:
-    """Print on what was measured."""
+    """Print the description of the machine."""
     for name, what in machine.items():
         _print(console, f"{name:<12}{what}", "            ")
-    words = (
+    label = (
         "Figures are medians of all rounds; behind them half of the distance between quartiles."
         " Ratios are medians of ratios, each of one round."
     )
-    _print(console, words, "")
+    _print(console, label, "")
 
 
 def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
-    """Print what one suite found."""
+    """Print the findings of one suite."""
     console.print(Text(f"\n{suite.name}: {suite.question}", style="bold"), soft_wrap=True)
     if findings.series:
         mark = "±" if console.encoding.lower().startswith("utf") else "+-"
@@ -51,9 +51,9 @@ def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
     verdicts = findings.verdicts()
     if verdicts:
         console.print()
-    for words, bound, median, holds in verdicts:
+    for label, bound, median, holds in verdicts:
         style = "" if holds else "red"
-        for line in _verdict(words, bound, median, holds=holds):
+        for line in _verdict(label, bound, median, holds=holds):
             console.print(Text(line, style=style), soft_wrap=True)
 
 
@@ -71,12 +71,12 @@ def to_json(
     }
 
 
-def _verdict(words: str, bound: Bound, median: float, *, holds: bool) -> Iterable[str]:
+def _verdict(label: str, bound: Bound, median: float, *, holds: bool) -> Iterable[str]:
     reached = f"to reach: {bound} - reached {number(median)}{'' if holds else ', NO'}"
-    if len(words) + 2 + len(reached) > COLUMNS:
-        yield from textwrap.wrap(words, COLUMNS)
-        words = ""
-    yield words + reached.rjust(COLUMNS - len(words))
+    if len(label) + 2 + len(reached) > COLUMNS:
+        yield from textwrap.wrap(label, COLUMNS)
+        label = ""
+    yield label + reached.rjust(COLUMNS - len(label))
 
 
 def _table(findings: Findings, mark: str) -> Iterable[str]:
@@ -94,10 +94,10 @@ def _table(findings: Findings, mark: str) -> Iterable[str]:
     widths = [max(len(text) for (_, _, h), text in cells.items() if h == head) for head in heads]
     widths = [max(width, *map(len, head)) for width, head in zip(widths, heads, strict=True)]
     for part in (0, 1):
-        words = (head[part].rjust(width) for head, width in zip(heads, widths, strict=True))
-        yield " " * _SUBJECT_COLUMNS + "  ".join(words).rstrip()
+        titles = (head[part].rjust(width) for head, width in zip(heads, widths, strict=True))
+        yield " " * _SUBJECT_COLUMNS + "  ".join(titles).rstrip()
     for case in dict.fromkeys(case for case, _, _ in cells):
-        yield case.words
+        yield case.label
         for subject in dict.fromkeys(s for c, s, _ in cells if c == case):
             row = (
                 cells.get((case, subject, head), "").rjust(width)
@@ -117,6 +117,6 @@ def _cell(values: list[float], mark: str) -> str:
     return f"{number(spread.median)} {mark}{spread.percent:.0f}%"
 
 
-def _print(console: Console, words: str, indent: str) -> None:
-    for line in textwrap.wrap(words, COLUMNS, subsequent_indent=indent):
+def _print(console: Console, label: str, indent: str) -> None:
+    for line in textwrap.wrap(label, COLUMNS, subsequent_indent=indent):
         console.print(Text(line), soft_wrap=True)

@@ -1,9 +1,9 @@
-"""What follows from the values of several rounds: medians, spread, ratios, verdicts.
+"""Statistics over several rounds: medians, spread, ratios, bounds.
 
 Rules of this file:
-    * Pure: numbers in, numbers and words out.
-    * A ratio is taken within one round, and only then the median of all rounds: what slowed a
-      whole round down slowed both sides of its ratio.
+    * Pure functions of numbers.
+    * A ratio is computed within one round, and then the median over all rounds. So a slow round is
+      slow for both sides of its ratio.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the values of several rounds lie: half of them between `low` and `high`."""
+    """The spread of the values of several rounds: half of them are between `low` and `high`."""
 
     median: float
     low: float
@@ -51,27 +51,27 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Bound:
-    """What is to be reached: at most, or at least, so much."""
+    """A bound to reach: at most, or at least, a number."""
 
-    most: float | None = None
-    least: float | None = None
+    at_most: float | None = None
+    at_least: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.most is None) == (self.least is None):
+        if (self.at_most is None) == (self.at_least is None):
             raise ValueError("a bound has one end, and not two")
 
     def holds(self, value: float) -> bool:
-        """Tell whether a value is within it."""
-        if self.most is not None:
-            return value <= self.most
-        assert self.least is not None
-        return value >= self.least
+        """Return whether a value is within the bound."""
+        if self.at_most is not None:
+            return value <= self.at_most
+        assert self.at_least is not None
+        return value >= self.at_least
 
     def __str__(self) -> str:
-        if self.most is not None:
-            return f"at most {self.most:g}"
-        assert self.least is not None
-        return f"at least {self.least:g}"
+        if self.at_most is not None:
+            return f"at most {self.at_most:g}"
+        assert self.at_least is not None
+        return f"at least {self.at_least:g}"
 
 
 def number(value: float) -> str:

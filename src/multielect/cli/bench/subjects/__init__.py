@@ -1,1 +1,1 @@
-"""Whom the bench measures: this library, the server's own limit, and others."""
+"""The subjects of the bench: multielect, the server's own limit, and other libraries."""

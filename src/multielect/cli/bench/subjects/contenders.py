@@ -1,9 +1,10 @@
-"""Whoever refreshes leases, and what that costs.
+"""Contenders, which refresh leases, and what that costs.
 
 Rules of this file:
-    * All are measured alike: the wall, what the server says it spent, what this process spent.
-    * A round measures each of them once, each round in another order.
-    * What takes less than `MIN_ROUND_S` is repeated within a round until it does not.
+    * All contenders are measured alike: the wall time, the server's CPU time as it reports it, and
+      the CPU time of this process.
+    * A round measures each of them once, in another order each time.
+    * A refresh that takes less than `MIN_ROUND_S` is repeated within a round.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MAX_PASSES = 200
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took, in seconds: of the wall, and of this process's CPU."""
+    """A cost in seconds: wall time, and CPU time of this process."""
 
     wall_s: float
     client_s: float
@@ -48,7 +49,7 @@ class Contender(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections and threads."""
+        """Close connections, and end threads."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ def measure(contender: Contender, passes: int, server: Server) -> Costs:
 
 
 def in_turns(those: Sequence[T], number: int) -> list[T]:
-    """Return them in the order of round `number`: none is always first, or behind the same."""
+    """Return the contenders in the order of round `number`, which differs from round to round."""
     first = number % len(those)
     turned = [*those[first:], *those[:first]]
     return turned[::-1] if number % 2 else turned
 
 
 class Stopwatch:
-    """Measures the wall and this process's CPU from when it is made."""
+    """Measures wall time, and CPU time of this process, from when it is made."""
 
     def __init__(self) -> None:
         self._wall_s = time.perf_counter()

@@ -1,9 +1,9 @@
-"""The server's own limit: native `PEXPIRE`, one a lease, checking nothing, in one pipeline.
+"""The server's own limit: one native `PEXPIRE` for each lease, unchecked, in one pipeline.
 
 Rules of this file:
-    * Nothing can refresh leases faster than this by commands of the server's own, and nothing may
-      refresh them so: it extends the leases of others as well.
-    * All bytes are packed beforehand, and sent and received as fast as the socket takes them.
+    * No commands of the server can refresh leases faster. No program may refresh leases like this,
+      because it extends the leases of others as well.
+    * All bytes are packed beforehand. They are sent and received as fast as the socket allows.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""multielect itself: a group as users have it, led whole, and told when to refresh.
+"""multielect itself: an ordinary group that leads all its elections, and refreshes on command.
 
 Rules of this file:
-    * It is a real `ElectionGroup`, with its threads and its pump. Its TTL is so long that nothing
-      is refreshed but when it is told to.
-    * A round ends with the turn of the pump that found all answers dealt with: the pump says when
-      that was, so that it does not matter when we look.
-    * All CPU time of this process counts, but that of the thread which looks.
+    * It is a real `ElectionGroup`, with its threads and its pump. Its TTL is so long that no lease
+      is refreshed without a command.
+    * A round ends with the pump's turn that has handled all answers. The pump records that time, so
+      it does not matter when this process asks for it.
+    * All CPU time of this process counts, except that of the thread that measures.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def led(url: str, prefix: str, leases: int) -> Iterator[Group]:
 
 
 def settle() -> None:
-    """Return once this process has nothing left to do: terms are told after they have begun."""
+    """Return when this process has nothing left to do. Callbacks run after their terms began."""
     until_s = time.monotonic() + _MAX_S
     while time.monotonic() < until_s:
         before_s = time.process_time()
@@ -128,4 +128,4 @@ class Ours(Contender):
         return self._group.refresh()
 
     def close(self) -> None:
-        """Nothing: whoever made the group ends it."""
+        """Do nothing, as the caller that made the group ends it."""

@@ -1,10 +1,11 @@
-"""The others: one adapter each, in a folder, and what becomes of one that cannot be loaded.
+"""The peers: other libraries, each with an adapter in a folder.
 
 Rules of this file:
-    * An adapter is a module with one class named `Peer`, made without arguments, as the protocol
-      `Peer` says here.
-    * A library that is not installed is no error: it is told what to install.
-    * Who refreshes leases one by one gets a sample of them: the cost a lease is the same.
+    * An adapter is a module with one class named `Peer` that has the protocol `Peer` of this file.
+      It is made without arguments.
+    * A library that is not installed is not an error. The report says what to install.
+    * A peer that refreshes leases one by one gets a sample of them, as its cost for each is the
+      same.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Peer(Protocol):
         """Extend each of them once, to the whole TTL; raise where one cannot be."""
 
     def close(self) -> None:
-        """Let go of connections; keys are removed by others."""
+        """Close connections. The caller removes the keys."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,14 @@ class PeerContender(Contender):
         return self._peer.version
 
     def prepare(self, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-        """Have it take its leases.
+        """Let the peer take its leases.
 
         Raises:
             BenchError: if it cannot.
         """
         try:
             self._peer.prepare(url, prefix, leases, ttl_s)
-        # What others raise is theirs to choose.
+        # A peer may raise anything.
         except Exception as error:
             raise BenchError(f"it failed to take leases: {error!r}") from error
         self.leases = leases

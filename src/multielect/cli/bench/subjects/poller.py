@@ -1,11 +1,11 @@
-"""Somebody who polls: a small model of how leases are mostly taken over elsewhere.
+"""The poller: a small model of how most other libraries take leases over.
 
 Rules of this file:
-    * Each key is tried by SET NX once in a third of the TTL, as a lock is that is refreshed as
-      often. Keys are spread over that time, and those of one moment go out in one pipeline.
-    * It is told nothing, and hears nothing: no announcement, no end of a lease.
-    * It is given the best of it: nothing is refreshed, no epoch is minted, its keys are its
-      leader's, and that leader lets go of all in one command.
+    * It tries each key by SET NX once in a third of the TTL, like a lock that is refreshed so
+      often. The keys are spread over that time. Those of one moment go out in one pipeline.
+    * It knows nothing of announcements, or of the end of a lease.
+    * The comparison favours it: it refreshes nothing, mints no epoch, knows the leader's keys, and
+      that leader releases all of them in one command.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def poll(parent: Parent, url: str, ttl_s: float) -> None:
     """Try for the keys that the parent names, until all are had; tell when each was, in ns."""
     with redis.Redis.from_url(url) as client:
         while True:
-            poller = Poller(client, parent.hear(), ttl_s=ttl_s, round_s=ttl_s / 3)
+            poller = Poller(client, parent.receive(), ttl_s=ttl_s, round_s=ttl_s / 3)
             poller.go_round()
-            parent.tell("ready")
+            parent.send("ready")
             while not poller.has_all:
                 poller.go_round()
-            parent.hear()
-            parent.tell(poller.won_ns)
+            parent.receive()
+            parent.send(poller.won_ns)
 
 
 class Poller:

@@ -1,4 +1,4 @@
-"""The suites there are, in the order in which they run."""
+"""The suites, in the order in which they run."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""How long does it take from nothing until all is led?
+"""How long does it take to lead all elections, from the start of a group?
 
 Rules of this file:
-    * Each round has elections that nobody has ever led, and a group that has just been made: its
-      start, its connection and its first script count.
-    * It is held against what the same scripts take inside the server, by the server's own account,
-      for as many other free elections: faster than that nobody can be.
+    * Each round has elections that nobody has ever led, and a new group. Its start, its connection
+      and its first script count.
+    * The time is compared with the time of the same scripts inside the server, as the server
+      reports it, for as many other free elections. Nobody can be faster than that.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class Acquire:
         for case in cases:
             bench.findings.compare(
                 Comparison(
-                    f"wall against the server's own time, {case.words}",
+                    f"wall against the server's own time, {case.label}",
                     Key(case, ours.NAME, WALL),
                     Key(case, SCRIPTS, WALL),
-                    Bound(most=1.5),
+                    Bound(at_most=1.5),
                 )
             )
         rounds = bench.scale.rounds or bench.scale.pick(quick=3, full=_FULL_ROUNDS)
         bench.progress.begin(rounds * len(cases))
         for number in range(rounds):
             for case in in_turns(cases, number):
-                bench.progress.step(f"round {number + 1} of {rounds}, {case.words}")
+                bench.progress.step(f"round {number + 1} of {rounds}, {case.label}")
                 measures = [_measure_ours, _measure_scripts]
                 for measure in in_turns(measures, number):
                     measure(bench, case)
@@ -74,7 +74,7 @@ def _measure_ours(bench: Bench, case: Case) -> None:
     try:
         cost = group.acquire()
         server_s = server.cpu_s() - before_s
-        # Terms may be told of afterwards: that counts too.
+        # Callbacks may run afterwards; their time counts too.
         led_s = time.process_time()
         ours.settle()
         client_s = cost.client_s + time.process_time() - led_s

@@ -1,10 +1,10 @@
 """Are leases held for minutes, and what does the process that holds them cost?
 
 Rules of this file:
-    * The holder is a process of its own, with a real group and a real TTL: nothing is brought
-      forward, and its CPU is what the kernel charged to it.
-    * It is watched from when all is led until the time is up. A term that ends in between counts,
-      whether it is had again or not.
+    * The holder is a separate process, with a real group and a real TTL. No refresh comes early,
+      and its CPU time is that of the kernel.
+    * It is watched from when it leads all elections until the time is up. Each term that ends
+      meanwhile counts, even if the holder is elected again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Watch:
     """How many leases, how long each lasts, for how long they are watched, and how cheap it is.
 
     Attributes:
-        leases: how many.
+        leases: how many leases.
         ttl_s: their TTL.
         seconds: for how long they are held.
-        max_percent: what the holder may take of one core, if that was said.
+        max_percent: the limit for the holder's share of one core, if there is one.
     """
 
     leases: int
@@ -65,11 +65,11 @@ class Hold:
         for watch in watches:
             case = _case(watch)
             bench.findings.expect(
-                f"terms lost, {case.words}", Key(case, NAME, DEMOTIONS), Bound(most=0)
+                f"terms lost, {case.label}", Key(case, NAME, DEMOTIONS), Bound(at_most=0)
             )
             if watch.max_percent is not None:
-                words = f"holding process, % of a core, {case.words}"
-                bench.findings.expect(words, Key(case, NAME, CPU), Bound(most=watch.max_percent))
+                label = f"holding process, % of a core, {case.label}"
+                bench.findings.expect(label, Key(case, NAME, CPU), Bound(at_most=watch.max_percent))
         bench.progress.begin(round(sum(watch.seconds for watch in watches)))
         for watch in watches:
             _measure(bench, watch)
@@ -87,24 +87,24 @@ def _measure(bench: Bench, watch: Watch) -> None:
     bench.progress.say(f"taking {watch.leases:,} leases")
     prefix = server.fresh_prefix()
     with Child("the holder", hold, server.url, prefix, watch.leases, watch.ttl_s) as holder:
-        holder.hear(_READY_S)
+        holder.receive(_READY_S)
         cpu_s, began_s = server.cpu_s(), time.monotonic()
-        holder.tell("begin")
+        holder.send("begin")
         until_s, told_s = began_s + watch.seconds, began_s
         while (left_s := until_s - time.monotonic()) > 0:
             if time.monotonic() >= told_s:
                 bench.progress.step(f"holding {watch.leases:,} leases")
                 told_s += 1
             time.sleep(min(_LOOK_S, left_s))
-        holder.tell("end")
-        told = holder.hear(_GRACE_S)
+        holder.send("end")
+        reply = holder.receive(_GRACE_S)
         seconds = time.monotonic() - began_s
         add = bench.findings.add
-        add(case, NAME, DEMOTIONS, told["demoted"])
-        add(case, NAME, CPU, 100 * told["cpu_s"] / told["seconds"])
+        add(case, NAME, DEMOTIONS, reply["demoted"])
+        add(case, NAME, CPU, 100 * reply["cpu_s"] / reply["seconds"])
         add(case, NAME, SERVER, 100 * (server.cpu_s() - cpu_s) / seconds)
-        add(case, NAME, REFRESHES, told["refreshes"] / told["seconds"])
-        bench.findings.notes.extend(told["errors"])
+        add(case, NAME, REFRESHES, reply["refreshes"] / reply["seconds"])
+        bench.findings.notes.extend(reply["errors"])
 
 
 def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
@@ -113,13 +113,13 @@ def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
     try:
         held.acquire()
         settle()
-        parent.tell("ready")
-        parent.hear()
+        parent.send("ready")
+        parent.receive()
         began_s, cpu_s, before = time.monotonic(), time.process_time(), held.group.counters
-        parent.hear()
+        parent.receive()
         seconds, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
         after = held.group.counters
-        parent.tell(
+        parent.send(
             {
                 "seconds": seconds,
                 "cpu_s": cpu_s,
@@ -128,6 +128,6 @@ def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
                 "errors": held.errors[:5],
             }
         )
-        parent.hear()
+        parent.receive()
     finally:
         held.group.stop(0)

@@ -1,12 +1,12 @@
-"""How late are refreshes, against when they are due?
+"""How late are refreshes, compared with when they are due?
 
 Rules of this file:
-    * The core itself counts it: from when a refresh is due, a third of the TTL after the last one,
-      until the batch with it was packed, for every refresh of every lease. One that goes out
-      before it is due is not late.
-    * The process that holds the leases is idle, runs Python without pause, or keeps the GIL in one
-      C call for all of a window; in turns, with the same leases.
-    * A window is longer than a third of the TTL: every lease is refreshed in each.
+    * The core counts the lateness of every refresh of every lease: from when it is due, a third of
+      the TTL after the last one, until its batch is packed. A refresh that is sent before it is due
+      is not late.
+    * The process that holds the leases is idle, or runs Python without pause, or keeps the GIL in
+      one C call for a whole window. It does so in turns, with the same leases.
+    * A window is longer than a third of the TTL, so every lease is refreshed in each window.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Lateness:
         for size in sizes:
             case = Case(f"{size:,} leases, TTL {ttl_s:g} s", size)
             for load in LOADS:
-                words = f"terms lost, {load}, {case.words}"
-                findings.expect(words, Key(case, load, DEMOTIONS), Bound(most=0))
+                label = f"terms lost, {load}, {case.label}"
+                findings.expect(label, Key(case, load, DEMOTIONS), Bound(at_most=0))
             _measure(bench, case, ttl_s, rounds)
             bench.server.clear()
 
@@ -63,12 +63,12 @@ def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
     bench.progress.say(f"taking {case.size:,} leases")
     prefix = server.fresh_prefix()
     with Child("the holder", hold, server.url, prefix, case.size, ttl_s) as holder:
-        holder.hear(_READY_S)
+        holder.receive(_READY_S)
         for number in range(rounds):
             for load in in_turns(list(LOADS), number):
                 bench.progress.step(f"round {number + 1} of {rounds}, {load}")
-                holder.tell((load, window_s))
-                counts, demoted, why = holder.hear(_READY_S)
+                holder.send((load, window_s))
+                counts, demoted, why = holder.receive(_READY_S)
                 if not counts:
                     raise BenchError(f"nothing was refreshed within {window_s:g} s: {why}")
                 Tail.of_counts(counts).add_to(bench.findings, case, load)
@@ -81,14 +81,14 @@ def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
     try:
         held.acquire()
         settle()
-        parent.tell("ready")
+        parent.send("ready")
         while True:
-            load, seconds = parent.hear()
+            load, seconds = parent.receive()
             before = held.group.counters.demoted
             held.probe.watch_lateness()
             LOADS[load](seconds)
             demoted = held.group.counters.demoted - before
-            parent.tell((held.probe.lateness_ns, demoted, held.errors[-1:]))
+            parent.send((held.probe.lateness_ns, demoted, held.errors[-1:]))
     finally:
         held.group.stop(0)
 

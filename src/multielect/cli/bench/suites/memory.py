@@ -1,9 +1,10 @@
 """How much memory does an election take, in the process and in Redis?
 
 Rules of this file:
-    * Each number of elections has a process of its own, which has never held anything else. What an
-      election takes is the difference of two such processes: what the interpreter takes falls out.
-    * All are led when it is measured: events, queues and buffers have had their share.
+    * Each number of elections has a separate process, which has never held anything else. The
+      memory of an election follows from the difference of two such processes, without that of the
+      interpreter.
+    * All elections are led when it is measured, so events, queues and buffers are included.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Memory:
             small = large // 10
         case = Case(f"from {small:,} to {large:,} elections", large)
         bench.findings.expect(
-            f"bytes in the process beyond the key, {case.words}",
+            f"bytes in the process beyond the key, {case.label}",
             Key(case, NAME, PROCESS),
-            Bound(most=200),
+            Bound(at_most=200),
         )
         bench.findings.notes.append(
             f"In the process: what is {_HOW}, the difference of two processes. Keys of elections"
@@ -66,10 +67,10 @@ def _grown(bench: Bench, leases: int) -> dict[str, int]:
     bench.progress.step(f"{leases:,} elections")
     before = server.memory_bytes()
     with Child("the process that grows", grow, server.url, server.fresh_prefix(), leases) as child:
-        told: dict[str, int] = child.hear(_READY_S)
-        told[REDIS.name] = server.memory_bytes() - before
+        sizes: dict[str, int] = child.receive(_READY_S)
+        sizes[REDIS.name] = server.memory_bytes() - before
     server.clear()
-    return told
+    return sizes
 
 
 def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
@@ -80,8 +81,8 @@ def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
         settle()
         gc.collect()
         counted = held.probe.memory_bytes
-        parent.tell({PROCESS.name: resident_bytes(), COUNTED.name: counted})
-        parent.hear()
+        parent.send({PROCESS.name: resident_bytes(), COUNTED.name: counted})
+        parent.receive()
     finally:
         held.group.stop(0)
 

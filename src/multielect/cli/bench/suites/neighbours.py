@@ -1,12 +1,12 @@
-"""What do other clients of the server notice of leases being refreshed?
+"""How much do other clients of the server notice while leases are refreshed?
 
 Rules of this file:
-    * The neighbour is a process of its own that does nothing but ask: its CPU, its GIL and its
-      connection are its own. So are those of whoever holds the leases.
-    * It asks on time: where an answer is late, the questions whose turn came meanwhile waited as
-      well, and their wait counts. One that asks only when it was answered would miss most of a
-      pause.
-    * Leases are refreshed at their natural pace. In turns with that, nobody holds any.
+    * The neighbour is a separate process that only sends PINGs. It shares no CPU time, no GIL and
+      no connection with the process that holds the leases.
+    * Each PING has its time. If an answer is late, the PINGs whose time came meanwhile waited too,
+      and their wait counts. A client that sends the next PING only after an answer would miss most
+      of a pause.
+    * Leases are refreshed at their normal pace. In turns with that, nobody holds any lease.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Neighbours:
         bench.progress.begin(len(sizes) * rounds * 2)
         server = bench.server
         with Child("the neighbour", ask, server.url) as neighbour:
-            neighbour.hear(_READY_S)
+            neighbour.receive(_READY_S)
             for size in sizes:
                 case = Case(f"{size:,} leases, TTL {_TTL_S:g} s", size)
-                words = f"another client's PING p99, ms more, {case.words}"
-                findings.expect(words, Key(case, MORE, P99), Bound(most=2))
+                label = f"another client's PING p99, ms more, {case.label}"
+                findings.expect(label, Key(case, MORE, P99), Bound(at_most=2))
                 with Child("the holder", hold, server.url, size) as holder:
                     for number in range(rounds):
                         _round(bench, case, number, (neighbour, holder), window_s)
@@ -74,15 +74,15 @@ def _round(
     for subject in in_turns([NOBODY, REFRESHED], number):
         bench.progress.step(f"round {number + 1}, {subject}")
         if subject == REFRESHED:
-            holder.tell(bench.server.fresh_prefix())
-            holder.hear(_READY_S)
-        neighbour.tell(window_s)
-        tails[subject] = Tail.of(neighbour.hear(_READY_S))
+            holder.send(bench.server.fresh_prefix())
+            holder.receive(_READY_S)
+        neighbour.send(window_s)
+        tails[subject] = Tail.of(neighbour.receive(_READY_S))
         if subject == REFRESHED:
-            holder.tell("let go")
-            holder.hear(_READY_S)
+            holder.send("let go")
+            holder.receive(_READY_S)
             bench.server.clear()
-    # All at once: a round that was cut short has none of them.
+    # All at once, so that an interrupted round adds none of them.
     for subject, tail in tails.items():
         tail.add_to(bench.findings, case, subject)
     tails[REFRESHED].beyond(tails[NOBODY]).add_to(bench.findings, case, MORE)
@@ -91,24 +91,24 @@ def _round(
 def hold(parent: Parent, url: str, leases: int) -> None:
     """Lead so many below each prefix that the parent names, until it speaks again."""
     while True:
-        held = Group(url, parent.hear(), leases, ttl_s=_TTL_S)
+        held = Group(url, parent.receive(), leases, ttl_s=_TTL_S)
         try:
             held.acquire()
             settle()
-            parent.tell("ready")
-            parent.hear()
+            parent.send("ready")
+            parent.receive()
         finally:
             held.group.stop(0)
-        parent.tell("done")
+        parent.send("done")
 
 
 def ask(parent: Parent, url: str) -> None:
     """Send PINGs for as many seconds as the parent says, and tell how long each took, in ns."""
     with RawConnection(url) as connection:
-        parent.tell("ready")
+        parent.send("ready")
         while True:
-            seconds = parent.hear()
-            parent.tell(asked(connection, seconds))
+            seconds = parent.receive()
+            parent.send(asked(connection, seconds))
 
 
 def asked(connection: RawConnection, seconds: float) -> list[int]:
@@ -126,7 +126,7 @@ def asked(connection: RawConnection, seconds: float) -> list[int]:
     while due_ns < until_ns:
         if due_ns > now_ns:
             time.sleep((due_ns - now_ns) / _NS)
-            # That it slept for too long is no fault of the server.
+            # If this process slept too long, that is not the server's fault.
             begun_ns = time.monotonic_ns()
         else:
             begun_ns = due_ns

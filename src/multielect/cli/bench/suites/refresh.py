@@ -1,10 +1,11 @@
-"""What does it cost to refresh a lease, beside the server's own limit and beside the others?
+"""What does it cost to refresh a lease, compared with the server's limit and other libraries?
 
 Rules of this file:
-    * All sizes and all contenders are there at once, and each round measures each of them: the
-      largest against the smallest is a ratio of one round like the rest.
-    * A pipeline is measured on so many leases as it is compared with, but no more than
-      `MAX_PIPELINED`; who refreshes one by one, once a round on a sample, for all sizes.
+    * All sizes and all contenders exist at once, and each round measures each of them. So the
+      largest against the smallest size is a ratio of one round, like all others.
+    * A pipeline has as many leases as the group that it is compared with, but no more than
+      `MAX_PIPELINED`. A contender that refreshes one by one is measured once a round, on a sample,
+      for all sizes.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Refresh:
             bench.progress.begin(rounds * len(entrants))
             for number in range(rounds):
                 for entrant in in_turns(entrants, number):
-                    words = f"round {number + 1} of {rounds}, {entrant.contender.name}"
-                    bench.progress.step(words)
+                    label = f"round {number + 1} of {rounds}, {entrant.contender.name}"
+                    bench.progress.step(label)
                     costs = measure(entrant.contender, entrant.passes, bench.server)
                     for case in entrant.cases:
                         add = bench.findings.add
@@ -74,7 +75,7 @@ class Refresh:
 
 
 def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[Entrant]:
-    """Have everybody take leases."""
+    """Make all contenders, which take their leases."""
     server, findings = bench.server, bench.findings
     peers = load(bench.peers)
     findings.not_measured |= peers.missing
@@ -95,7 +96,7 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
             findings.not_measured[peer.name] = str(error)
 
     for case in cases:
-        bench.progress.say(f"taking {case.words}")
+        bench.progress.say(f"taking {case.label}")
         prefix = server.fresh_prefix()
         enter(ours.Ours(stack.enter_context(ours.led(server.url, prefix, case.size))), case)
         limit = floor.Floor(server.url, server.fresh_prefix(), case.size)
@@ -119,8 +120,8 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
 def _compare(findings: Findings, cases: tuple[Case, ...], entrants: list[Entrant]) -> None:
     """Say what is held against what."""
 
-    def against(over: Key, under: Key, words: str, bound: Bound | None) -> None:
-        findings.compare(Comparison(words, over, under, bound))
+    def against(over: Key, under: Key, label: str, bound: Bound | None) -> None:
+        findings.compare(Comparison(label, over, under, bound))
 
     for case in cases:
         own = {quantity: Key(case, ours.NAME, quantity) for quantity in (WALL, CLIENT)}
@@ -129,27 +130,27 @@ def _compare(findings: Findings, cases: tuple[Case, ...], entrants: list[Entrant
             if case in entrant.cases and name != ours.NAME:
                 findings.compare(
                     Comparison(
-                        f"wall, {name} against {ours.NAME}, {case.words}",
+                        f"wall, {name} against {ours.NAME}, {case.label}",
                         Key(case, name, WALL),
                         own[WALL],
                         column="wall, times ours",
                     )
                 )
         limit = Key(case, floor.NAME, WALL)
-        against(own[WALL], limit, f"wall against PEXPIRE, {case.words}", Bound(most=1.5))
+        against(own[WALL], limit, f"wall against PEXPIRE, {case.label}", Bound(at_most=1.5))
         for name, least in ((_PIPELINE, 6), (_LOCK, 100)):
-            words = f"wall, times faster than {name}, {case.words}"
-            against(Key(case, name, WALL), own[WALL], words, Bound(least=least))
-        findings.expect(f"client CPU, us a lease, {case.words}", own[CLIENT], Bound(most=0.1))
-        words = f"client CPU, times less than {_PIPELINE}, {case.words}"
-        against(Key(case, _PIPELINE, CLIENT), own[CLIENT], words, Bound(least=50))
+            label = f"wall, times faster than {name}, {case.label}"
+            against(Key(case, name, WALL), own[WALL], label, Bound(at_least=least))
+        findings.expect(f"client CPU, us a lease, {case.label}", own[CLIENT], Bound(at_most=0.1))
+        label = f"client CPU, times less than {_PIPELINE}, {case.label}"
+        against(Key(case, _PIPELINE, CLIENT), own[CLIENT], label, Bound(at_least=50))
     if len(cases) > 1:
         small, large = min(cases, key=_size), max(cases, key=_size)
         against(
             Key(large, ours.NAME, WALL),
             Key(small, ours.NAME, WALL),
-            f"wall at {large.words} against {small.words}",
-            Bound(most=1.3),
+            f"wall at {large.label} against {small.label}",
+            Bound(at_most=1.3),
         )
 
 

@@ -1,12 +1,12 @@
-"""What does it cost the server that others stand by?
+"""What do nodes that stand by cost the server?
 
 Rules of this file:
-    * One process leads all elections, and another has groups that stand by on the same ones. In
-      turns there are none of them, and some; what the leader itself asks for is seen with none.
-    * The server's own account counts: every command, those inside scripts too, and the scripts
-      apart. On a server that others use meanwhile, theirs are in it.
-    * Whoever stands by has met the leader of each election before it is watched, and is watched
-      for whole TTLs.
+    * One process leads all elections, and another has groups that stand by for them. In turns there
+      are no such groups and some. Without them, only the leader's commands are counted.
+    * The server counts: all commands, with those inside scripts, and the scripts apart. On a server
+      with other clients, their commands are included.
+    * Each group that stands by has seen the leader of each election before the measurement, which
+      lasts whole TTLs.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Standby:
         for size in sizes:
             case = Case(f"{size:,} elections, TTL {ttl_s:g} s", size)
             for groups in GROUPS[1:]:
-                words = f"commands, {_subject(groups)} against {NOBODY}, {case.words}"
+                label = f"commands, {_subject(groups)} against {NOBODY}, {case.label}"
                 over, under = (Key(case, _subject(count), COMMANDS) for count in (groups, 0))
-                findings.compare(Comparison(words, over, under))
+                findings.compare(Comparison(label, over, under))
             _measure(bench, case, ttl_s, rounds)
             bench.server.clear()
 
@@ -79,20 +79,20 @@ def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
     prefix = server.fresh_prefix()
     with (
         Child("the leader", lead, server.url, prefix, size, ttl_s) as leader,
-        Child("whoever stands by", stand_by, server.url, prefix, size, ttl_s) as others,
+        Child("the process that stands by", stand_by, server.url, prefix, size, ttl_s) as others,
     ):
-        leader.hear(_READY_S)
-        others.hear(_READY_S)
+        leader.receive(_READY_S)
+        others.receive(_READY_S)
         for number in range(rounds):
             for groups in in_turns(GROUPS, number):
                 bench.progress.step(f"round {number + 1} of {rounds}, {_subject(groups)}")
-                others.tell(groups)
-                others.hear(_READY_S)
+                others.send(groups)
+                others.receive(_READY_S)
                 before, began_s = Asked.of(server), time.monotonic()
                 time.sleep(_WATCHED_TTLS * ttl_s)
                 after, seconds = Asked.of(server), time.monotonic() - began_s
-                others.tell("end")
-                checks, leading = others.hear(_READY_S)
+                others.send("end")
+                checks, leading = others.receive(_READY_S)
                 if leading:
                     raise BenchError(f"{leading:,} leases changed hands: the machine is too busy")
                 ttls = seconds / ttl_s
@@ -138,27 +138,27 @@ def lead(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
     try:
         held.acquire()
         settle()
-        parent.tell("ready")
-        parent.hear()
+        parent.send("ready")
+        parent.receive()
     finally:
         held.group.stop(0)
 
 
 def stand_by(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-    """Have as many groups stand by as the parent says, until it speaks; tell what they asked."""
-    parent.tell("ready")
+    """Let the number of groups that the parent sends stand by, and send what they asked for."""
+    parent.send("ready")
     while True:
-        groups = [ElectionGroup(url, prefix=prefix, ttl=ttl_s) for _ in range(parent.hear())]
+        groups = [ElectionGroup(url, prefix=prefix, ttl=ttl_s) for _ in range(parent.receive())]
         try:
             for group in groups:
                 group.add_many(KEY.format(number) for number in range(leases))
                 group.start()
             _wait_until_met(groups, leases)
             before = sum(group.counters.checks for group in groups)
-            parent.tell("ready")
-            parent.hear()
+            parent.send("ready")
+            parent.receive()
             checks = sum(group.counters.checks for group in groups) - before
-            parent.tell((checks, sum(group.counters.elected for group in groups)))
+            parent.send((checks, sum(group.counters.elected for group in groups)))
         finally:
             for group in groups:
                 group.stop(0)

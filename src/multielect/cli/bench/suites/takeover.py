@@ -1,11 +1,11 @@
 """How long are elections without a leader, after a clean stop and after a crash?
 
 Rules of this file:
-    * Leader and successor are processes of their own, whose beliefs are by one clock. After a clean
-      stop it is counted from the end of the leader's belief, after SIGKILL from the end of each
-      lease at the server, before which nobody can lead; until the successor believes, and until
-      its callback runs.
-    * In turns with them somebody polls, as `poller` says.
+    * Leader and successor are separate processes that share one clock. After a clean stop the time
+      counts from when the leader ceased to call itself leader. After SIGKILL it counts from the end
+      of each lease at the server, before which nobody can lead. It ends when the successor calls
+      itself leader, and again when its callback runs.
+    * In turns with them, a poller takes elections over: see `poller`.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Takeover:
             for number in range(rounds):
                 for size in in_turns(sizes, number):
                     for who in in_turns(whom, number):
-                        words = f"round {number + 1} of {rounds}, {size:,}, {who.name}"
-                        bench.progress.step(words)
+                        label = f"round {number + 1} of {rounds}, {size:,}, {who.name}"
+                        bench.progress.step(label)
                         who.measure(bench, size)
                         bench.server.clear()
 
@@ -83,11 +83,11 @@ def _compare(bench: Bench, sizes: tuple[int, ...]) -> None:
         for how in (CLEAN, CRASH):
             case = case_of(size, how)
             own, other = Key(case, NAME, P99), Key(case, poller.NAME, P99)
-            words = f"p99, {poller.NAME} against {NAME}, {case.words}"
-            bench.findings.compare(Comparison(words, other, own, column="p99, times ours"))
+            label = f"p99, {poller.NAME} against {NAME}, {case.label}"
+            bench.findings.compare(Comparison(label, other, own, column="p99, times ours"))
             if size == BOUNDED_SIZE:
-                words = f"without a leader, p99, ms, {case.words}"
-                bench.findings.expect(words, own, Bound(most=MAX_MS))
+                label = f"without a leader, p99, ms, {case.label}"
+                bench.findings.expect(label, own, Bound(at_most=MAX_MS))
 
 
 class Begun(NamedTuple):
@@ -127,14 +127,14 @@ class Pair:
         return name, self._stack.enter_context(Child(name, stand, self._url, name, self._ttl_s))
 
     def measure(self, bench: Bench, size: int) -> None:
-        """Have one stop, the other die; each time the one that is there takes over."""
+        """Stop one process and kill the other. Each time the remaining process takes over."""
         prefix = bench.server.fresh_prefix()
         keys = [KEY.format(number) for number in range(size)]
         (_, first), (name, second) = self._leader, self._other
         self._say(first, prefix, size, "lead")
         self._say(second, prefix, size, "stand by")
-        first.tell("stop")
-        ends_ns = first.hear(_READY_S)
+        first.send("stop")
+        ends_ns = first.receive(_READY_S)
         self._add(bench, case_of(size, CLEAN), ends_ns, second)
 
         self._say(first, prefix, size, "stand by")
@@ -145,17 +145,17 @@ class Pair:
         leases = reader.held_by(name)
         ends_ns = {keys[number]: lease.ends_ns for number, lease in leases.items()}
         self._add(bench, case_of(size, CRASH), ends_ns, first)
-        first.tell("end")
-        first.hear(_READY_S)
+        first.send("end")
+        first.receive(_READY_S)
         self._other = self._start()
 
     def _say(self, child: Child, prefix: str, size: int, role: str) -> None:
-        child.tell((prefix, size, role))
-        child.hear(_READY_S)
+        child.send((prefix, size, role))
+        child.receive(_READY_S)
 
     def _add(self, bench: Bench, case: Case, ends_ns: dict[str, int], successor: Child) -> None:
-        successor.tell("took")
-        begun: dict[str, Begun] = successor.hear(_READY_S)
+        successor.send("took")
+        begun: dict[str, Begun] = successor.receive(_READY_S)
         tail = Tail.of(gaps_ns(ends_ns, begun, lambda term: term.began_ns))
         told = Tail.of(gaps_ns(ends_ns, begun, lambda term: term.told_ns))
         tail.add_to(bench.findings, case, NAME)
@@ -182,18 +182,18 @@ class Polled:
             names = poller.names_of(prefix, size)
             # How long they last is nothing to a poller: long enough for its first round.
             _take(bench, names, 1000 * self._ttl_s * (1000 if how == CLEAN else 1.2))
-            # Nobody extends them, so that their ends are known from the beginning.
+            # No process extends them, so their ends are known from the beginning.
             leases = LeaseReader(client, prefix, keys).held_by(poller.LEADER)
             ends_ns = {keys[number]: lease.ends_ns for number, lease in leases.items()}
-            self._child.tell(names)
-            self._child.hear(_READY_S)
+            self._child.send(names)
+            self._child.receive(_READY_S)
             if how == CLEAN:
                 # At no particular moment of its rounds.
                 time.sleep(random.uniform(0, period_s))  # noqa: S311
                 ends_ns = dict.fromkeys(keys, self._now_ns())
                 client.delete(*names)
-            self._child.tell("took")
-            won_ns: dict[bytes, int] = self._child.hear(_READY_S)
+            self._child.send("took")
+            won_ns: dict[bytes, int] = self._child.receive(_READY_S)
             begun = {
                 key: Begun(won_ns[name], won_ns[name])
                 for key, name in zip(keys, names, strict=True)
@@ -214,7 +214,7 @@ def _take(bench: Bench, names: list[bytes], last_ms: float) -> None:
 def stand(parent: Parent, url: str, name: str, ttl_s: float) -> None:
     """Stand for what the parent says, and tell when terms began or ended, as it asks."""
     while True:
-        prefix, size, role = parent.hear()
+        prefix, size, role = parent.receive()
         diary = _Diary()
         group = ElectionGroup(
             url,
@@ -238,12 +238,12 @@ def _stand(parent: Parent, group: ElectionGroup, diary: _Diary, role: str) -> No
         else:
             _wait_until(lambda: group.counters.checks >= size)
         settle()
-        parent.tell("ready")
-        while (word := parent.hear()) == "took":
+        parent.send("ready")
+        while (word := parent.receive()) == "took":
             _wait_until(lambda: len(diary.begun) == size)
-            parent.tell(diary.begun)
+            parent.send(diary.begun)
         group.stop(_READY_S if word == "stop" else 0)
-        parent.tell(diary.ended_ns)
+        parent.send(diary.ended_ns)
     finally:
         group.stop(0)
 
