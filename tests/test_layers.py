@@ -135,6 +135,23 @@ def imports(source: Source, *, typing: bool = True) -> Iterator[tuple[str, list[
             yield part.split()[0], []
 
 
+def out_of_order(files: list[Source], package: str) -> list[str]:
+    """Return what breaks the order that the docstring of `_core` tells."""
+    (told,) = (each for each in files if each.module == f"{package}._core")
+    docstring = ast.get_docstring(ast.parse(told.path.read_text("utf-8"))) or ""
+    order = re.findall(r"^ {4}(\w+) {2,}\S", docstring, re.MULTILINE)
+    there = {each.module.split(".")[-1] for each in files if each.component == "_core"} - {"_core"}
+    found = [f"_core/{name}: the docstring and the folder differ" for name in {*order} ^ there]
+    modules = {each.module for each in files}
+    for source in files:
+        for target in targets(source, modules):
+            here, name = source.module.split(".")[-1], target.split(".")[-1]
+            if source.component == "_core" and target.startswith(f"{package}._core."):
+                is_below = {here, name} <= {*order} and order.index(name) <= order.index(here)
+                found += [] if is_below else [f"_core/{here}: imports {name}, which is above it"]
+    return found
+
+
 def circles(files: list[Source], package: str) -> list[str]:
     """Return, for each folder, the modules that import each other."""
     graphs: dict[str, TopologicalSorter[str]] = {}
@@ -320,3 +337,24 @@ def test_the_check_sees_who_reaches_for_a_node(tmp_path: Path) -> None:
     (tmp_path / "group.py").write_text("def f(self):\n    return self._node.layout\n")
     (tmp_path / "fencing.py").write_text("def f(group):\n    return group._node.layout\n")
     assert reached(tmp_path) == [f"{tmp_path.name}.fencing: group._node"]
+
+
+def test_the_core_is_in_the_order_that_it_tells() -> None:
+    package = Path(multielect.__file__).parent
+    assert out_of_order(sources(package), package.name) == []
+
+
+def test_the_check_sees_what_is_out_of_order(tmp_path: Path) -> None:
+    core = tmp_path / "multielect" / "_core"
+    core.mkdir(parents=True)
+    (core / "__init__.py").write_text(
+        '"""The core.\n\nIn order:\n\n    slots   below\n    lane    above\n    gone    x\n"""'
+    )
+    (core / "slots.pxd").write_text("from .lane cimport Lane\n")
+    (core / "lane.pyx").write_text("from .slots cimport Slots\n")
+    (core / "new.pyx").write_text("")
+    assert sorted(out_of_order(sources(core.parent), "multielect")) == [
+        "_core/gone: the docstring and the folder differ",
+        "_core/new: the docstring and the folder differ",
+        "_core/slots: imports lane, which is above it",
+    ]
