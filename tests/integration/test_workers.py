@@ -232,6 +232,8 @@ def test_a_balanced_fleet_moves_terms_as_their_workers_return(redis_url: str, st
     assert {term.key for term in one.ended} >= moved
     handed = [term for term in one.ended if term.key in moved]
     assert all(term.deadline is not None for term in handed)
+    # Callbacks wait for no worker, and no worker for them.
+    told.wait_for(lambda: len(told.demotions()) >= len(moved))
     assert {entry.reason for entry in told.demotions()} == {DemotionReason.REBALANCED}
 
 

@@ -45,7 +45,7 @@ cdef enum Reason:
 
 cdef enum Woken:
     FREED = 1               # it was set free while an acquire was in flight
-    GRANTED = 2             # its lease was given to this node
+    GRANTED = 2             # its lease stands in this node's name
 
 cdef enum Eligibility:
     ELIGIBLE = 0            # this node is to lead it, and stands for it
@@ -78,6 +78,7 @@ cdef class States:
 
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil
     cdef int _enter_candidate_now(self, uint32_t number) except -1 nogil
+    cdef int _enter_candidate_holding(self, uint32_t number) except -1 nogil
     cdef int _enter_candidate_at(self, uint32_t number, int64_t again_ns) except -1 nogil
     cdef int _enter_acquiring(self, uint32_t number) except -1 nogil
     cdef int _enter_leading(self, uint32_t number, int64_t epoch, int64_t sent_ns,

@@ -35,8 +35,10 @@ Rules of this file:
 
         flag               set in                    meaning
         woken              acquiring, candidate      1: it was set free while the acquire was in
-                                                     flight; 2: it was granted to this node, which
-                                                     asks for it whoever is to lead it
+                                                     flight; 2: the lease stands in this node's
+                                                     name, as it was granted to it or its term was
+                                                     ended without a release: this node asks for it
+                                                     whoever is to lead it
         unwanted           acquiring                 the acquire is to be released if it wins
         refreshing         leading                   1: a refresh is in flight; 2: another was due
         again              leading                   its timer is to have it refreshed out of turn
@@ -121,6 +123,13 @@ cdef class States:
     cdef int _enter_candidate_now(self, uint32_t number) except -1 nogil:
         self._enter(number, CANDIDATE)
         self.queues.enqueue(ACQUIRES, number)
+        return 0
+
+    cdef int _enter_candidate_holding(self, uint32_t number) except -1 nogil:
+        """Have an acquire take over the lease that stands in this node's name, as if granted."""
+        self._enter_candidate_now(number)
+        # So it stays in the queue where it is assigned to another meanwhile.
+        self.slots.at(number).woken = GRANTED
         return 0
 
     cdef int _enter_candidate_at(self, uint32_t number, int64_t again_ns) except -1 nogil:
@@ -217,12 +226,12 @@ cdef class States:
         if reason == REASON_SUPERSEDED and self.running:
             # The lease may be ours for long, and nobody else could take it. It cannot be released
             # under the old epoch: so acquire takes it over, whoever is to lead it.
-            return self._enter_candidate_now(number)
+            return self._enter_candidate_holding(number)
         if reason == REASON_RESIGNED or reason == REASON_STALLED:
             return self._enter_releasing(number, now_ns + self.ttl_ns, COOLDOWN)
         if reason == REASON_REBALANCED and slot.eligibility == ELIGIBLE:
             # It was assigned to this node again: acquire takes over what stands in its name.
-            return self._enter_candidate_now(number)
+            return self._enter_candidate_holding(number)
         if reason == REASON_REBALANCED or reason == REASON_DRAINED:
             return self._enter_releasing(number, deadline_ns + self.margin_ns, CANDIDATE)
         return self._enter_releasing(number, deadline_ns + self.margin_ns,
