@@ -192,7 +192,7 @@ class Checker:
         self._seen[key, holder] = (deadline_ns // MS, ends_ms)
         # Both clocks go on as they go now: what would come is known before it does.
         lasts_ns = actor.node.clock.world_ns(deadline_ns) - self.world.now_ns
-        clock = self.world.server_clock
+        clock = self.world.servers[0].clock
         ends_ns = clock.now_ns() + (ends_ms - store.now_ms()) * MS
         left_ns = clock.world_ns(ends_ns) - self.world.now_ns
         if lasts_ns > left_ns:

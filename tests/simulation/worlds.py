@@ -32,7 +32,9 @@ def make(world: SimulatedWorld, name: str, *keys: str, **settings: Any) -> Elect
     return world.group(name, prefix="p", ttl=TTL_S, keys=keys, **settings)
 
 
-def watched(world: SimulatedWorld, name: str, *keys: str) -> tuple[ElectionGroup, Told]:
+def watched(
+    world: SimulatedWorld, name: str, *keys: str, **settings: Any
+) -> tuple[ElectionGroup, Told]:
     told = Told(world)
     group = make(
         world,
@@ -41,6 +43,7 @@ def watched(world: SimulatedWorld, name: str, *keys: str) -> tuple[ElectionGroup
         on_elected=told.elected,
         on_demoted=told.demoted,
         on_error=told.errors.append,
+        **settings,
     )
     return group, told
 

@@ -9,7 +9,16 @@ from .._runtime.clock import ManualClock
 from ._model import RedisModel
 from ._node import SimulatedNode
 from ._resp import Refusal
+from ._server import SimulatedServer
 from ._timeline import Line
 from ._world import SimulatedWorld
 
-__all__ = ["Line", "ManualClock", "RedisModel", "Refusal", "SimulatedNode", "SimulatedWorld"]
+__all__ = [
+    "Line",
+    "ManualClock",
+    "RedisModel",
+    "Refusal",
+    "SimulatedNode",
+    "SimulatedServer",
+    "SimulatedWorld",
+]

@@ -280,9 +280,9 @@ class SimulatedEngine:
     def _try_to_connect(self) -> None:
         node, world = self._node, self._node.world
         weather = node.weather
-        if not world.is_reachable or weather.holds_requests or weather.holds_replies:
+        if not node.server.is_reachable or weather.holds_requests or weather.holds_replies:
             raise self.endpoint.unreachable("no server listens there")
-        server = world.server
+        server = node.server.model
         if server.is_replica:
             raise self.endpoint.unusable(
                 "replica",
@@ -294,7 +294,7 @@ class SimulatedEngine:
         self.links = [self._link("link", pushes=True, listens=False)]
         if not node.hears_pushes:
             self.links.append(self._link("listener", pushes=False, listens=True))
-        self.driver.connect(node.world.scripts)
+        self.driver.connect(node.server.scripts)
         self._is_connected = True
         self._broken = None
         self._arrived.clear()
@@ -325,7 +325,7 @@ class SimulatedEngine:
         key, wanted = self._layout.buckets_key, len(self._layout.key_prefixes)
         if not key:
             return
-        server = self._node.world.server
+        server = self._node.server.model
         found = server.get(key)
         if found is None:
             server.put(key, b"%d" % wanted)

@@ -14,21 +14,21 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ._model import RedisModel, Session
 
+if TYPE_CHECKING:
+    from ._server import SimulatedServer
+
 
 class Carrier(Protocol):
-    """The network and the server, as a link sees them."""
+    """The network, as a link sees it."""
 
     now_ns: int
 
     def at(self, at_ns: int, act: Callable[[], object]) -> None:
         """Call `act` at a time of the world."""
-
-    def serve(self, link: Link, data: bytes) -> None:
-        """Let the server take bytes, now or when its stall ends."""
 
     def note_bytes(self, name: str, data: bytes) -> None:
         """Add bytes to the digest."""
@@ -86,7 +86,7 @@ class Link:
         self,
         carrier: Carrier,
         weather: Weather,
-        server: RedisModel,
+        server: SimulatedServer,
         *,
         name: str,
         receive: Callable[[bytes], None],
@@ -100,7 +100,8 @@ class Link:
         self._weather = weather
         self._receive = receive
         self._closed = closed
-        self._session = Session(server, self._answer, pushes=pushes)
+        self._server = server
+        self._session = Session(server.model, self._answer, pushes=pushes)
         self._up_ns = 0
         self._down_ns = 0
         self._held_up: list[bytes] = []
@@ -183,7 +184,7 @@ class Link:
     def _carry_up(self, data: bytes) -> None:
         for piece in self._weather.pieces(data):
             self._up_ns = max(self._up_ns, self._carrier.now_ns + self._weather.delay_ns())
-            self._carrier.at(self._up_ns, lambda piece=piece: self._carrier.serve(self, piece))  # type: ignore[misc]
+            self._carrier.at(self._up_ns, lambda piece=piece: self._server.serve(self, piece))  # type: ignore[misc]
 
     def _answer(self, data: bytes) -> None:
         if not self.is_open:

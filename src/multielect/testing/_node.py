@@ -31,6 +31,7 @@ from ._engine import SimulatedEngine
 from ._link import Link, Weather
 
 if TYPE_CHECKING:
+    from ._server import SimulatedServer
     from ._world import SimulatedWorld
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class SimulatedNode(Environment):
     Attributes:
         name: its name in the world's history.
         world: its world.
+        server: the server to which it connects.
         clock: its machine's clock.
         has_died: whether it was killed.
         is_stopped: whether it does nothing now, as it is paused or dead.
@@ -54,9 +56,12 @@ class SimulatedNode(Environment):
     is_simulated = True
     clock: LocalClock
 
-    def __init__(self, world: SimulatedWorld, name: str, number: int, *, resp: int = 3) -> None:
+    def __init__(
+        self, world: SimulatedWorld, name: str, number: int, *, resp: int, server: SimulatedServer
+    ) -> None:
         self.name = name
         self.world = world
+        self.server = server
         self.clock = LocalClock(world.now_ns)
         self.has_died = False
         self.is_stopped = False
@@ -84,6 +89,10 @@ class SimulatedNode(Environment):
     def __repr__(self) -> str:
         state = "dead" if not self.is_alive else "stopped" if self.is_stopped else "running"
         return f"<SimulatedNode {self.name!r}: {state}>"
+
+    def _address(self) -> str:
+        is_first = self.server is self.world.servers[0]
+        return "the simulated server" + ("" if is_first else f" {self.server.name!r}")
 
     # ---- what a node takes from its environment
 
@@ -140,7 +149,7 @@ class SimulatedNode(Environment):
             self,
             core,
             layout=layout,
-            endpoint=Endpoint(layout.prefix, node_id, "the simulated server"),
+            endpoint=Endpoint(layout.prefix, node_id, self._address()),
             ttl_ns=ttl_ns,
             response_timeout_ns=response_timeout_ns,
             outlets=outlets,
@@ -187,7 +196,7 @@ class SimulatedNode(Environment):
         """Return a new connection to the server."""
         self._links_made += 1
         name = f"{self.name} {what} {self._links_made}"
-        made = Link(self.world, self.weather, self.world.server, name=name, **settings)
+        made = Link(self.world, self.weather, self.server, name=name, **settings)
         self.links = [*self.heard_links(), made]
         return made
 

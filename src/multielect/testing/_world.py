@@ -1,4 +1,4 @@
-"""The simulated world: one clock, one server, the nodes, and the faults between them.
+"""The simulated world: one time, the servers, the nodes, and the faults between them.
 
 Rules of this file:
     * One thread, no sleeps. Time moves when the test lets it, from one event to the next, and all
@@ -19,19 +19,19 @@ from typing import Any, TypeAlias
 
 from .._node.base import BaseElectionGroup, BaseElector
 from .._node.interface import node_of
-from .._protocol.scripts import WITH_FLAGS, WITHOUT_FLAGS
 from .._settings.settings import checked_seconds
 from ..elector import Elector
 from ..errors import ConfigError
 from ..group import ElectionGroup
-from ._clocks import LocalClock
-from ._link import Link
 from ._model import RedisModel
 from ._node import SimulatedNode
-from ._timeline import START_NS, Timeline, span_ns
+from ._server import SimulatedServer
+from ._timeline import Timeline, span_ns
 
-_NS = 1_000_000_000
 _NEVER_NS = 1 << 62
+
+_FIRST = "server"
+"""The name of the first server in the history."""
 
 Who: TypeAlias = "SimulatedNode | BaseElectionGroup[Any] | BaseElector[Any]"
 """A simulated process, or a group or an elector that runs in it."""
@@ -65,7 +65,7 @@ class SimulatedWorld(Timeline):
 
     Attributes:
         seed: the seed.
-        server: the model of Redis. A test may read and change its keys.
+        servers: all servers. The first is there from the beginning; `add_server` adds others.
         now_ns: the time, in nanoseconds.
         happened: how many events have happened.
         observe: called after each event if set, to check what must always hold.
@@ -80,15 +80,9 @@ class SimulatedWorld(Timeline):
     ) -> None:
         super().__init__()
         self.seed = seed
-        self.scripts = WITH_FLAGS if redis_version >= (7, 0) else WITHOUT_FLAGS
-        self.server_clock = LocalClock(START_NS)
-        self.server = RedisModel(self.server_clock)
-        self.server.store.remembers = True
         self.nodes: list[SimulatedNode] = []
+        self.servers = [SimulatedServer(self, _FIRST, redis_version)]
         self._latency_ns = _range_ns("latency", latency)
-        self._server_up_ns = START_NS
-        self._server_free_ns = START_NS
-        self._inbox: list[tuple[Link, bytes]] = []
         self._nodes_made = 0
 
     def __enter__(self) -> SimulatedWorld:
@@ -105,9 +99,34 @@ class SimulatedWorld(Timeline):
         for node in self.nodes:
             node.die()
 
+    # ---- servers
+
+    @property
+    def server(self) -> RedisModel:
+        """The model of the first server. A test may read and change its keys."""
+        return self.servers[0].model
+
+    def add_server(self, name: str, *, redis_version: tuple[int, int] = (7, 0)) -> SimulatedServer:
+        """Add another server, which knows nothing of the others.
+
+        Args:
+            name: its name in the history.
+            redis_version: its version. Scripts for versions before 7 have no flags.
+
+        Raises:
+            ConfigError: if there is a server of that name.
+        """
+        if any(there.name == name for there in self.servers):
+            raise ConfigError(f"there is a server {name!r} already")
+        made = SimulatedServer(self, name, redis_version)
+        self.servers.append(made)
+        return made
+
     # ---- nodes and groups
 
-    def node(self, name: str, *, resp: int = 3) -> SimulatedNode:
+    def node(
+        self, name: str, *, resp: int = 3, server: SimulatedServer | None = None
+    ) -> SimulatedNode:
         """Return the living process of this name. Makes a new one if there is none.
 
         An `ElectionGroup` or an `Elector` takes it as its `redis`. So a program that makes its own
@@ -117,13 +136,22 @@ class SimulatedWorld(Timeline):
             name: any text.
             resp: the version of the protocol that its server speaks, 2 or 3. With 2, announcements
                 arrive on a second connection.
+            server: the server to which the process connects; None for the first.
+
+        Raises:
+            ConfigError: if the process is there and connects to another server.
         """
+        wanted = self.servers[0] if server is None else server
+        if wanted not in self.servers:
+            raise ConfigError(f"{wanted!r} does not belong to this world")
         for there in self.nodes:
             if there.name == name and there.is_alive:
+                if server not in (None, there.server):
+                    raise ConfigError(f"{there!r} connects to {there.server!r}")
                 return there
         self.nodes = [there for there in self.nodes if there.is_alive or there.heard_links()]
         self._nodes_made += 1
-        made = SimulatedNode(self, name, self._nodes_made, resp=resp)
+        made = SimulatedNode(self, name, self._nodes_made, resp=resp, server=wanted)
         made.weather.min_latency_ns, made.weather.max_latency_ns = self._latency_ns
         self.nodes.append(made)
         return made
@@ -135,6 +163,7 @@ class SimulatedWorld(Timeline):
         prefix: str,
         keys: Iterable[str | bytes] = (),
         start: bool = True,
+        server: SimulatedServer | None = None,
         logger: logging.Logger | None = None,
         **settings: Any,  # noqa: ANN401  # those of ElectionGroup
     ) -> ElectionGroup:
@@ -145,11 +174,16 @@ class SimulatedWorld(Timeline):
             prefix: see `ElectionGroup`.
             keys: elections to stand for.
             start: whether to start the group.
+            server: the server to which the process connects; None for the first.
             logger: where errors are logged; nowhere by default.
             settings: the other arguments of `ElectionGroup`.
         """
         made = ElectionGroup(
-            self.node(node_id), prefix=prefix, node_id=node_id, logger=logger or _SILENT, **settings
+            self.node(node_id, server=server),
+            prefix=prefix,
+            node_id=node_id,
+            logger=logger or _SILENT,
+            **settings,
         )
         made.add_many(keys)
         if start:
@@ -162,12 +196,17 @@ class SimulatedWorld(Timeline):
         *,
         prefix: str,
         start: bool = True,
+        server: SimulatedServer | None = None,
         logger: logging.Logger | None = None,
         **settings: Any,  # noqa: ANN401  # those of Elector
     ) -> Elector:
         """Return an elector in the process of this name, as `group` does."""
         made = Elector(
-            self.node(node_id), prefix=prefix, node_id=node_id, logger=logger or _SILENT, **settings
+            self.node(node_id, server=server),
+            prefix=prefix,
+            node_id=node_id,
+            logger=logger or _SILENT,
+            **settings,
         )
         if start:
             made.start()
@@ -185,7 +224,7 @@ class SimulatedWorld(Timeline):
         node = self._node_of(who)
         self.note(node, "paused")
         node.is_stopped = True
-        node.paused_until_ns = self._until(node.paused_until_ns, seconds)
+        node.paused_until_ns = self.until_ns(node.paused_until_ns, seconds)
         if seconds is not None:
             self.after(seconds, lambda: self._resume_if_due(node))
 
@@ -213,7 +252,7 @@ class SimulatedWorld(Timeline):
         """
         node = self._node_of(who)
         self.note(node, "cannot send")
-        node.stuffed_until_ns = self._until(node.stuffed_until_ns, seconds)
+        node.stuffed_until_ns = self.until_ns(node.stuffed_until_ns, seconds)
         self.after(seconds, node.send_waiting)
 
     def lag(self, who: Who, seconds: float) -> None:
@@ -228,12 +267,14 @@ class SimulatedWorld(Timeline):
         """Let a machine's clock run too fast from now on.
 
         Args:
-            who: the process on that machine; None for the server.
+            who: the process on that machine; None for the first server.
             parts_per_million: by how much it is too fast; negative for too slow.
         """
-        clock = self.server_clock if who is None else self._node_of(who).clock
+        if who is None:
+            self.servers[0].drift(parts_per_million)
+            return
         self.note(who, f"its clock drifts by {parts_per_million} ppm")
-        clock.drift(parts_per_million)
+        self._node_of(who).clock.drift(parts_per_million)
 
     def jump(self, who: Who, seconds: float) -> None:
         """Set a node's clock forward."""
@@ -276,7 +317,7 @@ class SimulatedWorld(Timeline):
             self.note(node, f"held up: {'requests ' * requests}{'replies' * replies}".rstrip())
             node.weather.holds_requests |= requests
             node.weather.holds_replies |= replies
-            node.held_until_ns = self._until(node.held_until_ns, seconds)
+            node.held_until_ns = self.until_ns(node.held_until_ns, seconds)
             if seconds is not None:
                 self.after(seconds, functools.partial(self._let_go_if_due, node))
 
@@ -300,30 +341,23 @@ class SimulatedWorld(Timeline):
         for node in self._nodes_of(who):
             node.weather.split = share
 
-    # ---- faults of the server
+    # ---- faults of the first server; those of the others are methods of theirs
 
     def flush(self) -> None:
         """Delete everything, as FLUSHALL does."""
-        self.note(None, "FLUSHALL")
-        self.server.store.clear()
+        self.servers[0].flush()
 
     def step_server_clock(self, seconds: float) -> None:
         """Set the server's wall clock, by which leases end, forward or (negative) back."""
-        self.note(None, f"its clock is set by {seconds:g} s")
-        self.server.store.step_clock(round(checked_seconds("seconds", seconds) * _NS))
+        self.servers[0].step_clock(seconds)
 
     def stall_server(self, seconds: float) -> None:
         """Let the server do nothing for some seconds, as during a slow command."""
-        self.note(None, "stalled")
-        self._server_free_ns = self._until(self._server_free_ns, seconds)
-        self.after(seconds, self._go_on)
+        self.servers[0].stall(seconds)
 
     def restart_server(self, seconds: float = 0.0, *, keeping_data: bool = True) -> None:
         """Stop the server, and start it again after some seconds, with its data or empty."""
-        self.note(None, f"restarts {'with' if keeping_data else 'without'} its data")
-        self._stop_server(seconds)
-        if not keeping_data:
-            self.server.store.clear()
+        self.servers[0].restart(seconds, keeping_data=keeping_data)
 
     def fail_over(self, losing: float, seconds: float = 0.0) -> None:
         """Let a replica take over that lacks the last writes.
@@ -332,9 +366,9 @@ class SimulatedWorld(Timeline):
             losing: how many seconds of writes it lacks, at most 10.
             seconds: for how long there is no server.
         """
-        self.note(None, f"fails over, losing {losing:g} s")
-        self._stop_server(seconds)
-        self.server.store.forget(span_ns("losing", losing))
+        self.servers[0].fail_over(losing, seconds)
+
+    # ---- faults of any server
 
     def orphan(self, who: Who, seconds: float) -> RedisModel:
         """Leave a process connected, for some seconds, to a server that was replaced.
@@ -349,7 +383,7 @@ class SimulatedWorld(Timeline):
         """
         node = self._node_of(who)
         self.note(node, "its server goes on, though it was replaced")
-        left = self.server.left_behind()
+        left = node.server.model.left_behind()
         links = node.heard_links()
         for link in links:
             link.lead_to(left)
@@ -363,15 +397,13 @@ class SimulatedWorld(Timeline):
         return left
 
     def heal(self) -> None:
-        """End all that was asked for: nodes go on, messages get through, the server serves.
+        """End all that was asked for: nodes go on, messages get through, the servers serve.
 
         What has happened stays: dead processes are dead, lost data is lost, clocks go as they go.
         """
         self.note(None, "all is well")
-        self._server_up_ns = self._server_free_ns = self.now_ns
-        self._go_on()
-        self.server.refusal = None
-        self.server.is_full = self.server.is_replica = False
+        for server in self.servers:
+            server.heal()
         for node in list(self.nodes):
             node.stuffed_until_ns = 0
             node.lag_ms = 0.0
@@ -384,35 +416,29 @@ class SimulatedWorld(Timeline):
 
     @property
     def is_reachable(self) -> bool:
-        """Whether a server accepts connections now."""
-        return self.now_ns >= max(self._server_up_ns, self._server_free_ns)
+        """Whether the first server accepts connections now."""
+        return self.servers[0].is_reachable
 
     def note(self, who: Who | None, what: str) -> None:
-        """Add a line to the history, for a node or, with None, for the server."""
-        self.note_line("server" if who is None else self._node_of(who).name, what)
+        """Add a line to the history, for a node or, with None, for the first server."""
+        self.note_line(_FIRST if who is None else self._node_of(who).name, what)
 
-    # ---- inside, for nodes and links
+    # ---- inside, for nodes and servers
 
-    def serve(self, link: Link, data: bytes) -> None:
-        """Let the server take bytes, now or when its stall ends."""
-        if self.now_ns < self._server_free_ns or self._inbox:
-            self._inbox.append((link, data))
-        else:
-            link.take(data)
-
-    # ---- inside
-
-    def _moved(self) -> None:
-        self.server_clock.follow(self.now_ns)
-        for node in self.nodes:
-            if node.is_alive:
-                node.clock.follow(self.now_ns)
-
-    def _until(self, earlier_ns: int, seconds: float | None) -> int:
+    def until_ns(self, earlier_ns: int, seconds: float | None) -> int:
         """Return when a state ends that is to last `seconds` from now, and at least as before."""
         if seconds is None:
             return _NEVER_NS
         return max(earlier_ns, self.now_ns + span_ns("seconds", seconds))
+
+    # ---- inside
+
+    def _moved(self) -> None:
+        for server in self.servers:
+            server.clock.follow(self.now_ns)
+        for node in self.nodes:
+            if node.is_alive:
+                node.clock.follow(self.now_ns)
 
     def _resume_if_due(self, node: SimulatedNode) -> None:
         if self.now_ns >= node.paused_until_ns:
@@ -421,21 +447,6 @@ class SimulatedWorld(Timeline):
     def _let_go_if_due(self, node: SimulatedNode) -> None:
         if self.now_ns >= node.held_until_ns:
             self.let_go(node)
-
-    def _go_on(self) -> None:
-        if self.now_ns < self._server_free_ns:
-            return
-        inbox, self._inbox = self._inbox, []
-        for link, data in inbox:
-            link.take(data)
-
-    def _stop_server(self, seconds: float) -> None:
-        self._server_up_ns = self._until(self._server_up_ns, seconds)
-        self._inbox.clear()
-        self.server.forget_scripts()
-        for node in self.nodes:
-            for link in node.heard_links():
-                link.hang_up()
 
     def _nodes_of(self, who: Who | None) -> list[SimulatedNode]:
         if who is None:
