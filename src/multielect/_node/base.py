@@ -51,7 +51,7 @@ class BaseElectionGroup(Generic[E]):
         return self._make(*self._node.add(key, max_stall))
 
     def add_many(self, keys: Iterable[str | bytes]) -> int:
-        """Stand for many elections, in the order given. Any thread. Returns how many were new.
+        """Stand for many elections, in any order. Any thread. Returns how many were new.
 
         Args:
             keys: an iterable of text or bytes, such as a list or a generator.
