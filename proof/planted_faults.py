@@ -338,7 +338,7 @@ PLANTED = (
         Edit(
             "_core/queues.pyx",
             "            if ready[ring]:\n                self.join(bucket, ring)\n",
-            "",
+            "            pass\n",
         ),
     ),
     _fault(
