@@ -25,7 +25,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from tests.diary import until
-from tests.integration.certificates import free_port
+from tests.ports import free_port
 
 from multielect._runtime.clock import Clock
 from multielect.embedded import EmbeddedServer, bundled_binary

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Iterator
 
 import pytest
 import redis
 import redis.asyncio
+from tests.ports import free_cluster_port
 
 from multielect import ConfigError, StaleEpochError
 from multielect.embedded import EmbeddedServer
@@ -20,25 +19,9 @@ from .elections import PREFIX, elect
 PUSH = FencedScript("return redis.call('RPUSH', KEYS[1], ARGV[1])")
 
 
-BUS_OFFSET = 10_000
-"""How far above its own port a server of a cluster has the other, if it cannot be told which."""
-
-
-def free_port() -> int:
-    """Return a port that is free, and its other one too."""
-    for _ in range(1000):
-        with socket.socket() as probe, socket.socket() as other:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + BUS_OFFSET))
-                return port
-    pytest.fail("no two ports are free")
-
-
 @pytest.fixture(scope="module")
 def port(binary: str) -> Iterator[int]:
-    port = free_port()
+    port = free_cluster_port()
     settings: dict[str, str | int] = {
         "port": port,
         "bind": "127.0.0.1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -29,13 +28,6 @@ def make_certificate(folder: Path) -> Path:
         timeout=60,
     )
     return folder / "certificate.pem"
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_tls_server(binary: str, certificate: Path, **settings: str | int) -> EmbeddedServer:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 from tests.diary import WITHIN_S, until
+from tests.ports import free_port
 
 from multielect import (
     ClosedError,
@@ -28,7 +29,6 @@ from multielect import (
 from multielect._engine.engine import Engine
 from multielect.embedded import EmbeddedServer
 
-from .certificates import free_port
 from .conftest import Stand
 from .lease import PREFIX
 

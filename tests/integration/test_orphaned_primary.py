@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from tests.diary import until
+from tests.ports import free_port
 from tests.streams.rig import Work, append, check_whole, done, written
 
 from multielect import DemotionReason, StaleEpochError, Term
@@ -36,9 +36,7 @@ class Pair:
     """A primary and its replica, the first of which can be stopped and replaced by the second."""
 
     def __init__(self, binary: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         self._open = contextlib.ExitStack()
         listening: dict[str, str | int] = {
             "port": port,

@@ -12,8 +12,8 @@ import pytest
 import redis
 from redis.sentinel import Sentinel
 from tests.diary import until
+from tests.ports import free_port
 
-from .certificates import free_port
 from .conftest import Stand
 
 SERVICE = "orders-primary"

@@ -21,11 +21,12 @@ from typing import cast
 import pytest
 import redis
 from tests.diary import WITHIN_S, Diary, until
+from tests.ports import free_port
 
 from multielect import ConnectionLostError, DemotionReason, ElectionGroup, aio
 from multielect._connection.relay import Relay
 
-from .certificates import free_port, make_certificate, start_tls_server
+from .certificates import make_certificate, start_tls_server
 
 PREFIX = "tls"
 

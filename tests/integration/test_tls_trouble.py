@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import redis
 from tests.diary import WITHIN_S
+from tests.ports import free_port
 
 from multielect import ConfigError, ConnectionLostError, ElectionGroup, ServerUnusableError
 from multielect._connection.connector import _FIRST_TLS_WAIT_S
 from multielect.embedded import EmbeddedServer
 
-from .certificates import free_port, make_certificate, start_tls_server
+from .certificates import make_certificate, start_tls_server
 from .conftest import Stand
 from .record import Record
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import redis
 from tests.diary import WITHIN_S, until
+from tests.ports import free_cluster_port, free_port
 
 from multielect import (
     ConnectionLostError,
@@ -30,7 +31,6 @@ from multielect import (
 )
 from multielect.embedded import EmbeddedServer
 
-from .certificates import free_port
 from .conftest import Stand
 from .lease import PREFIX
 from .liar import Liar, always
@@ -62,8 +62,8 @@ def checked(told: Record) -> None:
 
 @contextlib.contextmanager
 def on_a_port(binary: str, **settings: str | int) -> Iterator[tuple[str, Any]]:
-    """A server of its own on a TCP port: its address, and a client of it."""
-    port = free_port()
+    """A server of its own on a TCP port, a free one by default: its address, and a client of it."""
+    port = settings.pop("port", None) or free_port()
     named = {name.replace("_", "-"): value for name, value in settings.items()}
     server = EmbeddedServer(binary=binary, settings={"port": port, "bind": "127.0.0.1", **named})
     with server, redis.Redis.from_url(server.url) as client:
@@ -104,9 +104,7 @@ def saying(words: bytes) -> Iterator[str]:
 
 
 def test_a_node_of_a_cluster(binary: str, stand: Stand) -> None:
-    # By default the bus has a port of its own, 10,000 above, which may be none.
-    bus = {} if is_older(binary, "7") else {"cluster_port": free_port()}
-    with on_a_port(binary, cluster_enabled="yes", **bus) as (address, _):
+    with on_a_port(binary, port=free_cluster_port(), cluster_enabled="yes") as (address, _):
         _, told = stand(f"redis://{address}", "k")
         error = refused(told, "cluster", "Redis Cluster, which is not supported yet: it says so")
         assert address in str(error)
