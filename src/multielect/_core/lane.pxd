@@ -6,6 +6,7 @@ from .membership cimport MembershipPoll
 from .replies cimport Replies
 from .resp cimport Cursor, Incoming
 from .script_batch cimport ScriptBatch
+from .slots cimport prefetch
 from .terms cimport Terms
 from .wakeups cimport Wakeups
 
@@ -63,4 +64,5 @@ cdef class Lane:
     cdef inline void _append(self, ScriptBatch *batch, uint32_t number) noexcept nogil:
         batch.entries[batch.count].number = number
         batch.entries[batch.count].serial = self.terms.slots.at(number).serial
+        prefetch(self.terms.slots.at(number).key)
         batch.count += 1

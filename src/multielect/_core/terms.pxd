@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from .drains cimport Drains
 from .lateness cimport Lateness
 from .queues cimport ACQUIRES, LOOKS
-from .slots cimport NEVER, NONE, Slot, store_i64
+from .slots cimport NEVER, NONE, Slot, prefetch, store_i64
 from .states cimport ACQUIRING, LEADING, REASON_STALLED
 
 
@@ -103,6 +103,8 @@ cdef class Terms(Drains):
     cdef inline void _ask_refresh(self, uint32_t number, Asked *asked) noexcept nogil:
         cdef Slot *slot = self.slots.at(number)
         slot.refreshing = 1
+        # It is written once all of the batch are taken.
+        prefetch(slot.key)
         asked.number = number
         asked.serial = slot.serial
 

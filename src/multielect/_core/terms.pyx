@@ -181,6 +181,7 @@ cdef class Terms(Drains):
         cdef uint32_t number = self.slots.first_of(bucket)
         cdef Slot *slot
         while number != NONE:
+            self.slots.fetch_after(number)
             slot = self.slots.at(number)
             if slot.state == LEADING:
                 if now_ns >= slot.deadline_ns:
@@ -397,6 +398,7 @@ cdef class Terms(Drains):
         cdef uint32_t before = count
         cdef Slot *slot
         while number != NONE and count < most:
+            self.slots.fetch_after(number)
             slot = self.slots.at(number)
             if slot.state == LEADING and not self.queues.is_queued(number):
                 if slot.refreshing:
