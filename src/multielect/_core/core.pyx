@@ -102,8 +102,7 @@ cdef class Core:
             self.mutex.lock()
             self.lane_at[index] = <void *>lane
             self.lane_count += 1
-            (<Lane>self.lane_at[index]).polls_membership = (
-                self.slot_map.lane_of[self.fleet_slot] == index)
+            self._update_membership_lane(index)
             self.mutex.unlock()
         return index
 

@@ -20,6 +20,6 @@ cdef class Reporter:
     cdef Mutex mutex
 
     cdef bint has_report(self) noexcept nogil
-    cdef uint32_t _count_events(self, uint32_t *counts) noexcept nogil
+    cdef void _count_events(self, uint32_t *counts) noexcept nogil
     cdef uint32_t _copy_events(self, CopiedEvent *copied, char *text) noexcept nogil
     cdef void _take_to(self, uint32_t place) noexcept nogil

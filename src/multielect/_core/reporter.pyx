@@ -113,7 +113,8 @@ cdef class Reporter:
             self.mutex.unlock()
         return {reason: counts[<int>reason] for reason in range(256) if counts[<int>reason]}
 
-    cdef uint32_t _count_events(self, uint32_t *counts) noexcept nogil:
+    cdef void _count_events(self, uint32_t *counts) noexcept nogil:
+        """Take one part of the events, and count them by their reasons."""
         cdef uint32_t place = self.terms.events.start
         cdef uint32_t count = 0
         cdef Event *event
@@ -124,7 +125,6 @@ cdef class Reporter:
                 counts[event.reason] += 1
                 count += 1
         self._take_to(place)
-        return count
 
     cdef uint32_t _copy_events(self, CopiedEvent *copied, char *text) noexcept nogil:
         """Take one part of the events, and copy it out."""
