@@ -237,6 +237,8 @@ class Checker:
             if not (key in self._lost and has_no_choice):
                 self.broke("I2", f"{key!r} was granted under epoch {epoch}, not above {newest}")
             self._fallen.add(key)
+            # An older term of this holder may have had the same epoch.
+            self.stale.discard((holder, key, epoch))
         self._lost.discard(key)
         self._newest[key] = epoch
         # What is remembered is bounded: a term is told soon after it was granted, or not at all.

@@ -144,6 +144,17 @@ def test_a_leader_that_does_not_heed_a_newer_epoch_is_found(
     found(range(120, 130), "I7")
 
 
+def test_a_term_is_not_stale_for_an_older_one_whose_epoch_it_has_after_a_loss() -> None:
+    """The counter begins again at 1: nothing is promised of epochs by counter after a loss."""
+    actions = (
+        Action(1, "reboot", -1, (1061,)),
+        Action(1, "write", 0, (0, 1863)),
+        Action(2206, "flush", -1),
+    )
+    plan = Plan(seed=84, nodes=1, keys=1, epochs="counter", actions=actions, length_ms=6206)
+    assert broken_in(plan) is None
+
+
 def test_an_epoch_that_is_minted_after_the_lease_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease is taken, and the epoch is that of the last time until the counter is raised."""
     sound = Scripts._mint
