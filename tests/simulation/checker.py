@@ -112,7 +112,7 @@ class Checker:
         self._leader_keys = {key: self.layout.leader_key(key) for key in self.keys}
         self._names = {name: key for key, name in self._leader_keys.items()}
         self.world.observe = self.check
-        self.world.server.observe = self.answered
+        self.world.server.model.observe = self.answered
 
     def broke(self, promise: str, what: str) -> NoReturn:
         """Say that a promise was broken.
@@ -180,7 +180,7 @@ class Checker:
         actor.led = led
 
     def _check_lease(self, actor: Actor, key: bytes, candidacy: BaseCandidacy) -> None:
-        store, holder = self.world.server.store, actor.holder
+        store, holder = self.world.server.model.store, actor.holder
         stored = store.find(self._leader_keys[key])
         if stored is None or stored[0] != holder:
             self._overlaps(key, f"{holder!r} leads {key!r} without a lease", promise="I4")
@@ -192,7 +192,7 @@ class Checker:
         self._seen[key, holder] = (deadline_ns // MS, ends_ms)
         # Both clocks go on as they go now: what would come is known before it does.
         lasts_ns = actor.node.clock.world_ns(deadline_ns) - self.world.now_ns
-        clock = self.world.servers[0].clock
+        clock = self.world.server.clock
         ends_ns = clock.now_ns() + (ends_ms - store.now_ms()) * MS
         left_ns = clock.world_ns(ends_ns) - self.world.now_ns
         if lasts_ns > left_ns:
@@ -233,7 +233,7 @@ class Checker:
         """
         newest = self._newest.get(key, 0)
         if epoch <= newest:
-            has_no_choice = self.epochs == "counter" or self.world.server.now_ms() <= newest
+            has_no_choice = self.epochs == "counter" or self.world.server.model.now_ms() <= newest
             if not (key in self._lost and has_no_choice):
                 self.broke("I2", f"{key!r} was granted under epoch {epoch}, not above {newest}")
             self._fallen.add(key)

@@ -83,7 +83,7 @@ class Story:
         self._coming: set[int] = set()
         self._pid = os.getpid()
         if plan.drifts:
-            self.world.drift(None, plan.drifts[0])
+            self.world.server.drift(plan.drifts[0])
         for number in range(plan.nodes):
             self._begin(number)
 
@@ -230,8 +230,8 @@ class Story:
 
     def _unspoil(self, key: bytes) -> None:
         name = self.layout.leader_key(key)
-        if isinstance(self.world.server.store.get(name), Refusal):
-            self.world.server.delete(name)
+        if isinstance(self.world.server.model.store.get(name), Refusal):
+            self.world.server.model.delete(name)
 
     def _do_pause(self, action: Action) -> None:
         if self._is_here(action):
@@ -328,8 +328,8 @@ class Story:
         self._after(late_ms / 1000, write)
 
     def _write(self, actor: Actor, key: bytes, writer: Writer) -> None:
-        server, register = self.world.server, b"sim:data:" + key
-        if not self.world.is_reachable:
+        server, register = self.world.server.model, b"sim:data:" + key
+        if not self.world.server.is_reachable:
             return
         write = Write.set(writer, register, b"%d" % writer.epoch)
         (batch,) = packed([write], self.layout, spans_buckets=True)
@@ -369,32 +369,32 @@ class Story:
     # ---- of the server
 
     def _do_stall(self, action: Action) -> None:
-        self.world.stall_server(action.values[0] / 1000)
+        self.world.server.stall(action.values[0] / 1000)
 
     def _do_reboot(self, action: Action) -> None:
-        self.world.restart_server(action.values[0] / 1000)
+        self.world.server.restart(action.values[0] / 1000)
 
     def _do_lose_all(self, action: Action) -> None:
-        self.world.restart_server(action.values[0] / 1000, keeping_data=False)
+        self.world.server.restart(action.values[0] / 1000, keeping_data=False)
 
     def _do_fail_over(self, action: Action) -> None:
-        self.world.fail_over(losing=action.values[0] / 1000, seconds=0.05)
+        self.world.server.fail_over(losing=action.values[0] / 1000, seconds=0.05)
 
     def _do_flush(self, _: Action) -> None:
-        self.world.flush()
+        self.world.server.flush()
 
     def _do_step_clock(self, action: Action) -> None:
         if action.values[0] > 0:
             self.checker.lease_may_end_early()
-        self.world.step_server_clock(action.values[0] / 1000)
+        self.world.server.step_clock(action.values[0] / 1000)
 
     def _do_refuse(self, action: Action) -> None:
         word = REFUSALS[action.values[0] % len(REFUSALS)]
-        refusal = self.world.server.refusal = Refusal(f"{word} for a while")
+        refusal = self.world.server.model.refusal = Refusal(f"{word} for a while")
 
         def end() -> None:
-            if self.world.server.refusal is refusal:
-                self.world.server.refusal = None
+            if self.world.server.model.refusal is refusal:
+                self.world.server.model.refusal = None
 
         self._after(action.values[0] / 1000, end)
 
@@ -405,23 +405,23 @@ class Story:
         self._set_for("is_replica", action)
 
     def _set_for(self, name: str, action: Action) -> None:
-        setattr(self.world.server, name, True)
-        self._after(action.values[0] / 1000, lambda: setattr(self.world.server, name, False))
+        setattr(self.world.server.model, name, True)
+        self._after(action.values[0] / 1000, lambda: setattr(self.world.server.model, name, False))
 
     def _do_forget_scripts(self, _: Action) -> None:
-        self.world.server.forget_scripts()
+        self.world.server.model.forget_scripts()
 
     def _do_evict(self, action: Action) -> None:
-        self.world.server.delete(self.layout.leader_key(self.keys[action.values[0]]))
+        self.world.server.model.delete(self.layout.leader_key(self.keys[action.values[0]]))
 
     def _do_evict_epoch(self, action: Action) -> None:
-        self.world.server.delete(self.layout.epoch_key(self.keys[action.values[0]]))
+        self.world.server.model.delete(self.layout.epoch_key(self.keys[action.values[0]]))
 
     def _do_spoil(self, action: Action) -> None:
         """A key of another type stands where a lease was."""
         number, span_ms = action.values
         name = self.layout.leader_key(self.keys[number])
-        self.world.server.put(name, [b"a", b"list"])
+        self.world.server.model.put(name, [b"a", b"list"])
         self._after(span_ms / 1000, lambda: self._unspoil(self.keys[number]))
 
     # ---- the end

@@ -22,7 +22,7 @@ def test_health_follows_what_befalls_the_node(world: SimulatedWorld) -> None:
     assert group["k"].wait(1)
     assert (group.health.elections, group.health.leading) == (1, 1)
 
-    world.restart_server(seconds=3)
+    world.server.restart(seconds=3)
     world.run(1)
     health = group.health
     assert (health.state, health.connected_since, health.reconnects) == ("connecting", None, 1)
@@ -46,7 +46,7 @@ def test_a_process_that_died_has_failed(world: SimulatedWorld) -> None:
 
 
 def test_a_start_that_waits_in_vain_takes_simulated_time(world: SimulatedWorld) -> None:
-    world.restart_server(seconds=1000)
+    world.server.restart(seconds=1000)
     group = world.group("a", prefix=PREFIX, keys=["k"], start=False)
     with pytest.raises(ConnectionLostError, match="no server listens there"):
         group.start(wait=100)
@@ -55,8 +55,8 @@ def test_a_start_that_waits_in_vain_takes_simulated_time(world: SimulatedWorld) 
 
 
 def test_a_replica_is_waited_for_and_other_buckets_are_not(world: SimulatedWorld) -> None:
-    world.server.is_replica = True
-    world.after(5, lambda: setattr(world.server, "is_replica", False))
+    world.server.model.is_replica = True
+    world.after(5, lambda: setattr(world.server.model, "is_replica", False))
     group = world.group("a", prefix=PREFIX, start=False)
     group.start(wait=10)
     assert isinstance(group.health.last_error, ServerUnusableError)

@@ -20,7 +20,7 @@ def written(world: SimulatedWorld, group: ElectionGroup) -> bool:
     (batch,) = packed([Write.set(writer, "p:data", "x")], LAYOUT, spans_buckets=True)
     count = b"%d" % len(batch.keys)
     script = batch.script.with_flags.body
-    reply = world.server.call([b"EVAL", script, count, *batch.keys, *batch.arguments])
+    reply = world.server.model.call([b"EVAL", script, count, *batch.keys, *batch.arguments])
     assert isinstance(reply, list)
     assert isinstance(reply[0], list)
     if reply[0][0] == 0:

@@ -31,8 +31,8 @@ def test_nodes_at_two_servers_do_not_contest_an_election(world: SimulatedWorld) 
     for group, told in (here, there):
         assert group["x"].is_leader
         assert told.terms == [("x", None)]
-    assert world.server is world.servers[0].model
-    assert other.model.dump().keys() == world.server.dump().keys()
+    assert world.server is world.servers[0]
+    assert other.model.dump().keys() == world.server.model.dump().keys()
 
 
 FAULTS: dict[str, Callable[[SimulatedServer], object]] = {
@@ -53,7 +53,7 @@ def test_a_fault_of_one_server_costs_its_own_leaders_alone(
 ) -> None:
     other, here, there = two(world)
     (hit, spared) = (here, there) if is_first else (there, here)
-    FAULTS[name](world.servers[0] if is_first else other)
+    FAULTS[name](world.server if is_first else other)
     world.run(2 * TTL_S)
     assert len(hit[1].terms) > 1, "its term has ended"
     assert spared[1].terms == [("x", None)]
@@ -93,7 +93,7 @@ def test_what_happens_to_a_server_stands_in_the_history_under_its_name(
 ) -> None:
     other = world.add_server("other")
     other.flush()
-    world.flush()
+    world.server.flush()
     other.drift(500)
     assert [(line.who, line.what) for line in world.history[-3:]] == [
         ("other", "FLUSHALL"),
@@ -113,6 +113,6 @@ def test_bad_input_is_refused(world: SimulatedWorld) -> None:
     assert world.node("a") is node
     assert world.node("a", server=other) is node
     with pytest.raises(ConfigError, match="connects to <SimulatedServer 'other'"):
-        world.node("a", server=world.servers[0])
+        world.node("a", server=world.server)
     with SimulatedWorld() as another, pytest.raises(ConfigError, match="does not belong"):
         another.node("a", server=other)

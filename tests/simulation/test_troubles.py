@@ -88,9 +88,9 @@ def test_a_late_release_ends_nothing_of_its_successor(world: SimulatedWorld) -> 
     world.cut(a, late=2 * TTL_S)
     assert b["k"].wait(timeout=TTL_S)
     epoch = b["k"].epoch
-    asked = len([batch for batch in world.server.batches if batch.request == "release"])
+    asked = len([batch for batch in world.server.model.batches if batch.request == "release"])
     world.run(3 * TTL_S)
-    batches = [batch for batch in world.server.batches if batch.request == "release"]
+    batches = [batch for batch in world.server.model.batches if batch.request == "release"]
     assert len(batches) == asked + 1, "it did arrive"
     assert b["k"].require_leader() == epoch
 
@@ -131,7 +131,7 @@ def test_flushall_gives_the_epochs_no_rest(world: SimulatedWorld) -> None:
     a, told = watched(world, "a", "k")
     world.run(1)
     epoch = a["k"].epoch
-    world.flush()
+    world.server.flush()
     world.run(TTL_S)
     assert told.terms == [("k", None), ("k", DemotionReason.LOST), ("k", None)]
     assert a["k"].epoch > epoch
@@ -143,7 +143,7 @@ def test_a_failover_forgets_the_last_writes(world: SimulatedWorld) -> None:
     world.run(0.3)
     epoch = a["k"].epoch
     world.pause(a)
-    world.fail_over(losing=0.5)
+    world.server.fail_over(losing=0.5)
     b = make(world, "b", "k")
     world.run(0.5)
     assert b["k"].is_leader, "the new server knows nothing of the first lease"
@@ -154,10 +154,10 @@ def test_a_failover_forgets_the_last_writes(world: SimulatedWorld) -> None:
 def test_a_server_that_restarts_keeps_what_it_had_or_not(world: SimulatedWorld) -> None:
     a, told = watched(world, "a", "k")
     world.run(1)
-    world.restart_server(seconds=0.2)
+    world.server.restart(seconds=0.2)
     world.run(5)
     assert told.terms == [("k", None)]
-    world.restart_server(keeping_data=False)
+    world.server.restart(keeping_data=False)
     world.run(5)
     assert told.terms[1:] == [("k", DemotionReason.LOST), ("k", None)]
     assert a["k"].is_leader
@@ -166,7 +166,7 @@ def test_a_server_that_restarts_keeps_what_it_had_or_not(world: SimulatedWorld) 
 def test_a_stalled_server_answers_late_and_in_order(world: SimulatedWorld) -> None:
     a, told = watched(world, "a", "k")
     world.run(1)
-    world.stall_server(0.4)
+    world.server.stall(0.4)
     world.run(5)
     assert told.terms == [("k", None)]
     assert a["k"].is_leader
@@ -175,15 +175,15 @@ def test_a_stalled_server_answers_late_and_in_order(world: SimulatedWorld) -> No
 def test_the_servers_clock_ends_leases(world: SimulatedWorld) -> None:
     a, b = leader_and_other(world)
     world.pause(a)
-    world.step_server_clock(10)
+    world.server.step_clock(10)
     b["k"].campaign()
     world.cut(b)
     world.run(0.1)
     assert b["k"].is_leader
     assert a["k"].is_leader, "two at once: what the README says Redis cannot promise"
-    world.step_server_clock(-3600)
+    world.server.step_clock(-3600)
     world.run(1)
-    assert world.server.remaining_ms(b"p:{") == -2
+    assert world.server.model.remaining_ms(b"p:{") == -2
 
 
 def test_clocks_drift_and_jump(world: SimulatedWorld) -> None:
@@ -191,7 +191,7 @@ def test_clocks_drift_and_jump(world: SimulatedWorld) -> None:
     node = world.node("a")
     began_s = node.monotonic_s()
     world.drift(a, 30_000)
-    world.drift(None, -20_000)
+    world.server.drift(-20_000)
     world.run(10)
     assert node.monotonic_s() - began_s == pytest.approx(10.3)
     assert told.terms == [("k", None)]
@@ -225,20 +225,20 @@ def test_a_busy_machine_is_late_but_safe(world: SimulatedWorld) -> None:
 def test_refusals_are_reported_and_survived(world: SimulatedWorld) -> None:
     a, told = watched(world, "a", "k")
     world.run(1)
-    world.server.refusal = Refusal("LOADING Redis is loading the dataset in memory")
+    world.server.model.refusal = Refusal("LOADING Redis is loading the dataset in memory")
     world.run(0.4)
-    world.server.refusal = None
-    world.server.forget_scripts()
+    world.server.model.refusal = None
+    world.server.model.forget_scripts()
     world.run(5)
     assert told.terms == [("k", None)]
     assert any(isinstance(error, ServerError) for error in told.errors)
-    world.server.is_full = True
+    world.server.model.is_full = True
     world.run(5)
     assert a["k"].is_leader, "a full server still refreshes"
     a.add("late")
     world.run(5)
     assert not a["late"].is_leader
-    world.server.is_replica = True
+    world.server.model.is_replica = True
     world.run(1)
     assert any("replica" in str(error) for error in told.errors)
     world.heal()

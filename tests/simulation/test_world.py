@@ -34,7 +34,7 @@ def test_a_group_leads_and_gives_up(world: SimulatedWorld) -> None:
     group.stop()
     assert set(told.terms[:2]) == {("x", None), ("y", None)}
     assert set(told.terms[2:]) == {("x", DemotionReason.STOPPED), ("y", DemotionReason.STOPPED)}
-    assert not [key for key in world.server.dump() if key.endswith(b":leader")]
+    assert not [key for key in world.server.model.dump() if key.endswith(b":leader")]
     with pytest.raises(ClosedError):
         group.add("z")
     assert not told.errors
@@ -80,7 +80,7 @@ def test_old_servers_speak_resp2_and_know_no_flags(resp: int) -> None:
         before = world.now
         assert b["k"].wait(timeout=1)
         assert world.now - before < 0.01, "the release was heard"
-        assert {batch.command for batch in world.server.batches} == {"EVAL", "EVALSHA"}
+        assert {batch.command for batch in world.server.model.batches} == {"EVAL", "EVALSHA"}
 
 
 def test_an_elector_stands_in_the_world_too(world: SimulatedWorld) -> None:
@@ -126,7 +126,7 @@ def test_the_log_of_an_outage_is_a_few_lines_none_twice_the_same(
     keys = [f"k{number}" for number in range(100)]
     group = make(world, "a", *keys, logger=logging.getLogger("own"))
     world.run(5)
-    world.restart_server(seconds=60)
+    world.server.restart(seconds=60)
     world.run(70)
     assert len(group.led) == len(keys)
     group.stop()
@@ -191,7 +191,7 @@ def test_a_callback_may_stop_its_group(world: SimulatedWorld) -> None:
     groups.append(make(world, "a", "k", on_elected=lambda term: groups[0].stop()))
     world.run(1)
     assert not groups[0]["k"].is_leader
-    assert not [key for key in world.server.dump() if key.endswith(b":leader")]
+    assert not [key for key in world.server.model.dump() if key.endswith(b":leader")]
 
 
 def test_a_balanced_fleet_shares_and_hands_over(world: SimulatedWorld) -> None:
@@ -228,7 +228,7 @@ def test_a_balanced_fleet_outlives_a_clock_that_is_set_back(
     keys = [f"k{number}" for number in range(12)]
     groups = [make(world, name, *keys, balance=True, join_delay=join_delay) for name in "ab"]
     world.run(4 * TTL_S)
-    world.step_server_clock(-60.0)
+    world.server.step_clock(-60.0)
     world.run(2 * TTL_S)
     assert [len(group.led) for group in groups] == [6, 6]
     groups.append(make(world, "c", *keys, balance=True))
@@ -318,4 +318,4 @@ def test_nodes_that_come_and_go_leave_nothing_behind(world: SimulatedWorld) -> N
         world.crash(group)
         world.run(TTL_S)
     assert len(world.nodes) <= 2
-    assert len(world.server.subscribers) <= 1
+    assert len(world.server.model.subscribers) <= 1

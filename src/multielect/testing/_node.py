@@ -91,7 +91,7 @@ class SimulatedNode(Environment):
         return f"<SimulatedNode {self.name!r}: {state}>"
 
     def _address(self) -> str:
-        is_first = self.server is self.world.servers[0]
+        is_first = self.server is self.world.server
         return "the simulated server" + ("" if is_first else f" {self.server.name!r}")
 
     # ---- what a node takes from its environment

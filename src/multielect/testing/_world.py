@@ -63,6 +63,9 @@ class SimulatedWorld(Timeline):
         redis_version: the version of the server. Scripts for versions before 7 have no flags.
         latency: the shortest and the longest time, in seconds, that a message takes one way.
 
+    Faults of a process or of its connections are methods of the world. Faults of a server are
+    methods of that server, such as `world.server.restart`.
+
     Attributes:
         seed: the seed.
         servers: all servers. The first is there from the beginning; `add_server` adds others.
@@ -102,9 +105,9 @@ class SimulatedWorld(Timeline):
     # ---- servers
 
     @property
-    def server(self) -> RedisModel:
-        """The model of the first server. A test may read and change its keys."""
-        return self.servers[0].model
+    def server(self) -> SimulatedServer:
+        """The first server."""
+        return self.servers[0]
 
     def add_server(self, name: str, *, redis_version: tuple[int, int] = (7, 0)) -> SimulatedServer:
         """Add another server, which knows nothing of the others.
@@ -141,7 +144,7 @@ class SimulatedWorld(Timeline):
         Raises:
             ConfigError: if the process is there and connects to another server.
         """
-        wanted = self.servers[0] if server is None else server
+        wanted = self.server if server is None else server
         if wanted not in self.servers:
             raise ConfigError(f"{wanted!r} does not belong to this world")
         for there in self.nodes:
@@ -263,16 +266,8 @@ class SimulatedWorld(Timeline):
         """Let each callback of a process run that many seconds later, from now on."""
         self._node_of(who).callback_delay_ns = span_ns("seconds", seconds)
 
-    def drift(self, who: Who | None, parts_per_million: int) -> None:
-        """Let a machine's clock run too fast from now on.
-
-        Args:
-            who: the process on that machine; None for the first server.
-            parts_per_million: by how much it is too fast; negative for too slow.
-        """
-        if who is None:
-            self.servers[0].drift(parts_per_million)
-            return
+    def drift(self, who: Who, parts_per_million: int) -> None:
+        """Let a node's clock run too fast, or (negative) too slow, from now on."""
         self.note(who, f"its clock drifts by {parts_per_million} ppm")
         self._node_of(who).clock.drift(parts_per_million)
 
@@ -341,35 +336,6 @@ class SimulatedWorld(Timeline):
         for node in self._nodes_of(who):
             node.weather.split = share
 
-    # ---- faults of the first server; those of the others are methods of theirs
-
-    def flush(self) -> None:
-        """Delete everything, as FLUSHALL does."""
-        self.servers[0].flush()
-
-    def step_server_clock(self, seconds: float) -> None:
-        """Set the server's wall clock, by which leases end, forward or (negative) back."""
-        self.servers[0].step_clock(seconds)
-
-    def stall_server(self, seconds: float) -> None:
-        """Let the server do nothing for some seconds, as during a slow command."""
-        self.servers[0].stall(seconds)
-
-    def restart_server(self, seconds: float = 0.0, *, keeping_data: bool = True) -> None:
-        """Stop the server, and start it again after some seconds, with its data or empty."""
-        self.servers[0].restart(seconds, keeping_data=keeping_data)
-
-    def fail_over(self, losing: float, seconds: float = 0.0) -> None:
-        """Let a replica take over that lacks the last writes.
-
-        Args:
-            losing: how many seconds of writes it lacks, at most 10.
-            seconds: for how long there is no server.
-        """
-        self.servers[0].fail_over(losing, seconds)
-
-    # ---- faults of any server
-
     def orphan(self, who: Who, seconds: float) -> RedisModel:
         """Leave a process connected, for some seconds, to a server that was replaced.
 
@@ -401,7 +367,7 @@ class SimulatedWorld(Timeline):
 
         What has happened stays: dead processes are dead, lost data is lost, clocks go as they go.
         """
-        self.note(None, "all is well")
+        self.note_line(_FIRST, "all is well")
         for server in self.servers:
             server.heal()
         for node in list(self.nodes):
@@ -414,14 +380,9 @@ class SimulatedWorld(Timeline):
             self.resume(node)
             node.send_waiting()
 
-    @property
-    def is_reachable(self) -> bool:
-        """Whether the first server accepts connections now."""
-        return self.servers[0].is_reachable
-
-    def note(self, who: Who | None, what: str) -> None:
-        """Add a line to the history, for a node or, with None, for the first server."""
-        self.note_line(_FIRST if who is None else self._node_of(who).name, what)
+    def note(self, who: Who, what: str) -> None:
+        """Add a line to the history, for a node."""
+        self.note_line(self._node_of(who).name, what)
 
     # ---- inside, for nodes and servers
 

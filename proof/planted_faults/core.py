@@ -1,59 +1,17 @@
-"""The faults that are planted in our own code, each of which the suite must find.
-
-Rules of this file:
-    * A fault is what a tired engineer might write: a line or two, and the rest stays.
-    * `before` stands in its file exactly once, so that a fault cannot be planted in the wrong
-      place, or in none, once the code has moved on.
-    * `suites` only says where to look first. What none of them finds, nothing does: then the
-      fault has survived, and a test is missing.
-"""
+"""Faults in the core: deadlines, terms, batches, lanes, drains and wakeups."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .fault import Edit, Fault
+
+_SUITES = ("tests/core", "tests/simulation")
 
 
-@dataclass(frozen=True)
-class Edit:
-    """One place of a file below src/multielect, and what is to stand there instead."""
-
-    file: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One deliberate mistake.
-
-    Attributes:
-        name: what it is called on the command line.
-        about: what is wrong then, for the table.
-        edits: how it is made.
-        suites: the tests that are run, in this order, until one fails.
-    """
-
-    name: str
-    about: str
-    edits: tuple[Edit, ...]
-    suites: tuple[str, ...]
-
-
-CORE = ("tests/core", "tests/simulation")
-REAL = (
-    "tests/integration/test_only_the_holder.py",
-    "tests/integration/test_epochs.py",
-    "tests/faults",
-    "tests/integration",
-)
-_FENCE = ("tests/fencing",)
-
-
-def _fault(name: str, about: str, *edits: Edit, suites: tuple[str, ...] = CORE) -> Fault:
+def _fault(name: str, about: str, *edits: Edit, suites: tuple[str, ...] = _SUITES) -> Fault:
     return Fault(name, about, edits, suites)
 
 
-PLANTED = (
+IN_THE_CORE = (
     _fault(
         "anchor-at-reply",
         "the deadline counts from the reply, not from the send",
@@ -85,108 +43,6 @@ PLANTED = (
             "deadline_ns = sent_ns + self.ttl_ns - self.margin_ns",
             "deadline_ns = sent_ns + self.ttl_ns",
         ),
-    ),
-    _fault(
-        "release-compares-nothing",
-        "release deletes whoever's lease stands there",
-        Edit(
-            "_protocol/lua/release.lua",
-            "if values[i] == holder and values[i + 1] == ARGV[election + 2] then",
-            "if values[i] then",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "release-without-epoch",
-        "release compares the holder alone",
-        Edit(
-            "_protocol/lua/release.lua",
-            " and values[i + 1] == ARGV[election + 2] then",
-            " then",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "grant-without-epoch",
-        "a grant compares the holder alone",
-        Edit(
-            "_protocol/lua/grant.lua",
-            " and values[i + 1] == epoch then",
-            " then",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "retention-by-the-clock-alone",
-        "an epoch that is ahead of the server's clock expires before that has passed it",
-        Edit(
-            "_protocol/lua/epochs_expire.lua",
-            "math.max(now_ms, tonumber(epoch), written)",
-            "now_ms",
-        ),
-        suites=("tests/integration/test_epoch_retention.py", *REAL),
-    ),
-    _fault(
-        "expiry-outlives-an-election",
-        "whoever is elected leaves the expiry on the epoch",
-        Edit(
-            "_protocol/lua/acquire.lua",
-            "try('SET', epoch_key, now_text, 'GET')",
-            "try('SET', epoch_key, now_text, 'GET', 'KEEPTTL')",
-        ),
-        suites=("tests/integration/test_epoch_retention.py", *REAL),
-    ),
-    _fault(
-        "refresh-compares-nothing",
-        "refresh extends whoever's lease stands there",
-        Edit(
-            "_protocol/lua/refresh.lua",
-            "if holders[i] ~= holder then",
-            "if not holders[i] then",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "epoch-after-lease",
-        "the lease is taken before its epoch is minted",
-        Edit(
-            "_protocol/lua/acquire.lua",
-            "  local epoch = next_epoch(epoch_key)\n"
-            "  if type(epoch) == 'table' then return epoch end\n",
-            "",
-        ),
-        Edit(
-            "_protocol/lua/acquire.lua",
-            "  return epoch\nend",
-            "  return next_epoch(epoch_key)\nend",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "epochs-by-counter",
-        "epochs are counted only, and start again where the counter is lost",
-        Edit(
-            "_protocol/lua/acquire.lua",
-            "  if not by_time then return counted(epoch_key) end\n",
-            "  do return counted(epoch_key) end\n",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "one-bad-key-fails-all",
-        "a key of another type aborts the script for its whole batch",
-        Edit(
-            "_protocol/lua/acquire.lua",
-            "try('SET', epoch_key, now_text, 'GET')",
-            "redis.call('SET', epoch_key, now_text, 'GET')",
-        ),
-        suites=REAL,
-    ),
-    _fault(
-        "other-type-overwritten",
-        "an acquire takes a leader key of another type for a free one, and overwrites it",
-        Edit("_protocol/lua/acquire.lua", "'PX', ttl_ms, 'NX')", "'PX', ttl_ms)"),
-        suites=REAL,
     ),
     _fault(
         "slow-is-silent",
@@ -404,6 +260,24 @@ PLANTED = (
         ),
     ),
     _fault(
+        "full-node-makes-no-room",
+        "a node that is full of what is nobody's share does not make room for its own",
+        Edit(
+            "_core/drains.pyx",
+            "                or not (slot.unassigned or now_ns - self.crowded_ns >= self.ttl_ns)\n",
+            "                or slot.unassigned or now_ns - self.crowded_ns < self.ttl_ns\n",
+        ),
+    ),
+    _fault(
+        "full-node-makes-too-much-room",
+        "a full node does not count the terms that drain already, and gives up more than it needs",
+        Edit(
+            "_core/drains.pyx",
+            "- self.population[<int>LEADING]\n                             + self.draining)\n",
+            "- self.population[<int>LEADING])\n",
+        ),
+    ),
+    _fault(
         "noscript-not-resent",
         "a script that the server forgot is not brought again",
         Edit(
@@ -457,80 +331,5 @@ PLANTED = (
             "        if is_sole and epoch > slot.epoch",
             "        if epoch > slot.epoch",
         ),
-    ),
-    _fault(
-        "silence-is-patience",
-        "a server that does not answer is waited for without end",
-        Edit(
-            "_engine/pump.pyx",
-            "            if self.waited_ns >= self.response_timeout_ns:\n"
-            "                return SILENT\n",
-            "",
-        ),
-        suites=("tests/integration",),
-    ),
-    _fault(
-        "fork-goes-on-leading",
-        "the child of a fork believes what its parent leads",
-        Edit(
-            "_engine/engine.py",
-            "os.register_at_fork(after_in_child=_abandon_all)\n",
-            "",
-        ),
-        suites=("tests/integration/test_fork.py", "tests/faults"),
-    ),
-    _fault(
-        "fork-goes-on-refreshing",
-        "the child of a fork refreshes over its parent's connection",
-        Edit(
-            "_engine/engine.py",
-            "    for engine in list(_live):\n        engine.abandon()\n    _live.clear()\n",
-            "    for engine in list(_live):\n"
-            "        threading.Thread(target=engine._run, daemon=True).start()\n",
-        ),
-        suites=("tests/integration/test_fork.py", "tests/faults"),
-    ),
-    _fault(
-        "callbacks-out-of-order",
-        "the callbacks of one election may run at once, or overtake each other",
-        Edit(
-            "_callbacks/mailbox.py",
-            "            if queue is None:\n",
-            "            if not queue:\n",
-        ),
-        suites=("tests/unit", "tests/integration"),
-    ),
-    _fault(
-        "demotion-untold",
-        "a callback that raises costs the election the news that follow",
-        Edit(
-            "_callbacks/dispatcher.py",
-            "            # SystemExit as well: in a thread it would end nothing but this thread.\n"
-            "            except BaseException as cause:  # noqa: BLE001\n"
-            "                error = term_event_error(term_event, cause)\n",
-            "            except OSError as cause:\n"
-            "                error = term_event_error(term_event, cause)\n",
-        ),
-        suites=("tests/unit", "tests/integration"),
-    ),
-    _fault(
-        "fence-lets-older-in",
-        "a fenced write is made under an epoch that is not the newest",
-        Edit(
-            "_protocol/lua/fence.lua",
-            "  if epoch < newest then\n",
-            "  if epoch < fence then\n",
-        ),
-        suites=_FENCE,
-    ),
-    _fault(
-        "fence-forgets",
-        "a fence goes by the counter alone, which may be lost",
-        Edit(
-            "_protocol/lua/fence.lua",
-            "  local newest = math.max(counter, fence)\n",
-            "  local newest = counter\n",
-        ),
-        suites=_FENCE,
     ),
 )
