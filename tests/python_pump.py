@@ -12,7 +12,8 @@ import select
 import threading
 from collections.abc import Iterable
 
-from multielect._connection.connector import Server
+from multielect._connection.server import Server
+from multielect._connection.source import address_of
 from multielect._core.core import Core
 from multielect._core.driver import Driver
 from multielect._protocol.keys import group_layout
@@ -44,7 +45,7 @@ class PythonPump:
         )
         for key in keys:
             self._core.elections.add(key.encode(), layout.bucket(key.encode()))
-        self._connection = Server(url, layout, 5.0, node_id="pump").connect()
+        self._connection = Server(address_of(url), layout, 5.0, node_id="pump").connect()
         self._driver = Driver(self._core)
         self._driver.connect(self._connection.scripts)
         self._ending = threading.Event()

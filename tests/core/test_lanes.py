@@ -74,7 +74,7 @@ def test_each_election_is_asked_for_and_refreshed_on_its_own_lane() -> None:
 
 
 def test_a_script_for_a_cluster_has_keys_of_one_bucket() -> None:
-    lanes = Lanes(2, one_bucket=True)
+    lanes = Lanes(2, is_cluster=True)
     lanes.lead(*KEYS)
     lanes.run_ms(1000)
     lanes.core.elections.stop()

@@ -10,7 +10,9 @@ from tests.diary import until
 
 from multielect import ClosedError, DemotionReason, MultielectError
 from multielect._connection.connector import Connector
+from multielect._engine import engine as engines
 from multielect._engine.engine import Engine
+from multielect._engine.pump import Pump
 
 from .conftest import Stand
 from .proxy import Proxy
@@ -20,8 +22,8 @@ def failing(*_: Any) -> NoReturn:
     raise LookupError("a fault of ours")
 
 
-def break_owner(engine: Engine, _: pytest.MonkeyPatch, happen: Callable[[], object]) -> None:
-    engine._lose = failing  # type: ignore[assignment,method-assign]
+def break_losses(engine: Engine, _: pytest.MonkeyPatch, happen: Callable[[], object]) -> None:
+    engine._lanes.take_losses = failing  # type: ignore[method-assign]
     happen()
 
 
@@ -43,7 +45,7 @@ def break_connector(
     happen()
 
 
-@pytest.mark.parametrize("break_it", [break_owner, break_event_thread, break_connector])
+@pytest.mark.parametrize("break_it", [break_losses, break_event_thread, break_connector])
 def test_the_node_ends_and_says_so(
     break_it: Callable[[Engine, pytest.MonkeyPatch, Callable[[], object]], None],
     proxy: Proxy,
@@ -75,3 +77,19 @@ def test_the_node_ends_and_says_so(
         group["a"].wait()
     group.stop()
     until(lambda: not any(thread.is_alive() for thread in engine._thread_group.threads))
+
+
+def test_a_pump_that_fails_ends_its_node(
+    proxy: Proxy, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingPump(Pump):
+        def run(self) -> None:
+            failing()
+
+    monkeypatch.setattr(engines, "Pump", FailingPump)
+    group, told = stand(proxy.url, "a", ttl=20.0)
+    fault = told.wait_error(MultielectError, "the owner thread failed, which is a fault of")
+    assert isinstance(fault.__cause__, LookupError)
+    until(lambda: not group._node.is_running)
+    with pytest.raises(ClosedError, match="has failed"):
+        group.add("b")

@@ -23,7 +23,7 @@ with group:
     holding, done = threading.Event(), threading.Event()
 
     def hold():
-        with group._node._changed, group._node._engine._arrival:
+        with group._node._changed, group._node._engine._lanes._lock:
             holding.set()
             done.wait()
 

@@ -27,6 +27,7 @@ from multielect import (
     ServerUnusableError,
 )
 from multielect._engine.engine import Engine
+from multielect._engine.lanes import Lanes
 from multielect.embedded import EmbeddedServer
 
 from .conftest import Stand
@@ -180,17 +181,17 @@ def test_in_a_forked_child(redis_url: str, stand: Stand) -> None:
     assert group.is_running
 
 
-@pytest.mark.parametrize("part", ["_pump_once", "_deliver"], ids=["owner", "event thread"])
+@pytest.mark.parametrize(("part", "work"), [(Lanes, "take_losses"), (Engine, "_deliver")])
 def test_a_thread_of_ours_that_has_died_is_told(
-    part: str, redis_url: str, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    part: type, work: str, redis_url: str, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group, told = stand(redis_url, "k")
     told.wait_elected("k")
 
-    def fail(_: Engine) -> bool:
+    def fail(_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Engine, part, fail)
+    monkeypatch.setattr(part, work, fail)
     group.add("another")
     with redis.Redis.from_url(redis_url) as client:
         client.client_kill_filter(_type="pubsub")

@@ -17,7 +17,7 @@ from tests.diary import WITHIN_S
 from tests.ports import free_port
 
 from multielect import ConfigError, ConnectionLostError, ElectionGroup, ServerUnusableError
-from multielect._connection.connector import _FIRST_TLS_WAIT_S
+from multielect._connection.server import _FIRST_TLS_WAIT_S
 from multielect.embedded import EmbeddedServer
 
 from .certificates import make_certificate, start_tls_server

@@ -103,11 +103,12 @@ def saying(words: bytes) -> Iterator[str]:
 # ---- what it is
 
 
-def test_a_node_of_a_cluster(binary: str, stand: Stand) -> None:
+def test_a_cluster_without_slots(binary: str, stand: Stand) -> None:
     with on_a_port(binary, port=free_cluster_port(), cluster_enabled="yes") as (address, _):
-        _, told = stand(f"redis://{address}", "k")
-        error = refused(told, "cluster", "Redis Cluster, which is not supported yet: it says so")
+        group, told = stand(f"redis://{address}", "k")
+        error = told.wait_error(ConnectionLostError, "no node of the cluster serves slot")
         assert address in str(error)
+        assert group.health.state == "connecting"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_a_node_of_a_cluster(binary: str, stand: Stand) -> None:
 def test_a_cluster_behind_something_that_hides_it(liar: Liar, stand: Stand, words: str) -> None:
     liar.lies["acquire"] = always(b"-%s\r\n" % words.encode())
     group, told = stand(liar.url, "k", ttl=0.5)
-    refused(told, "cluster", f"not supported yet: {words}")
+    refused(told, "cluster", f"does not say that it is one: {words}")
     # Asked ever more seldom, however short the leases.
     until(lambda: len(liar.links) >= 3)
     assert liar.links[2] - liar.links[0] >= 0.25 + 0.5

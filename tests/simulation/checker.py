@@ -237,8 +237,8 @@ class Checker:
             if not (key in self._lost and has_no_choice):
                 self.broke("I2", f"{key!r} was granted under epoch {epoch}, not above {newest}")
             self._fallen.add(key)
-            # An older term of this holder may have had the same epoch.
-            self.stale.discard((holder, key, epoch))
+            # From now on terms may have the epochs of older ones.
+            self.stale = {each for each in self.stale if each[1] != key or each[2] < epoch}
         self._lost.discard(key)
         self._newest[key] = epoch
         # What is remembered is bounded: a term is told soon after it was granted, or not at all.

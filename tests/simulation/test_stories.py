@@ -144,15 +144,42 @@ def test_a_leader_that_does_not_heed_a_newer_epoch_is_found(
     found(range(120, 130), "I7")
 
 
-def test_a_term_is_not_stale_for_an_older_one_whose_epoch_it_has_after_a_loss() -> None:
+FALLEN_EPOCHS = {
+    "the epoch of the loss": Plan(
+        seed=84,
+        nodes=1,
+        keys=1,
+        epochs="counter",
+        actions=(
+            Action(1, "reboot", -1, (1061,)),
+            Action(1, "write", 0, (0, 1863)),
+            Action(2206, "flush", -1),
+        ),
+        length_ms=6206,
+    ),
+    "one after it": Plan(
+        seed=84,
+        nodes=2,
+        keys=4,
+        epochs="counter",
+        max_leases=3,
+        split_percent=80,
+        actions=(
+            Action(166, "restart", 1, (1,)),
+            Action(273, "write", 1, (2, 931)),
+            Action(273, "pause", 1, (797,)),
+            Action(1267, "flush", -1),
+            Action(1371, "step-clock", -1, (700,)),
+        ),
+        length_ms=5371,
+    ),
+}
+
+
+@pytest.mark.parametrize("which", FALLEN_EPOCHS)
+def test_a_term_is_not_stale_for_an_older_one_whose_epoch_it_has_after_a_loss(which: str) -> None:
     """The counter begins again at 1: nothing is promised of epochs by counter after a loss."""
-    actions = (
-        Action(1, "reboot", -1, (1061,)),
-        Action(1, "write", 0, (0, 1863)),
-        Action(2206, "flush", -1),
-    )
-    plan = Plan(seed=84, nodes=1, keys=1, epochs="counter", actions=actions, length_ms=6206)
-    assert broken_in(plan) is None
+    assert broken_in(FALLEN_EPOCHS[which]) is None
 
 
 def test_an_epoch_that_is_minted_after_the_lease_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,21 @@ from multielect.testing import SimulatedNode
 PUBLIC_CLASSES = [ElectionGroup, Elector, aio.ElectionGroup, aio.Elector]
 
 REFUSED = {
-    "localhost:6379": r"must begin with redis://, rediss:// or unix://$",
+    "localhost:6379": r"must begin with redis://, rediss://, unix:// or redis\+cluster://$",
     " redis://h": r"must begin with redis://",
     "": r"must begin with redis://",
     "http://h": r"must begin with .*, not http://",
     "valkey://h": r"must begin with .*, not valkey://",
     "REDIS://h": r"must begin with .*, not REDIS://",
-    "redis+cluster://h": "Redis Cluster is not supported yet",
+    "redis+cluster://": "must name nodes as HOST:PORT, separated by commas",
+    "redis+cluster://h:1,": "must name nodes as HOST:PORT",
+    "redis+cluster://h:1,:2": "must name nodes as HOST:PORT",
+    "redis+cluster://h:1,h:0": "must name nodes as HOST:PORT",
+    "redis+cluster://h:1,h:x": "must name nodes as HOST:PORT",
+    "redis+cluster://u:secret@h:1,u:secret@h:2": "must name nodes as HOST:PORT",
+    "redis+cluster://h:1/1": "a cluster has no databases but 0",
+    "redis+cluster://h:1,h:2?foo=1": "redis:// knows no option 'foo'",
+    "rediss+cluster://h:1?foo=1": "rediss:// knows no option 'foo'",
     "redis+sentinel://h": "pass Sentinel.master_for",
     "sentinel://h:26379/mymaster": "pass Sentinel.master_for",
     "redis://": "names no host",
@@ -91,7 +99,7 @@ TAKEN = {
 
 
 def test_what_is_taken_has_a_name_for_annotations() -> None:
-    assert get_args(Source) == (str, redis.Redis, SimulatedNode.__base__)
+    assert get_args(Source) == (str, redis.Redis, redis.RedisCluster, SimulatedNode.__base__)
 
 
 @pytest.mark.parametrize("url", REFUSED)
@@ -129,14 +137,17 @@ def blocking_pool() -> redis.ConnectionPool:
 
 
 OBJECTS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: None, "must be a URL .* or a redis.Redis, not NoneType"),
+    (lambda: None, "must be a URL .* or a redis.RedisCluster, not NoneType"),
     (lambda: b"redis://h", "not bytes"),
     (lambda: 6379, "not int"),
     (lambda: MagicMock(spec=redis.Redis), "which is not a connection class of redis-py"),
     (fakeredis.FakeRedis, "a FakeRedis has no socket.*multielect.embedded.*multielect.testing"),
     (fakeredis.FakeStrictRedis, "a FakeRedis has no socket"),
-    (lambda: bare(redis.RedisCluster), "Redis Cluster is not supported yet"),
-    (lambda: bare(redis.asyncio.RedisCluster), "Redis Cluster is not supported yet"),
+    (lambda: bare(redis.RedisCluster), "this redis.RedisCluster knows no node"),
+    (
+        lambda: bare(redis.asyncio.RedisCluster),
+        "must not be a redis.asyncio.RedisCluster.* a redis.RedisCluster of the same server",
+    ),
     (sentinel, "pass Sentinel.master_for"),
     (redis.asyncio.Redis, "must not be a redis.asyncio.Redis.* Pass the URL, or a redis.Redis"),
     (lambda: redis.Redis().pipeline(), "must not be a pipeline: pass its client"),

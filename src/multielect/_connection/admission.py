@@ -20,7 +20,7 @@ from .._protocol.keys import KeyLayout
 from .._protocol.scripts import PROBE, WITH_FLAGS, WITHOUT_FLAGS, ScriptSet, is_about_flags
 from ..errors import ConfigError, MultielectError
 from .endpoint import Endpoint
-from .errors import is_cluster, refusal, server_text
+from .errors import refusal, server_text
 
 OLDEST_VERSION = (6, 2)
 _MAX_SHOWN = 40
@@ -66,6 +66,10 @@ class ServerFacts:
         )
 
 
+class ClusterNodeError(Exception):
+    """A server is a node of a cluster. Whoever connects must find the others."""
+
+
 class Admission:
     """Checks one server for one node."""
 
@@ -75,24 +79,57 @@ class Admission:
         self._endpoint = endpoint
         self.warnings: list[MultielectError] = []
 
-    def admit(self, layout: KeyLayout) -> tuple[ServerFacts, ScriptSet]:
+    def admit(self, layout: KeyLayout, *, is_in_cluster: bool) -> tuple[ServerFacts, ScriptSet]:
         """Return the server's facts, and the scripts for it.
 
+        In a cluster the number of buckets is not checked, as another node may have it.
+
         Raises:
+            ClusterNodeError: if it is a node of a cluster, and was not expected to be one.
             ServerUnusableError: if the server cannot serve elections.
             ConfigError: if the prefix has another number of buckets.
             MultielectError: if the server does not serve at the moment.
         """
         facts = ServerFacts.of(getattr(self._connection, "handshake_metadata", None), self._info())
-        self._check_kind(facts)
+        self._check_kind(facts, is_in_cluster=is_in_cluster)
         self._check_role()
         self._check_eviction(facts.memory)
-        self._check_buckets(layout)
+        if not is_in_cluster:
+            self.check_buckets(layout)
         return facts, WITH_FLAGS if self._knows_script_flags() else WITHOUT_FLAGS
 
-    def _check_kind(self, facts: ServerFacts) -> None:
-        if facts.mode == "cluster":
-            raise is_cluster(self._endpoint)
+    def check_buckets(self, layout: KeyLayout) -> None:
+        """Check that the prefix has this number of buckets, and record the number if it is new.
+
+        Raises:
+            ConfigError: if the prefix has another number of buckets.
+            MultielectError: if the server refuses to say.
+        """
+        key = layout.buckets_key
+        if not key:
+            return
+        wanted = len(layout.key_prefixes)
+        found = self._ask_for("GET", key)
+        if found is None:
+            try:
+                ask(self._connection, "SET", key, wanted, "NX")
+            except ResponseError as error:
+                # A full server still refreshes leases, so do not refuse it.
+                self._warn(f"cannot record the number of buckets: {server_text(error)}")
+                return
+            found = self._ask_for("GET", key)
+        if not isinstance(found, bytes):
+            raise self._malformed("GET", found)
+        if found != b"%d" % wanted:
+            raise ConfigError(
+                f"{self._endpoint.who}: at {self._endpoint.address} this namespace is divided into"
+                f" {found[:20].decode(errors='replace')} buckets, not {wanted}: use the same number"
+                " on all nodes, or another prefix"
+            )
+
+    def _check_kind(self, facts: ServerFacts, *, is_in_cluster: bool) -> None:
+        if facts.mode == "cluster" and not is_in_cluster:
+            raise ClusterNodeError
         if facts.mode == "sentinel":
             raise self._endpoint.unusable(
                 "sentinel",
@@ -138,29 +175,6 @@ class Admission:
             f"may evict {what} when its memory is full (maxmemory-policy {_shown(policy)}):"
             " use noeviction, or a separate server for elections"
         )
-
-    def _check_buckets(self, layout: KeyLayout) -> None:
-        key = layout.buckets_key
-        if not key:
-            return
-        wanted = len(layout.key_prefixes)
-        found = self._ask_for("GET", key)
-        if found is None:
-            try:
-                ask(self._connection, "SET", key, wanted, "NX")
-            except ResponseError as error:
-                # A full server still refreshes leases, so do not refuse it.
-                self._warn(f"cannot record the number of buckets: {server_text(error)}")
-                return
-            found = self._ask_for("GET", key)
-        if not isinstance(found, bytes):
-            raise self._malformed("GET", found)
-        if found != b"%d" % wanted:
-            raise ConfigError(
-                f"{self._endpoint.who}: at {self._endpoint.address} this namespace is divided into"
-                f" {found[:20].decode(errors='replace')} buckets, not {wanted}: use the same number"
-                " on all nodes, or another prefix"
-            )
 
     def _knows_script_flags(self) -> bool:
         try:

@@ -69,8 +69,8 @@ _CLUSTER = _Meaning(
     frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT"}),
     ("not allowed in cluster mode",),
     "cluster",
-    "it is a node of Redis Cluster, which is not supported yet: {said}",
-    "Use a separate server for elections",
+    "it answers as a node of Redis Cluster, and does not say that it is one: {said}",
+    "Name the nodes of the cluster: redis+cluster://HOST:PORT,HOST:PORT",
 )
 
 _MEANINGS = (
@@ -177,12 +177,6 @@ def refused_right(endpoint: Endpoint, error: ServerError) -> MultielectError:
     meaning = refusal(endpoint, f"{error.code} {text}", f"the script for {batch}")
     meaning.__cause__ = error
     return meaning
-
-
-def is_cluster(endpoint: Endpoint) -> MultielectError:
-    """Return the error for a server that says that it is a node of Redis Cluster."""
-    what = _CLUSTER.what.format(said="it says so itself")
-    return endpoint.unusable(_CLUSTER.reason, what, _CLUSTER.advice)
 
 
 def explained(

@@ -68,27 +68,39 @@ class Reading:
 
 
 class ConnectionRecord:
-    """Records the state of an engine's connection.
+    """Records the state of an engine's connections: one for each lane that it needs.
+
+    The node is connected while all of them are.
 
     Attributes:
         reading: the state now.
     """
 
     def __init__(self, now: Callable[[], datetime], changed: Callable[[], None]) -> None:
-        """Begin without a connection.
+        """Begin without a connection, and with one lane, number 0.
 
         Args:
             now: the time of day.
             changed: called after each change, on the thread that made it; it must not wait.
         """
         self.reading = Reading()
+        self._needed = {0}
+        self._connected: set[int] = set()
         self._now = now
         self._changed = changed
         self._writing = threading.Lock()
 
-    def made(self, version: str) -> None:
-        """Record a new connection."""
-        self._write(version=version, connected_since=self._now(), failed_attempts=0)
+    def need(self, lanes: set[int]) -> None:
+        """Record which lanes need a connection from now on."""
+        with self._writing:
+            self._needed = lanes
+        self._write()
+
+    def made(self, version: str, lane: int = 0) -> None:
+        """Record a new connection of a lane."""
+        with self._writing:
+            self._connected.add(lane)
+        self._write(version=version, failed_attempts=0)
 
     def failed(self, error: MultielectError) -> None:
         """Record an attempt to connect that failed."""
@@ -98,9 +110,17 @@ class ConnectionRecord:
             failed_attempts=self.reading.failed_attempts + 1,
         )
 
-    def lost(self, error: MultielectError) -> None:
-        """Record the loss of the connection."""
-        self._write(last_error=error, last_error_at=self._now(), connected_since=None)
+    def lost(self, error: MultielectError, lane: int = 0) -> None:
+        """Record that a lane has lost its connection."""
+        with self._writing:
+            self._connected.discard(lane)
+        self._write(last_error=error, last_error_at=self._now())
+
+    def dropped(self, lane: int) -> None:
+        """Record that a lane has no connection any more, as it needs none."""
+        with self._writing:
+            self._connected.discard(lane)
+        self._write()
 
     def troubled(self, error: MultielectError) -> None:
         """Record an error on the connection, which goes on."""
@@ -108,9 +128,17 @@ class ConnectionRecord:
 
     def ended(self) -> None:
         """Record that there will be no more connections."""
-        self._write(connected_since=None)
+        with self._writing:
+            self._connected.clear()
+        self._write()
 
     def _write(self, **changes: object) -> None:
         with self._writing:
-            self.reading = replace(self.reading, **changes)  # type: ignore[arg-type]
+            since = self.reading.connected_since
+            if not self._needed or not self._needed <= self._connected:
+                since = None
+            elif since is None:
+                since = self._now()
+            changed = {**changes, "connected_since": since}
+            self.reading = replace(self.reading, **changed)  # type: ignore[arg-type]
         self._changed()

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import redis
@@ -17,8 +17,10 @@ from redis.connection import AbstractConnection, ConnectionPool
 from redis.sentinel import Sentinel
 
 from ..errors import ConfigError
+from .cluster import Address
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
+_CLUSTER_SCHEMES = ("redis+cluster://", "rediss+cluster://")
 
 _OPTIONS = frozenset(
     {
@@ -49,25 +51,35 @@ _NOT_FOR_US = (
     "himport_registry",
 )
 
-_WHAT_IS_TAKEN = "a URL (redis://, rediss://, unix://) or a redis.Redis"
-_NO_CLUSTER = "Redis Cluster is not supported yet: use a standalone server"
+_WHAT_IS_TAKEN = (
+    "a URL (redis://, rediss://, unix://, redis+cluster://), a redis.Redis or a redis.RedisCluster"
+)
+_DEFAULT_PORT = 6379
 _NO_SENTINEL = (
     "Sentinel is not fully supported yet: pass Sentinel.master_for(...), and read in the README"
     " what that does not cover"
 )
 
 
-def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """Return the kind of connection to a server, and its settings.
+class Target(NamedTuple):
+    """The kind of connection to a server, and its settings."""
+
+    kind: type[AbstractConnection]
+    settings: dict[str, Any]
+
+
+def address_of(source: str | redis.Redis | redis.RedisCluster) -> Target:
+    """Return the kind of connection to a server, and its settings; of a cluster, to any node.
 
     Raises:
         ConfigError: if `source` is a URL that cannot be read in full, a client without a real
             server, or another kind of object.
     """
     if isinstance(source, str):
-        _check_url(source)
+        url, _ = _first_of_cluster(source)
+        _check_url(url)
         try:
-            pool = ConnectionPool.from_url(source)
+            pool = ConnectionPool.from_url(url)
         # A bad value of an option.
         except ValueError as error:
             raise ConfigError(f"this Redis URL cannot be used: {error}") from None
@@ -77,21 +89,75 @@ def address_of(source: str | redis.Redis) -> tuple[type[AbstractConnection], dic
         name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_FOR_US
     }
     _try_out(pool.connection_class, settings)
-    return pool.connection_class, settings
+    return Target(pool.connection_class, settings)
+
+
+def cluster_nodes_of(source: str | redis.Redis | redis.RedisCluster) -> tuple[Address, ...]:
+    """Return the nodes of a cluster that `source` names; nothing if it names no cluster.
+
+    A URL or client of a single node names no cluster: that node says so when it is asked.
+
+    Raises:
+        ConfigError: if `source` is a URL that cannot be read.
+    """
+    if isinstance(source, str):
+        return _first_of_cluster(source)[1]
+    if isinstance(source, redis.RedisCluster):
+        return tuple(Address(str(node.host), int(node.port)) for node in _nodes_of(source))
+    return ()
 
 
 # ---- URLs
 
 
+def _first_of_cluster(url: str) -> tuple[str, tuple[Address, ...]]:
+    """Return the URL of the first node of a cluster's URL, and all nodes; the URL if it has none.
+
+    Raises:
+        ConfigError: if it is a cluster's, and cannot be read.
+    """
+    if not url.startswith(_CLUSTER_SCHEMES):
+        return url, ()
+    scheme, _, rest = url.partition("+cluster://")
+    place, slash, tail = rest.partition("/")
+    if not slash:
+        place, question, tail = rest.partition("?")
+        slash = question
+    login, at, hosts = place.rpartition("@")
+    nodes = tuple(_node_of(scheme, each) for each in hosts.split(","))
+    if "@" in login:
+        raise _no_nodes(scheme)
+    if slash == "/" and tail.partition("?")[0] not in ("", "0"):
+        raise ConfigError("a cluster has no databases but 0: leave the number out of its URL")
+    return f"{scheme}://{login}{at}{hosts.split(',')[0]}{slash}{tail}", nodes
+
+
+def _node_of(scheme: str, text: str) -> Address:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port == 0 or "@" in text:
+        raise _no_nodes(scheme)
+    return Address(host, port or _DEFAULT_PORT)
+
+
+def _no_nodes(scheme: str) -> ConfigError:
+    return ConfigError(
+        f"a {scheme}+cluster:// URL must name nodes as HOST:PORT, separated by commas:"
+        f" {scheme}+cluster://user:password@HOST:PORT,HOST:PORT, with special characters of a"
+        " password written as %23 (#), %2F (/), %3F (?), %40 (@)"
+    )
+
+
 def _check_url(url: str) -> None:
     scheme = url.partition("://")[0] if "://" in url else ""
     if not url.startswith(_SCHEMES):
-        if "cluster" in scheme:
-            raise ConfigError(_NO_CLUSTER)
         if "sentinel" in scheme:
             raise ConfigError(_NO_SENTINEL)
         raise ConfigError(
-            f"a Redis URL must begin with redis://, rediss:// or unix://"
+            f"a Redis URL must begin with redis://, rediss://, unix:// or redis+cluster://"
             f"{f', not {scheme}://' if scheme.isalnum() else ''}"
         )
     try:
@@ -181,12 +247,28 @@ def _is_number(text: str) -> bool:
 
 
 def _pool_of(source: object) -> ConnectionPool:
+    if isinstance(source, redis.RedisCluster):
+        source = _any_node_of(source)
     if not isinstance(source, redis.Redis) or isinstance(source, redis.client.Pipeline):
         _refuse(source)
     # A mock of a client may have neither attribute.
     pool: Any = getattr(source, "connection_pool", None)
     _check_connection_class(getattr(pool, "connection_class", None))
     found: ConnectionPool = pool
+    return found
+
+
+def _nodes_of(client: redis.RedisCluster) -> list[Any]:
+    found: list[Any] = client.get_nodes()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _any_node_of(client: redis.RedisCluster) -> redis.Redis:
+    try:
+        found: redis.Redis = client.get_redis_connection(_nodes_of(client)[0])
+    # A client that was closed, or never connected.
+    except Exception as error:
+        raise ConfigError(f"this redis.RedisCluster knows no node: {error!r}") from error
     return found
 
 
@@ -206,14 +288,13 @@ def _check_connection_class(kind: object) -> None:
 def _refuse(source: object) -> NoReturn:
     if isinstance(source, redis.client.Pipeline):
         raise ConfigError("redis must not be a pipeline: pass its client")
-    if isinstance(source, (redis.RedisCluster, redis.asyncio.RedisCluster)):
-        raise ConfigError(_NO_CLUSTER)
     if isinstance(source, (Sentinel, redis.asyncio.Sentinel)):
         raise ConfigError(_NO_SENTINEL)
-    if isinstance(source, redis.asyncio.Redis):
+    if isinstance(source, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
+        name = type(source).__name__
         raise ConfigError(
-            "redis must not be a redis.asyncio.Redis, in multielect.aio either: the group connects"
-            " on its own threads. Pass the URL, or a redis.Redis of the same server"
+            f"redis must not be a redis.asyncio.{name}, in multielect.aio either: the group"
+            f" connects on its own threads. Pass the URL, or a redis.{name} of the same server"
         )
     if isinstance(source, ConnectionPool):
         raise ConfigError("redis must not be a pool: pass redis.Redis(connection_pool=...)")

@@ -18,11 +18,12 @@ From the bottom up, each importing only what stands above it here:
     membership        when this node polls the membership of its fleet
     wakeups           announcements: elections set free, granted or claimed
     script_batch      the elections that one script is about
+    slot_map          which lane serves which bucket
+    redirects         what nodes of a cluster say of slots that are elsewhere
     batch_writer      writes a batch as the call of a script
     server_clock      whether a server's clock jumped
     replies           what a server answers to a batch
     lane              one connection: batches out, replies in
-    slot_map          which lane serves which bucket
     mutex             the one mutex of a core
     elections         what users ask of the elections of a node
     fleet             what a fleet tells its node

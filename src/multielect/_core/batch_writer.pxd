@@ -40,6 +40,7 @@ cdef class BatchWriter:
     cdef void forget_loaded(self) noexcept nogil
     cdef int write(self, ScriptBatch *batch) except -1 nogil
     cdef uint32_t keys_of_each(self, uint8_t request) noexcept nogil
+    cdef int write_subscribe(self) except -1 nogil
     cdef int _write_floors(self, ScriptBatch *batch) except -1 nogil
     cdef int64_t _argument_count(self, ScriptBatch *batch) noexcept nogil
     cdef int _write_membership(self, ScriptBatch *batch) except -1 nogil

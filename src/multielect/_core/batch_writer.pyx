@@ -132,6 +132,9 @@ cdef class BatchWriter:
         cdef Text *prefix
         cdef uint32_t stride = self.keys_of_each(batch.request)
         cdef int64_t keys = stride * <int64_t>batch.count
+        if batch.asking:
+            self.outgoing.reserve(16)
+            self.outgoing.put(b"*1\r\n$6\r\nASKING\r\n", 16)
         if batch.request == MEMBERSHIP:
             return self._write_membership(batch)
         self.outgoing.reserve(32)
@@ -170,6 +173,13 @@ cdef class BatchWriter:
             if batch.request == GRANT:
                 self._write_successor(number)
         return self._write_text(&self.retention_ms) if self.epochs_expire else 0
+
+    cdef int write_subscribe(self) except -1 nogil:
+        """Write the command that has this connection hear the announcements, over RESP3."""
+        self.outgoing.reserve(32)
+        self.outgoing.put_header(c'*', 2)
+        self.outgoing.put_bulk(b"SUBSCRIBE", 9)
+        return self._write_text(&self.channel)
 
     cdef int _write_floors(self, ScriptBatch *batch) except -1 nogil:
         cdef uint32_t i

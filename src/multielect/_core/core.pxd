@@ -6,6 +6,7 @@ from .fleet cimport Fleet
 from .lane cimport Lane
 from .membership cimport MembershipPoll
 from .mutex cimport Mutex
+from .redirects cimport Redirects
 from .reporter cimport Reporter
 from .slot_map cimport SlotMap
 from .terms cimport Terms
@@ -31,14 +32,13 @@ cdef class Core:
     cdef MembershipPoll membership
     cdef Wakeups wakeups
     cdef SlotMap slot_map
+    cdef Redirects redirects
     cdef Mutex mutex
     cdef KeyPrefixes prefixes
     cdef dict wording
     cdef list lanes
     cdef void *lane_at[128]     # the same, for those without the GIL
     cdef uint32_t lane_count
-    cdef uint32_t fleet_slot
-    cdef bint one_bucket
     cdef int64_t quiet_ns       # since when nothing is due or in flight; -1: something is
 
     cdef Lane lane(self, uint32_t index)
@@ -53,6 +53,7 @@ cdef class Core:
     cdef void read(self, Turn *turn, int64_t now_ns) noexcept nogil
     cdef void read_lane(self, uint32_t lane, LaneState *state) noexcept nogil
     cdef int _map_slots(self, uint32_t first, uint32_t last, uint32_t lane) except -1 nogil
+    cdef int _act_on_map(self) except -1 nogil
     cdef void _update_membership_lane(self, uint32_t index) noexcept nogil
     cdef void _read(self, Turn *turn, int64_t now_ns) noexcept nogil
     cdef bint _has_work(self) noexcept nogil

@@ -17,6 +17,7 @@ from .batch_writer cimport BatchWriter, KeyPrefixes
 from .checks cimport CHECKED, check
 from .lateness cimport Counts, as_list
 from .queues cimport MAX_LANES, NO_LANE
+from .redirects cimport MAX_ADDRESS_BYTES
 from .script_batch cimport MAX_ENTRIES
 from .slot_map cimport SLOTS
 from .slots cimport NONE
@@ -47,7 +48,7 @@ cdef class Core:
         balanced: whether this node stands only for what `fleet.assign` gives it.
         move_ns: the time between two moves of a term to another node; 0: no limit.
         fleet_slot: the slot of a cluster that the keys of the fleet belong to.
-        one_bucket: whether all keys of a script must be of one bucket, as on a cluster.
+        is_cluster: whether the servers are nodes of a cluster: see `enter_cluster`.
     """
 
     def __init__(self, *, int64_t now_ns, int64_t ttl_ns, int64_t margin_ns, tuple key_prefixes,
@@ -55,7 +56,7 @@ cdef class Core:
                  uint32_t max_leases=NONE, uint32_t batch_keys=MAX_ENTRIES, uint64_t seed=0,
                  int64_t retention_ms=0, int64_t drain_ns=0, bint notifies_drains=False,
                  bint balanced=False, int64_t move_ns=0, uint32_t fleet_slot=0,
-                 bint one_bucket=False):
+                 bint is_cluster=False):
         if not 1 <= batch_keys <= MAX_ENTRIES:
             raise ValueError(f"batch_keys must be from 1 to {MAX_ENTRIES}, not {batch_keys}")
         if fleet_slot >= SLOTS:
@@ -72,11 +73,10 @@ cdef class Core:
         self.membership = MembershipPoll()
         self.wakeups = Wakeups(self.terms, self.membership, holder=holder, separator=separator)
         self.slot_map = SlotMap(key_prefixes)
-        self.fleet_slot = fleet_slot
-        self.one_bucket = one_bucket
+        self.redirects = Redirects(self.slot_map, fleet_slot, is_cluster)
         self.elections = Elections(self.terms, self.mutex)
         self.fleet = Fleet(self.terms, self.membership, self.mutex)
-        self.reporter = Reporter(self.terms, self.membership, self.mutex)
+        self.reporter = Reporter(self.terms, self.membership, self.redirects, self.mutex)
         self.prefixes = KeyPrefixes(key_prefixes)
         self.wording = {"holder": holder, "channel": channel, "epochs": epochs,
                         "retention_ms": retention_ms}
@@ -96,7 +96,7 @@ cdef class Core:
         if index == MAX_LANES:
             raise ValueError(f"a core has at most {MAX_LANES} lanes")
         writer = BatchWriter(self.terms, self.membership, self.prefixes, **self.wording)
-        lane = Lane(index, self.terms, self.membership, self.wakeups, writer, self.one_bucket)
+        lane = Lane(index, self.terms, self.membership, self.wakeups, writer, self.redirects)
         self.lanes.append(lane)
         with nogil:
             self.mutex.lock()
@@ -105,6 +105,48 @@ cdef class Core:
             self._update_membership_lane(index)
             self.mutex.unlock()
         return index
+
+    def enter_cluster(self) -> None:
+        """Take the servers for nodes of a cluster from now on, and no lane for theirs that serve.
+
+        All keys of a script are then of one bucket, and redirections are followed.
+        """
+        with nogil:
+            self.mutex.lock()
+            try:
+                self.redirects.is_cluster = True
+                self._map_slots(0, SLOTS - 1, NO_LANE)
+            finally:
+                self.mutex.unlock()
+
+    def name_lane(self, uint32_t index, bytes address not None) -> None:
+        """Say at which address the server of a lane is, as redirections have it: ``host:port``.
+
+        Raises:
+            IndexError: if there is no such lane.
+            ValueError: if the address is too long.
+        """
+        cdef const char *text = address
+        cdef size_t length = len(address)
+        self.lane(index)
+        if length > MAX_ADDRESS_BYTES:
+            raise ValueError(f"an address has at most {MAX_ADDRESS_BYTES} bytes, not {length}")
+        with nogil:
+            self.mutex.lock()
+            self.redirects.name_lane(index, text, length)
+            self.mutex.unlock()
+
+    def listen(self, uint32_t index) -> None:
+        """Have a lane subscribe to the announcements with its next turn.
+
+        Raises:
+            IndexError: if there is no such lane.
+        """
+        cdef Lane lane = self.lane(index)
+        with nogil:
+            self.mutex.lock()
+            lane.is_to_listen = True
+            self.mutex.unlock()
 
     def map_slots(self, int64_t first, int64_t last, lane) -> None:
         """Have a lane serve the slots from `first` to `last`, both included, from now on.
@@ -129,8 +171,14 @@ cdef class Core:
                 self.mutex.unlock()
 
     cdef int _map_slots(self, uint32_t first, uint32_t last, uint32_t lane) except -1 nogil:
-        cdef uint32_t bucket, index
         self.slot_map.give(first, last, lane)
+        self.redirects.trust(first, last)
+        return self._act_on_map()
+
+    cdef int _act_on_map(self) except -1 nogil:
+        """Have each bucket and the fleet on the lane that the slot map says."""
+        cdef uint32_t bucket, index
+        self.redirects.has_moved = False
         for bucket in range(self.slot_map.buckets):
             if self.slot_map.lane_of_bucket(bucket) != self.terms.queues.buckets[bucket].lane:
                 self.terms.change_lane(bucket, self.slot_map.lane_of_bucket(bucket))
@@ -139,7 +187,7 @@ cdef class Core:
         return 0
 
     cdef void _update_membership_lane(self, uint32_t index) noexcept nogil:
-        cdef bint polls = self.slot_map.lane_of[self.fleet_slot] == index
+        cdef bint polls = self.slot_map.lane_of[self.redirects.fleet_slot] == index
         if polls and not (<Lane>self.lane_at[index]).polls_membership:
             self.membership.poll_by(0)
         (<Lane>self.lane_at[index]).polls_membership = polls
@@ -181,6 +229,8 @@ cdef class Core:
         self.mutex.lock()
         try:
             outcome = (<Lane>self.lane_at[lane]).receive(data, length, now_ns)
+            if self.redirects.has_moved:
+                self._act_on_map()
             if CHECKED:
                 check(self.terms)
             return outcome
@@ -252,7 +302,10 @@ cdef class Core:
         for index in range(self.lane_count):
             turn.next_turn_ns = min(turn.next_turn_ns,
                                     (<Lane>self.lane_at[index]).next_pack_ns(now_ns))
-            if (<Lane>self.lane_at[index]).polls_membership:
+            if (<Lane>self.lane_at[index]).replies.held_until_ns > now_ns:
+                turn.next_turn_ns = min(turn.next_turn_ns,
+                                        (<Lane>self.lane_at[index]).replies.held_until_ns)
+            elif (<Lane>self.lane_at[index]).polls_membership:
                 has_room = (<Lane>self.lane_at[index]).has_room()
                 turn.next_turn_ns = min(turn.next_turn_ns, self.membership.next_turn_ns(has_room))
         turn.has_report = self.reporter.has_report()
@@ -264,7 +317,8 @@ cdef class Core:
     cdef bint _has_work(self) noexcept nogil:
         cdef uint32_t index
         for index in range(self.lane_count):
-            if (<Lane>self.lane_at[index]).in_flight or self.terms.has_work(index):
+            if ((<Lane>self.lane_at[index]).in_flight or self.terms.has_work(index)
+                    or self.redirects.asks[index].count):
                 return True
         return False
 

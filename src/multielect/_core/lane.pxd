@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .batch_writer cimport BatchWriter
 from .membership cimport MembershipPoll
+from .redirects cimport Redirects
 from .replies cimport Replies
 from .resp cimport Cursor, Incoming
 from .script_batch cimport ScriptBatch
@@ -22,6 +23,7 @@ cdef class Lane:
     cdef MembershipPoll membership
     cdef Wakeups wakeups
     cdef BatchWriter writer
+    cdef Redirects redirects
     cdef Replies replies
     cdef Incoming incoming
     cdef Incoming announcements
@@ -31,7 +33,7 @@ cdef class Lane:
     cdef uint32_t refreshing    # how many of them refresh
     cdef uint32_t releasing     # how many release or grant
     cdef int64_t answered_ns    # when a batch was last answered
-    cdef bint one_bucket
+    cdef bint is_to_listen      # SUBSCRIBE is to be sent
     cdef bint polls_membership  # the keys of the fleet are on its server
     cdef bint connected
 
@@ -45,17 +47,22 @@ cdef class Lane:
 
     cdef bint is_open(self) noexcept nogil
     cdef bint has_room(self) noexcept nogil
+    cdef uint32_t _max_in_flight(self) noexcept nogil
+    cdef uint32_t _first_of_refreshes(self) noexcept nogil
+    cdef int _send(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
     cdef int64_t next_pack_ns(self, int64_t now_ns) noexcept nogil
     cdef int64_t owed_since_ns(self) noexcept nogil
     cdef bint _may_refresh(self, int64_t now_ns) noexcept nogil
     cdef int _collect_refreshes(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
     cdef int _collect_ended(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
     cdef int _collect(self, ScriptBatch *batch, uint8_t request, int64_t now_ns) except -1 nogil
-    cdef int _collect_releases(self, ScriptBatch *batch, int queue, uint32_t most) except -1 nogil
-    cdef int _collect_acquires(self, ScriptBatch *batch, uint32_t most) except -1 nogil
+    cdef int _collect_releases(self, ScriptBatch *batch, int queue, uint32_t most,
+                               int64_t now_ns) except -1 nogil
+    cdef int _collect_acquires(self, ScriptBatch *batch, uint32_t most,
+                               int64_t now_ns) except -1 nogil
     cdef void _rotate(self, ScriptBatch *batch, int queue) noexcept nogil
     cdef uint32_t _bucket(self, uint32_t number) noexcept nogil
-    cdef bint _may_join(self, ScriptBatch *batch, uint32_t number) noexcept nogil
+    cdef bint _may_join(self, ScriptBatch *batch, uint32_t number, int64_t now_ns) noexcept nogil
     cdef uint32_t _count_floors(self, ScriptBatch *batch) noexcept nogil
     cdef bint _may_give_up(self) noexcept nogil
     cdef void _end(self, ScriptBatch *batch) noexcept nogil

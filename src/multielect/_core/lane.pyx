@@ -19,7 +19,7 @@ Rules of this file:
 
 from libc.stdlib cimport calloc, free
 
-from .queues cimport ACQUIRES, GRANTS, LOOKS, RELEASES
+from .queues cimport ACQUIRES, GRANTS, LOOKS, REFRESHES, RELEASES, TURNS
 from .script_batch cimport MAX_KEYS
 from .slots cimport NEVER, NONE
 from .states cimport ACQUIRE, ELIGIBLE, GRANT, MEMBERSHIP, REFRESH, RELEASE
@@ -33,18 +33,17 @@ cdef class Lane:
 
     Args:
         index: which lane of the core it is.
-        one_bucket: whether all keys of a script must be of one bucket.
     """
 
     def __cinit__(self, uint32_t index, Terms terms, MembershipPoll membership, Wakeups wakeups,
-                  BatchWriter writer, bint one_bucket):
+                  BatchWriter writer, Redirects redirects):
         self.index = index
         self.terms = terms
         self.membership = membership
         self.wakeups = wakeups
         self.writer = writer
-        self.one_bucket = one_bucket
-        self.replies = Replies(index, terms, membership, writer)
+        self.redirects = redirects
+        self.replies = Replies(index, terms, membership, writer, redirects)
         self.incoming = Incoming()
         self.announcements = Incoming()
         self.ring = <ScriptBatch *>calloc(MAX_IN_FLIGHT, sizeof(ScriptBatch))
@@ -68,6 +67,10 @@ cdef class Lane:
         self.writer.forget_loaded()
         self.connected = True
         self.replies.refused = False
+        self.replies.held_until_ns = 0
+        self.replies.is_held = False
+        self.is_to_listen = False
+        self.redirects.addresses[self.index].is_open = True
         self.terms.refresh_all(self.index)
         if self.polls_membership:
             self.membership.poll_by(0)
@@ -77,6 +80,7 @@ cdef class Lane:
         """Forget what is in flight: its outcome is unknown, so each is asked again."""
         cdef ScriptBatch *batch
         self.connected = False
+        self.redirects.addresses[self.index].is_open = False
         self.incoming.clear()
         self.announcements.clear()
         self.writer.outgoing.clear()
@@ -84,6 +88,8 @@ cdef class Lane:
             batch = self._batch(0)
             self._end(batch)
             self.replies.give_back(batch, now_ns, 0)
+        while self.redirects.take(self.index, self._batch(0)):
+            self.replies.give_back(self._batch(0), now_ns, 0)
         return 0
 
     # ---- out
@@ -94,20 +100,32 @@ cdef class Lane:
         if self.terms.is_giving_up(self.index) and not self.is_open():
             # What cannot be handed on is not kept either: nobody knows for how long.
             self.terms.give_up(self.index, NONE, now_ns)
+        if now_ns < self.replies.held_until_ns:
+            return 0
+        if self.is_to_listen and self.is_open():
+            self.is_to_listen = False
+            self.writer.write_subscribe()
+        while self.has_room() and self.redirects.take(self.index, self._batch(self.in_flight)):
+            self._send(self._batch(self.in_flight), now_ns)
         while self.has_room():
             batch = self._batch(self.in_flight)
+            batch.asking = 0
             if (self._collect_refreshes(batch, now_ns) == 0
                     and self._collect(batch, MEMBERSHIP, now_ns) == 0
                     and self._collect_ended(batch, now_ns) == 0
                     and self._collect(batch, ACQUIRE, now_ns) == 0):
                 return 0
-            batch.sent_ns = now_ns
-            self.in_flight += 1
-            self.refreshing += batch.request == REFRESH
-            self.releasing += batch.request == RELEASE or batch.request == GRANT
-            self.terms.events.tally.batches += 1
-            self.writer.write(batch)
+            self._send(batch, now_ns)
         return 0
+
+    cdef int _send(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil:
+        """Write the batch, which stands behind those in flight."""
+        batch.sent_ns = now_ns
+        self.in_flight += 1
+        self.refreshing += batch.request == REFRESH
+        self.releasing += batch.request == RELEASE or batch.request == GRANT
+        self.terms.events.tally.batches += 1
+        return self.writer.write(batch)
 
     cdef int _collect_refreshes(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil:
         return self._collect(batch, REFRESH, now_ns) if self._may_refresh(now_ns) else 0
@@ -131,38 +149,49 @@ cdef class Lane:
             self.membership.begun(now_ns)
             return 1
         if request == REFRESH:
+            if self.redirects.is_cluster and self.redirects.is_split(
+                    self._first_of_refreshes(), now_ns):
+                most = 1
             batch.count = self.terms.next_refreshes(self.index, batch.entries, most,
-                                                    self.one_bucket, now_ns)
+                                                    self.redirects.is_cluster, now_ns)
             self.terms.events.tally.refreshes += batch.count
             return batch.count
         most = min(most, <uint32_t>MAX_KEYS // self.writer.keys_of_each(request))
         if request == ACQUIRE:
-            self._collect_acquires(batch, most)
+            self._collect_acquires(batch, most, now_ns)
             self.terms.events.tally.checks += batch.count
             batch.floors = self._count_floors(batch) if self.terms.has_floors else 0
         else:
-            self._collect_releases(batch, GRANTS if request == GRANT else RELEASES, most)
+            self._collect_releases(batch, GRANTS if request == GRANT else RELEASES, most, now_ns)
         return batch.count
 
-    cdef int _collect_releases(self, ScriptBatch *batch, int queue,
-                               uint32_t most) except -1 nogil:
+    cdef uint32_t _first_of_refreshes(self) noexcept nogil:
+        """Return the bucket of the leases that are refreshed next; there must be some."""
+        cdef uint32_t number = self.terms.queues.peek(self.index, REFRESHES)
+        if number != NONE:
+            return self._bucket(number)
+        return self.terms.queues.lanes[self.index].ready[<int>TURNS]
+
+    cdef int _collect_releases(self, ScriptBatch *batch, int queue, uint32_t most,
+                               int64_t now_ns) except -1 nogil:
         cdef uint32_t number
         while batch.count < most:
             number = self.terms.queues.peek(self.index, queue)
-            if number == NONE or (self.one_bucket and not self._may_join(batch, number)):
+            if number == NONE or not self._may_join(batch, number, now_ns):
                 break
             self.terms.queues.dequeue(number)
             self._append(batch, number)
         self._rotate(batch, queue)
         return 0
 
-    cdef int _collect_acquires(self, ScriptBatch *batch, uint32_t most) except -1 nogil:
+    cdef int _collect_acquires(self, ScriptBatch *batch, uint32_t most,
+                               int64_t now_ns) except -1 nogil:
         # What is only looked at claims nothing, and does not share a batch with what is to be led.
         cdef bint claims
         cdef uint32_t number
         while batch.count < most:
             number = self.terms.peek_acquire(self.index)
-            if number == NONE or (self.one_bucket and not self._may_join(batch, number)):
+            if number == NONE or not self._may_join(batch, number, now_ns):
                 break
             claims = self.terms.balanced and self.terms.slots.at(number).eligibility == ELIGIBLE
             if batch.count == 0:
@@ -185,10 +214,12 @@ cdef class Lane:
     cdef uint32_t _bucket(self, uint32_t number) noexcept nogil:
         return self.terms.slots.at(number).bucket
 
-    cdef bint _may_join(self, ScriptBatch *batch, uint32_t number) noexcept nogil:
-        """Tell whether the election is of one bucket with those of the batch."""
-        return (batch.count == 0
-                or self._bucket(number) == self._bucket(batch.entries[0].number))
+    cdef bint _may_join(self, ScriptBatch *batch, uint32_t number, int64_t now_ns) noexcept nogil:
+        """Tell whether one script may have the election and those of the batch."""
+        if batch.count == 0 or not self.redirects.is_cluster:
+            return True
+        return (self._bucket(number) == self._bucket(batch.entries[0].number)
+                and not self.redirects.is_split(self._bucket(number), now_ns))
 
     cdef uint32_t _count_floors(self, ScriptBatch *batch) noexcept nogil:
         cdef uint32_t i, count = 0
@@ -214,10 +245,19 @@ cdef class Lane:
             if outcome != WHOLE:
                 return self.replies.malformed(b"it is not the Redis protocol")
             if frame.here[0] == c'>':
-                self.wakeups.heed(&frame, now_ns)
+                if self.redirects.is_cluster and self.wakeups.is_subscribed(frame):
+                    # Until now nobody heard which elections of all lanes were set free.
+                    self.terms.ask_all_again()
+                    self.membership.poll_by(0)
+                else:
+                    self.wakeups.heed(&frame, now_ns)
                 continue
             if self.in_flight == 0:
                 return self.replies.malformed(b"nothing had been asked")
+            if self._batch(0).asking == 2:
+                # Whatever ASKING was answered, the reply to the script tells more.
+                self._batch(0).asking = 1
+                continue
             # It stays in the ring until it is understood: what of it is not must be given
             # back when the connection is given up.
             if self.replies.answer(self._batch(0), &frame, now_ns):
@@ -254,7 +294,11 @@ cdef class Lane:
 
     cdef bint has_room(self) noexcept nogil:
         """Tell whether another batch may be sent now."""
-        return self.is_open() and self.in_flight < MAX_IN_FLIGHT
+        return self.is_open() and self.in_flight < self._max_in_flight()
+
+    cdef uint32_t _max_in_flight(self) noexcept nogil:
+        # A server that has just served nothing is tried with one batch.
+        return 1 if self.replies.is_held else <uint32_t>MAX_IN_FLIGHT
 
     cdef bint is_open(self) noexcept nogil:
         """Tell whether there is a server to send to."""
@@ -264,6 +308,10 @@ cdef class Lane:
         """Return when there is something to be sent, if nothing is answered before."""
         if not self.has_room():
             return NEVER
+        if now_ns < self.replies.held_until_ns:
+            return self.replies.held_until_ns
+        if self.redirects.asks[self.index].count or self.is_to_listen:
+            return now_ns
         if self.terms.has_other_work(self.index) or self._may_give_up():
             return now_ns
         return now_ns if self._may_refresh(now_ns) else self.terms.refresh_due_ns(self.index)

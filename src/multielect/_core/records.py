@@ -75,6 +75,7 @@ class Report:
         errors: what servers refused.
         clock_jumps: servers' clocks that jumped.
         membership: the newest answer to a membership poll; None if there is no new one.
+        wants_slots: whether a cluster's slot map must be read again.
     """
 
     events: list[TermEvent] = field(default_factory=list)
@@ -82,3 +83,4 @@ class Report:
     errors: list[ErrorReport] = field(default_factory=list)
     clock_jumps: list[ClockJump] = field(default_factory=list)
     membership: bytes | None = None
+    wants_slots: bool = False

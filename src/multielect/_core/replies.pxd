@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .batch_writer cimport BatchWriter
 from .membership cimport MembershipPoll
+from .redirects cimport Redirects
 from .resp cimport Cursor, Value
 from .script_batch cimport ScriptBatch
 from .server_clock cimport ServerClock
@@ -24,10 +25,13 @@ cdef class Replies:
     cdef Terms terms
     cdef MembershipPoll membership
     cdef BatchWriter writer
+    cdef Redirects redirects
     cdef ServerClock server_clock
     cdef const char *parse_error    # what was malformed
     cdef uint32_t claim_refused     # the hash of the words that were told; 0 since it was not
     cdef uint32_t wake_up_refused   # likewise
+    cdef int64_t held_until_ns      # until when nothing is sent, as the server serves nothing
+    cdef bint is_held               # it served nothing the last time
     cdef bint refused               # the server cannot serve us any more: connect anew
     cdef size_t refusal_bytes       # what it said, on this connection or the last
     cdef char refusal[256]
@@ -51,5 +55,10 @@ cdef class Replies:
                              int64_t now_ns) except -1 nogil
     cdef int _answer_release(self, ScriptBatch *batch, Cursor *frame) except -1 nogil
     cdef void _see_refusal(self, Value *error) noexcept nogil
+    cdef int _redirected(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil
+    cdef int _asked_elsewhere(self, ScriptBatch *batch, Value *error,
+                              int64_t now_ns) except -1 nogil
+    cdef int _split(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
+    cdef int _hold(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil
     cdef int _refused(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil
     cdef bint _is_void(self, Asked *entry) noexcept nogil

@@ -15,6 +15,7 @@ Rules of this file:
 from libc.string cimport memchr, memcmp, memcpy
 
 from .holders cimport MAX_NAME_BYTES
+from .queues cimport NO_LANE
 from .resp cimport read_value
 from .script_batch cimport MAX_ENTRIES
 from .slots cimport NONE, hash_of
@@ -22,6 +23,9 @@ from .states cimport ACQUIRE, CLAIM, ENDLESS, MEMBERSHIP, REFRESH, UNENDED, WAKE
 
 # After this a claim is made again, however long leases last.
 cdef int64_t MAX_CLAIM_NS = 5_000_000_000
+
+# How long a server that serves nothing is left alone.
+cdef int64_t HOLD_NS = 50_000_000
 
 cdef enum:
     WHOLE = 1
@@ -73,11 +77,13 @@ cdef inline bint _read_place(Cursor *frame, int64_t least, int64_t most,
 cdef class Replies:
     """Reads the replies of one lane's server."""
 
-    def __cinit__(self, uint32_t lane, Terms terms, MembershipPoll membership, BatchWriter writer):
+    def __cinit__(self, uint32_t lane, Terms terms, MembershipPoll membership, BatchWriter writer,
+                  Redirects redirects):
         self.lane = lane
         self.terms = terms
         self.membership = membership
         self.writer = writer
+        self.redirects = redirects
         self.server_clock = ServerClock(terms.margin_ns)
 
     cdef int answer(self, ScriptBatch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
@@ -87,7 +93,10 @@ cdef class Replies:
         if read_value(frame, &head) != WHOLE:
             return self.malformed(b"an empty frame")
         if head.kind == c'-':
+            if self.redirects.is_cluster and self._redirected(batch, &head, now_ns):
+                return 0
             return self._refused(batch, &head, now_ns)
+        self.is_held = False
         if not batch.by_digest:
             self.writer.rejected[batch.request] = False
         if batch.request == MEMBERSHIP:
@@ -339,6 +348,9 @@ cdef class Replies:
                 # It came behind one that was to bring the script, and is refused as that was.
                 self.terms.events.report_more(self.lane, batch.request, batch.count)
                 return self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
+            if batch.asking and batch.by_digest and self.redirects.put(self.lane, batch):
+                # The source said ASK, and this answer has used up ASKING.
+                return 0
             if batch.by_digest:
                 return self.give_back(batch, now_ns, 0)
         if not batch.by_digest:
@@ -351,6 +363,69 @@ cdef class Replies:
                                      error.text, error.length)
         self._see_refusal(error)
         return self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
+
+    # ---- clusters
+
+    cdef int _redirected(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil:
+        """Act on what only a node of a cluster answers. Returns 0 if it is something else."""
+        cdef uint32_t bucket
+        if _starts(error, b"CLUSTERDOWN", 11) or _starts(error, b"LOADING", 7) \
+                or _starts(error, b"MASTERDOWN", 10):
+            return self._hold(batch, error, now_ns)
+        if _starts(error, b"ASK ", 4):
+            return self._asked_elsewhere(batch, error, now_ns)
+        if _starts(error, b"TRYAGAIN", 8):
+            return self._split(batch, now_ns)
+        if not _starts(error, b"MOVED ", 6):
+            return 0
+        if batch.asking:
+            # The migration was given up, or it has ended: the source knows.
+            self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
+            return 1
+        if batch.request == MEMBERSHIP:
+            self.redirects.moved(self.lane, self.redirects.fleet_slot, error)
+        else:
+            bucket = self.terms.slots.at(batch.entries[0].number).bucket
+            self.redirects.moved(self.lane, self.redirects.slot_map.slot_of[bucket], error)
+        self.give_back(batch, now_ns, 0)
+        return 1
+
+    cdef int _asked_elsewhere(self, ScriptBatch *batch, Value *error,
+                              int64_t now_ns) except -1 nogil:
+        """Ask the node that imports the slot: its keys have left this one."""
+        cdef uint32_t lane
+        if batch.count != 1:
+            return self._split(batch, now_ns)
+        lane = self.redirects.asking_lane(self.lane, error)
+        if lane == NO_LANE or not self.redirects.put(lane, batch):
+            self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
+        return 1
+
+    cdef int _split(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil:
+        """Some keys of the batch are at another node: ask about its elections one by one."""
+        if batch.count <= 1:
+            # The keys of one election are at two nodes. They will be at one soon.
+            self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
+            return 1
+        # Now and then a whole batch is tried: the migration may have ended.
+        self.redirects.split_until_ns[
+            self.terms.slots.at(batch.entries[0].number).bucket] = now_ns + self.terms.refresh_ns
+        self.give_back(batch, now_ns, 0)
+        return 1
+
+    cdef int _hold(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil:
+        """The server serves nothing for now: try it again soon, with one batch."""
+        if not self.is_held:
+            self.terms.events.report(self.lane, batch.request, batch.count,
+                                     batch.entries[0].number if batch.count else NONE,
+                                     error.text, error.length)
+        self.is_held = True
+        self.held_until_ns = now_ns + HOLD_NS
+        self.redirects.wants_slots = True
+        if not batch.by_digest:
+            self.writer.loaded[batch.request] = False
+        self.give_back(batch, now_ns, 0)
+        return 1
 
     cdef void _see_refusal(self, Value *error) noexcept nogil:
         """Keep what says that this server serves no election."""

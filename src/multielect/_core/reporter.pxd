@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .membership cimport MembershipPoll
 from .mutex cimport Mutex
+from .redirects cimport Redirects
 from .terms cimport Terms
 
 
@@ -17,6 +18,7 @@ cdef struct CopiedEvent:    # an event on its way out
 cdef class Reporter:
     cdef Terms terms
     cdef MembershipPoll membership
+    cdef Redirects redirects
     cdef Mutex mutex
 
     cdef bint has_report(self) noexcept nogil

@@ -28,16 +28,17 @@ cdef enum:
 cdef class Reporter:
     """Takes what came out of a core's turns."""
 
-    def __cinit__(self, Terms terms, MembershipPoll membership, Mutex mutex):
+    def __cinit__(self, Terms terms, MembershipPoll membership, Redirects redirects, Mutex mutex):
         self.terms = terms
         self.membership = membership
+        self.redirects = redirects
         self.mutex = mutex
 
     cdef bint has_report(self) noexcept nogil:
         """Tell whether there is anything to be taken, or to be freed once all is taken."""
         return (self.terms.events.count != 0 or self.terms.events.report_count != 0
                 or self.terms.events.clock_jump_count != 0 or self.terms.queues.reaped != NONE
-                or self.membership.reply != NULL)
+                or self.membership.reply != NULL or self.redirects.wants_slots)
 
     def take(self, *, bint with_events=True):
         """Take what came out since the last report: all of it but for events, of which a part.
@@ -48,6 +49,7 @@ cdef class Reporter:
         cdef CErrorReport[MAX_ERROR_REPORTS] errors
         cdef CClockJump[MAX_CLOCK_JUMPS] jumps
         cdef int error_count, jump_count, i
+        cdef bint wants_slots
         cdef char *answer
         cdef size_t length
         with nogil:
@@ -59,6 +61,8 @@ cdef class Reporter:
             memcpy(jumps, self.terms.events.clock_jumps, jump_count * sizeof(CClockJump))
             self.terms.events.clock_jump_count = 0
             answer = self.membership.take_answer(&length)
+            wants_slots = self.redirects.wants_slots
+            self.redirects.wants_slots = False
             self.mutex.unlock()
         try:
             membership = None if answer == NULL else answer[:length]
@@ -76,6 +80,7 @@ cdef class Reporter:
             [ClockJump(jumps[i].lane, jumps[i].jump_ns, jumps[i].ended)
              for i in range(jump_count)],
             membership,
+            wants_slots,
         )
 
     def take_events(self) -> list:

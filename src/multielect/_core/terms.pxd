@@ -43,6 +43,7 @@ cdef class Terms(Drains):
     cdef int64_t leases_shortened(self, uint32_t lane, int64_t by_ns,
                                   int64_t now_ns) except -1 nogil
     cdef int ask_again(self, uint32_t lane) except -1 nogil
+    cdef int ask_all_again(self) except -1 nogil
     cdef int refresh_all(self, uint32_t lane) except -1 nogil
     cdef int _refresh_bucket(self, uint32_t bucket) except -1 nogil
     cdef void reap(self) noexcept nogil

@@ -330,6 +330,13 @@ cdef class Terms(Drains):
                 number = self.slots.after(number)
         return 0
 
+    cdef int ask_all_again(self) except -1 nogil:
+        """Do as `ask_again` for every lane."""
+        cdef uint32_t lane
+        for lane in range(<uint32_t>MAX_LANES):
+            self.ask_again(lane)
+        return 0
+
     cdef int refresh_all(self, uint32_t lane) except -1 nogil:
         """A lane has a connection: wake-ups may have been missed, and leases lost."""
         cdef uint32_t bucket

@@ -1,13 +1,13 @@
-"""The engine: runs a node's core with its threads and its connection.
+"""The engine: runs a node's core with its threads and its connections.
 
 Rules of this file:
-    * The owner thread stays in the pump, which moves bytes without the GIL. It leaves the pump only
-      when a connection was lost or has arrived, or the node has stopped.
-    * The event thread brings events from the core to the outlets. It may be late when others keep
-      the GIL; the pump does not wait for it.
-    * The connector thread connects. No callback and no logger runs on any of the three.
-    * The threads start together or not at all. If a thread or a descriptor is refused, the start is
-      undone.
+    * The owner thread stays in the pump, which moves bytes without the GIL, until the node has
+      stopped.
+    * The event thread brings events from the core to the outlets, and replaces the connections that
+      the pump has lost. It may be late when others keep the GIL; the pump does not wait for it.
+    * Connectors connect, each on its own thread. No callback and no logger runs on any of them.
+    * The first threads start together or not at all. If a thread or a descriptor is refused, the
+      start is undone. A cluster needs more threads; those start as its lanes are found.
     * If a thread fails by a fault of ours, the node and its terms end, so that others can lead.
     * A forked child abandons the engine. It closes its copies of the sockets without sending a
       byte, and the parent does not notice.
@@ -25,21 +25,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from .._connection.backoff import Backoff
-from .._connection.connector import Connection, Connector
-from .._connection.endpoint import Endpoint
-from .._connection.errors import refusal, refused_right
+from .._connection.admission import ClusterNodeError
+from .._connection.cluster import Address
+from .._connection.errors import refused_right
 from .._connection.health import ConnectionRecord, Reading
+from .._connection.server import Connection, Server
 from .._core.core import Core
 from .._core.driver import Driver
 from .._core.records import ClockJump, ErrorReport, Report, TermEvent
+from .._core.slot_map import slot_of_key
 from .._protocol.error_replies import as_error
 from .._protocol.keys import KeyLayout
 from .._runtime.clock import Clock
-from .._runtime.foreign import in_words, ordinary
+from .._runtime.foreign import in_words
 from .._runtime.interruptible import join
 from .._runtime.thread_group import ThreadGroup
 from ..errors import ClockJumpError, MultielectError, ServerError
+from .cluster import Cluster
+from .lane_connection import Arrival
+from .lanes import Lanes
 from .pump import Pump
 
 _NS = 1_000_000_000
@@ -48,23 +52,6 @@ _NS = 1_000_000_000
 _GRACE_S = 1.0
 
 _MS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A new connection.
-
-    Attributes:
-        server: the server's address, and its version if that is known.
-        attempts: how many attempts it took.
-        away_s: for how long there was none: since the last one was lost, or since the start.
-        is_first: whether it is the first.
-    """
-
-    server: str
-    attempts: int
-    away_s: float
-    is_first: bool
 
 
 @dataclass(frozen=True)
@@ -118,48 +105,64 @@ def refusal_error(refused: ErrorReport, layout: KeyLayout, server: str) -> Multi
 
 
 class Engine:
-    """Runs a core over a connection until it is stopped."""
+    """Runs a core over its connections until it is stopped."""
 
     def __init__(
         self,
         core: Core,
-        connect: Callable[[], Connection],
+        server: Server,
         *,
+        nodes: tuple[Address, ...] = (),
         layout: KeyLayout,
-        endpoint: Endpoint,
         clock: Clock,
         time_of_day: Callable[[], datetime],
-        backoff: Backoff,
+        ttl_ns: int,
         response_timeout_ns: int,
+        is_balanced: bool,
         outlets: Outlets,
         name: str,
     ) -> None:
-        """Prepare; `start` begins."""
-        self.reconnects = 0
-        self.endpoint = endpoint
+        """Prepare; `start` begins.
+
+        Args:
+            core: the core to run.
+            server: the server, or a node of a cluster.
+            nodes: the nodes that the user named; nothing if the user named no cluster.
+            layout: where the elections are kept.
+            clock: the clock of the deadlines.
+            time_of_day: returns the wall-clock time.
+            ttl_ns: how long a lease lasts.
+            response_timeout_ns: how long a server may take to answer.
+            is_balanced: whether the node is a member of a fleet.
+            outlets: take the reports.
+            name: what the names of the threads begin with.
+        """
+        self.endpoint = server.endpoint
         self._core = core
-        self._driver = Driver(core)
+        self._server = server
+        self._nodes = nodes
         self._layout = layout
         self._record = ConnectionRecord(time_of_day, self._changed)
         self._has_changed = False
         self._clock = clock
         self._response_timeout_ns = response_timeout_ns
+        self._is_balanced = is_balanced
         self._outlets = outlets
-        self._arrival = threading.Lock()
-        self._accepts = False
-        self._arrived: Connection | None = None
-        self._connection: Connection | None = None
-        self._has_reported_right = False
         self._pump: Pump | None = None
         self._ends: list[socket.socket] = []
-        self._connect = connect
-        self._backoff = backoff
         self._name = name
-        self._attempts = 0
-        self._away_since_s = 0.0
-        self._was_connected = False
         self._thread_group = ThreadGroup()
-        self._connector: Connector | None = None
+        self._lanes = Lanes(
+            core,
+            record=self._record,
+            report=outlets.error,
+            arrived=outlets.connected,
+            fault=self._fail,
+            changed=self._want_slots,
+            ttl_ns=ttl_ns,
+            name=name,
+        )
+        self._cluster: Cluster | None = None
         _live.add(self)
 
     # ---- any thread
@@ -167,13 +170,19 @@ class Engine:
     @property
     def is_running(self) -> bool:
         """Whether the engine was started and none of its threads has ended."""
-        threads = [*self._thread_group.threads, self._connector]
-        return all(thread is not None and thread.is_alive() for thread in threads)
+        threads = self._thread_group.threads
+        is_whole = all(thread.is_alive() for thread in threads) and self._lanes.is_running
+        return bool(threads) and is_whole and (self._cluster is None or self._cluster.is_running)
 
     @property
     def reading(self) -> Reading:
-        """The state of the connection."""
+        """The state of the connections."""
         return self._record.reading
+
+    @property
+    def reconnects(self) -> int:
+        """How many connections were lost."""
+        return self._lanes.reconnects
 
     def start(self) -> None:
         """Stand for all elections of the core as soon as there is a connection.
@@ -185,15 +194,6 @@ class Engine:
         thread_group = ThreadGroup()
         thread_group.add(self._carry, f"{self._name}-events")
         thread_group.add(self._run, self._name)
-        connector = _GuardedConnector(
-            self._attempt,
-            backoff=self._backoff,
-            on_connected=self._connected,
-            on_failure=self._failed,
-            on_warning=self._outlets.error,
-            name=f"{self._name}-connect",
-        )
-        connector.on_fault = self._fail
         ends = self._make_ends()
         try:
             self._pump = Pump(
@@ -204,9 +204,10 @@ class Engine:
                 notify_fd=ends[2].fileno(),
                 response_timeout_ns=self._response_timeout_ns,
             )
+            self._lanes.serve_by(self._pump)
             thread_group.start()
             try:
-                connector.start()
+                begin = self._start_connecting()
             except BaseException:
                 thread_group.abort()
                 raise
@@ -217,12 +218,44 @@ class Engine:
             raise
         self._ends = ends
         self._thread_group = thread_group
-        self._connector = connector
-        self._away_since_s = time.monotonic()
-        self._accepts = True
         self._core.elections.start()
         thread_group.go()
-        connector.want()
+        begin()
+
+    def _start_connecting(self) -> Callable[[], None]:
+        """Start the thread that connects. Returns what lets it begin."""
+        if self._nodes:
+            return self._start_cluster(self._nodes)
+        lane = self._lanes.add(self.endpoint, self._connect)
+        try:
+            lane.start()
+        except BaseException:
+            self._lanes.remove(lane)
+            raise
+        return lane.want
+
+    def _start_cluster(self, nodes: tuple[Address, ...]) -> Callable[[], None]:
+        slots = {slot_of_key(prefix) for prefix in self._layout.key_prefixes}
+        if self._is_balanced:
+            slots.add(slot_of_key(self._layout.members_key))
+        cluster = Cluster(
+            self._server,
+            nodes,
+            core=self._core,
+            lanes=self._lanes,
+            record=self._record,
+            layout=self._layout,
+            slots=slots,
+            buckets_slot=slot_of_key(self._layout.buckets_key),
+            report=self._outlets.error,
+            wake=self.wake,
+            fault=self._fail,
+            name=f"{self._name}-slots",
+        )
+        self._core.enter_cluster()
+        cluster.start()
+        self._cluster = cluster
+        return cluster.want
 
     @staticmethod
     def _make_ends() -> list[socket.socket]:
@@ -254,58 +287,46 @@ class Engine:
         for thread in self._thread_group.threads:
             if thread is not threading.current_thread():
                 join(thread, max(0.0, until - time.monotonic()))
-        assert self._connector is not None
-        self._connector.close()
-        self._connector.join_unless_connecting(max(0.0, until - time.monotonic()))
+        self._close_connecting(until)
+
+    def _close_connecting(self, until_s: float) -> None:
+        if self._cluster is not None:
+            self._cluster.close()
+        self._lanes.close(until_s)
 
     def abandon(self) -> None:
         """Lead nothing in a forked child, and leave alone what it shares with its parent."""
         self._core.elections.abandon()
-        for connection in (self._connection, self._arrived):
-            if connection is not None:
-                connection.abandon()
+        self._lanes.abandon()
         if self._pump is not None:
             self._pump.close()
         for end in self._ends:
             end.close()
 
-    # ---- the connector's thread
+    # ---- the connectors' threads
 
-    def _attempt(self) -> Connection:
-        """Connect. The user's connection class may raise anything, even without a text.
-
-        Raises:
-            Exception: what it raised, or an error in place of what is not an `Exception`.
-        """
-        self._attempts += 1
+    def _connect(self, index: int) -> Connection | None:
+        """Connect to the only server. If it is a node of a cluster, let others connect."""
         try:
-            return self._connect()
-        except BaseException as cause:
-            error = ordinary(cause)
-            if error is cause:
-                raise
-            raise MultielectError(f"cannot connect to Redis: {error}") from cause
+            return self._server.connect()
+        except ClusterNodeError:
+            lane = self._lanes.lane(index)
+            begin = self._start_cluster((self._server.address,))
+            if lane is not None:
+                self._lanes.remove(lane)
+            begin()
+            return None
 
-    def _failed(self, error: MultielectError) -> None:
-        self._record.failed(error)
-        self._outlets.error(error)
-
-    def _connected(self, connection: Connection) -> None:
-        with self._arrival:
-            accepted = self._accepts
-            if accepted:
-                self._arrived = connection
-                assert self._pump is not None
-                self._pump.interrupt()
-        if not accepted:
-            connection.close()
+    def _want_slots(self) -> None:
+        if self._cluster is not None:
+            self._cluster.want()
 
     # ---- the owner thread
 
     def _run(self) -> None:
+        assert self._pump is not None
         try:
-            while self._pump_once():
-                pass
+            self._pump.run()
         except BaseException as error:  # noqa: BLE001
             self._fail("the owner thread", error)
         finally:
@@ -319,87 +340,18 @@ class Engine:
         )
         fault.__cause__ = error
         self._core.elections.stop()
-        self._driver.give_up(self._clock.now_ns())
+        Driver(self._core).give_up(self._clock.now_ns())
         self._outlets.fault(fault)
         if self._pump is not None:
             self._pump.stop_by(self._clock.now_ns())
-        if self._connector is not None:
-            self._connector.close()
-
-    def _pump_once(self) -> bool:
-        assert self._pump is not None
-        connection = self._connection
-        outcome = (
-            self._pump.run(-1, -1)
-            if connection is None
-            else self._pump.run(
-                connection.batches.fileno(),
-                -1 if connection.listener is None else connection.listener.fileno(),
-            )
-        )
-        if outcome == "finished":
-            return False
-        if outcome == "interrupted":
-            self._adopt()
-        else:
-            self._lose(self._error_of(outcome))
-        return True
-
-    def _adopt(self) -> None:
-        with self._arrival:
-            connection, self._arrived = self._arrived, None
-        if connection is not None:
-            self._driver.prepare(connection.scripts)
-            self._has_reported_right = False
-            self._connection = connection
-            self._record.made(connection.version)
-            self._outlets.connected(
-                Arrival(
-                    self.endpoint.server(connection.version),
-                    self._attempts,
-                    time.monotonic() - self._away_since_s,
-                    is_first=not self._was_connected,
-                )
-            )
-            self._was_connected = True
-            self._attempts = 0
-
-    def _lose(self, error: MultielectError) -> None:
-        connection, self._connection = self._connection, None
-        assert connection is not None
-        connection.close()
-        self.reconnects += 1
-        self._away_since_s = time.monotonic()
-        assert self._connector is not None
-        # Before the reports, which may be slow.
-        self._connector.want(error)
-        self._record.lost(error)
-        self._outlets.error(error)
-
-    def _error_of(self, outcome: str) -> MultielectError:
-        assert self._pump is not None
-        if outcome == "malformed":
-            return self.endpoint.malformed(self._driver.parse_error)
-        if outcome == "refused":
-            return refusal(self.endpoint, self._driver.refusal)
-        if outcome == "broken":
-            return self.endpoint.lost(os.strerror(self._pump.error_number))
-        if outcome == "silent":
-            return self.endpoint.lost(f"it did not answer for {self._pump.waited_ns / _NS:.3f} s")
-        return self.endpoint.lost("the server closed it")
+        self._close_connecting(0.0)
 
     def _finish(self) -> None:
         _live.discard(self)
         self._core.elections.abandon()
-        assert self._connector is not None
-        self._connector.close()
-        with self._arrival:
-            self._accepts = False
-            leftover = [self._connection, self._arrived]
-            self._connection = self._arrived = None
-        for connection in leftover:
-            if connection is not None:
-                connection.close()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._lanes.finish()
         self._record.ended()
         assert self._pump is not None
         self._pump.close()
@@ -417,39 +369,46 @@ class Engine:
             while going_on:
                 going_on = bool(notify.recv(4096))
                 self._pump.heard()
-                try:
-                    self._notify_change()
-                    self._deliver()
-                except BaseException as error:  # noqa: BLE001
-                    # Go on: the demotions must still be delivered.
-                    self._fail("the event thread", error)
+                for work in (self._lanes.take_losses, self._notify_change, self._deliver):
+                    try:
+                        work()
+                    except BaseException as error:  # noqa: BLE001
+                        # Go on: the demotions must still be delivered.
+                        self._fail("the event thread", error)
 
     def _deliver(self) -> None:
         has_more = True
         while has_more:
             report = self._core.reporter.take(with_events=self._outlets.events is not None)
             deliver(report, self._outlets)
+            if report.wants_slots:
+                self._want_slots()
             for jump in report.clock_jumps:
-                self._report_error(clock_jump_error(jump, self.endpoint.address))
+                self._report_error(clock_jump_error(jump, self._address_of(jump.lane)))
             for refused in report.errors:
                 self._report_refusal(refused)
             has_more = bool(report.counts)
 
+    def _address_of(self, lane: int) -> str:
+        endpoint = self._lanes.endpoint_of(lane)
+        return self.endpoint.address if endpoint is None else endpoint.address
+
     def _report_refusal(self, refused: ErrorReport) -> None:
-        error = refusal_error(refused, self._layout, self.endpoint.address)
+        error = refusal_error(refused, self._layout, self._address_of(refused.lane))
         self._report_error(error)
         if isinstance(error, ServerError) and refused.request == error.request:
-            self._report_refused_right(error)
+            self._report_refused_right(error, refused.lane)
 
     def _report_error(self, error: MultielectError) -> None:
         self._record.troubled(error)
         self._outlets.error(error)
 
-    def _report_refused_right(self, error: ServerError) -> None:
+    def _report_refused_right(self, error: ServerError, index: int) -> None:
         """Report once for each connection that the user lacks a right for a script."""
-        if error.code == "NOPERM" and not self._has_reported_right:
-            self._has_reported_right = True
-            self._report_error(refused_right(self.endpoint, error))
+        lane = self._lanes.lane(index)
+        if error.code == "NOPERM" and lane is not None and not lane.has_reported_right:
+            lane.has_reported_right = True
+            self._report_error(refused_right(lane.endpoint, error))
 
     def _notify_change(self) -> None:
         if self._has_changed:
@@ -466,18 +425,6 @@ class Engine:
         # thread as well as one more byte would.
         with contextlib.suppress(OSError, IndexError):
             self._ends[2].send(b"\0")
-
-
-class _GuardedConnector(Connector):
-    """A connector that reports a fault that ends it."""
-
-    on_fault: Callable[[str, BaseException], None]
-
-    def run(self) -> None:
-        try:
-            super().run()
-        except BaseException as error:  # noqa: BLE001
-            self.on_fault("the thread that connects", error)
 
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()

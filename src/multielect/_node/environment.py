@@ -21,10 +21,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import redis
 
 from .._callbacks.dispatcher import Delivery, Dispatcher, ThreadDispatcher
-from .._connection.backoff import Backoff
-from .._connection.connector import Server, connect_timeout_s
 from .._connection.endpoint import Endpoint
 from .._connection.health import Reading
+from .._connection.server import Server, connect_timeout_s
+from .._connection.source import address_of, cluster_nodes_of
 from .._core.core import Core
 from .._engine.engine import Engine, Outlets
 from .._fleet.balancer import Balancer
@@ -42,11 +42,13 @@ class Running(Protocol):
 
     Attributes:
         endpoint: the node that connects, and the address.
-        reconnects: how many connections were lost.
     """
 
     endpoint: Endpoint
-    reconnects: int
+
+    @property
+    def reconnects(self) -> int:
+        """How many connections were lost."""
 
     @property
     def is_running(self) -> bool:
@@ -114,6 +116,7 @@ class Environment(ABC):
         node_id: str,
         ttl_ns: int,
         response_timeout_ns: int,
+        is_balanced: bool,
         outlets: Outlets,
         name: str,
     ) -> Running:
@@ -138,7 +141,7 @@ class RealEnvironment(Environment):
 
     is_simulated = False
 
-    def __init__(self, source: str | redis.Redis) -> None:
+    def __init__(self, source: str | redis.Redis | redis.RedisCluster) -> None:
         """Keep the address of Redis. Does not connect."""
         self.clock = Clock()
         self._source = source
@@ -177,6 +180,7 @@ class RealEnvironment(Environment):
         node_id: str,
         ttl_ns: int,
         response_timeout_ns: int,
+        is_balanced: bool,
         outlets: Outlets,
         name: str,
     ) -> Running:
@@ -185,16 +189,23 @@ class RealEnvironment(Environment):
         Raises:
             ConfigError: if the source is a URL that cannot be read, or another kind of object.
         """
-        server = Server(self._source, layout, connect_timeout_s(ttl_ns), node_id=node_id)
+        nodes = cluster_nodes_of(self._source)
         return Engine(
             core,
-            server.connect,
+            Server(
+                address_of(self._source),
+                layout,
+                connect_timeout_s(ttl_ns),
+                node_id=node_id,
+                is_in_cluster=bool(nodes),
+            ),
+            nodes=nodes,
             layout=layout,
-            endpoint=server.endpoint,
             clock=self.clock,
             time_of_day=self.time_of_day,
-            backoff=Backoff(ttl_ns, random.random),
+            ttl_ns=ttl_ns,
             response_timeout_ns=response_timeout_ns,
+            is_balanced=is_balanced,
             outlets=outlets,
             name=name,
         )
@@ -209,7 +220,7 @@ class RealEnvironment(Environment):
         return Balancer(core, settings, **named)
 
 
-Source: TypeAlias = str | redis.Redis | Environment
+Source: TypeAlias = str | redis.Redis | redis.RedisCluster | Environment
 """The `redis` argument of groups and electors: a URL, a client, or a node of a simulated world."""
 
 

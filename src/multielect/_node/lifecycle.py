@@ -17,7 +17,7 @@ from .._logging.log import Log
 from ..election import DemotionReason
 
 if TYPE_CHECKING:
-    from .._engine.engine import Arrival
+    from .._engine.lane_connection import Arrival
 
 _NS = 1_000_000_000
 _REPORTED_ELSEWHERE = frozenset({DemotionReason.STOPPED, DemotionReason.DRAINED})

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from .._callbacks.dispatcher import Dispatcher
-from .._connection.connector import max_reconnect_ns
+from .._connection.server import max_reconnect_ns
 from .._core.core import Core
 from .._core.records import TermEvent
 from .._core.slot_map import slot_of_key
 from .._core.slots import Slots
-from .._engine.engine import Arrival, Outlets
+from .._engine.engine import Outlets
+from .._engine.lane_connection import Arrival
 from .._fleet.balancer import Balancer
 from .._protocol.keys import KeyLayout, decode_key, encode_key
 from .._protocol.scripts import LARGEST_EPOCH
@@ -106,6 +107,7 @@ class Node:
             node_id=settings.node_id,
             ttl_ns=settings.ttl_ns,
             response_timeout_ns=max(settings.ttl_ns // 3, _MIN_RESPONSE_TIMEOUT_NS),
+            is_balanced=settings.balance is not None,
             outlets=Outlets(
                 events=self._on_events if dispatcher.is_listening else None,
                 counts=self._on_counts,

@@ -20,8 +20,11 @@ from ..errors import ConfigError
 
 MAX_NAME_BYTES = 512
 DEFAULT_BUCKETS = 256
-MAX_BUCKETS = 16_384
-"""The number of hash slots of Redis Cluster. More buckets would not spread keys any further."""
+HASH_SLOTS = 16_384
+"""The number of hash slots of Redis Cluster."""
+
+MAX_BUCKETS = HASH_SLOTS
+"""More buckets would not spread keys any further."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

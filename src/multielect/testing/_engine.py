@@ -22,7 +22,8 @@ from .._connection.health import ConnectionRecord, Reading
 from .._core.core import Core
 from .._core.driver import Driver
 from .._core.reporter import DRAINING_REASON
-from .._engine.engine import Arrival, Outlets, clock_jump_error, deliver, refusal_error
+from .._engine.engine import Outlets, clock_jump_error, deliver, refusal_error
+from .._engine.lane_connection import Arrival
 from .._protocol.keys import KeyLayout
 from ..election import DemotionReason
 from ..errors import ConfigError, MultielectError, ProtocolError

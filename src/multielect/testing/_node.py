@@ -135,6 +135,7 @@ class SimulatedNode(Environment):
         node_id: str,
         ttl_ns: int,
         response_timeout_ns: int,
+        is_balanced: bool,
         outlets: Outlets,
         name: str,
     ) -> Running:
@@ -143,6 +144,7 @@ class SimulatedNode(Environment):
         Raises:
             ClosedError: if this process has died.
         """
+        del is_balanced  # one server has the keys of the fleet and those of the elections
         if not self.is_alive:
             raise ClosedError(f"the process {self.name!r} has died: make another node")
         made = SimulatedEngine(

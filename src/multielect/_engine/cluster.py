@@ -1,0 +1,251 @@
+"""The slot map of a cluster: read from its nodes, and turned into lanes.
+
+Rules of this file:
+    * One thread reads the slot map: when a redirection, a lost connection or a failed attempt says
+      that it may have changed, and again and again until every bucket has a connected lane.
+    * Any node may be asked. A node that does not answer is asked last from then on.
+    * A map may be old. The nodes themselves correct it by redirections, which the core follows at
+      once. So an old map costs a round trip, and no lease.
+    * There is a lane for each primary that serves a bucket, and for no other node.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+
+from .._connection.cluster import Address, SlotRange, Slots
+from .._connection.health import ConnectionRecord
+from .._connection.server import Connection, Server
+from .._core.core import Core
+from .._protocol.keys import HASH_SLOTS, KeyLayout
+from .._runtime.foreign import in_words
+from ..errors import ConfigError, MultielectError
+from .lane_connection import LaneConnection
+from .lanes import Lanes
+
+_NO_LANE = -1
+"""In place of the lane of a slot that no primary serves."""
+
+_MIN_PAUSE_S = 0.02
+_SOON_S = 0.1
+_LATER_S = 1.0
+_URGENT_S = 10.0
+"""How long the map is read each `_SOON_S`, and not each `_LATER_S`, while a bucket has no lane."""
+
+_READ_TIMEOUT_S = 0.5
+
+
+class Cluster:
+    """Keeps one lane for each primary of a cluster that serves a bucket."""
+
+    def __init__(
+        self,
+        server: Server,
+        nodes: Iterable[Address],
+        *,
+        core: Core,
+        lanes: Lanes,
+        record: ConnectionRecord,
+        layout: KeyLayout,
+        slots: Collection[int],
+        buckets_slot: int,
+        report: Callable[[MultielectError], None],
+        wake: Callable[[], None],
+        fault: Callable[[str, BaseException], None],
+        name: str,
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            server: one of its nodes, for the settings of all.
+            nodes: the nodes that the user named.
+            core: the core, whose slots are mapped.
+            lanes: the connections of its lanes.
+            record: is told which lanes need a connection.
+            layout: where the elections are kept.
+            slots: the slots of the buckets, and that of the fleet.
+            buckets_slot: the slot of the key that has the number of buckets.
+            report: takes an error.
+            wake: wakes the pump.
+            fault: takes a fault of multielect that ended the thread.
+            name: the name of the thread.
+        """
+        self._server = server
+        self._named = tuple(nodes) or (server.address,)
+        self._known: list[Address] = list(self._named)
+        self._core = core
+        self._lanes = lanes
+        self._record = record
+        self._layout = layout
+        self._slots = frozenset(slots)
+        self._buckets_slot = buckets_slot
+        self._report = report
+        self._wake = wake
+        self._fault = fault
+        self._by_address: dict[Address, LaneConnection] = {}
+        self._is_covered = False
+        self._has_checked_buckets = False
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
+        self._incomplete_since_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # ---- any thread
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread, which reads the map at once.
+
+        Raises:
+            RuntimeError: if no thread can be started.
+        """
+        self._record.need({_NO_LANE})
+        self._wanted.set()
+        self._thread.start()
+
+    def want(self) -> None:
+        """Have the map read again, as it may have changed."""
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Read no more. A reading under way ends by its timeout."""
+        self._closing.set()
+        self._wanted.set()
+
+    # ---- its own thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._wanted.wait(self._pause_s())
+                self._wanted.clear()
+                if not self._closing.is_set():
+                    self._read()
+                    self._closing.wait(_MIN_PAUSE_S)
+        except BaseException as error:  # noqa: BLE001
+            self._fault("the thread that reads the slot map", error)
+
+    def _pause_s(self) -> float | None:
+        now_s = time.monotonic()
+        if self._is_covered and self._has_checked_buckets and self._lanes.are_connected:
+            self._incomplete_since_s = now_s
+            return None
+        return _SOON_S if now_s - self._incomplete_since_s < _URGENT_S else _LATER_S
+
+    def _read(self) -> None:
+        failure: MultielectError | None = None
+        for address in list(self._known):
+            if self._closing.is_set():
+                return
+            try:
+                slots = self._server.at(address, _READ_TIMEOUT_S).read_slots()
+                if not self._has_checked_buckets:
+                    self._check_buckets(slots)
+            except MultielectError as error:
+                failure = error
+                self._put_last(address)
+                if isinstance(error, ConfigError):
+                    break
+            else:
+                self._know(slots)
+                self._apply(slots)
+                return
+        assert failure is not None
+        self._record.failed(failure)
+        self._report(failure)
+
+    def _check_buckets(self, slots: Slots) -> None:
+        """Check the number of buckets on the primary that has it.
+
+        Raises:
+            ConfigError: if the prefix has another number of buckets.
+            MultielectError: if the primary does not say.
+        """
+        if not self._layout.buckets_key:
+            self._has_checked_buckets = True
+            return
+        for first, last, primary in slots.ranges:
+            if first <= self._buckets_slot <= last:
+                self._server.at(primary).check_buckets()
+                self._has_checked_buckets = True
+                return
+        raise self._server.endpoint.unreachable(
+            f"no node of the cluster serves slot {self._buckets_slot}"
+        )
+
+    def _put_last(self, address: Address) -> None:
+        self._known.remove(address)
+        self._known.append(address)
+
+    def _know(self, slots: Slots) -> None:
+        """Keep the nodes that were named now, and those that the user named."""
+        named = dict.fromkeys((*slots.nodes, *self._named))
+        kept = [address for address in self._known if address in named]
+        self._known = kept + [address for address in named if address not in kept]
+
+    def _apply(self, slots: Slots) -> None:
+        """Let the lanes be those of the map."""
+        served = {each.primary: each for each in reversed(slots.ranges) if self._serves_us(each)}
+        for address in served:
+            if address not in self._by_address:
+                self._add(address)
+        self._map(slots.ranges)
+        for address in [each for each in self._by_address if each not in served]:
+            lane = self._by_address.pop(address)
+            self._core.name_lane(lane.index, b"")
+            self._lanes.remove(lane)
+        covered = {slot for slot in self._slots if self._lane_of(slot, slots.ranges) is not None}
+        self._is_covered = covered == self._slots
+        needed = {lane.index for lane in self._by_address.values()}
+        self._record.need(needed if self._is_covered else needed | {_NO_LANE})
+        self._wake()
+
+    def _serves_us(self, slots: SlotRange) -> bool:
+        return any(slots.first <= slot <= slots.last for slot in self._slots)
+
+    def _lane_of(self, slot: int, ranges: Iterable[SlotRange]) -> int | None:
+        for first, last, primary in ranges:
+            if first <= slot <= last:
+                lane = self._by_address.get(primary)
+                return None if lane is None else lane.index
+        return None
+
+    def _map(self, ranges: Iterable[SlotRange]) -> None:
+        beyond = 0
+        for first, last, primary in ranges:
+            if first > beyond:
+                self._core.map_slots(beyond, first - 1, None)
+            lane = self._by_address.get(primary)
+            self._core.map_slots(first, last, None if lane is None else lane.index)
+            beyond = max(beyond, last + 1)
+        if beyond < HASH_SLOTS:
+            self._core.map_slots(beyond, HASH_SLOTS - 1, None)
+
+    def _add(self, address: Address) -> None:
+        """Add the lane of a primary. What cannot be added now is added by a later reading."""
+        server = self._server.at(address)
+
+        def connect(index: int) -> Connection:
+            return server.connect(listens=self._lanes.listens(index))
+
+        try:
+            lane = self._lanes.add(server.endpoint, connect)
+        except ValueError as error:
+            self._report(server.endpoint.unusable("cluster", str(error), "Use fewer primaries"))
+            return
+        try:
+            lane.start()
+        except RuntimeError as error:
+            self._lanes.remove(lane)
+            what = f"no thread could be started: {in_words(error)}"
+            self._report(server.endpoint.unreachable(what))
+            return
+        self._core.name_lane(lane.index, str(address).encode())
+        self._by_address[address] = lane
+        lane.want()
