@@ -1,13 +1,13 @@
 """How even are the loads, how much do a join and a leave move, and how long does it take?
 
-Fleets of several sizes share several numbers of keys, once with equal weights and once with
-random ones. In each round a node joins and a random one leaves; both are answered twice: going by
-what was held, and by members and keys alone.
+Fleets of several sizes share several numbers of keys, once with equal weights and once with random
+weights. In each round a node joins and a random node leaves. For each change there are two
+assignments: one from the current holders, and one from members and keys alone.
 
 Rules of this file:
-    * The same seed gives the same table, but for the times.
-    * What must move is the share of the node that came or went, in whole keys; all columns of
-      moves count what moved beyond it, in percent of all keys. At most 5 is allowed.
+    * The same seed gives the same table, except for the times.
+    * A join or a leave must move the share of that node, in whole keys. The columns of moves count
+      the keys that moved beyond that share, in per cent of all keys. At most 5 is allowed.
 """
 
 from __future__ import annotations
@@ -35,15 +35,19 @@ WEIGHTS = {"equal": [1.0], "random": [0.5, 1.0, 1.0, 2.0, 4.0, 8.0]}
 
 @dataclass
 class Row:
-    """What was measured of one fleet.
+    """The figures of one fleet.
 
     Attributes:
-        spread: how far loads are off their shares, from the most below to the most above, in keys.
-        held_worst: moved beyond the share, going by what was held, at worst.
-        alone_mean: the same by members and keys alone, on average.
-        alone_worst: and at worst.
-        new_ms: one assignment of keys that nobody held, at the median.
-        after_ms: one assignment after a join or a leave, at the median.
+        keys: the number of keys.
+        nodes: the number of nodes.
+        weights: the kind of weights.
+        spread: the difference between the load farthest above its share and the one farthest below,
+            in keys.
+        held_worst: the most that moved beyond the share, from the current holders.
+        alone_mean: the mean that moved beyond the share, from members and keys alone.
+        alone_worst: the most that moved beyond the share, from members and keys alone.
+        new_ms: the median time of an assignment without holders.
+        after_ms: the median time of an assignment after a join or a leave.
     """
 
     keys: int
@@ -58,8 +62,8 @@ class Row:
 
     @property
     def is_good(self) -> bool:
-        """Whether the promises were kept: one key more or less, and the bound on moves."""
-        # Of few keys, 5 % is less than the one that rounding may move.
+        """Whether loads are within one key of their shares, and moves within the bound."""
+        # If there are few keys, 5 % of them is less than the one key that rounding may move.
         allowed = max(ALLOWED_PERCENT, 100 / self.keys)
         return self.held_worst <= allowed and self.spread < (2 if self.weights == "random" else 1.1)
 
@@ -181,15 +185,15 @@ def main(
     seed: int,
     json_file: Path | None,
 ) -> None:
-    """Hold the loads and the moves of `multielect.balance` against their bounds.
+    """Check the loads and the moves of `multielect.balance` against their bounds.
 
-    Exits with 0 only if, going by what was held, no join or leave moved more than the share of
-    that node and 5 % of the keys, and all loads were their shares rounded down or up.
+    Exits with 0 only if all loads were the nodes' shares, rounded down or up, and if no join or
+    leave moved more than the share of that node and 5 % of the keys, from the current holders.
     """
     rows = []
     for count in key_counts:
         keys = KeySet(f"partition-{number}" for number in range(count))
-        # Enough of the large ones is known after a few.
+        # Large numbers of keys need fewer rounds.
         turns = max(2, min(rounds, rounds * 20_000 // count))
         rows += [
             _measure(keys, size, weights, turns, seed) for weights in WEIGHTS for size in sizes

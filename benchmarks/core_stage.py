@@ -1,11 +1,12 @@
-"""The core alone, in the steps that a lease goes through: no server, no socket, no clock.
+"""Runs the core alone through the steps of a lease, without a server, a socket or a clock.
 
 Rules of this file:
-    * A step has what it needs prepared, and is then run: what is measured is the run alone. After
-      it, `check` says whether all was done: a core that does nothing would be the quickest.
-    * The answers are bytes written beforehand, as of a server where all goes well;
-      `tests/unit/test_instructions.py` holds them against the model of Redis.
-    * Nothing but the core, the keys and the scripts is imported: it is run under callgrind too.
+    * A step is prepared, run, and checked. Only the run is measured. The check makes sure that the
+      core did all its work, because a core that does nothing would be fastest.
+    * The replies are prepared bytes, as a server sends them if all goes well.
+      `tests/unit/test_instructions.py` compares them with the model of Redis.
+    * This file imports only the core, the keys and the scripts, because it also runs under
+      callgrind.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LAYOUT = group_layout("orders")
 
 
 class Stage:
-    """One core that leads so many elections, and what a server would answer it."""
+    """One core with some elections, and the replies of a server to it."""
 
     def __init__(self, leases: int) -> None:
         if leases % REFRESHED_AT_ONCE or not 0 < leases <= MAX_LEASES:
@@ -45,31 +46,31 @@ class Stage:
         self.acquire()
         self.check_led()
 
-    # ---- what is run
+    # ---- runs
 
     def acquire(self) -> None:
-        """Ask for all, and be given all."""
+        """Acquire all elections, with success."""
         self.tick()
         self.driver.receive(self.won, self.now_ns)
 
     def tick(self) -> None:
-        """Do what is due, and have it sent."""
+        """Do one turn of the core, and take the bytes that it sends."""
         self.driver.turn(self.now_ns)
         self.driver.sent(self.driver.outgoing_bytes)
 
     def parse(self) -> None:
-        """Be told that all leases are extended."""
+        """Receive the replies that all leases are refreshed."""
         self.driver.receive(self.extended, self.now_ns)
 
     def refresh(self) -> None:
-        """Have all leases extended."""
+        """Refresh all leases."""
         self.tick()
         self.parse()
 
-    # ---- what comes before
+    # ---- preparations
 
     def begin(self) -> None:
-        """Have a new core, connected, which stands for all and has asked for nothing yet."""
+        """Make a new core that is connected, stands for all elections, and has sent nothing yet."""
         self.core = Core(
             now_ns=self.now_ns,
             ttl_ns=TTL_MS * MS,
@@ -90,30 +91,30 @@ class Stage:
         self._write_answers()
 
     def wait(self) -> None:
-        """Let the time pass until all leases are due."""
+        """Advance the time until all leases are due."""
         self.now_ns += DUE_MS * MS
         self._write_answers()
 
     def wait_and_fill(self) -> None:
-        """The same, with no room for a batch any more."""
+        """Advance the time until all leases are due, with no room for another batch."""
         for key in self._bystanders():
             self.core.elections.add(key, 0)
             self.tick()
         self.wait()
 
     def wait_and_queue(self) -> None:
-        """Have all in the queue, for the next tick to write them."""
+        """Queue all leases, so that the next turn writes their refreshes."""
         self.wait_and_fill()
         self.driver.turn(self.now_ns)
         self.empty()
 
     def wait_and_ask(self) -> None:
-        """Have asked for all, the answers being on their way."""
+        """Send the refreshes of all leases, whose replies are still to come."""
         self.wait()
         self.tick()
 
     def wait_and_lose(self) -> None:
-        """Lose all leases at once, as after FLUSHALL, and stand for all again."""
+        """Lose all leases at once, as after FLUSHALL, and stand for all elections again."""
         self.wait_and_ask()
         self.driver.receive(self.lost, self.now_ns)
         self.refreshed_before += self.leases
@@ -122,23 +123,23 @@ class Stage:
         assert self.core.elections.leading == 0
 
     def empty(self) -> None:
-        """Make room again: a rival leads what was asked for."""
+        """Make room for batches again, by replies that a rival leads those elections."""
         assert self.driver.outgoing_bytes == 0, "it was to have no room"
         self.driver.receive(self.led_by_other * MAX_IN_FLIGHT, self.now_ns)
         for key in self._bystanders():
             self.core.elections.remove(key, self.now_ns)
 
-    # ---- what comes after
+    # ---- checks
 
     def check_led(self) -> None:
-        """See that each election is led, and take what there is to tell."""
+        """Check that the core leads each election, and take its events."""
         while self.core.reporter.take_events():
             pass
         assert self.core.elections.leading == self.leases
         assert self.core.elections.counters["stale_replies"] == 0
 
     def check_refreshed(self) -> None:
-        """See that each lease was refreshed once, and is led still."""
+        """Check that each lease was refreshed once, and that its election is still led."""
         self.refreshed_before += self.leases
         assert self.core.elections.counters["refreshes"] == self.refreshed_before
         assert self.driver.owed_since_ns is None, "an answer is missing"
@@ -146,12 +147,12 @@ class Stage:
         self.check_led()
 
     def check_packed(self) -> None:
-        """See that all leases were asked for, and go on from there."""
+        """Check that refreshes of all leases were sent, and receive their replies."""
         self.parse()
         self.check_refreshed()
 
     def check_queued(self) -> None:
-        """See that the timers have rung, and go on from there."""
+        """Check that the timers have fired, and make room for the refreshes."""
         assert self.driver.next_turn_ns(self.now_ns) > self.now_ns, "a timer is left"
         self.empty()
         self.tick()
@@ -175,7 +176,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Step:
-    """One of the things that a core does with a lease."""
+    """One step of a lease."""
 
     about: str
     prepare: Callable[[Stage], None]

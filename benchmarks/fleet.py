@@ -1,14 +1,14 @@
-"""What a fleet that shares its elections out costs, and what a rolling restart of it costs.
+"""What do a balanced fleet and a rolling restart of it cost?
 
-`rolling` restarts every node of a balanced fleet, one after another, each by a drain, and tells
-how many elections moved and how long each had no leader. `commands` counts what Redis is asked by
-the same fleet with balance and without, one after the other, in turns.
+`rolling` restarts every node of a balanced fleet, one after another, each by a drain. It reports
+how many elections moved and how long each had no leader. `commands` counts the commands that Redis
+gets from the same fleet with balance and without, in turns.
 
 Rules of this file:
-    * Every node is a process of its own, or shares one with a few where there are many. All share
-      one clock, by which each says when its terms began and ended.
-    * Time without a leader is from the end of one term to the beginning of the next, as the nodes
-      themselves believed. Where that is negative two nodes led at once, and the run has failed.
+    * Every node is a separate process, or shares a process with a few others if there are many. All
+      read the same clock, on which they record the beginning and the end of their terms.
+    * The time without a leader is from the end of one term to the beginning of the next, as the
+      nodes believed. If it is negative, two nodes led at once, and the run has failed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ READY_S = 60.0
 
 
 class Past(NamedTuple):
-    """A term that is over."""
+    """A term that has ended."""
 
     key: str
     epoch: int
@@ -53,7 +53,7 @@ class Past(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a node is told when it is started."""
+    """The settings of a node."""
 
     url: str
     prefix: str
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 
 
 class Recorder:
-    """Notes the terms of one node; callbacks run on several threads."""
+    """Records the terms of one node. Any thread may add to it."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -85,7 +85,7 @@ class Recorder:
 
 
 def _nodes(plan: Plan, names: list[str], pipe: Connection) -> None:
-    """Run some nodes, and do as the pipe says: tell how much is led, drain, stop."""
+    """Run some nodes, and carry out the orders from the pipe: report loads, drain, stop."""
     recorders = [Recorder(name) for name in names]
     groups = [
         ElectionGroup(
@@ -126,7 +126,7 @@ class Fleet:
         self.past: list[Past] = []
 
     def start(self, *names: str) -> None:
-        """Start a process with these nodes."""
+        """Start a process with some nodes."""
         ours, theirs = SPAWN.Pipe()
         process = SPAWN.Process(target=_nodes, args=(self._plan, list(names), theirs), daemon=True)
         process.start()
@@ -137,20 +137,20 @@ class Fleet:
         ours.recv()
 
     def ask(self, name: str, word: str) -> Any:  # noqa: ANN401
-        """Return what a process answers."""
+        """Return the reply of a process."""
         pipe = self._running[name][1]
         pipe.send(word)
         return pipe.recv()
 
     def restart(self, name: str) -> None:
-        """Have a node drain and stop, and start it again."""
+        """Let a node drain and stop, and start it again."""
         if not self.ask(name, "drain"):
             raise click.ClickException(f"{name} could not drain in time")
         self.stop(name)
         self.start(name)
 
     def stop(self, name: str) -> None:
-        """Stop a process, and take what its nodes noted."""
+        """Stop a process, and take the terms that its nodes recorded."""
         self.past += self.ask(name, "stop")
         process, _ = self._running.pop(name)
         process.join(10)
@@ -160,7 +160,7 @@ class Fleet:
         return [count for name in list(self._running) for count in self.ask(name, "led")]
 
     def settle(self, least: int) -> None:
-        """Wait until all is led, and no node leads fewer than `least`."""
+        """Wait until all elections are led and every node leads at least `least`."""
         until = time.monotonic() + READY_S
         while time.monotonic() < until:
             loads = self.loads()
@@ -170,7 +170,7 @@ class Fleet:
         raise click.ClickException(f"the fleet did not settle within a minute: {self.loads()}")
 
     def end(self) -> None:
-        """End what still runs."""
+        """End the processes that still run."""
         for process, _ in self._running.values():
             process.terminate()
             process.join(5)
@@ -196,7 +196,7 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 
 def _gaps(past: list[Past]) -> tuple[list[float], int, int]:
-    """Return the ms without a leader of each move, how many overlapped, and how many moved."""
+    """Return the ms without a leader of each move, the number of overlaps, and that of moves."""
     by_key: dict[str, list[Past]] = {}
     for term in past:
         by_key.setdefault(term.key, []).append(term)
@@ -230,8 +230,8 @@ def rolling(
 ) -> None:
     """Restart every node of a fleet, one after another, each by a drain.
 
-    Exits with 0 only if no two nodes led at once, no term was lost, and 99 of 100 moves left
-    their election without a leader for less than 100 ms.
+    Exits with 0 only if no two nodes led an election at once, no term was lost, and in 99 of 100
+    moves the election had no leader for less than 100 ms.
     """
     console = Console()
     names = [f"node-{number}" for number in range(nodes)]
@@ -253,7 +253,7 @@ def rolling(
                 fleet.stop(name)
         finally:
             fleet.end()
-    # Terms that ended at the end, in any order, as all nodes stopped, are no part of it.
+    # Terms that ended when all nodes stopped do not count.
     planned = [t for t in fleet.past if began_ns <= t.ended_ns <= until_ns]
     spans = [t for t in fleet.past if t.ended_ns >= began_ns and t.began_ns <= until_ns]
     gaps, overlaps, moves = _gaps(spans)
@@ -279,7 +279,7 @@ def rolling(
 
 
 def _asked(client: redis.Redis) -> dict[str, float]:
-    """Return what a server was asked in all."""
+    """Return the server's counts of commands and scripts."""
     stats: Any = client.info("all")
     scripts = sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
     return {
@@ -305,7 +305,7 @@ def commands(
     url: str | None,
     json_file: Path | None,
 ) -> None:
-    """Count what Redis is asked by a fleet at rest, with balance and without, in turns."""
+    """Count the commands of a fleet without changes, with balance and without, in turns."""
     console = Console()
     names = [f"node-{number}" for number in range(nodes)]
     found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
@@ -337,11 +337,11 @@ def commands(
         balance: {k: statistics.median(run[k] for run in runs) for k in runs[0]}
         for balance, runs in found.items()
     }
-    table = Table(title=f"{nodes} nodes, {elections:,} elections, TTL {ttl:g} s: Redis is asked")
+    table = Table(title=f"{nodes} nodes, {elections:,} elections, TTL {ttl:g} s: load of Redis")
     table.add_column("a second, median")
     for head in ("with balance", "without", "ratio"):
         table.add_column(head, justify="right")
-    rows = {"scripts": "scripts", "commands": "commands, those in scripts too", "cpu_s": "CPU s"}
+    rows = {"scripts": "scripts", "commands": "commands, also in scripts", "cpu_s": "CPU s"}
     for key, label in rows.items():
         with_it, without = medians[True][key], medians[False][key]
         digits = 3 if key == "cpu_s" else 0

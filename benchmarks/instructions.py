@@ -5,12 +5,12 @@
     make instructions ARGS='--into DIR'     # callgrind's files too, for callgrind_annotate
 
 Rules of this file:
-    * What is told is the difference between so many leases and twice as many, a lease: what a pass
-      costs whatever it is about, Python's part in it too, is not in it.
-    * The same code gives the same counts on a machine that is busy, but for a few in a thousand.
-      Another compiler, Python or processor gives others: counts are kept for each kind.
-    * A count that has risen is a failure. One that has fallen is to be kept, or the next slip
-      hides behind it.
+    * A count is the difference between a run with some leases and one with twice as many, divided
+      by the leases. So the fixed cost of a run does not count, nor does Python's part in it.
+    * The same code gives the same counts, to a few in a thousand, on a busy machine too. Another
+      compiler, Python or processor gives other counts, which are kept for each of them.
+    * A count that has risen is a failure. Keep a count that has fallen, or a later rise up to the
+      old count will not be noticed.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _TOTAL = re.compile(r"^summary: (\d+)$", re.MULTILINE)
 
 
 class CannotCountError(Exception):
-    """Something is in the way of counting, and it is no fault of the core."""
+    """The instructions cannot be counted, for a reason outside the core."""
 
 
 def kind() -> str:
-    """Name what the counts depend on: processor, Python, and the compiler that made the core."""
+    """Return what the counts depend on: the processor, Python, and the core's compiler."""
     assert fleet.__file__ is not None
     found = _COMPILER.search(Path(fleet.__file__).read_bytes())
     compiler = b" ".join(filter(None, found.groups())).decode() if found else "unknown compiler"
@@ -60,7 +60,7 @@ def kind() -> str:
 
 
 def has_callgrind() -> bool:
-    """Tell whether valgrind is installed."""
+    """Return whether valgrind is installed."""
     return shutil.which("valgrind") is not None
 
 
@@ -92,12 +92,12 @@ def kept(of: str) -> dict[str, float] | None:
 
 
 def tolerance() -> float:
-    """Return by which part a count may rise."""
+    """Return the share by which a count may rise."""
     return float(json.loads(KEPT.read_text("utf-8"))["tolerance"])
 
 
 def keep(counted: dict[str, float]) -> None:
-    """Keep counts for this kind of machine, in place of what was kept."""
+    """Keep counts for this kind of machine, in place of the old ones."""
     everything = json.loads(KEPT.read_text("utf-8"))
     everything["counts"][kind()] = counted
     everything["counts"] = dict(sorted(everything["counts"].items()))
@@ -105,7 +105,7 @@ def keep(counted: dict[str, float]) -> None:
 
 
 def risen(counted: dict[str, float], before: dict[str, float]) -> list[str]:
-    """Say which steps cost more than before, by more than is tolerated."""
+    """Return a message about each step whose count has risen by more than the tolerance."""
     most = 1 + tolerance()
     return [
         f"{step}: {counted[step]:.0f} instructions a lease, where {before[step]:.0f} are kept"
@@ -187,12 +187,12 @@ def main(*, keeps: bool, into: Path | None) -> None:
         keep(counted)
         return
     if before is None:
-        console.print("Nothing is kept for this kind of machine; --keep does it.")
+        console.print("There are no counts for this kind of machine yet: keep these with --keep.")
         return
     if found := risen(counted, before):
         raise click.ClickException("\n".join(["risen:", *found]))
     if any(number < before[step] * (1 - tolerance()) for step, number in counted.items()):
-        console.print("Some have fallen: keep them with --keep, or a slip hides behind them.")
+        console.print("Some counts have fallen: keep them with --keep, to notice later rises.")
 
 
 if __name__ == "__main__":

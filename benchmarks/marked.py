@@ -1,11 +1,12 @@
-"""What runs under callgrind: each step, for so many leases and for twice as many, between marks.
+"""The program that runs under callgrind: each step, with two numbers of leases, between marks.
 
 Rules of this file:
-    * A mark is a call of `getppid`, which nothing else calls: `instructions` has callgrind begin
-      another part of its output there. So every second part is a run.
-    * Each step is run once before it counts, as what is done once is no cost a lease.
-    * As all of it is some fifty times slower than usual, the package itself, with its clients of
-      Redis, is not imported.
+    * A mark is a call of `getppid`, which no other code here calls. At each mark, callgrind begins
+      another part of its output. So every second part is a run.
+    * Each step runs once before its counted run, because work that is done once is no cost of a
+      lease.
+    * Code is about fifty times slower under callgrind, so this file does not import the package
+      itself with its Redis clients.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def run(step: Step, stage: Stage) -> None:
 
 
 def main(leases: int) -> None:
-    """Run the steps in their order, each for fewer leases first."""
+    """Run the steps in their order, each with the smaller number of leases first."""
     gc.disable()
     first = Stage(REFRESHED_AT_ONCE)
     for step in STEPS.values():

@@ -1,13 +1,13 @@
-"""What does a thread that keeps the GIL cost: a pump without it, and a pump in Python?
+"""What does a thread that keeps the GIL cost a pump without the GIL, and a pump in Python?
 
-Both pumps hold as many leases, side by side in one process, whose main thread keeps the GIL
-in a single C call, several times over. Another process looks, all the while, when Redis last
-saw each lease refreshed: how late the worst refresh was against the third of the TTL at which
-it was due, and how many leases ended on the way.
+One process runs both pumps, with the same number of leases each. Its main thread keeps the GIL in
+a single C call, several times. Meanwhile another process reads at the server when each lease was
+last refreshed. It reports how late the latest refresh was, and how many leases ended. A refresh is
+due a third of the TTL after the last one.
 
 Rules of this file:
-    * Lateness is measured at the server, from outside the starved process.
-    * The two pumps run the same core and differ in nothing but who moves the bytes.
+    * Lateness is measured at the server, from outside the process that keeps the GIL.
+    * Both pumps run the same core. They differ only in the code that moves the bytes.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ PUMPS = {"without the GIL": f"{PREFIX}-ours", "in Python": f"{PREFIX}-python"}
 SPAWN = multiprocessing.get_context("spawn")
 MAX_WAIT_S = 60.0
 WATCHED = 8
-"""Leases of each pump that are looked at: they are refreshed in batches of hundreds."""
+"""How many leases of each pump are read. A few are enough, as a batch refreshes hundreds."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How many leases of which TTL, and for how long the GIL is kept, how often."""
+    """The number of leases, their TTL, and for how long and how often the GIL is kept."""
 
     leases: int
     ttl: float
@@ -53,11 +53,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one pump's leases.
+    """The results of one pump.
 
     Attributes:
-        lost: terms that ended.
-        kept: leases that were led without a break.
+        lost: the number of terms that ended.
+        kept: the number of leases that were held all the time.
         worst_late_s: how long after it was due the latest refresh reached Redis.
     """
 
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def _starving(url: str, scenario: Scenario, pipe: Connection) -> None:
-    """Hold leases by both pumps and keep the GIL; tell when it begins and what was lost."""
+    """Hold leases with both pumps and keep the GIL. Reports when that begins, and the losses."""
     keys = [f"election-{number}" for number in range(scenario.leases)]
     ours, python = PUMPS.values()
     group = ElectionGroup(url, prefix=ours, ttl=scenario.ttl)
@@ -83,14 +83,14 @@ def _starving(url: str, scenario: Scenario, pipe: Connection) -> None:
         for done in range(scenario.times):
             ctypes.PyDLL(None).usleep(round(scenario.seconds * 1_000_000))
             pipe.send(done + 1)
-            # Both have time to recover: what is lost is lost anew each time.
+            # Both pumps have time to recover, so that each time can cost them terms again.
             time.sleep(scenario.ttl)
         pipe.send((group.counters.demoted, len(pump.demotions)))
         pipe.recv()
 
 
 class _Watch:
-    """When Redis last saw some leases refreshed, and the longest that it waited."""
+    """Records when some leases were last refreshed at Redis, and the longest time in between."""
 
     def __init__(self, client: redis.Redis, prefix: str, ttl: float) -> None:
         self.worst_gap_s = 0.0
@@ -101,7 +101,7 @@ class _Watch:
         self._keys = found[:: max(1, len(found) // WATCHED)]
 
     def look(self) -> None:
-        """Ask for the leases' remaining time, from which their last refresh follows."""
+        """Read the remaining time of the leases, and compute their last refresh from it."""
         pipeline = self._client.pipeline(transaction=False)
         for key in self._keys:
             pipeline.pttl(key)
@@ -115,7 +115,7 @@ class _Watch:
 
     @property
     def worst_late_s(self) -> float:
-        """How late the latest refresh was, due a third of the TTL after the one before."""
+        """How late the latest refresh was. It was due a third of the TTL after the one before."""
         return max(0.0, self.worst_gap_s - self._ttl / 3)
 
 
@@ -189,9 +189,9 @@ def _tell(outcomes: dict[str, Outcome], scenario: Scenario, console: Console) ->
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
 )
 def main(url: str | None, json_file: Path | None, **options: float) -> None:
-    """Keep the GIL in single C calls, beside a pump that needs it and one that does not.
+    """Keep the GIL in single C calls, in a process with a pump that needs it and one that does not.
 
-    Exits with 0 only if the pump without the GIL lost nothing.
+    Exits with 0 only if the pump without the GIL lost no term.
     """
     console = Console()
     scenario = Scenario(**options)  # type: ignore[arg-type]  # click has seen to the types

@@ -1,16 +1,16 @@
 """Are streams consumed once and in order, while nodes join, leave and are killed?
 
-The events become Redis Streams, one a partition, filled over a while. A balanced fleet of
-processes consumes them; handlers stage one entry in an output stream for each they handle. Nodes
-come and go all the while. In a first run they only join and leave cleanly; in a second they are
-killed as well, and two are frozen for twice their TTL, which then commit too late. At the end the
-output streams are held against what was put in.
+The events become Redis Streams, one for each partition, which are filled over some time. A balanced
+fleet of processes consumes them. For each entry, the handler stages one entry in an output stream.
+Nodes come and go all the time. In the first run they only join and leave cleanly. In the second run
+some are also killed, and two are frozen for twice the TTL, and then commit too late. At the end the
+output streams are compared with the events.
 
 Rules of this file:
-    * A node is a process of its own. SIGTERM makes it drain, SIGKILL ends it wherever it is.
-    * What a handler was given it writes to a file at once, before it returns: that is what was
-      processed. What is in the output streams is what was committed, and by which epoch.
-    * `tests.streams.judge` says what must not be; here facts are only collected for it.
+    * Each node is a separate process. It drains at SIGTERM, and ends at any moment at SIGKILL.
+    * A handler writes each entry to a file before it returns. The file shows what was processed.
+      The output streams show what was committed, and under which epoch.
+    * This file only collects the facts. `tests.streams.judge` judges them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STOP_WITHIN_S = 30.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What a node is told when it is started."""
+    """The settings of a node."""
 
     url: str
     keys: list[str]
@@ -68,33 +68,33 @@ class Plan:
 
 
 def source(key: str) -> str:
-    """Return the stream that a partition's events are put into."""
+    """Return the stream with the events of a partition."""
     return f"in:{key}"
 
 
 def output(key: str) -> str:
-    """Return the stream that what was handled is committed to."""
+    """Return the output stream of a partition."""
     return f"out:{key}"
 
 
 class Watched(StreamConsumer):
-    """A consumer that counts the terms which ended before their time.
+    """A consumer that counts the terms that it lost.
 
     Attributes:
-        lost: how many.
+        lost: the number of terms that ended as EXPIRED or LOST.
     """
 
     lost = 0
 
     def _on_demoted(self, term: Term, reason: DemotionReason) -> None:
-        # One after another: the group has one thread for callbacks.
+        # The group has one callback thread, so this needs no lock.
         self.lost += reason in (DemotionReason.EXPIRED, DemotionReason.LOST)
         super()._on_demoted(term, reason)
 
 
 def run_node(plan: Plan, ready: Event) -> None:
     """Consume until SIGTERM."""
-    # All threads inherit it: the signal waits until it is waited for.
+    # All threads inherit the mask, so the signal is pending until the main thread waits for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with open(plan.processed, "ab", buffering=0) as processed:  # noqa: PTH123  # unbuffered
         numbers = {key: number for number, key in enumerate(plan.keys)}
@@ -124,7 +124,7 @@ def run_node(plan: Plan, ready: Event) -> None:
 
 
 def feed(url: str, stream: EventStream, seconds: float, ending: threading.Event) -> None:
-    """Put all events into their streams, evenly over a while."""
+    """Add all events to their streams, evenly over some time."""
     began = time.monotonic()
     given = [0] * len(stream.keys)
     total = len(stream)
@@ -144,7 +144,7 @@ def feed(url: str, stream: EventStream, seconds: float, ending: threading.Event)
 
 
 class Fleet:
-    """The nodes of one run, and what is done to them."""
+    """The nodes of one run, and the changes of the fleet."""
 
     def __init__(
         self, url: str, keys: list[str], ttl: float, folder: Path, verdict: Verdict
@@ -157,7 +157,7 @@ class Fleet:
         self.disturbed: set[str] = set()
 
     def join(self) -> str:
-        """Start one node more."""
+        """Start another node."""
         name = f"node-{next(self._numbers)}"
         plan = Plan(self._url, self._keys, name, self._ttl, str(self._folder / name))
         ready = SPAWN.Event()
@@ -168,7 +168,7 @@ class Fleet:
         return f"{name} joins"
 
     def leave(self, name: str) -> str:
-        """Have a node drain and end."""
+        """Let a node drain and end."""
         process = self.nodes.pop(name)
         assert process.pid is not None
         self._ready[name].wait(STOP_WITHIN_S)
@@ -190,7 +190,7 @@ class Fleet:
         return f"{name} is killed"
 
     def freeze(self, name: str) -> str:
-        """Have a node stand still for so long that others lead what it led."""
+        """Freeze a node until other nodes lead its elections."""
         process = self.nodes[name]
         assert process.pid is not None
         self.disturbed.add(name)
@@ -201,7 +201,7 @@ class Fleet:
         return f"{name} was frozen"
 
     def change(self, number: int, rng: random.Random, *, kills: bool) -> str:
-        """Do the next thing to it."""
+        """Do the next change of the fleet."""
         if len(self.nodes) <= MIN_NODES or (number % 2 and len(self.nodes) < MAX_NODES):
             self._verdict.joins += 1
             return self.join()
@@ -213,7 +213,7 @@ class Fleet:
         return self.leave(name)
 
     def close(self) -> None:
-        """End all that is left, cleanly, together."""
+        """Stop all remaining nodes cleanly, at the same time."""
         for name, process in self.nodes.items():
             assert process.pid is not None
             self._ready[name].wait(STOP_WITHIN_S)
@@ -233,7 +233,7 @@ def committed(client: redis.Redis, keys: list[str]) -> int:
 def check(
     client: redis.Redis, stream: EventStream, folder: Path, fleet: Fleet, verdict: Verdict
 ) -> None:
-    """Have what was committed and processed judged."""
+    """Judge what was committed and processed."""
     committed = {}
     for key in stream.keys:
         found: Any = client.xrange(output(key))
@@ -374,8 +374,8 @@ def _words(name: str) -> str:
 def main(events: Path | None, json_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Consume flights as streams, first without a kill and then with some.
 
-    Exits with 0 only if nothing was lost, committed twice, out of order or by an older epoch,
-    nothing was processed twice that no kill or freeze explains, every stop was clean, and nodes
+    Exits with 0 only if no event was lost, committed twice, out of order or under an older epoch,
+    none was processed twice except because of a kill or a freeze, every stop was clean, and nodes
     joined, left or were killed at least 10 times in each run.
     """
     console = Console()

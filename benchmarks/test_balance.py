@@ -1,9 +1,9 @@
 """How long does one assignment of 100,000 keys to 100 nodes take?
 
 Rules of this file:
-    * Each case is what a node does at some moment of its life: at the start, after a join, with
-      leaders as seen in Redis, and with labels.
-    * The bound is a second for all of it, hashing the keys included.
+    * Each case is a moment in the life of a node: its start, a join, a join with leaders as read
+      from Redis, and a join with labels.
+    * Each case must take at most a second, with the hashing of the keys.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ Timed = Callable[[float, Callable[[], Assignment]], Assignment]
 
 @pytest.fixture(scope="module")
 def before() -> Assignment:
-    """What was before a node joined."""
+    """Return the assignment before a node joins."""
     return assign(MEMBERS, KeySet(NAMES))
 
 
 @pytest.fixture(scope="module")
 def before_with_labels() -> Assignment:
-    """The same where half of the keys may be led in one of ten zones only."""
+    """Return the same with half of the keys restricted to one of ten zones each."""
     only = {name: {ZONES[at % 10]} for at, name in enumerate(NAMES) if at % 2}
     return assign(MEMBERS, KeySet(NAMES, only))
 
 
 @pytest.fixture
 def timed(benchmark: Callable[..., Assignment]) -> Timed:
-    """Measure some work, and refuse it if even the fastest run took too long."""
+    """Measure some work. Fails if even the fastest run took too long."""
 
     def measure(limit_s: float, work: Callable[[], Assignment]) -> Assignment:
         taken_s = []
@@ -66,25 +66,25 @@ def timed(benchmark: Callable[..., Assignment]) -> Timed:
 
 
 def test_keys_and_all(timed: Timed) -> None:
-    """A node starts: it hashes the keys too."""
+    """A node starts, and also hashes the keys."""
     answer = timed(LIMIT_S, lambda: assign(MEMBERS, KeySet(NAMES)))
     assert len(answer) == len(NAMES)
 
 
 def test_at_the_start(timed: Timed, before: Assignment) -> None:
-    """Nobody holds anything yet."""
+    """No key has a holder yet."""
     answer = timed(LIMIT_S, lambda: assign(MEMBERS, before.keys_given))
     assert answer == before
 
 
 def test_after_a_join(timed: Timed, before: Assignment) -> None:
-    """A node joins, and the last answer is at hand."""
+    """A node joins, and the last assignment is known."""
     answer = timed(LIMIT_S / 4, lambda: before.after(LARGER))
     assert len(answer.moved_since(before)) == answer.loads["newcomer"] > 0
 
 
 def test_with_leaders_as_seen(timed: Timed, before: Assignment) -> None:
-    """A node joins, and the leaders are known by name."""
+    """A node joins, and the leaders are known by their names."""
     seen = before.holders()
     answer = timed(LIMIT_S / 2, lambda: assign(LARGER, before.keys_given, held=seen))
     assert answer == before.after(LARGER)

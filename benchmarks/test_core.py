@@ -1,9 +1,9 @@
-"""What does a lease cost the core, without a server: to schedule, pack, parse, refresh, acquire?
+"""How long does the core take to schedule, pack, parse, refresh and acquire a lease?
 
 Rules of this file:
-    * The clock stands still, and what a server would answer has been written beforehand.
-    * Figures of one machine at one time, with its noise. `make instructions` counts what the same
-      steps cost without it.
+    * There is no server. The clock stands still, and the replies are prepared bytes.
+    * The figures are those of one machine, with its noise. `make instructions` counts the cost of
+      the same steps without noise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROUNDS = 50
 @pytest.mark.parametrize("leases", [1000, MAX_LEASES])
 @pytest.mark.parametrize("name", STEPS)
 def test_step(benchmark: BenchmarkFixture, name: str, leases: int) -> None:
-    """Some rounds of one step for all leases; the figure of one, in ns, is in the extra info."""
+    """Some rounds of one step for all leases. The extra info has the time of one lease in ns."""
     step = STEPS[name]
     stage = Stage(leases)
 

@@ -1,9 +1,9 @@
-"""What does it cost to ask an election whether it is led: `is_leader`, `epoch`, `remaining`?
+"""How long does it take to read `is_leader`, `epoch` and `remaining` of an election?
 
 Rules of this file:
-    * The elections are led all the while, on a private server: a `False` is quicker.
-    * What is measured is many reads in a loop of the interpreter's, the loop included. The
-      bound on `is_leader` is the design's: under 100 ns.
+    * The node leads the elections all the time, on a private server, because a `False` is faster.
+    * The time is that of many reads in a Python loop, with the loop. The bound on `is_leader` is
+      that of the design: less than 100 ns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMES = ["is_leader", "epoch", "remaining", "heartbeat()", "is_removed", "leader
 
 @pytest.fixture(scope="module")
 def election() -> Iterator[Election]:
-    """An election that is led, among a thousand."""
+    """Give an election that is led, in a group of a thousand."""
     with EmbeddedServer() as server:
         group = ElectionGroup(server.url, prefix="benchmark-handles", ttl=10)
         group.add_many(f"election-{number}" for number in range(1000))
@@ -34,13 +34,13 @@ def election() -> Iterator[Election]:
 
 
 def reads(name: str, election: Election) -> timeit.Timer:
-    """Return what reads so and so often in a loop."""
+    """Return a timer that reads the attribute in a loop."""
     return timeit.Timer(f"election.{name}", globals={"election": election})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_read(benchmark: BenchmarkFixture, election: Election, name: str) -> None:
-    """Ten rounds of a hundred thousand reads; the figure of one, in ns, is in the extra info."""
+    """Ten rounds of a hundred thousand reads. The extra info has the time of one read in ns."""
     timer = reads(name, election)
     benchmark.pedantic(timer.timeit, args=(READS,), rounds=10)  # type: ignore[no-untyped-call]
     benchmark.extra_info["ns a read"] = round(min(timer.repeat(5, READS)) / READS * 1e9, 1)
@@ -48,6 +48,6 @@ def test_read(benchmark: BenchmarkFixture, election: Election, name: str) -> Non
 
 
 def test_is_leader_costs_less_than_100_ns(election: Election) -> None:
-    """The best of some rounds: what the machine does besides is not the read's cost."""
+    """The best of some rounds counts, because the others include other work of the machine."""
     assert election.is_leader
     assert min(reads("is_leader", election).repeat(20, READS)) / READS * 1e9 < 100

@@ -1,8 +1,8 @@
 """Runs the proof: `make proof`.
 
 Rules of this file:
-    * Progress goes to the terminal alone; in a pipe there is a line for each part.
-    * What was measured before Ctrl-C is reported too, as what it is.
+    * Only a terminal shows the progress. A pipe gets one line for each part.
+    * After Ctrl-C, the report has the parts that were complete.
 """
 
 from __future__ import annotations
@@ -30,35 +30,36 @@ NOW_CHARACTERS = 34
 @click.option(
     "--only", multiple=True, type=click.Choice(list(PARTS)), help="This part; may be repeated."
 )
-@click.option("--quick", is_flag=True, help="A little of each, in some minutes.")
-@click.option("--seed", default=1, show_default=True, help="Where chance begins.")
+@click.option("--quick", is_flag=True, help="Fewer repetitions of each part: some minutes.")
+@click.option("--seed", default=1, show_default=True, help="The seed of all random choices.")
 @click.option(
     "--folder",
     default=Path("build/proof"),
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where report.md and report.json go.",
+    help="The folder for report.md and report.json.",
 )
 @click.option("--docs", is_flag=True, help="Put the tables into the pages in docs/ as well.")
 def main(*, only: tuple[str, ...], quick: bool, seed: int, folder: Path, docs: bool) -> None:
-    """Show that multielect keeps its promises, by all the means there are.
+    """Check that multielect keeps its promises, by several independent methods.
 
-    In full it takes about an hour on two cores: a model of the protocol searched to its end, a
-    million simulated events, ten million fuzzed inputs, the core under sanitizers, faults planted
-    in our own code, five hundred rounds of faults against real processes, and a soak.
+    A full run takes about an hour on two cores. It searches all states of a model of the protocol.
+    It runs a million simulated events, ten million fuzzed inputs and the core under sanitizers. It
+    plants faults in copies of our own code. It strikes real processes with five hundred rounds of
+    faults, and ends with a soak.
 
-    Exits with 0 only if every part that was asked for was run and holds.
+    Exits with 0 only if every requested part was run and holds.
     """
     scale = replace(QUICK if quick else Scale(), seed=seed)
     console = Console()
     parts: list[Part] = []
     interrupted = False
     try:
-        # One at a time: what is done counts when the next is interrupted.
+        # One at a time, so that complete parts count if the next one is interrupted.
         parts.extend(_run(name, PARTS[name], scale, console) for name in only or PARTS)
     except KeyboardInterrupt:
         interrupted = True
-        console.print("interrupted: what follows is what was done until then")
+        console.print("interrupted: the report has the parts that were complete")
     page = write(parts, scale, folder)
     _show(parts, console)
     if docs:
@@ -79,7 +80,7 @@ def _run(name: str, run: Run, scale: Scale, console: Console) -> Part:
     with bars:
         try:
             part = run(scale, _telling(bars, bars.add_task("", total=None, now="")))
-        # The other parts may have taken an hour: what broke in one costs that one alone.
+        # An error in one part must not cost the results of the others, which may take an hour.
         except Exception:  # noqa: BLE001
             part = Part(name, name, trouble=[traceback.format_exc()])
     part.seconds = time.monotonic() - began
@@ -97,7 +98,7 @@ def _telling(bars: Progress, task: TaskID) -> Advance:
 
 
 def _show(parts: list[Part], console: Console) -> None:
-    table = Table(title="What the proof showed")
+    table = Table(title="Results of the proof")
     for head in ("part", "verdict", "minutes"):
         table.add_column(head, justify="right" if head == "minutes" else "left")
     for part in parts:

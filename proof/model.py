@@ -1,14 +1,14 @@
-"""Checks the model of the lease protocol with spin, and that spin finds every planted fault.
+"""Checks the model of the lease protocol with spin, and checks that spin finds planted faults.
 
     make model                      # the table, in a minute or two on one core
     make model ARGS=--long          # larger bounds as well
     make model ARGS='--only RELEASE_WITHOUT_EPOCH'      # with the shortest history that shows it
 
 Rules of this file:
-    * What is believed to hold is searched to its end: a search that was cut off is a failure.
-    * A fault that is not found is a failure, and so is a limit of the protocol that cannot be
-      shown any more: then the text about it is out of date.
-    * One process at a time, and no more memory than `MAX_MB`.
+    * A run that should find nothing must search all states. If spin stops before, the run fails.
+    * A fault that spin does not find is a failure. So is a documented limit of the protocol that
+      spin cannot show any more, as its documentation is then out of date.
+    * Only one process runs at a time, with at most `MAX_MB` of memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ HOLDS, CAUGHT, SHOWN = "holds", "caught", "as stated"
 
 @dataclass(frozen=True)
 class Question:
-    """One run of spin: what is defined, and whether an invariant must be broken by it."""
+    """One run of spin.
+
+    Attributes:
+        name: its name on the command line.
+        about: what it searches, for the table.
+        defines: the macros that are defined in the model.
+        expected: whether the invariants must hold, or one of them must be broken.
+    """
 
     name: str
     about: str
@@ -123,14 +130,16 @@ _INVARIANTS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a question.
+    """The result of a run.
 
     Attributes:
-        broken: which invariant was broken, if any.
-        states: how many states were looked at.
-        whole: whether there are no others.
-        seconds: for the search, without the compiler.
-        history: the shortest way to the broken invariant, a line a step.
+        question: the run.
+        broken: the invariant that was broken; empty if none was.
+        states: the number of states that were searched.
+        whole: whether these are all states.
+        seconds: the time of the search, without the compiler.
+        memory_mb: the memory of the search.
+        history: the shortest path to the broken invariant, with a line for each step.
     """
 
     question: Question
@@ -143,14 +152,14 @@ class Answer:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether the promise held, or the fault was found."""
+        """Whether the invariants held, or one was broken, as expected."""
         if self.question.expected == HOLDS:
             return self.whole and not self.broken
         return bool(self.broken)
 
     @property
     def verdict(self) -> str:
-        """What the table says."""
+        """The verdict for the table."""
         if self.is_as_expected:
             told = self.question.expected
             return f"{told}: {self.broken}" if self.broken else told
@@ -160,22 +169,23 @@ class Answer:
 
 
 def missing() -> str:
-    """Return which program is not installed, or nothing."""
+    """Return a program that is not installed; an empty text if all are."""
     return next((name for name in ("spin", "gcc") if shutil.which(name) is None), "")
 
 
 def ask(question: Question) -> Answer:
-    """Have spin search all histories, up to the first that breaks something.
+    """Let spin search all states, until one breaks an invariant.
 
     Raises:
-        RuntimeError: when spin or the compiler fails.
+        RuntimeError: if spin or the compiler fails.
     """
     with tempfile.TemporaryDirectory(prefix="multielect-model-") as name:
         folder = Path(name)
         shutil.copy(MODEL, folder)
         defines = [f"-D{define}" for define in question.defines]
         _run(["spin", "-a", *defines, MODEL.name], folder)
-        # Depth first is the leaner search of all; breadth first finds the shortest history.
+        # A depth-first search of all states needs less memory. Breadth-first search finds the
+        # shortest history.
         way = ["-O2"] if question.expected == HOLDS else ["-O0", "-DBFS"]
         options = ["-DSAFETY", "-DNOREDUCE", f"-DMEMLIM={MAX_MB}"]
         _run(["gcc", "-w", *way, *options, "-o", "pan", "pan.c"], folder)
@@ -201,7 +211,7 @@ def _run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=MAX_SECONDS, check=False
     )
-    # spin and the searcher it makes end with other codes than 0 when they find something.
+    # spin and its search program exit with other codes than 0 if they find something.
     said = done.stdout + done.stderr
     failed = command[0] == "gcc" and done.returncode
     if failed or done.returncode < 0 or "syntax error" in said or "Error: undeclared" in said:
@@ -231,10 +241,10 @@ HEAD = f"{'model or fault':26} {'':56} {'states':>11} {'s':>6} {'MB':>6}  verdic
 
 
 def main() -> int:
-    """Ask the questions, print the table; 1 if one answer is not as it should be."""
+    """Do the runs and print the table. Returns 1 if one result is not as expected."""
     parser = argparse.ArgumentParser(description="Check the model of the lease protocol.")
     parser.add_argument("--long", action="store_true", help="larger bounds as well: some minutes")
-    parser.add_argument("--only", metavar="NAME", help="one question, with its history")
+    parser.add_argument("--only", metavar="NAME", help="one run, with its history")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the answers there")
     wanted = parser.parse_args()
     if missing():
@@ -253,7 +263,7 @@ def main() -> int:
         if wanted.only:
             print("\n".join(answers[-1].history))
     wrong = sum(not answer.is_as_expected for answer in answers)
-    print(f"{len(answers) - wrong} of {len(answers)} as they should be")
+    print(f"{len(answers) - wrong} of {len(answers)} are as expected")
     if wanted.json:
         wanted.json.write_text(json.dumps([asdict(answer) for answer in answers], indent=1))
     return 1 if wrong else 0

@@ -1,8 +1,8 @@
-"""What each part of the proof gives back: a verdict, and tables for a person to read.
+"""The result of each part of the proof: a verdict, a summary and tables.
 
 Rules of this file:
-    * A table is made once, here, and shown on the terminal, in the report and in the docs alike.
-    * A part that could not be run says why; it never counts as one that went well.
+    * The report and the docs show the same tables.
+    * A part that could not be run says why. It never counts as successful.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any, Protocol
 
 
 class Advance(Protocol):
-    """Is told how far a part has come."""
+    """Shows the progress of a part."""
 
     def __call__(self, done: float, total: float, now: str = "") -> None:
-        """Show that `done` of `total` is done, and what is being done now."""
+        """Show that `done` of `total` is done, and `now`, the current step."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head, all of them text.
+    """A table of texts.
 
     Attributes:
-        name: what it is called where the docs take it in.
-        head: of each column. One that begins with '>' is for numbers, and set to the right.
-        rows: as many cells each as the head has.
+        name: its name in the marks of the docs.
+        head: the heads of the columns. A head that begins with '>' aligns its column to the right.
+        rows: the rows, with a cell for each column.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """Return it as Markdown."""
+        """Return the table as Markdown."""
         heads = [head.removeprefix(">") for head in self.head]
         rule = ["---:" if head.startswith(">") else "---" for head in self.head]
         lines = [heads, rule, *(list(map(_escaped, row)) for row in self.rows)]
@@ -43,18 +43,18 @@ class Table:
 
 @dataclass
 class Part:
-    """What came of one part of the proof.
+    """The result of one part of the proof.
 
     Attributes:
-        name: as on the command line.
-        title: as in the report.
-        ok: whether all that it shows holds.
+        name: its name on the command line.
+        title: its title in the report.
+        ok: whether everything that it checks holds.
         seconds: how long it took.
-        summary: a sentence or two.
-        tables: its figures.
-        trouble: what does not hold, each with how to see it again.
-        skipped: why it could not be run; empty if it was.
-        figures: the same for programs.
+        summary: one or two sentences.
+        tables: its figures, for people.
+        trouble: each failure, with the command that repeats it.
+        skipped: why it could not be run; empty if it was run.
+        figures: its figures, for programs.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """One word for it."""
+        """The verdict, in one or two words."""
         if self.skipped:
             return "not run"
         return "holds" if self.ok else "BROKEN"
@@ -77,19 +77,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of each is done.
+    """How much each part does.
 
     Attributes:
-        long_model: whether the model is searched within larger bounds as well.
-        simulated_events: how many things happen in simulated stories at the least.
-        machine_examples: how many examples the stateful machine is given.
-        chaos_rounds: how many rounds of faults strike real processes.
-        fuzzer_executions: how many inputs the fuzzers try.
-        sanitized: which tests are run under which sanitizers, as `tests/sanitize/run` takes them.
-        planted: how many of the deliberate faults are planted; None for all.
+        long_model: whether the model is also searched within larger bounds.
+        simulated_events: the least number of events in simulated stories.
+        machine_examples: the number of examples for the stateful machine.
+        chaos_rounds: the number of rounds of faults against real processes.
+        fuzzer_executions: the number of inputs that the fuzzers try.
+        sanitized: the sanitizers and their tests, as arguments of `tests/sanitize/run`.
+        planted: the number of faults that are planted; None for all.
         soak_minutes: how long the soak lasts.
-        soak_elections: how many elections there are in it.
-        seed: where chance begins.
+        soak_elections: the number of elections in the soak.
+        seed: the seed of all random choices.
     """
 
     long_model: bool = True
@@ -119,13 +119,13 @@ QUICK = Scale(
     soak_minutes=0.5,
     soak_elections=1_000,
 )
-"""A few minutes of all of it: to see that it runs, not to believe it."""
+"""A few minutes for all parts. This shows that they run, and proves little."""
 
 Run = Callable[[Scale, Advance], Part]
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a time in ms for a table; '-' where there is none."""
+    """Return a time in ms for a table; '-' for None."""
     return "-" if value is None else f"{value:,.0f}"
 
 

@@ -1,8 +1,8 @@
-"""The parts of the proof: each runs one kind of check, and says what came of it.
+"""The parts of the proof. Each of them runs one kind of check and reports the result.
 
 Rules of this file:
-    * A part only runs and tells: what is checked, and how, is where the check is.
-    * Heavier imports wait until the part that needs them is run.
+    * A part only runs a check and reports. The check itself is elsewhere.
+    * A part imports heavy modules when it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SANITIZERS = {
 
 
 def check_model(scale: Scale, progress: Advance) -> Part:
-    """Search all histories of the model of the protocol."""
+    """Search all states of the model of the protocol."""
     part = Part("model", "The protocol, in all its histories")
     if missing := model.missing():
         part.skipped = f"{missing} is not installed"
@@ -72,7 +72,7 @@ def check_model(scale: Scale, progress: Advance) -> Part:
 
 
 def simulate(scale: Scale, progress: Advance) -> Part:
-    """Tell stories of simulated nodes, servers and links."""
+    """Run random stories of simulated nodes, servers and connections."""
     from tests.simulation.simulate import Report  # noqa: PLC0415
     from tests.simulation.simulate import simulate as tell  # noqa: PLC0415
 
@@ -120,7 +120,7 @@ def simulate(scale: Scale, progress: Advance) -> Part:
 
 
 def run_machine(scale: Scale, progress: Advance) -> Part:
-    """Give the stateful machine examples that nobody chose."""
+    """Run the stateful machine on examples that Hypothesis generates."""
     from hypothesis import settings  # noqa: PLC0415
     from tests.simulation.machine import LONG, explore  # noqa: PLC0415
 
@@ -128,7 +128,7 @@ def run_machine(scale: Scale, progress: Advance) -> Part:
     progress(0, 1, f"{scale.machine_examples:,} examples")
     try:
         explore(settings(LONG, max_examples=scale.machine_examples))
-    # It ends with whatever broke, the shortest example in its notes.
+    # It raises the error of the shortest example, which is in the notes of the error.
     except Exception as error:  # noqa: BLE001
         part.trouble = ["\n".join([repr(error), *getattr(error, "__notes__", ())])]
     part.ok = not part.trouble
@@ -137,7 +137,7 @@ def run_machine(scale: Scale, progress: Advance) -> Part:
 
 
 def strike(scale: Scale, progress: Advance) -> Part:
-    """Strike real processes and real servers with faults."""
+    """Run rounds of faults against real processes and real servers."""
     from tests.faults.rounds import run_rounds  # noqa: PLC0415
 
     part = Part("chaos", "Chaos on real processes")
@@ -193,7 +193,7 @@ def strike(scale: Scale, progress: Advance) -> Part:
 
 
 def fuzz(scale: Scale, progress: Advance) -> Part:
-    """Give the parser and the core bytes that no server sends."""
+    """Fuzz the parser and the core with bytes that no server sends."""
     from .fuzz.build import missing  # noqa: PLC0415
     from .fuzz.campaign import run  # noqa: PLC0415
 
@@ -233,7 +233,7 @@ def fuzz(scale: Scale, progress: Advance) -> Part:
 
 
 def sanitize(scale: Scale, progress: Advance) -> Part:
-    """Run tests of the core under sanitizers, and on a build that checks every slot."""
+    """Run tests of the core under sanitizers, and on the debug build."""
     part = Part("sanitize", "The core under sanitizers")
     told = []
     for number, (kind, options) in enumerate(scale.sanitized):
@@ -261,7 +261,7 @@ def sanitize(scale: Scale, progress: Advance) -> Part:
 
 
 def plant(scale: Scale, progress: Advance) -> Part:
-    """Plant faults in our own code and see that the tests find each."""
+    """Plant faults in copies of our own code, and check that the tests find each of them."""
     part = Part("planted", "Faults planted in our own code")
     faults = PLANTED[: scale.planted]
     findings: list[planted.Finding] = []
@@ -299,7 +299,7 @@ def plant(scale: Scale, progress: Advance) -> Part:
 
 
 def soak(scale: Scale, progress: Advance) -> Part:
-    """Hold many elections for long, under random faults, and watch memory and descriptors."""
+    """Run many elections for long under random faults, and measure memory and descriptors."""
     from tests.faults.soak import soak as run  # noqa: PLC0415
 
     part = Part("soak", "The soak")
@@ -349,4 +349,4 @@ PARTS: dict[str, Run] = {
     "chaos": strike,
     "soak": soak,
 }
-"""By name, in the order in which they are run."""
+"""The parts by name, in the order in which they are run."""

@@ -1,15 +1,15 @@
-"""Plants faults in copies of the project, and sees whether the tests find them.
+"""Plants faults in copies of the project, and checks that the tests find them.
 
-    make planted                                # all of them: a table, in a quarter of an hour
-    make planted ARGS='anchor-at-reply'         # one, with what the test that found it said
+    make planted                                # all faults: a table, in a quarter of an hour
+    make planted ARGS='anchor-at-reply'         # one fault, with the output of the failed test
 
 Rules of this file:
-    * The project itself is never touched. Each fault gets a copy of its own, in which what it
-      changes is compiled again.
-    * A fault is found when a test fails, and that test passes where the fault is not. So neither
-      a copy that cannot run, nor a test that always fails, counts for anything.
-    * A fault that does not compile or cannot be planted is an error of the list, not a find.
-    * Tests that do not end are ended, and that is a find too.
+    * The project itself does not change. Each fault is planted in its own copy, and the modules
+      that it changes are compiled again there.
+    * A fault is found if a test fails in its copy and passes without the fault. So a copy that
+      cannot run finds nothing, and neither does a test that always fails.
+    * If a fault cannot be planted or does not compile, that is an error of the list.
+    * Tests that do not end in time are killed, and the fault counts as found.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .planted_faults import PLANTED, Edit, Fault
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("src") / "multielect"
 MAX_SECONDS = 900
-"""How long the tests of one fault may take, of which the longest suite needs a third."""
+"""How long one suite may take. The longest suite needs a third of that."""
 _JOBS = max(1, (os.cpu_count() or 2) // 2)
 _LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "dist", "bdist.*", "__pycache__", "*.egg-info", ".*_cache"
@@ -46,14 +46,15 @@ FAILED, CRASHED, NEVER_ENDED = "failed", "crashed", "did not end"
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one fault.
+    """The result for one fault.
 
     Attributes:
-        test: the one that found it; empty where none did.
-        how: whether that test failed, ended the interpreter, or did not end.
-        seconds: from the start of the tests until it was found.
+        fault: the fault.
+        test: the test that found it; empty if none did.
+        how: whether that test failed, crashed the interpreter, or did not end.
+        seconds: the time from the start of the tests until one failed.
         passes_without: whether the same test passes without the fault.
-        said: the end of what pytest printed.
+        said: the end of pytest's output.
     """
 
     fault: Fault
@@ -65,12 +66,12 @@ class Finding:
 
     @property
     def is_found(self) -> bool:
-        """Whether the suite can tell this fault from none."""
+        """Whether a test fails with the fault and passes without it."""
         return bool(self.test) and self.passes_without
 
     @property
     def verdict(self) -> str:
-        """What the table says."""
+        """The verdict for the table."""
         if self.is_found:
             return self.how
         return "FAILS ANYWAY" if self.test else "SURVIVED"
@@ -81,10 +82,10 @@ class PlantingError(Exception):
 
 
 def read_changed(root: Path, edit: Edit) -> str:
-    """Return the text of a file with one fault in it.
+    """Return the text of a file after an edit.
 
     Raises:
-        PlantingError: if what is to be changed does not stand there exactly once.
+        PlantingError: if the text to replace does not occur exactly once.
     """
     text = (root / PACKAGE / edit.file).read_text("utf-8")
     found = text.count(edit.before)
@@ -95,7 +96,7 @@ def read_changed(root: Path, edit: Edit) -> str:
 
 @contextmanager
 def copied(root: Path = ROOT) -> Iterator[Path]:
-    """Copy the project, all that was compiled included, for as long as the block lasts."""
+    """Give a copy of the project with its compiled modules. It is removed after the block."""
     with tempfile.TemporaryDirectory(prefix="multielect-planted-") as name:
         copy = Path(name) / "project"
         shutil.copytree(root, copy, ignore=_LEFT_OUT)
@@ -103,10 +104,10 @@ def copied(root: Path = ROOT) -> Iterator[Path]:
 
 
 def plant(copy: Path, fault: Fault) -> None:
-    """Make one mistake in a copy, and compile what it touches.
+    """Plant a fault in a copy, and compile the modules that it changes.
 
     Raises:
-        PlantingError: if it cannot be made, or does not compile.
+        PlantingError: if it cannot be planted, or does not compile.
     """
     for edit in fault.edits:
         (copy / PACKAGE / edit.file).write_text(read_changed(copy, edit), "utf-8")
@@ -118,10 +119,10 @@ def plant(copy: Path, fault: Fault) -> None:
 
 
 def look_for(fault: Fault, root: Path = ROOT) -> Finding:
-    """Plant a fault in a copy and run its suites until a test fails.
+    """Plant a fault in a copy, and run its suites until a test fails.
 
     Raises:
-        PlantingError: if it cannot be planted.
+        PlantingError: if the fault cannot be planted.
     """
     with copied(root) as copy:
         plant(copy, fault)
@@ -143,12 +144,12 @@ def look_for_all(
     jobs: int = _JOBS,
     root: Path = ROOT,
 ) -> list[Finding]:
-    """Look for each of the faults, several at a time; `told` hears of each as it ends."""
+    """Look for several faults, `jobs` at a time. Calls `told` with each result."""
     findings = []
     with copied(root) as sound, ThreadPoolExecutor(jobs) as pool:
         faults = list(faults)
         if any(map(_is_compiled, faults)):
-            # With all that it is made from: then each fault costs the modules it stands in.
+            # This leaves the build files in the copy, so that each fault compiles only its modules.
             _compile(sound)
         for finding in pool.map(lambda fault: look_for(fault, sound), faults):
             told(finding)
@@ -162,7 +163,7 @@ def _passes_in(root: Path, test: str) -> bool:
 
 
 def _run_suite(copy: Path, suite: str) -> tuple[str, str, str]:
-    """Return the test that found something, how it did, and what was said; or empty words."""
+    """Return the test that failed, how it failed, and pytest's output; empty texts if none did."""
     options = ["-x", "-v", "--no-header", "-p", "no:cacheprovider", "--color=no", "--tb=short"]
     done = _python(copy, "-m", "pytest", *options, suite, seconds=MAX_SECONDS)
     said = done.stdout[-4000:]
@@ -192,7 +193,7 @@ _ENDED_BY_US = -signal.SIGKILL
 
 
 def _python(copy: Path, *command: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run Python on the copy, with all that it starts in a group that can be ended."""
+    """Run Python in the copy. After the time limit, kill it and all processes that it started."""
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, *command],
@@ -226,10 +227,10 @@ def row(finding: Finding) -> str:
 
 
 def main() -> int:
-    """Plant what is asked for, print the table; 1 if a fault survived."""
+    """Plant the requested faults and print the table. Returns 1 if a fault survived."""
     names = [fault.name for fault in PLANTED]
     parser = argparse.ArgumentParser(
-        description="Plant faults in copies of the project, and see that the tests find them."
+        description="Plant faults in copies of the project, and check that the tests find them."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--jobs", type=int, default=_JOBS, help="faults at a time (%(default)s)")

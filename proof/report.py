@@ -1,9 +1,9 @@
 """The report of a proof: one page for people, one file for programs, and the tables of the docs.
 
 Rules of this file:
-    * The pages of the docs are written by hand. Only what stands between their marks is replaced,
-      and only by what a run of the proof has measured.
-    * Each mark stands on one page, once.
+    * The pages of the docs are written by hand. Only the text between their marks is replaced, by
+      the results of a run.
+    * Each mark occurs once, on one page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MARKED = re.compile(r"(<!-- (table|summary): (\w+) -->\n).*?(<!-- end -->)", re
 
 
 def machine() -> str:
-    """Return what it was run on, in a line."""
+    """Return a description of this machine, in one line."""
     return (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
         f" CPython {platform.python_version()}"
@@ -33,8 +33,8 @@ def machine() -> str:
 
 
 def as_markdown(parts: Sequence[Part], scale: Scale) -> str:
-    """Return the report as a page."""
-    lines = ["# What the proof showed", "", f"On {machine()}; seed {scale.seed}.", ""]
+    """Return the report for people, as Markdown."""
+    lines = ["# Results of the proof", "", f"On {machine()}; seed {scale.seed}.", ""]
     lines += ["| part | verdict | took |", "| --- | --- | ---: |"]
     lines += [f"| {part.title} | {part.verdict} | {_span(part.seconds)} |" for part in parts]
     for part in parts:
@@ -47,7 +47,7 @@ def as_markdown(parts: Sequence[Part], scale: Scale) -> str:
 
 
 def as_json(parts: Sequence[Part], scale: Scale) -> str:
-    """Return the same for programs."""
+    """Return the report for programs, as JSON."""
     told = {
         "machine": machine(),
         "scale": asdict(scale),
@@ -57,7 +57,7 @@ def as_json(parts: Sequence[Part], scale: Scale) -> str:
 
 
 def write(parts: Sequence[Part], scale: Scale, folder: Path) -> Path:
-    """Write both into a folder, and return where the page is."""
+    """Write both reports into a folder. Returns the path of the one for people."""
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.md"
     page.write_text(as_markdown(parts, scale), "utf-8")
@@ -66,7 +66,7 @@ def write(parts: Sequence[Part], scale: Scale, folder: Path) -> Path:
 
 
 def put_into(text: str, parts: Sequence[Part]) -> str:
-    """Return a document with the marked tables and summaries of these parts made anew."""
+    """Return a page with new tables and summaries of these parts between its marks."""
     found = {f"summary: {part.name}": f"{part.summary}\n" for part in parts if not part.skipped}
     for part in parts:
         found |= {f"table: {table.name}": f"{table.markdown()}\n" for table in part.tables}

@@ -17,14 +17,14 @@ class Peer:
     version = importlib.metadata.version("pottery")
 
     def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
-        """Take so many leases."""
+        """Take the leases."""
         self._client = redis.Redis.from_url(url)
         self._locks = [
             pottery.Redlock(
                 key=f"{prefix}:election-{n:07d}",
                 masters={self._client},
                 auto_release_time=ttl,
-                # It counts how often each was extended, and refuses after so many times.
+                # pottery refuses to extend a lock more often than this.
                 num_extensions=1_000_000_000,
             )
             for n in range(leases)
@@ -34,7 +34,7 @@ class Peer:
                 raise RuntimeError("a lease was taken")
 
     def refresh(self) -> None:
-        """Extend each once; raises where one is lost."""
+        """Extend each lease once. Raises an exception if one is lost."""
         for lock in self._locks:
             lock.extend()
 

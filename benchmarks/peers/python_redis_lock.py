@@ -17,7 +17,7 @@ class Peer:
     version = importlib.metadata.version("python-redis-lock")
 
     def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
-        """Take so many leases."""
+        """Take the leases."""
         self._client = redis.Redis.from_url(url)
         self._locks = [
             redis_lock.Lock(self._client, f"{prefix}:election-{n:07d}", expire=round(ttl))
@@ -28,7 +28,7 @@ class Peer:
                 raise RuntimeError("a lease was taken")
 
     def refresh(self) -> None:
-        """Extend each once; raises where one is lost."""
+        """Extend each lease once. Raises an exception if one is lost."""
         for lock in self._locks:
             lock.extend()
 

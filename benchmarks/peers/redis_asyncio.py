@@ -23,7 +23,7 @@ class Peer:
     version = redis.__version__
 
     def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
-        """Take so many leases."""
+        """Take the leases."""
         self._loop = asyncio.new_event_loop()
         self._client = redis.asyncio.Redis.from_url(url)
         self._holder = b"node-0123456789ab/0123456789abcdef"
@@ -40,7 +40,7 @@ class Peer:
             await pipeline.execute()
 
     def refresh(self) -> None:
-        """Extend each once."""
+        """Extend each lease once."""
         self._loop.run_until_complete(self._extend())
 
     async def _extend(self) -> None:

@@ -15,7 +15,7 @@ class Peer:
     version = redis.__version__
 
     def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
-        """Take so many leases."""
+        """Take the leases."""
         self._client = redis.Redis.from_url(url)
         self._locks = [
             Lock(self._client, f"{prefix}:election-{n:07d}", timeout=ttl) for n in range(leases)
@@ -25,7 +25,7 @@ class Peer:
                 raise RuntimeError("a lease was taken")
 
     def refresh(self) -> None:
-        """Extend each once; raises where one is lost."""
+        """Extend each lease once. Raises an exception if one is lost."""
         for lock in self._locks:
             lock.reacquire()
 

@@ -1,7 +1,7 @@
-"""redis-py, batched: one script a lease, which compares the holder, all in one pipeline.
+"""redis-py, batched: one script for each lease, which compares the holder, in pipelines.
 
-The fair peer: correct, and with no round trip a lease. Pipelines are of ten thousand commands,
-which is kinder to it than one of a million.
+This is the fairest comparison: it is correct, and needs no round trip for each lease. A pipeline
+has ten thousand commands, which is faster than one of a million.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Peer:
     version = redis.__version__
 
     def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
-        """Take so many leases."""
+        """Take the leases."""
         self._client = redis.Redis.from_url(url)
         self._holder = b"node-0123456789ab/0123456789abcdef"
         self._ttl_ms = round(ttl * 1000)
@@ -37,7 +37,7 @@ class Peer:
             pipeline.execute()
 
     def refresh(self) -> None:
-        """Extend each once."""
+        """Extend each lease once."""
         for first in range(0, len(self._keys), CHUNK):
             pipeline = self._client.pipeline(transaction=False)
             for key in self._keys[first : first + CHUNK]:

@@ -1,16 +1,14 @@
-"""The core fuzzed: what reads a server's bytes, and what acts on them.
+"""Fuzzes the core: the parser of a server's bytes, and the code that acts on its replies.
 
     python -m proof.fuzz --executions 10000000
 
 From the bottom up:
 
-    recording    what real servers answer, and the seeds made of it
-    replies      (Cython) the parser alone: split or whole, the same frames
-    soundness    (Cython) what must hold of a core at any time
-    exchanges    (Cython) two cores and a server that says anything
-    build        compiles the core and the two, instrumented, into a cache
-    faults       what fuzzing has to find when it is planted
-    campaign     runs them, and says what came of it
-
-`Report` is what `run` returns.
+    recording    replies of real servers, and the seeds made of them
+    replies      (Cython) fuzzes the parser: the same frames, however the bytes are cut
+    soundness    (Cython) checks the invariants of a core
+    exchanges    (Cython) fuzzes two cores, with a server that sends any bytes
+    build        compiles the core and the fuzzers, instrumented, into a cache
+    faults       faults that the fuzzers must find when they are planted
+    campaign     runs the fuzzers, and reports the results
 """

@@ -16,7 +16,7 @@ from .faults import FAULTS
 
 
 def show(report: Report) -> None:
-    """Print what came of it."""
+    """Print the report."""
     print(
         f"{report.total:,} executions in {report.seconds:.0f} s, {report.per_second:,.0f} a second"
     )
@@ -35,9 +35,9 @@ def show(report: Report) -> None:
 
 
 def plant_faults(executions: int) -> int:
-    """Print what is found of each fault; 1 if one is not."""
+    """Print what the fuzzers find of each planted fault. Returns 1 if they miss one."""
     missed = 0
-    build()  # what all of them share
+    build()  # The faults share the modules that they do not change.
     for fault in FAULTS:
         report = run(
             executions, targets=[fault.target], seed=1, program=build((fault.target,), fault=fault)
@@ -63,7 +63,7 @@ def as_json(report: Report) -> str:
 
 
 def main() -> int:
-    """Run; 1 if something broke, 2 where something is not installed."""
+    """Run the fuzzers. Returns 1 if something broke, 2 if something is not installed."""
     parser = argparse.ArgumentParser(prog="python -m proof.fuzz", description=__doc__)
     parser.add_argument("--executions", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--workers", type=int, metavar="N", help="as many as cores, if not given")
@@ -72,7 +72,7 @@ def main() -> int:
     compilers = {compiler.command: compiler for compiler in find_compilers()}
     parser.add_argument("--compiler", choices=sorted(compilers), help="the best, if not given")
     parser.add_argument(
-        "--faults", action="store_true", help="plant faults in the core, and see each found"
+        "--faults", action="store_true", help="plant faults, and check that each is found"
     )
     parser.add_argument("--replay", nargs=2, metavar=("TARGET", "FILE"), help="one input, once")
     wanted = parser.parse_args()

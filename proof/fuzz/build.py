@@ -1,11 +1,11 @@
-"""Compiles the core and what fuzzes it, instrumented, into a cache.
+"""Compiles the core and its fuzzers, instrumented, into a cache.
 
 Rules of this file:
-    * The package is taken without what needs more than the standard library, so that the program
-      that fuzzes starts in a moment.
-    * A module is compiled again when its text, a declaration or a flag has changed, and only then.
-    * With clang it is libFuzzer that drives, and coverage that guides. With gcc alone it is
-      `mutate.c`: the same checks, without guidance.
+    * Modules that need more than the standard library are left out, so that a fuzzer starts at
+      once.
+    * A module is compiled again only if its text, a declaration or a flag has changed.
+    * With clang, libFuzzer makes the inputs, guided by coverage. With gcc alone, `mutate.c` makes
+      them without guidance. The checks are the same.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _PURE = (
     "_core/__init__.py",
     "_core/records.py",
 )
-# Cython's own code adds 0 to NULL. What is null, or too short for what is read, is noticed by
-# AddressSanitizer as well.
+# Cython's own code adds 0 to NULL. AddressSanitizer also finds null pointers, and objects that are
+# too short for what is read.
 _NOT_CHECKED = "null,object-size,pointer-overflow"
 _CHECKS = "address,undefined"
 _COMMON = (
@@ -54,24 +54,24 @@ _WITH_MAIN = _EMPTY + "int main(void) { return 0; }\n"
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler that has what a fuzzer needs.
+    """A compiler with sanitizers.
 
     Attributes:
-        command: how it is called.
-        guided: whether it brings libFuzzer.
+        command: the command that runs it.
+        guided: whether it has libFuzzer.
     """
 
     command: str
     guided: bool
 
     def module_flags(self, *, guides: bool) -> tuple[str, ...]:
-        """Return how a module is compiled and linked; what fuzzes is not to guide itself."""
+        """Return the flags for a module. `guides` says whether its coverage guides the fuzzer."""
         checks = f"fuzzer-no-link,{_CHECKS}" if self.guided and guides else _CHECKS
         return (f"-fsanitize={checks}", *_COMMON, "-fPIC", "-shared")
 
     @property
     def program_flags(self) -> tuple[str, ...]:
-        """How the program is compiled and linked."""
+        """The flags for the program."""
         checks = f"fuzzer,{_CHECKS}" if self.guided else _CHECKS
         guided = ("-DFUZZ_GUIDED",) if self.guided else ()
         return (f"-fsanitize={checks}", *_COMMON, *guided, "-rdynamic")
@@ -79,14 +79,14 @@ class Compiler:
 
 @dataclass(frozen=True)
 class Fault:
-    """A change to the core that fuzzing has to find.
+    """A change to the core that a fuzzer must find.
 
     Attributes:
-        name: what to call it.
-        module: whose text is changed.
-        sound: what stands there.
-        broken: what is to stand there instead.
-        target: what finds it.
+        name: its name.
+        module: the module that is changed.
+        sound: the text that is replaced.
+        broken: the text that replaces it.
+        target: the fuzzer that must find it.
     """
 
     name: str
@@ -96,11 +96,15 @@ class Fault:
     target: str
 
     def plant(self, tree: Path) -> None:
-        """Change the text."""
+        """Change the module in a copy of the sources.
+
+        Raises:
+            BuildError: if the text to replace does not occur exactly once.
+        """
         path = tree / "multielect" / "_core" / f"{self.module}.pyx"
         text = path.read_text("utf-8")
         if text.count(self.sound) != 1:
-            raise BuildError(f"{self.name}: {self.sound!r} does not stand once in {path.name}")
+            raise BuildError(f"{self.name}: {self.sound!r} does not occur once in {path.name}")
         path.write_text(text.replace(self.sound, self.broken), "utf-8")
 
 
@@ -110,7 +114,7 @@ class BuildError(RuntimeError):
 
 @functools.cache
 def find_compilers() -> tuple[Compiler, ...]:
-    """Return what there is, the best first: clang with libFuzzer, gcc with its sanitizers."""
+    """Return the installed compilers, the best first: clang with libFuzzer, gcc with sanitizers."""
     clangs = ("clang", *(f"clang-{version}" for version in range(22, 12, -1)))
     found = [Compiler(command, guided=True) for command in clangs if shutil.which(command)]
     working = [compiler for compiler in found if _works(compiler, _EMPTY)][:1]
@@ -119,13 +123,13 @@ def find_compilers() -> tuple[Compiler, ...]:
 
 
 def missing() -> str:
-    """Return what keeps this machine from fuzzing, and what to do; nothing if all is there."""
+    """Return what is not installed, and how to install it; an empty text if nothing is missing."""
     if not find_compilers():
         return "no compiler with sanitizers (Debian: apt-get install clang, or gcc)"
     if _python_library() is None:
         return "this Python has no library to link with (Debian: apt-get install python3-dev)"
     try:
-        import Cython  # noqa: F401, PLC0415  # asked for here, so that its absence can be told
+        import Cython  # noqa: F401, PLC0415  # imported here, to report its absence
     except ImportError:
         return "Cython is not installed (make sets up .venv, which has it)"
     return ""
@@ -133,12 +137,12 @@ def missing() -> str:
 
 @dataclass(frozen=True)
 class Program:
-    """What was built.
+    """A fuzzing program.
 
     Attributes:
-        path: the program.
-        folder: where it stands, with what it is made of and what its runs leave.
-        compiler: what it was built with.
+        path: the path of the program.
+        folder: its folder, with its sources and the files of its runs.
+        compiler: the compiler that built it.
     """
 
     path: Path
@@ -146,7 +150,7 @@ class Program:
     compiler: Compiler
 
     def environment(self, target: str) -> dict[str, str]:
-        """Return the variables that it is run with, for one of `TARGETS`."""
+        """Return the environment variables of a run for one of `TARGETS`."""
         return {
             "PATH": os.environ.get("PATH", ""),
             "FUZZ_TARGET": target,
@@ -154,7 +158,7 @@ class Program:
             "PYTHONPATH": str(self.folder / "tree"),
             "PYTHONMALLOC": "malloc",
             "PYTHONDONTWRITEBYTECODE": "1",
-            # What Python keeps until it ends is no leak; what grows with each input meets a limit.
+            # Memory that Python keeps until its end is not a leak. -rss_limit_mb finds real leaks.
             "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=16:malloc_context_size=8",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
@@ -166,16 +170,16 @@ def build(
     fault: Fault | None = None,
     compiler: Compiler | None = None,
 ) -> Program:
-    """Compile what has changed.
+    """Compile the modules that have changed, and return the program.
 
     Args:
-        targets: what is to be fuzzed.
-        fault: what to plant in the core, in a copy of its own.
-        compiler: one of `find_compilers`; the best if None.
+        targets: the fuzzers to build.
+        fault: a fault to plant in a copy of the core; None for none.
+        compiler: one of `find_compilers`; None for the best.
 
     Raises:
-        RuntimeError: when something is not installed; see `missing`.
-        BuildError: when a compiler fails.
+        RuntimeError: if something is not installed; see `missing`.
+        BuildError: if a compiler fails.
     """
     if missing():
         raise RuntimeError(missing())
@@ -186,7 +190,7 @@ def build(
     if fault is not None:
         sound, folder = folder, CACHE / f"{compiler.command}-{fault.name}"
         if (sound / "tree").exists():
-            # Paths are relative, so what was compiled there holds here.
+            # All paths are relative, so the compiled modules can be copied.
             shutil.copytree(sound / "tree", folder / "tree", dirs_exist_ok=True)
     tree = folder / "tree"
     _copy_sources(tree)
@@ -243,7 +247,7 @@ def _compiled() -> Iterator[Path]:
 
 
 def _modules(tree: Path, target: str) -> list[Path]:
-    """Return what a target is made of: the parser stands alone."""
+    """Return the modules of a fuzzer. That of the parser needs no other module of the core."""
     own = tree / f"{target}.pyx"
     core = tree / "multielect" / "_core"
     if target == "replies":
@@ -264,7 +268,7 @@ def _compile(path: Path, tree: Path, declared: bytes, compiler: Compiler) -> Non
 
 
 def _make(product: Path, text: bytes, command: list[str], folder: Path) -> None:
-    """Run the command there, unless it made this very product of this very text."""
+    """Run a command in a folder, unless it has already made this product from this text."""
     stamp = product.with_name(f".{product.name}.made")
     made = hashlib.sha256(text + "\0".join(command).encode()).hexdigest()
     if product.exists() and stamp.exists() and stamp.read_text("ascii") == made:
@@ -280,7 +284,7 @@ def _includes() -> tuple[str, ...]:
 
 
 def _python_library() -> list[str] | None:
-    """Return how to link with this interpreter."""
+    """Return the flags that link with this interpreter; None if it has no library."""
     settings = sysconfig.get_config_vars()
     folders = [Path(str(settings[name])) for name in ("LIBDIR", "LIBPL") if settings.get(name)]
     if settings.get("MULTIARCH"):

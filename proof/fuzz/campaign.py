@@ -1,11 +1,11 @@
-"""Runs the fuzzers, as many at once as there are cores, and says what came of it.
+"""Runs the fuzzers, one on each core, and reports the results.
 
 Rules of this file:
-    * What is counted is what the program itself counted, not what it was asked for.
-    * An input that breaks something is kept, with what it broke, and ends its own run only.
-    * What has been found once, and kept under `found/`, is tried before anything new.
-    * A run from a number that is given begins with the seeds alone. Where it gets to differs a
-      little all the same: addresses guide it as well.
+    * The numbers of executions are those that the programs counted, not those that were requested.
+    * An input that breaks something is kept with the error. It ends only its own run.
+    * Inputs that broke something once are kept in `found/`. They are tried first.
+    * A run with a given seed begins with the seed inputs alone. Even so, two such runs differ a
+      little, because memory addresses also guide the fuzzer.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .build import HERE, TARGETS, Program, build
 from .recording import seeds
 
 SHARES = {"replies": 95, "exchanges": 5}
-"""How many of 100 executions go where: an exchange is some thirty times the work."""
+"""How many of 100 executions each fuzzer gets. An exchange takes about thirty times as long."""
 
 MAX_INPUT_BYTES = {"replies": 1000, "exchanges": 700}
 MAX_MB = 512
 SLOWEST_S = 10
 _POLL_S = 0.2
 _INTERRUPTED = {72, -signal.SIGINT, -signal.SIGTERM}
-"""What a run ends with that was told to: the first is libFuzzer's own."""
+"""The exit statuses of a run that somebody ended. The first is libFuzzer's own."""
 _BROKEN = re.compile(r"does not hold: .*|runtime error: .*|ERROR: AddressSanitizer: .*|ERROR: .*")
 
 
@@ -42,10 +42,10 @@ class Crash:
     """An input that broke something.
 
     Attributes:
-        target: what was fuzzed.
-        what: what it broke, in the words of whoever noticed.
+        target: the fuzzer.
+        what: the message of the check or the sanitizer.
         data: the input.
-        kept: where it was written.
+        kept: the file with the input.
     """
 
     target: str
@@ -56,7 +56,7 @@ class Crash:
 
 @dataclass(frozen=True)
 class Covered:
-    """What a target's inputs have reached: nothing is known of it without libFuzzer."""
+    """The coverage that a fuzzer has reached; all 0 without libFuzzer."""
 
     edges: int = 0
     all_edges: int = 0
@@ -65,15 +65,15 @@ class Covered:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a campaign.
+    """The results of a campaign.
 
     Attributes:
-        compiler: what it was built with.
-        guided: whether coverage guided it.
-        executions: of each target, how many inputs were tried.
-        covered: of each target, what they reached in the core.
-        crashes: what was broken.
-        seconds: for all of it, without building.
+        compiler: the compiler of the fuzzers.
+        guided: whether coverage guided them.
+        executions: the number of inputs that each fuzzer tried.
+        covered: the coverage of the core that each fuzzer reached.
+        crashes: the inputs that broke something.
+        seconds: the time of all runs, without the build.
     """
 
     compiler: str
@@ -85,7 +85,7 @@ class Report:
 
     @property
     def total(self) -> int:
-        """How many inputs were tried."""
+        """The number of inputs that were tried."""
         return sum(self.executions.values())
 
     @property
@@ -110,11 +110,11 @@ class _Worker:
             return int(struct.unpack("=Q", file.read(8))[0])
 
     def end(self) -> None:
-        """Keep what it broke."""
+        """Collect the inputs that broke something."""
         if self.process.returncode == 0:
             return
         if self.process.returncode in _INTERRUPTED:
-            raise InterruptedError(f"somebody ended the run of {self.target}")
+            raise InterruptedError(f"the run of {self.target} was ended from outside")
         what = _what_broke(self.log.read_text("utf-8", "replace"))
         kept = sorted(self.crash_prefix.parent.glob(f"{self.crash_prefix.name}*"))
         for path in kept:
@@ -132,21 +132,21 @@ def run(
     program: Program | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Fuzz until so many inputs have been tried.
+    """Fuzz until `executions` inputs have been tried.
 
     Args:
-        executions: how many, over all targets.
-        targets: what to fuzz; they share the executions out as `SHARES` says.
-        workers: how many processes at once; as many as there are cores if None.
-        seed: where chance begins: one worker, and nothing kept from earlier runs. Without it, what
-            earlier runs have reached is where this one begins.
-        program: what was built; the best there is, built now, if None.
-        on_progress: told now and then how many have been tried.
+        executions: the number of inputs of all fuzzers together.
+        targets: the fuzzers. `SHARES` says how many executions each of them gets.
+        workers: the number of processes; None for the number of cores.
+        seed: the seed of one worker, which uses no inputs of earlier runs. With None, a run
+            continues from the inputs that earlier runs have found.
+        program: the program; None to build the best one.
+        on_progress: called now and then with the number of inputs so far.
 
     Raises:
-        RuntimeError: when something is not installed; see `missing`.
-        BuildError: when a compiler fails.
-        InterruptedError: when somebody ended a run from outside: nothing is known of its rest.
+        RuntimeError: if something is not installed; see `missing`.
+        BuildError: if a compiler fails.
+        InterruptedError: if a run is ended from outside, so that its results are incomplete.
     """
     wanted = tuple(targets)
     built = program or build(wanted)
@@ -176,11 +176,11 @@ def run(
 
 
 def replay(target: str, inputs: list[Path], program: Program | None = None) -> str:
-    """Try inputs, each once. Returns what one of them breaks; nothing if all is well.
+    """Try each input once. Returns the first error; an empty text if there is none.
 
     Raises:
-        RuntimeError: when something is not installed; see `missing`.
-        BuildError: when a compiler fails.
+        RuntimeError: if something is not installed; see `missing`.
+        BuildError: if a compiler fails.
     """
     return _replay(program or build((target,)), target, inputs)
 
@@ -192,7 +192,7 @@ def found(target: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Course:
-    """Where one target is run, and with what."""
+    """The program and the folder of one fuzzer's runs."""
 
     program: Program
     target: str
@@ -200,7 +200,7 @@ class _Course:
 
     @classmethod
     def prepared(cls, program: Program, target: str, *, keeps: bool) -> _Course:
-        """Return one with its seeds; where it begins anew, with nothing else."""
+        """Write the seed inputs into the folder. Removes those of earlier runs unless `keeps`."""
         folder = program.folder / (target if keeps else f"{target}-anew")
         if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
@@ -211,7 +211,7 @@ class _Course:
         return cls(program, target, folder)
 
     def try_again(self) -> list[Crash]:
-        """Try what has been found before."""
+        """Try the inputs that broke something before."""
         crashes = []
         for path in found(self.target):
             what = _replay(self.program, self.target, [path])
@@ -220,12 +220,12 @@ class _Course:
         return crashes
 
     def start(self, share: int, number: int, *, worker: int = 0) -> _Worker:
-        """Start a run of `share` executions; `number` is where its chance begins."""
+        """Start a run of `share` executions with `number` as its seed."""
         prefix = self.folder / "broken" / f"{time.time_ns()}-{worker}-"
         counter = self.folder / f"count-{worker}"
         counter.write_bytes(bytes(mmap.PAGESIZE))
         log = self.folder / f"log-{worker}"
-        # The seeds are worth more than what is short.
+        # libFuzzer would prefer short inputs, but the seeds are better.
         limits = ("-len_control=0", f"-rss_limit_mb={MAX_MB}", f"-timeout={SLOWEST_S}")
         with log.open("wb") as file:
             process = subprocess.Popen(

@@ -1,12 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Fuzzes what acts on a server's answers: two cores that are told the same, in other pieces.
+"""Fuzzes the code that acts on replies: two cores get the same bytes, cut into different pieces.
 
-An input is two bytes of choice and then steps, a byte each: the low half says what, the high half
-how (see `Step`). Steps that carry bytes of a server have their number in the byte behind.
+An input has two bytes of options. The steps follow, with a byte for each: its low half is the kind
+(see `Step`), and its high half is a parameter. If a step has bytes of a server, the next byte is
+their number. The fuzzer checks:
 
-    * Told the same at the same time, both cores come to the same, whatever the pieces.
-    * After each step a core is sound: see soundness.pyx.
-    * A core whose server comes to its senses leads again, and stops.
+    * Both cores get the same bytes at the same time, and so reach the same state.
+    * The invariants of a core hold after each step: see soundness.pyx.
+    * If the server works again, a core leads again, and can be stopped.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -31,19 +32,19 @@ cdef enum Step:
     TURN = 0                # send what is due
     WAIT = 1                # time passes
     ANSWER = 2              # the server answers as it should
-    SAY = 3                 # the server says the bytes that follow
-    ANNOUNCE = 4            # the bytes that follow come where announcements do
-    LOSE = 5                # the connection is lost, and made anew
-    PUBLISH = 6             # a true announcement
+    SAY = 3                 # the server sends the bytes that follow
+    ANNOUNCE = 4            # the same, on the connection for announcements
+    LOSE = 5                # the connection is lost, and there is a new one
+    PUBLISH = 6             # a well-formed announcement
     RESIGN = 7
     CAMPAIGN = 8
-    REMOVE = 9              # or add, where it is not there
+    REMOVE = 9              # or add, if the election is not there
     ASSIGN = 10
     DRAINED = 11
     RETIRE = 12
     CALL = 13               # poll the membership
-    TAKE = 14               # the events that wait
-    SENT = 15               # some of what is to be sent
+    TAKE = 14               # take some of the events that wait
+    SENT = 15               # the socket takes some of the bytes that wait
 
 cdef enum:
     MAX_ELECTIONS = 8
@@ -67,7 +68,7 @@ KEY_PREFIXES = (b"fuzz:{0}:", b"fuzz:{1}:")
 
 
 def _announcement(how):
-    """Return a true announcement: of one of four kinds, of some or all, as RESP3 or RESP2."""
+    """Return a well-formed announcement of one of four kinds, for RESP3 or RESP2."""
     form = b"*3" if how & 8 else b">3"
     if how & 7 == 7:
         return form + b"\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
@@ -82,7 +83,7 @@ cdef list ANNOUNCEMENTS = [_announcement(how) for how in range(16)]
 
 
 cdef class Play:
-    """Two cores, and the time."""
+    """Two cores, and their clock."""
 
     cdef Core whole
     cdef Core cut
@@ -148,7 +149,7 @@ cdef class Play:
     # ---- steps
 
     cdef size_t step(self, const uint8_t *data, size_t left) except 0:
-        """Take one step. Returns how many bytes it took."""
+        """Do one step. Returns how many bytes of the input it used."""
         cdef uint8_t what = data[0] & 15
         cdef uint8_t how = data[0] >> 4
         cdef size_t length = 0
@@ -193,7 +194,7 @@ cdef class Play:
         elif what == DRAINED and number != NONE:
             core.terms.finish_drain(number, self.now_ns)
         elif what == RETIRE:
-            # Seldom, as little can happen afterwards.
+            # Rarely, because little happens to a core after that.
             if how == 15:
                 core.terms.retire(False, self.now_ns + 200 * MS, self.now_ns)
             elif how == 14:
@@ -233,7 +234,7 @@ cdef class Play:
         core.connect(0)
         return 0
 
-    # ---- what the server says
+    # ---- bytes of the server
 
     cdef int say(self, const char *data, size_t length, bint listens) except -1:
         cdef size_t at = 0, piece
@@ -249,13 +250,13 @@ cdef class Play:
             too = self.hear(self.cut, data + at, piece, listens)
             at += piece
         if made_no_sense != too:
-            fail(b"split otherwise, the bytes make sense or none")
+            fail(b"cut differently, the bytes are malformed for one core only")
         if made_no_sense:
             if self.whole.lane(0).replies.parse_error == NULL:
-                fail(b"bytes are malformed, and nothing is said of it")
+                fail(b"bytes are malformed, and there is no parse error")
             if (self.whole.lane(0).replies.parse_error
                     != self.cut.lane(0).replies.parse_error):
-                fail(b"split otherwise, the bytes are refused for another reason")
+                fail(b"cut differently, the bytes give another parse error")
             self.lose(self.whole)
             self.lose(self.cut)
         return 0
@@ -264,7 +265,7 @@ cdef class Play:
         cdef Lane lane = core.lane(0)
         cdef Incoming incoming = lane.announcements if listens else lane.incoming
         if listens:
-            # It takes and acts in one: nothing can be hidden in between.
+            # This call parses and acts in one step, so the rest of the buffer cannot be hidden.
             self.reveal(incoming)
             return core.hear(0, data, length, self.now_ns)
         self.reveal(incoming)
@@ -288,7 +289,7 @@ cdef class Play:
         return 0
 
     cdef int answer(self, uint8_t how) except -1:
-        """Answer the oldest batch, well, or with a refusal that there is."""
+        """Answer the oldest batch, as a server does or with an error that servers send."""
         cdef Lane lane = self.whole.lane(0)
         cdef ScriptBatch *batch = lane._batch(0)
         self.reply_length = 0
@@ -310,7 +311,7 @@ cdef class Play:
     cdef int answer_release(self, ScriptBatch *batch, uint8_t how) except -1:
         self.put(b"*3\r\n:1700000000000\r\n", 0)
         if how & 1:
-            # Somebody raised the counter.
+            # Another client raised the counter.
             self.epoch += 1
             self.put(b"*2\r\n:1\r\n", 0)
             self.put(b":%ld\r\n", self.epoch)
@@ -335,7 +336,7 @@ cdef class Play:
             elif how & 4 and i == 0:
                 self.put(b"-WRONGTYPE bad\r\n", 0)
             else:
-                # One has no end.
+                # With 11, the lease has no TTL.
                 self.put(b":-%ld\r\n", (86400001 if how == 11 else 300 * how) * 256
                          + 1 + (how >> 3))
         if is_untold:
@@ -362,13 +363,13 @@ cdef class Play:
     cdef int compare(self) except -1:
         look_at(self.cut, self.now_ns + TTL_NS - MARGIN_NS)
         if digest(self.whole) != digest(self.cut):
-            fail(b"split otherwise, the bytes come to something else")
+            fail(b"cut differently, the bytes lead to another state")
         return 0
 
-    # ---- how it ends
+    # ---- the end
 
     cdef int recover(self) except -1:
-        """Let the server come to its senses: all that is to be led is led."""
+        """Let the server work again. The core must lead all eligible elections."""
         cdef int _i
         self.lose(self.whole)
         for _i in range(MAX_ROUNDS):
@@ -376,7 +377,7 @@ cdef class Play:
             if self.is_settled():
                 return 0
             self.now_ns += 200 * MS
-        fail(b"what is to be led is not led again")
+        fail(b"an eligible election is not led again")
 
     cdef bint is_settled(self) except -1:
         cdef uint32_t number, wanted = 0, led = 0
@@ -388,7 +389,7 @@ cdef class Play:
             if slot.key != NULL and not slot.forgotten:
                 wanted += slot.eligibility == ELIGIBLE
                 led += slot.state == LEADING and slot.eligibility == ELIGIBLE
-        # What was granted counts as well where no more may be led.
+        # A core at its cap may lead elections that were granted to it in place of eligible ones.
         return led == wanted or self.whole.terms.population[<int>LEADING] == self.max_leases
 
     cdef int end(self) except -1:
@@ -402,10 +403,10 @@ cdef class Play:
                 look_at(self.whole, self.now_ns + TTL_NS - MARGIN_NS)
                 return 0
             self.now_ns += 200 * MS
-        fail(b"it does not stop")
+        fail(b"the core does not stop")
 
     cdef int serve(self) except -1:
-        """One turn, and all that it asks is answered."""
+        """Do one turn, and answer all its batches."""
         cdef Turn turn
         cdef Lane lane = self.whole.lane(0)
         cdef int _i
@@ -415,7 +416,7 @@ cdef class Play:
                 break
             self.answer(0)
             if self.hear(self.whole, self.reply, self.reply_length, False):
-                fail(b"a good answer is said to be malformed")
+                fail(b"a well-formed reply counts as malformed")
         lane.writer.outgoing.drop(lane.writer.outgoing.waiting())
         return 0
 

@@ -1,4 +1,4 @@
-# What a fuzzer does when something does not hold, and how it hides memory from the rest.
+# How a fuzzer fails, and how it poisons memory for AddressSanitizer.
 
 cdef extern from *:
     """

@@ -1,8 +1,9 @@
-"""Faults planted in the core, each of which fuzzing has to find: else it looks at nothing.
+"""Faults that are planted in copies of the core. The fuzzers must find each of them.
 
 Rules of this file:
-    * A fault is one a tired person could write, and changes one place.
-    * What was found is written as a test or kept under `found/`; what is here is never in the core.
+    * A fault is what a tired engineer might write. It changes one place.
+    * These faults were never in the core. For a fault that was, there is a test or an input in
+      `found/`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-/* Gives a fuzzer written in Cython to whoever calls LLVMFuzzerTestOneInput.
+/* Runs a fuzzer that is written in Cython, for the caller of LLVMFuzzerTestOneInput.
  *
  * Rules of this file:
- *     - One interpreter, begun once. What is fuzzed takes the GIL to raise and for little else.
- *     - The module is named by FUZZ_TARGET and offers a capsule TARGET, a `target` as below.
- *     - How many inputs have been tried stands in the file FUZZ_COUNT, for whoever watches.
+ *     - There is one interpreter. The fuzzed code takes the GIL only to raise and for little else.
+ *     - FUZZ_TARGET names the module, which has a capsule TARGET with a `target` as below.
+ *     - The file FUZZ_COUNT has the number of inputs so far, for the campaign.
  */
 #include <Python.h>
 #include <fcntl.h>

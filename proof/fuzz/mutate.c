@@ -1,10 +1,10 @@
-/* Drives a fuzzer where there is no libFuzzer: inputs made of the seeds, without guidance.
+/* Replaces libFuzzer: makes inputs from the seeds, without guidance by coverage.
  *
  * Rules of this file:
  *     - The same seeds, number and options give the same inputs.
- *     - It understands as much of libFuzzer's command line as it needs: -runs, -seed, -max_len,
- *       -artifact_prefix, files (each is tried once, and that is all) and folders of seeds.
- *     - An input that ends the process is written down first.
+ *     - The command line is a part of libFuzzer's: -runs, -seed, -max_len, -artifact_prefix,
+ *       folders of seeds, or files, which are each tried once.
+ *     - An input that ends the process is written to a file first.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -35,7 +35,7 @@ static struct input current;
 static char crash_path[4096];
 static uint64_t chance = 1;
 
-/* Pieces of the protocol, and numbers at the edge of what may be. */
+/* Pieces of the protocol, and numbers at the limits of what is allowed. */
 static const char *const pieces[] = {
     "\r\n", "*0\r\n", "*1\r\n", "*3\r\n", "*-1\r\n", "$-1\r\n", "$0\r\n\r\n", ":0\r\n", ":1\r\n",
     ":-1\r\n", "_\r\n", ">3\r\n", "%1\r\n", "|1\r\n", "-ERR \r\n", "+OK\r\n", "$7\r\nmessage\r\n",
@@ -67,7 +67,7 @@ static size_t below(size_t bound)
 
 static void try_input(const uint8_t *data, size_t size)
 {
-    /* In memory of its own, so that what is read beyond its end is noticed. */
+    /* In separate memory, so that AddressSanitizer finds a read beyond its end. */
     current.data = malloc(size ? size : 1);
     current.size = size;
     memcpy(current.data, data, size);

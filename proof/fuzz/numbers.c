@@ -1,7 +1,7 @@
-/* Puts another number in place of one that stands in an input.
+/* Replaces a number in an input by another number.
  *
- * A number in the protocol is a length, a count, a place or a time: what lies at the edge of what
- * may be, or far beyond it, has more digits than what stands there, and libFuzzer keeps those.
+ * A number in the protocol is a length, a count, a place or a time. A number at the limit of what
+ * is allowed, or far above it, has more digits, and libFuzzer does not add digits.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,14 +1,14 @@
-"""What real servers say to a node, recorded, and the seeds that fuzzing begins with.
+"""Records what real servers send to a node, and makes the fuzzers' seed inputs of it.
 
     python -m proof.fuzz.recording          # records again, on the server that the tests bring
 
 Rules of this file:
-    * One story is told over RESP3 and over RESP2: every script, won and lost, refused in the ways
-      that a server has, and every announcement.
-    * A recording holds the server's bytes as they came, but for its time. So it is the same each
-      time it is made, and a test holds it against a real server.
-    * The story is told to a core alone, which does the same for the same bytes: it can be told
-      again without a server, and with the bytes in other pieces.
+    * One story runs over RESP3 and over RESP2. It has every script with success and failure, the
+      errors that a server answers, and every announcement.
+    * A recording has the server's bytes without changes, except for times. So each recording is the
+      same, and a test compares it with a real server.
+    * The story runs on a core alone, which does the same for the same bytes. So it can be replayed
+      without a server, and with the bytes cut into other pieces.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ LAYOUT = KeyLayout(
     members_key=b"fuzz:members",
     plan_key=b"fuzz:plan",
 )
-"""What exchanges.pyx has as well, so that a recorded announcement is about its elections."""
+"""The layout of exchanges.pyx, so that recorded announcements are about its elections."""
 
 _SERVER_MS = b"1700000000000"
 _TIMES = re.compile(rb"1[6-9]\d{11}|2\d{12}")
-_LASTING = re.compile(rb"8:86[34]\d{5}")  # of an entry that lasts a day, what is left of it
+_LASTING = re.compile(rb"8:86[34]\d{5}")  # the remaining time of an entry that lasts a day
 
 Cut = Callable[[bytes], Iterable[bytes]]
 Client: TypeAlias = Any
@@ -58,23 +58,23 @@ Client: TypeAlias = Any
 
 
 class Wire(Protocol):
-    """What answers a core, and who else is at the server."""
+    """The server's side of a core's connections, and the server's other clients."""
 
     def exchange(self, sent: bytes) -> bytes:
-        """Send the core's bytes; return what came back where the answers do."""
+        """Send the core's bytes. Returns the bytes that arrive on the connection for replies."""
 
     def announced(self) -> bytes:
-        """Return what has come on a connection that only listens."""
+        """Return the bytes that arrived on the connection for announcements."""
 
     def meanwhile(self, what: str) -> None:
-        """Let somebody else do something, named in `_DEEDS`."""
+        """Let another client do one of `_DEEDS`."""
 
 
 class Stage:
-    """One core, told a story by a wire.
+    """Runs the story on one core, with a wire.
 
     Attributes:
-        outcome: all that came of it.
+        outcome: everything that the core sent and reported, and its state after each turn.
     """
 
     def __init__(self, wire: Wire, cut: Cut) -> None:
@@ -102,7 +102,7 @@ class Stage:
 
     @property
     def deeds(self) -> dict[str, Callable[[], object]]:
-        """What the node itself does in the story."""
+        """The acts of the node itself in the story."""
         return {
             "yield k0": lambda: self.yield_to_other(0),
             "poll the membership": self.poll_membership,
@@ -113,13 +113,13 @@ class Stage:
         }
 
     def yield_to_other(self, *others: int) -> None:
-        """Give this node all elections but those that the other is to lead."""
+        """Assign all elections to this node, except `others`, which the other node leads."""
         keys = [b"k%d" % number for number in range(8)]
         owners = array("i", [int(number in others) for number in range(8)])
         self.core.fleet.assign(keys, owners, [ME, OTHER], 0, bytes(8), self.clock.now_ns())
 
     def turn(self, wait_ms: int = 0) -> None:
-        """Let time pass, send what is due, and hear what there is to hear."""
+        """Let time pass, send what is due, and receive what has arrived."""
         self.clock.advance_ns(wait_ms * MS)
         self.driver.turn(self.clock.now_ns())
         with memoryview(self.driver.outgoing) as waiting:
@@ -134,7 +134,7 @@ class Stage:
         self.outcome += [self.core.elections.leader(number, 0) for number in range(8)]
 
     def connect(self) -> None:
-        """Begin on a fresh connection."""
+        """Begin on a new connection."""
         self.driver.connect(WITH_FLAGS)
 
     def poll_membership(self) -> None:
@@ -151,7 +151,7 @@ class Stage:
 
 
 _STORY: tuple[str | int, ...] = (
-    # What somebody else does, or how many ms pass before the next turn.
+    # An act of another client or of the node, or how many ms pass before the next turn.
     *("spoil", 0, 0, 335),
     *("delete k0", 335, 0),
     *("forbid PEXPIREAT", 335, "allow all", 200),
@@ -168,7 +168,7 @@ _STORY: tuple[str | int, ...] = (
 
 
 def tell(stage: Stage) -> None:
-    """Tell the whole story."""
+    """Run the whole story."""
     stage.yield_to_other()
     stage.core.elections.start()
     stage.connect()
@@ -186,7 +186,7 @@ def tell(stage: Stage) -> None:
 
 
 class Recorder:
-    """A wire to a real server, which keeps what came."""
+    """A wire to a real server that records what arrives."""
 
     def __init__(self, server: EmbeddedServer, form: str) -> None:
         assert server.socket_path is not None
@@ -206,13 +206,13 @@ class Recorder:
             self._listener.sendall(b"SUBSCRIBE %s\r\n" % LAYOUT.channel)
 
     def exchange(self, sent: bytes) -> bytes:
-        """Return what the server answers to a turn of the core."""
+        """Return the server's replies to a turn of the core."""
         heard = self._ask(self._batches, sent, b"+PONG\r\n")
         self.heard.append([heard.decode("latin-1"), ""])
         return heard
 
     def announced(self) -> bytes:
-        """Return what the server has announced meanwhile."""
+        """Return the server's announcements during the turn."""
         if self._listener is None:
             return b""
         heard = self._ask(self._listener, b"", b"*2\r\n$4\r\npong\r\n$0\r\n\r\n")
@@ -220,7 +220,7 @@ class Recorder:
         return heard
 
     def meanwhile(self, what: str) -> None:
-        """Do what somebody else does."""
+        """Do an act of another client."""
         _DEEDS[what](self._client)
 
     def close(self) -> None:
@@ -237,7 +237,7 @@ class Recorder:
         return end
 
     def _ask(self, end: socket.socket, sent: bytes, last: bytes) -> bytes:
-        # Redis answers in order: what comes before the answer to PING is all there is.
+        # Redis answers in order, so all replies come before the reply to PING.
         end.sendall(sent + b"PING\r\n")
         heard = b""
         while not heard.endswith(last):
@@ -303,7 +303,7 @@ _DEEDS: dict[str, Callable[[Client], object]] = {
 
 
 def record() -> dict[str, list[list[str]]]:
-    """Tell the story to a core on a real server, in both forms. Returns what the server said."""
+    """Run the story on a real server, over RESP3 and RESP2. Returns the server's bytes."""
     recorded = {}
     for form in FORMS:
         with EmbeddedServer() as server:
@@ -316,37 +316,37 @@ def record() -> dict[str, list[list[str]]]:
     return recorded
 
 
-# ---- telling again
+# ---- replaying
 
 
 class Replay:
-    """A wire without a server, which says what was recorded."""
+    """A wire without a server that returns what was recorded."""
 
     def __init__(self, heard: list[tuple[bytes, bytes]]) -> None:
         self._heard = heard
         self._place = -1
 
     def exchange(self, sent: bytes) -> bytes:  # noqa: ARG002  # a recording does not look
-        """Return what the server answered to this turn."""
+        """Return the recorded replies to this turn."""
         self._place += 1
         return self._heard[self._place][0]
 
     def announced(self) -> bytes:
-        """Return what it announced meanwhile."""
+        """Return the recorded announcements of this turn."""
         return self._heard[self._place][1]
 
     def meanwhile(self, what: str) -> None:
-        """Nothing: what comes of it was recorded."""
+        """Do nothing, as the consequences were recorded."""
 
 
 def recorded(form: str) -> list[tuple[bytes, bytes]]:
-    """Return, for each turn of the story, what the server answered and what it announced."""
+    """Return the recorded replies and announcements of each turn of the story."""
     told = json.loads(RECORDED.read_text("utf-8"))[form]
     return [(answers.encode("latin-1"), heard.encode("latin-1")) for answers, heard in told]
 
 
 def told_again(form: str, cut: Cut) -> list[object]:
-    """Tell the story again from the recording, cut into pieces. Returns all that came of it."""
+    """Replay the story from the recording, with the bytes cut by `cut`. Returns the outcome."""
     stage = Stage(Replay(recorded(form)), cut)
     tell(stage)
     return stage.outcome
@@ -375,12 +375,12 @@ _ASKED = {
 
 
 def _said(data: bytes, how: bytes = _SAY) -> bytes:
-    # The last takes all there is, and so whatever is put into it.
+    # The last step takes all the rest, also bytes that the fuzzer inserts.
     return b"".join(how + b"\xff" + data[at : at + 255] for at in range(0, len(data), 255))
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
-    """Return each answer apart: the shorter a seed, the likelier that what matters is changed."""
+    """Return each reply by itself. In a short seed, a change more likely hits what matters."""
     reader, begun = hiredis.Reader(), 0
     for end in range(1, len(data) + 1):
         reader.feed(data[end - 1 : end])
@@ -390,7 +390,7 @@ def _frames(data: bytes) -> Iterator[bytes]:
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """Return inputs to begin with, for each of what is fuzzed: see replies.pyx, exchanges.pyx."""
+    """Return the seed inputs of each fuzzer: see replies.pyx and exchanges.pyx."""
     turns = [turn for form in FORMS for turn in recorded(form)]
     answers = sorted({frame for answer, _ in turns for frame in _frames(answer)})
     heard = sorted({frame for _, data in turns for frame in _frames(data)})
@@ -408,7 +408,7 @@ def seeds() -> dict[str, list[bytes]]:
 
 
 def main() -> None:
-    """Record anew."""
+    """Record the story again."""
     RECORDED.write_text(json.dumps(record(), indent=1) + "\n", "utf-8")
 
 

@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Fuzzes what reads the Redis protocol.
+"""Fuzzes the parser of the Redis protocol.
 
-An input is two bytes of choice (how large a frame may be; where the bytes are cut) and then what
-the server says. What must hold:
+An input has two bytes of options (the largest frame, and where the bytes are cut). The server's
+bytes follow. The fuzzer checks:
 
-    * The same bytes give the same frames, or the same refusal, however they arrive.
-    * A frame that is handed out holds one value, and ends where that ends.
-    * No more is kept than a frame may be long.
-    * Nothing is read beyond what was received: the rest of the buffer is poisoned meanwhile.
-    * A number that is read can be written, and is the same number.
+    * The same bytes give the same frames, or the same error, however they are cut.
+    * A frame has one value, and ends where its value ends.
+    * The parser keeps at most as many bytes as a frame may have.
+    * The parser reads only bytes that it received. The rest of the buffer is poisoned meanwhile.
+    * A number that was read can be written and read again.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -28,14 +28,14 @@ LARGEST[1] = 1 << 10
 LARGEST[2] = 64
 LARGEST[3] = 1
 
-cdef struct Heard:          # what came of some bytes
+cdef struct Heard:          # what a parser made of some bytes
     uint32_t frames
     uint64_t digest
     int outcome
 
 
 cdef class Parsers:
-    """Two parsers, and what writes numbers."""
+    """Two parsers, and the writer of numbers."""
 
     cdef Incoming whole
     cdef Incoming cut
@@ -57,7 +57,7 @@ cdef class Parsers:
         self.hear(self.whole, <const char *>data + 2, size - 2, &whole)
         chance = data[1]
         while at < size and pieces.outcome != BAD:
-            # 0: one by one. Else as chance has it, mostly short.
+            # With 0, each byte is a piece. Otherwise the pieces have random lengths.
             step = 1
             if data[1]:
                 chance = chance * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
@@ -66,9 +66,9 @@ cdef class Parsers:
             self.hear(self.cut, <const char *>data + at, step, &pieces)
             at += step
         if whole.outcome != pieces.outcome:
-            fail(b"split otherwise, the bytes are refused or accepted otherwise")
+            fail(b"cut differently, the bytes are malformed for one parser only")
         if whole.frames != pieces.frames or whole.digest != pieces.digest:
-            fail(b"split otherwise, the bytes are other frames")
+            fail(b"cut differently, the bytes give other frames")
         return 0
 
     cdef void begin(self, Incoming incoming, uint8_t choice, Heard *heard) noexcept nogil:
@@ -94,13 +94,13 @@ cdef class Parsers:
             heard.frames += 1
             self.look_at(&frame, heard, incoming.largest)
         if heard.outcome != BAD and incoming.end - incoming.start > incoming.largest:
-            fail(b"more is kept than a frame may be long")
+            fail(b"the parser keeps more bytes than a frame may have")
         if incoming.capacity > 2 * (incoming.largest + size) + 4096:
-            fail(b"the buffer is larger than what it may hold")
+            fail(b"the buffer is larger than necessary")
         return 0
 
     cdef int look_at(self, Cursor *frame, Heard *heard, size_t largest) except -1 nogil:
-        """Walk through a frame as whoever answers it would."""
+        """Read all values of a frame, as the core does."""
         cdef const char *at
         cdef Value value
         cdef int64_t missing = 1
@@ -115,11 +115,11 @@ cdef class Parsers:
         while missing:
             at = frame.here
             if read_value(frame, &value) != WHOLE:
-                fail(b"a frame was handed out that is not whole")
+                fail(b"a frame is incomplete")
             if frame.here <= at or frame.here > frame.end:
-                fail(b"a value leaves its frame")
+                fail(b"a value exceeds its frame")
             if value.length and (value.text <= at or value.text + value.length > frame.here):
-                fail(b"a text leaves its value")
+                fail(b"a text exceeds its value")
             values += 1
             missing -= 1
             if value.kind in (c'*', c'>', c'~'):
@@ -133,7 +133,7 @@ cdef class Parsers:
             if missing > MAX_VALUES or values > 64 * MAX_VALUES:
                 fail(b"a frame holds more values than it may")
         if frame.here != frame.end:
-            fail(b"a frame goes on behind its value")
+            fail(b"a frame goes on after its value")
         return 0
 
     cdef int write(self, int64_t number) except -1 nogil:
@@ -145,7 +145,7 @@ cdef class Parsers:
         cursor.here = self.numbers.data + self.numbers.start
         cursor.end = self.numbers.data + self.numbers.end
         if read_value(&cursor, &word) != WHOLE or word.kind != c'$' or word.length > 20:
-            fail(b"a number was written as no argument")
+            fail(b"a written number is not an argument")
         line[0] = c':'
         for i in range(word.length):
             line[i + 1] = word.text[i]
@@ -154,7 +154,7 @@ cdef class Parsers:
         cursor.here = line
         cursor.end = line + word.length + 3
         if read_value(&cursor, &again) != WHOLE or again.number != number:
-            fail(b"a number was written as another")
+            fail(b"a written number is read as another number")
         self.numbers.drop(self.numbers.waiting())
         return 0
 

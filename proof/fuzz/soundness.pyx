@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Whether a core is sound, by what stands in it: looked at from outside, between two calls.
+"""Checks the invariants of a core, from outside, between two calls.
 
-    * No deadline lies further ahead than a lease that begins now would allow.
-    * An election that is to be led is never forgotten: it has a timer, or is queued or in flight.
-    * A leader's refresh group is looked at no later than its term ends, and the heap of refresh
-      groups is one.
-    * Terms are told in pairs, and what was told last is how it stands.
-    * Elections and the names of holders are counted right; buffers and queues are bounded.
+    * No deadline is later than that of a lease that begins now.
+    * An eligible election always has a timer, or is in a queue or in flight.
+    * The timer of a leader's refresh group fires before the term ends, and the refresh groups form
+      a heap.
+    * Terms begin and end in turn, and the last event agrees with the election's state.
+    * The counts of elections and of holders' names are right. Buffers and queues are bounded.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -28,7 +28,7 @@ cdef enum:
 
 
 cdef int look_at(Core core, int64_t latest_ns) except -1:
-    """See that all is sound, and no deadline later than `latest_ns`."""
+    """Check all invariants. No deadline may be later than `latest_ns`."""
     cdef uint32_t number, i
     cdef Slot *slot
     cdef Lane lane = core.lane(0)
@@ -40,43 +40,43 @@ cdef int look_at(Core core, int64_t latest_ns) except -1:
             continue
         found[slot.state] += 1
         if (slot.state == LEADING) != (slot.deadline_ns != 0):
-            fail(b"a deadline without a term, or a term without one")
+            fail(b"there is a deadline without a term, or a term without a deadline")
         if slot.deadline_ns > latest_ns:
             fail(b"a term lasts longer than a lease")
         _look_after(core, number)
     for i in range(7):
         if found[i] != core.terms.population[i]:
-            fail(b"elections are counted wrong")
+            fail(b"the count of elections in a state is wrong")
     _look_at_refresh_groups(core)
     _look_at_buckets(core)
     _look_at_holders(core)
     _look_at_events(core)
     if lane.in_flight > 32 or core.terms.events.report_count > 16:
-        fail(b"more is in flight, or noted, than may be")
+        fail(b"too many batches are in flight, or too many errors wait")
     if (lane.incoming.capacity > MAX_BUFFER or lane.announcements.capacity > MAX_BUFFER
             or lane.writer.outgoing.capacity > MAX_BUFFER):
-        fail(b"a buffer has grown without need")
+        fail(b"a buffer is larger than necessary")
     return 0
 
 
 cdef int _look_after(Core core, uint32_t number) except -1:
-    """See that something will come of the election."""
+    """Check that the election is not forgotten."""
     cdef Slot *slot = core.terms.slots.at(number)
     cdef bint timed = slot.links[TIMER].list != NONE
     cdef bint queued = slot.links[QUEUE].list != NONE
     if slot.state in (RELEASING, COOLDOWN) and not timed:
-        fail(b"an election has been forgotten")
+        fail(b"an election is forgotten")
     if (slot.state == LEADING
             and core.terms.refresh_groups.items[slot.bucket].timer_ns > slot.deadline_ns):
         fail(b"a term may outlast its deadline")
     if slot.state == LEADING and slot.refreshing and not _is_asked(core, number, REFRESH):
-        fail(b"a lease waits for a refresh that nobody was asked for")
+        fail(b"a lease waits for a refresh that is not in flight")
     if slot.state == CANDIDATE and slot.eligibility == ELIGIBLE and not timed and not queued:
-        fail(b"an election that is to be led has been forgotten")
+        fail(b"an eligible election is forgotten")
     if slot.state == LEADING and queued and slot.links[QUEUE].list != REFRESHES:
-        fail(b"a leader waits for something else than a refresh")
+        fail(b"a leader is in another queue than that of refreshes")
     if slot.state == ACQUIRING and not _is_asked(core, number, ACQUIRE):
-        fail(b"an election waits for an answer that nobody was asked for")
+        fail(b"an election waits for an acquire that is not in flight")
     return 0
 
 
@@ -99,17 +99,17 @@ cdef int _look_at_refresh_groups(Core core) except -1:
     cdef uint32_t *heap = core.terms.refresh_groups.heap
     cdef uint32_t place
     if core.terms.queues.is_empty(0, TURNS) != (core.terms.refresh_groups.due_ns[0] == NEVER):
-        fail(b"refreshes wait to be sent for ever")
+        fail(b"refreshes wait and have no time at which they are sent")
     for place in range(core.terms.refresh_groups.timed):
         if items[heap[place]].place != place:
-            fail(b"a refresh group does not know its place")
+            fail(b"a refresh group has a wrong place in the heap")
         if place and items[heap[place]].timer_ns < items[heap[(place - 1) // 2]].timer_ns:
-            fail(b"a refresh group rings before those above it")
+            fail(b"a refresh group's timer is earlier than that of its parent in the heap")
     return 0
 
 
 cdef int _look_at_buckets(Core core) except -1:
-    """See that a bucket is ready while something waits in it, and its elections are its own."""
+    """Check that a bucket is ready while an election waits in it, and has only its elections."""
     cdef uint32_t bucket, number, leading, of_lane = 0
     cdef int ring
     cdef Bucket *item
@@ -117,7 +117,7 @@ cdef int _look_at_buckets(Core core) except -1:
         item = &core.terms.queues.buckets[bucket]
         for ring in range(<int>QUEUES):
             if (item.heads[ring] != NONE) != core.terms.queues.is_ready(bucket, ring):
-                fail(b"a bucket is ready with nothing in it, or is not with something")
+                fail(b"a bucket is ready and empty, or not ready and not empty")
         for ring in range(<int>RINGS):
             if (core.terms.queues.is_ready(bucket, ring)
                     and core.terms.queues.buckets[item.ring[ring].next].ring[ring].previous
@@ -128,14 +128,14 @@ cdef int _look_at_buckets(Core core) except -1:
         while number != NONE:
             if core.terms.slots.at(number).key != NULL:
                 if core.terms.slots.at(number).bucket != bucket:
-                    fail(b"an election stands among those of another bucket")
+                    fail(b"an election is in another bucket's list")
                 leading += core.terms.slots.at(number).deadline_ns != 0
             number = core.terms.slots.after(number)
         if leading != item.leading:
-            fail(b"the terms of a bucket are counted wrong")
+            fail(b"the count of a bucket's terms is wrong")
         of_lane += leading
     if of_lane != core.terms.queues.lanes[0].leading:
-        fail(b"the terms of a lane are counted wrong")
+        fail(b"the count of a lane's terms is wrong")
     return 0
 
 
@@ -149,7 +149,7 @@ cdef int _look_at_holders(Core core) except -1:
             if slot.key != NULL:
                 uses += (slot.holder == i) + (slot.successor == i) + (slot.claimant == i)
         if uses != core.terms.holders.items[i].uses:
-            fail(b"the uses of a holder's name are counted wrong")
+            fail(b"the count of the uses of a holder's name is wrong")
     return 0
 
 
@@ -171,14 +171,14 @@ cdef int _look_at_events(Core core) except -1:
                 fail(b"a term began twice, or ended twice")
             last = core.terms.events.items[place].reason
         if waiting > 4 or (slot.key != NULL and waiting != slot.events_waiting):
-            fail(b"more events wait for an election than may")
+            fail(b"too many events of an election wait, or their count is wrong")
         if last >= 0 and (last == 0) != (slot.state == LEADING):
-            fail(b"what was told last is not how it stands")
+            fail(b"the last event does not agree with the election's state")
     return 0
 
 
 cdef uint64_t digest(Core core) except? 0:
-    """Return all that a core has come to, as one number."""
+    """Return a digest of a core's state."""
     cdef uint64_t mixed = 14695981039346656037u
     cdef uint64_t *tally = <uint64_t *>&core.terms.events.tally
     cdef uint32_t number, i

@@ -48,8 +48,8 @@ def test_help_teaches_in_80_columns() -> None:
         (["--peers", "nowhere"], "'nowhere' does not exist"),
         (["--json", "nowhere/figures.json"], "no directory nowhere"),
         (["--plot", "nowhere/figures.svg"], "no directory nowhere"),
-        (["--plot", "figures.svg", "--suite", "hold"], "refresh and takeover: neither is"),
-        (["--plot", "figures.gif"], "ends in neither .svg nor .png"),
+        (["--plot", "figures.svg", "--suite", "hold"], "refresh and takeover: this run"),
+        (["--plot", "figures.gif"], "must end in .svg or .png"),
     ],
 )
 def test_wrong_options_are_refused(args: list[str], message: str) -> None:

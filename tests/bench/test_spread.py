@@ -60,7 +60,7 @@ def test_a_bound_holds_up_to_its_end(
 
 @pytest.mark.parametrize("ends", [{}, {"at_most": 1.0, "at_least": 1.0}])
 def test_a_bound_has_one_end(ends: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="one end"):
+    with pytest.raises(ValueError, match="either at_most or at_least"):
         Bound(**ends)
 
 

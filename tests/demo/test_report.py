@@ -45,7 +45,7 @@ FAULTS = {
     "overlaps": "one leader at a time",
     "unpaired": "callbacks come in pairs",
     "planned_lost": "planned moves cost no term",
-    "idle_joins": "who comes is given a share",
+    "idle_joins": "nodes that come get a share",
     "unbalanced": "shares are even",
 }
 

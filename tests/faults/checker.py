@@ -1,18 +1,18 @@
-"""Holds what was believed, granted and written against the invariants I1 to I7.
+"""Checks beliefs, grants and writes against the invariants I1 to I7.
 
 Rules of this file:
-    * It is told of what happened and knows nothing of how: what it reports happened for certain.
-    * An excuse is for named invariants, a time, and the elections that a fault struck; what goes
-      beyond one of the three is a violation. I2, I3 and I5 to I7 are excused by nothing.
-    * Each violation is reported once.
+    * The checker sees results and not causes. It reports only what certainly happened.
+    * An excuse names invariants, a time and the elections that a fault struck. What exceeds one of
+      the three is a violation. I2, I3 and I5 to I7 have no excuses.
+    * The checker reports each violation once.
 
-    I1  two beliefs in one election share no instant
-    I2  epochs rise in the order of the grants, and every believed epoch was granted to who had it
-    I3  the register holds no lower epoch behind a higher one
-    I4  the key stands at the server in the name of who believes, as long as he does
-    I5  after a fault heals every election is led within one TTL and the fault's bound
-    I6  each elected is followed by its demoted, in order
-    I7  after a fault heals a leader of every election writes behind the fence, in the same time
+    I1  no two nodes believe at the same instant that they lead an election
+    I2  epochs rise in the order of the grants, and a node was granted each epoch that it believed
+    I3  the register has no lower epoch after a higher one
+    I4  while a node believes that it leads, the leader key at the server has its name
+    I5  after a fault heals, every election is led within one TTL and the fault's bound
+    I6  each `on_elected` is followed by its `on_demoted`, in order
+    I7  after a fault heals, a leader of every election writes through the fence within that time
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ NOTHING: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be.
+    """A violation of an invariant.
 
     Attributes:
-        invariant: which one does not hold.
-        election: where.
-        at_ns: since when; 0 where there is no saying.
-        lasted_ms: for how long.
-        words: who did what.
+        invariant: the invariant that does not hold.
+        election: the number of the election.
+        at_ns: when the violation began; 0 if that is not known.
+        lasted_ms: how long it lasted.
+        words: what happened, for people.
     """
 
     invariant: str
@@ -60,11 +60,11 @@ class Excuse:
     """A fault under which the design does not promise some invariants for a time.
 
     Attributes:
-        why: the fault's name.
-        invariants: which are not promised.
-        from_ns: since when.
-        to_ns: until when.
-        elections: in which; None for all.
+        why: the name of the fault.
+        invariants: the invariants that are not promised.
+        from_ns: the beginning of that time.
+        to_ns: the end of that time.
+        elections: the elections that the fault struck; None for all.
     """
 
     why: str
@@ -74,7 +74,7 @@ class Excuse:
     elections: frozenset[int] | None = None
 
     def covers(self, violation: Violation) -> bool:
-        """Tell whether this is why."""
+        """Return whether this excuses the violation."""
         return (
             violation.invariant in self.invariants
             and self.from_ns - TOLERANCE_NS <= violation.at_ns
@@ -85,10 +85,10 @@ class Excuse:
 
 @dataclass(frozen=True)
 class Heal:
-    """Since `at_ns` nothing is in the way: all is to be led by `by_ns`.
+    """The end of a fault, at `at_ns`. Every election must be led by `by_ns`.
 
     Attributes:
-        accepts: whether the leaders' writes are to be accepted by then as well.
+        accepts: whether writes of all leaders must be accepted by then too.
     """
 
     at_ns: int
@@ -101,7 +101,7 @@ class Entry:
     """An accepted write to the fenced register.
 
     Attributes:
-        sent_ns: it was accepted after this.
+        sent_ns: when it was sent, and so before it was accepted.
     """
 
     election: int
@@ -115,8 +115,8 @@ class Findings:
     """What the checker found.
 
     Attributes:
-        violations: what must not be.
-        excused: what would be one, were it not for a fault that the design names.
+        violations: the violations.
+        excused: what would be a violation without an excuse.
     """
 
     violations: list[Violation] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Findings:
 
 
 class Checker:
-    """Checks a fleet's past, a part at a time."""
+    """Checks the history of a fleet, one part after another."""
 
     def __init__(self, elections: int) -> None:
         self._elections = elections
@@ -134,11 +134,11 @@ class Checker:
         self._written: dict[int, Entry] = {}
 
     def excuse(self, excuse: Excuse) -> None:
-        """Take a fault into account from now on."""
+        """Use an excuse from now on."""
         self._excuses.append(excuse)
 
     def forget(self, before_ns: int) -> None:
-        """Drop the excuses that were over before."""
+        """Drop the excuses that ended before that time."""
         self._excuses = [excuse for excuse in self._excuses if excuse.to_ns >= before_ns]
 
     def check(
@@ -148,14 +148,14 @@ class Checker:
         entries: Iterable[Entry | None] = (),
         heals: Iterable[Heal] = (),
     ) -> Findings:
-        """Check everything that is known by now.
+        """Check everything that is known so far.
 
         Args:
-            histories: of all processes, read up to now.
-            ledger: read further than the histories.
-            entries: of the register, those since the last call; None where it lost what it
-                held, and its memory of epochs with that: from there on it is another.
-            heals: of faults, as far as their time is up.
+            histories: the histories of all processes, read up to now.
+            ledger: the ledger, read further than the histories.
+            entries: the entries of the register since the last call. None says that the register
+                lost its entries and its newest epoch, so that its epochs may begin again.
+            heals: the heals whose time has passed.
         """
         histories, entries, heals = list(histories), list(entries), list(heals)
         believed = by_election(term for history in histories for term in history.terms())
@@ -177,7 +177,7 @@ class Checker:
 
     def _sort(self, findings: Findings, found: Iterable[tuple[object, Violation]]) -> None:
         for name, violation in found:
-            # One that goes on is longer each time it is looked at, and may outgrow its excuse.
+            # A violation that goes on is longer at each check, and may outlast its excuse.
             known = (violation.invariant, name)
             if not any(excuse.covers(violation) for excuse in self._excuses):
                 if known not in self._known:
@@ -191,7 +191,7 @@ class Checker:
         for place, earlier in enumerate(terms):
             for later in terms[place + 1 :]:
                 if later.began_ns >= earlier.ended_ns:
-                    # Those behind began even later; but an earlier term may have been longer.
+                    # All later terms began even later. An earlier term may have been longer.
                     break
                 until_ns = min(earlier.ended_ns, later.ended_ns)
                 if until_ns <= later.began_ns:
@@ -221,7 +221,7 @@ class Checker:
                         term.election,
                         term.began_ns,
                         (term.ended_ns - term.began_ns) / _MS,
-                        f"{_who(term)} believed, and was never granted that epoch",
+                        f"{_who(term)} believed to lead, but was never granted that epoch",
                     ),
                 )
 
@@ -240,7 +240,7 @@ class Checker:
                         term.election,
                         from_ns,
                         (to_ns - from_ns) / _MS,
-                        f"{_who(term)} believed while the key was not there in its name",
+                        f"{_who(term)} believed to lead while the leader key did not have its name",
                     ),
                 )
 
@@ -335,7 +335,7 @@ Of = TypeVar("Of", Term, Entry)
 
 
 def by_election(found: Iterable[Of]) -> dict[int, list[Of]]:
-    """Return what is of each election, in the order that was given."""
+    """Group items by their election. Each group keeps the given order."""
     sorted_out: dict[int, list[Of]] = defaultdict(list)
     for one in found:
         sorted_out[one.election].append(one)
@@ -343,16 +343,18 @@ def by_election(found: Iterable[Of]) -> dict[int, list[Of]]:
 
 
 def first_led_ns(terms: Iterable[Term], since_ns: int) -> int | None:
-    """Return when an election was first led, for certain, at or after a time; None if never."""
+    """Return when the election was first led for certain, from `since_ns` on; None if never."""
     led = [max(term.began_ns, since_ns) for term in terms if term.ended_ns >= since_ns]
     return min(led, default=None)
 
 
 def first_accepted_ns(terms: Sequence[Term], entries: Iterable[Entry], since_ns: int) -> int | None:
-    """Return when the first write was sent, since a time, that was a leader's and was accepted.
+    """Return when the first accepted write of a leader was sent, at or after `since_ns`.
+
+    A node that writes after its term has ended is not a leader.
 
     Returns:
-        None if there was none. Whoever writes after the term has ended is no leader.
+        The time; None if there was no such write.
     """
     sent = [
         entry.sent_ns
@@ -368,7 +370,7 @@ def first_accepted_ns(terms: Sequence[Term], entries: Iterable[Entry], since_ns:
 
 
 def gaps_ms(terms: Sequence[Term], since_ns: int) -> list[float]:
-    """Return how long an election was without a leader between two terms, those since a time."""
+    """Return for each change of leader since `since_ns` how long the election had no leader."""
     ordered = sorted(terms, key=lambda term: term.began_ns)
     return [
         (later.began_ns - earlier.ended_ns) / _MS

@@ -1,4 +1,4 @@
-"""Fleets for the tests of this folder: started when the first test wants one, kept while sound."""
+"""Gives the tests of this folder a fleet. One fleet serves many tests, until a test breaks it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .server import faketime_library
 
 
 class Fleets:
-    """The fleet that runs; one at a time, as a machine has few cores."""
+    """Runs one fleet at a time, because a machine has few cores."""
 
     def __init__(self, folder: Callable[[], Path]) -> None:
         self._folder = folder
         self._fleet: Fleet | None = None
 
     def get(self, plan: FleetPlan) -> Fleet:
-        """Return a sound fleet of this plan."""
+        """Return a fleet of this plan that no test has broken. Starts one if necessary."""
         if self._fleet is None or self._fleet.plan != plan:
             self.drop()
             fleet = Fleet(plan, self._folder() / "fleet")
@@ -28,13 +28,13 @@ class Fleets:
         return self._fleet
 
     def drop(self) -> None:
-        """End the fleet: it is not sound any more, or another is wanted."""
+        """End the fleet at once, because a test broke it or another plan is wanted."""
         if self._fleet is not None:
             fleet, self._fleet = self._fleet, None
             fleet.__exit__(None, None, None)
 
     def stop(self) -> None:
-        """Have the fleet stop as it should, and see that it had told every end."""
+        """Stop the fleet cleanly, and check that it reported the end of every term."""
         if self._fleet is not None:
             try:
                 assert self._fleet.stop().violations == []
@@ -44,7 +44,7 @@ class Fleets:
 
 @pytest.fixture(scope="module")
 def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
-    """Fleets, of which the last is stopped at the end."""
+    """Give fleets. The last one is stopped after all tests."""
     kept = Fleets(lambda: tmp_path_factory.mktemp("faults"))
     yield kept
     kept.stop()
@@ -52,7 +52,7 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
 
 @pytest.fixture(scope="session")
 def faketime() -> str:
-    """The library that gives a server a clock of its own."""
+    """Return the path of the library that gives a server its own clock."""
     library = faketime_library()
     if library is None:
         pytest.skip("no libfaketime (Debian: apt-get install faketime), or no bundled server")

@@ -1,10 +1,10 @@
-"""What a fault is, and what it finds when it strikes.
+"""A fault, and the scene in which it strikes.
 
 Rules of this file:
-    * A fault is a generator: what stands before its one `yield` strikes, what stands behind it
-      heals. So what it chose, it still knows when it heals.
-    * When several strike at once they heal in the opposite order. Those that keep the server from
-      answering strike last, so that nothing but time has to pass until they heal.
+    * A fault is a generator with one `yield`. The code before it strikes, and the code after it
+      heals. So the fault still has its choices when it heals.
+    * Faults that strike together heal in the opposite order. A fault that keeps the server from
+      answering strikes last, so that no other fault needs the server until it heals.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ from .checker import NOTHING, Heal
 from .fleet import Fleet, Node
 
 BOUND_S = 5.0
-"""How long after a TTL all may take to be led again: the longest pause between two attempts to
-connect (2 s), an attempt that is under way (two waits of 0.5 s), and a busy machine (2 s)."""
+"""How long after a heal and one TTL all elections may take to be led again: the longest pause
+between two attempts to connect (2 s), one attempt (two waits of 0.5 s), and 2 s for a busy
+machine."""
 
 
 class Rank(enum.IntEnum):
-    """In which order faults strike that strike at once."""
+    """The order in which faults strike that strike together."""
 
     TAMPERS = 1
-    """Changes what the server holds: to be done while it still takes writes."""
+    """Changes the server's data. Strikes first, while the server still takes writes."""
     ENDS_NODE = 2
-    """Ends the process of a node that no other fault has."""
+    """Ends the process of a node that no other fault strikes."""
     HURTS_NODE = 3
-    """Takes a node, or its wire, that no other fault has."""
+    """Strikes a node that no other fault strikes, or its wire."""
     LIMITS_SERVER = 4
-    """The server answers, and refuses."""
+    """The server answers with errors."""
     STOPS_SERVER = 5
-    """The server does not answer, or is gone. One at a time."""
+    """The server does not answer, or has ended. Only one of these faults strikes at a time."""
     REPLACES_SERVER = 6
-    """Another server takes its place. Strikes alone: what another limits is not there to heal."""
+    """Another server takes its place. Strikes alone, as other faults could not heal that server."""
     TURNS_CLOCK = 7
     """Needs a server with a clock of its own."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that may happen.
+    """A fault.
 
     Attributes:
-        name: by which it can be run alone.
-        about: what happens, for a person.
-        happen: strikes, yields, and heals.
-        rank: what it takes hold of.
-        lasts_ttls: for how many TTLs it is left alone.
+        name: its name on the command line.
+        about: what happens, for people.
+        happen: the generator that strikes, yields, and heals.
+        rank: what it strikes, and so when.
+        lasts_ttls: how many TTLs lie between strike and heal.
         excuses: the invariants that are not promised from the strike to one TTL after the heal.
-        bound_s: after the heal and one TTL, how long until all is led again.
+        bound_s: within how many seconds after the heal and one TTL all elections are led again.
     """
 
     name: str
@@ -67,15 +68,15 @@ class Fault:
 
 @dataclass
 class Scene:
-    """What one fault finds.
+    """What one fault has to strike.
 
     Attributes:
-        fleet: what it strikes.
-        random: from which it chooses.
-        taken: the nodes that other faults of the moment have.
-        spared: the nodes whose processes are not to be ended.
-        struck: the elections that it strikes; None for all.
-        heals: since when nothing was in the way already before the fault healed.
+        fleet: the fleet.
+        random: the source of the fault's choices.
+        taken: the nodes that faults of this round strike.
+        spared: the nodes whose processes no fault may end.
+        struck: the elections that the fault strikes; None for all.
+        heals: further heals: times before the heal of the fault at which elections must be led.
     """
 
     fleet: Fleet
@@ -91,10 +92,10 @@ class Scene:
         return self.fleet.plan.ttl_s
 
     def leader(self, *, to_end: bool = False) -> Node:
-        """Take a node for this fault: of those that are left, the one that leads most.
+        """Take a node for this fault: of the nodes that are left, the one that leads most.
 
         Args:
-            to_end: whether the fault ends its process.
+            to_end: whether the fault ends the node's process.
         """
         free = [node for node in self.fleet.living() if node not in self.taken]
         if to_end:
@@ -104,19 +105,19 @@ class Scene:
         return node
 
     def led(self, node: Node) -> list[int]:
-        """Return what a node leads, as it was told."""
+        """Return the elections that a node leads, as its callbacks reported."""
         node.history.skim()
         return sorted(node.history.leads())
 
     def some(self, least: int = 1) -> list[int]:
-        """Choose some elections, a third of all, and strike these only."""
+        """Choose a third of all elections, at least `least`. The fault strikes only these."""
         count = max(least, self.fleet.plan.elections // 3)
         chosen = sorted(self.random.sample(range(self.fleet.plan.elections), count))
         self.struck = frozenset(chosen)
         return chosen
 
     def stir(self, elections: Iterable[int] | None = None) -> None:
-        """Have terms end by resignation, so that others must begin; all, or those of some."""
+        """Let leaders resign, so that new terms must begin: of some elections, or of all."""
         for node in self.fleet.living():
             if node not in self.taken:
                 wanted = self.led(node)
@@ -126,19 +127,19 @@ class Scene:
                     node.order("resign", *wanted)
 
     def wait_led_by_others(self) -> None:
-        """Wait until all is led again; from now on nothing is in the way of those who are left."""
+        """Wait until all elections are led again. The other nodes must take over from now on."""
         now_ns, plan = self.fleet.now_ns(), self.fleet.plan
         heal = Heal(now_ns, now_ns + plan.patience_ns + round(BOUND_S * 1e9))
         self.heals.append(heal)
         self.fleet.wait_led(heal.at_ns, heal.by_ns)
 
     def wait(self, ttls: float) -> None:
-        """Let time pass: a fault lasts."""
+        """Let so many TTLs pass."""
         time.sleep(ttls * self.ttl_s)
 
 
 FAULTS: dict[str, Fault] = {}
-"""All faults, by name, once their modules are imported: see `registry`."""
+"""All faults, by name. Their modules add them when `registry` imports them."""
 
 Happen = Callable[[Scene], Iterator[None]]
 
@@ -151,10 +152,10 @@ def fault(
     excuses: frozenset[str] = NOTHING,
     bound_s: float = BOUND_S,
 ) -> Callable[[Happen], Happen]:
-    """Enter a generator under its name; its docstring says what happens."""
+    """Add a generator to `FAULTS`. The first line of its docstring becomes `about`."""
 
     def enter(happen: Happen) -> Happen:
-        assert name not in FAULTS, f"{name} is there already"
+        assert name not in FAULTS, f"there are two faults {name}"
         about = (happen.__doc__ or "").strip().split("\n", 1)[0]
         FAULTS[name] = Fault(name, about, happen, rank, lasts_ttls, excuses, bound_s)
         return happen

@@ -1,11 +1,10 @@
-"""Nodes as processes, a wire to each, one real server, and all that is known of their past.
+"""A fleet: processes of nodes, a wire to each, one real server, and their histories.
 
 Rules of this file:
-    * What a fault may do stands here as a method that says what it does; when and why is the
-      fault's business.
-    * A node's journal is the node's; a new process has a new one. Nothing is concluded from what
-      a process says on its standard output but that it obeyed.
-    * Whatever happens, no process outlives the context.
+    * Each act of a fault is a method of this file. The fault decides when and why it acts.
+    * Each process has its own journal. The standard output of a process says only that it has
+      carried out an order.
+    * No process outlives the context, however it ends.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ _S = 1_000_000_000
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """What a fleet is made of.
+    """The settings of a fleet.
 
     Attributes:
-        nodes: how many processes.
-        elections: how many they all stand for.
-        ttl_s: of the leases.
-        balance: whether each node takes a share only.
-        binary: the server's program; None for the one that the package brings.
-        fakes_clock: whether the server has a clock of its own.
-        records: how many records a journal may hold.
-        writes_soon: whether a leader writes often enough by each of its elections for I7 to be
-            held; with thousands of them it does not.
+        nodes: the number of nodes, each a process.
+        elections: the number of elections. Every node stands for all of them.
+        ttl_s: the TTL of the leases, in seconds.
+        balance: whether the nodes share the elections out among themselves.
+        binary: the server's program; None for the one that comes with the package.
+        fakes_clock: whether the server has its own clock.
+        records: the capacity of a journal.
+        writes_soon: whether leaders write in each election often enough to check I7. With thousands
+            of elections they do not.
     """
 
     nodes: int = 3
@@ -71,15 +70,16 @@ class FleetPlan:
 
     @property
     def patience_ns(self) -> int:
-        """How long all is left alone before a fault's bound begins.
+        """How long after a heal a fault's bound begins.
 
-        A balanced node looks for what nobody takes once in a TTL.
+        It is longer in a balanced fleet: once in a TTL, a node there looks for elections that no
+        other node takes.
         """
         return self.ttl_ns * (2 if self.balance else 1)
 
 
 class Node(Program):
-    """One process, and its past."""
+    """One process of a node, and its history."""
 
     def __init__(self, spec: NodeSpec, name: str, wire: Proxy) -> None:
         super().__init__("-m", "tests.faults.node", json.dumps(asdict(spec)), cwd=ROOT)
@@ -91,7 +91,7 @@ class Node(Program):
         self._spec = spec
 
     def wait_started(self) -> None:
-        """Begin to read its journal, once it stands."""
+        """Wait until the node has started, and begin to read its journal."""
         holder = self.wait("started", within_s=START_S)["holder"]
         self.history = History(
             Path(self._spec.journal),
@@ -101,21 +101,21 @@ class Node(Program):
         )
 
     def begin(self, *words: object) -> None:
-        """Have it do something; see `node.py`."""
+        """Send an order, and return at once. `node.py` has the orders."""
         self._orders += 1
         self.say(" ".join(map(str, words)))
 
     def wait_obeyed(self) -> None:
-        """Return when it has done what it was told last."""
+        """Wait until the node has carried out the last order."""
         self.wait("obeyed", lambda line: line["number"] == self._orders)
 
     def order(self, *words: object) -> None:
-        """Have it do something, and return when it has."""
+        """Send an order, and wait until the node has carried it out."""
         self.begin(*words)
         self.wait_obeyed()
 
     def freeze(self) -> None:
-        """Have it stop itself by SIGSTOP, to look at all elections first when it goes on."""
+        """Let the node stop itself by SIGSTOP. When it goes on, its sampler looks first."""
         self._orders += 1
         super().freeze()
 
@@ -124,12 +124,12 @@ class Fleet:
     """Runs the fleet while it is entered.
 
     Attributes:
-        places: the node in each place; a killed one stays there until another is started.
-        checker: what it is held against.
+        places: the node in each place. A killed node stays until another is started in its place.
+        checker: the checker of its history.
     """
 
     def __init__(self, plan: FleetPlan, folder: Path) -> None:
-        """Prepare a fleet whose files are in `folder`, which is made."""
+        """Prepare a fleet. Creates `folder` for its files."""
         folder.mkdir(parents=True)
         self.plan = plan
         self.folder = folder
@@ -174,11 +174,11 @@ class Fleet:
     # ---- nodes
 
     def living(self) -> list[Node]:
-        """Return the nodes whose process has not ended."""
+        """Return the nodes whose processes have not ended."""
         return [node for node in self.places if node.exit_status is None]
 
     def start_node(self, place: int) -> Node:
-        """Start another process in a place whose own has ended."""
+        """Start a process in a place whose last process has ended."""
         self._launch(place)
         self.places[place].wait_started()
         return self.places[place]
@@ -189,14 +189,14 @@ class Fleet:
         self._bury(node, by_itself=False)
 
     def stop_node(self, node: Node) -> None:
-        """Have it stop as it should: it releases its leases and tells every end."""
+        """Stop a node cleanly: it releases its leases, and its callbacks report all ends."""
         node.say("stop")
         status = node.wait_end()
         assert status == 0, f"{node.name} ended with {status}"
         self._bury(node, by_itself=True)
 
     def fork_node(self, node: Node, seconds: float) -> None:
-        """Have it fork a child that looks at its parent's elections for so long."""
+        """Let a node fork a child that looks at its parent's elections for some seconds."""
         node.children += 1
         path = self.folder / f"{node.name}-child-{node.children}.journal"
         node.order("fork", path, seconds)
@@ -222,14 +222,14 @@ class Fleet:
         return group_layout(PREFIX).epoch_key(encode_key(key_of(election)))
 
     def wait_until(self, condition: Callable[[], bool], within_s: float, what: str) -> None:
-        """Look until the condition holds.
+        """Wait until the condition holds.
 
         Raises:
-            AssertionError: when it does not in time.
+            AssertionError: if it does not hold in time.
         """
         end_ns = self.now_ns() + round(within_s * _S)
         while not condition():
-            assert self.now_ns() < end_ns, f"waited in vain for {what}"
+            assert self.now_ns() < end_ns, f"timed out waiting for {what}"
             time.sleep(LOOK_S)
 
     def wait_led(self, since_ns: int, by_ns: int) -> bool:
@@ -247,11 +247,11 @@ class Fleet:
             }
             if not unled or self.now_ns() > by_ns:
                 return not unled
-            # With many elections a look takes long, and the wires want this process as well.
+            # With many elections a look takes long, and this process also serves the wires.
             time.sleep(max(LOOK_S, 3 * (self.now_ns() - looking_ns) / _S))
 
     def terms(self) -> dict[int, list[Term]]:
-        """Return what all processes believed, by election, as far as it is not forgotten."""
+        """Return the terms that processes believed, by election, without those forgotten."""
         found: dict[int, list[Term]] = {number: [] for number in range(self.plan.elections)}
         for history in self._histories():
             for term in history.terms():
@@ -261,16 +261,16 @@ class Fleet:
     # ---- the past
 
     def excuse(self, excuse: Excuse) -> None:
-        """Have the checker take a fault into account."""
+        """Give the checker an excuse."""
         self.checker.excuse(excuse)
 
     def drain_register(self) -> None:
-        """Take over what was written to the register until now."""
+        """Move the entries of the register, so far, from the server to this process."""
         while taken := self.server.admin.lpop(REGISTER, ENTRIES_A_CALL):
             self._keep(taken)
 
     def flush_all(self) -> None:
-        """FLUSHALL, and take over what the register held until then, at one stroke."""
+        """Run FLUSHALL, and take the entries of the register in the same transaction."""
         taken, _ = (
             self.server.admin.pipeline(transaction=True)
             .lrange(REGISTER, 0, -1)
@@ -286,7 +286,7 @@ class Fleet:
         self._entries.append(None)
 
     def restart(self, *, empty: bool = False) -> None:
-        """Start the killed server again; nodes reach it once all is watched again."""
+        """Start the killed server again. Nodes reach it once MONITOR runs on it."""
         for wire in self.wires:
             wire.refuses = True
         self.server.restart(empty=empty)
@@ -294,7 +294,7 @@ class Fleet:
             wire.refuses = False
 
     def replace_server(self, orphans: Node) -> None:
-        """Stop the server, and have a replica take its place; all but one node find that."""
+        """Stop the server, and promote a replica in its place. All nodes but one connect to it."""
         others = [wire for wire in self.wires if wire is not orphans.wire]
         for wire in others:
             wire.refuses = True
@@ -305,17 +305,17 @@ class Fleet:
             wire.refuses = False
 
     def end_orphan(self, orphans: Node) -> list[Grant]:
-        """End the old primary; the node that it still had finds the server that replaced it.
+        """End the old primary. The node that it still had connects to the new server.
 
         Returns:
-            What it granted since it was replaced.
+            The grants of the old primary since it was replaced.
         """
         orphans.wire.lead_to(self.server.socket_path)
         orphans.wire.cut()
         return self.server.end_orphan()
 
     def wait_accepted(self, heal: Heal) -> None:
-        """Wait until the leader of each election wrote since a heal, or that is overdue."""
+        """Wait until the leader of each election has written since the heal, or its time is up."""
         while self.now_ns() <= heal.by_ns:
             for history in self._histories():
                 history.skim()
@@ -330,11 +330,11 @@ class Fleet:
             time.sleep(LOOK_S)
 
     def entries(self) -> list[Entry]:
-        """Return what the register was seen to take since the last check."""
+        """Return the entries of the register since the last check."""
         return [entry for entry in self._entries if entry is not None]
 
     def check(self, heals: Iterable[Heal] = ()) -> Findings:
-        """Hold everything up to now against the invariants. The server must answer."""
+        """Check everything up to now against the invariants. The server must answer."""
         self._read_journals()
         self.server.catch_up()
         self.drain_register()
@@ -343,7 +343,7 @@ class Fleet:
             return self.checker.check(self._histories(), self.server.ledger, entries, heals)
 
     def forget(self, before_ns: int) -> None:
-        """Drop what was over before a time and has been checked."""
+        """Drop the checked history that ended before a time."""
         for history in self._histories():
             history.forget(before_ns)
         self._past = [history for history in self._past if history.terms() or history.unpaired]
@@ -352,7 +352,7 @@ class Fleet:
             self.server.ledger.forget(before_ns)
 
     def stop(self) -> Findings:
-        """Stop all nodes as they should be, and check for the last time."""
+        """Stop all nodes cleanly, and check for the last time."""
         for node in self.living():
             self.stop_node(node)
         return self.check()

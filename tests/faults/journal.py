@@ -1,16 +1,16 @@
-"""What a node believed, in a file that outlives the process, and what can be concluded from it.
+"""The beliefs of a node, in a file that outlives the process, and what they prove.
 
 Rules of this file:
-    * A record is written without a system call, into a mapped file: the kernel keeps it through
-      ``kill -9``, and the writer never gives up the GIL half way. The word that makes a record,
-      or a sighting, count is stored last.
+    * A node writes a record without a system call, into a mapped file. The kernel keeps it after
+      ``kill -9``, and the writer does not release the GIL half way. The word that makes a record or
+      a sighting valid is stored last.
     * Times are in nanoseconds on the clock of `multielect._runtime.clock`, which all processes of a
       machine share.
-    * A belief is never taken to be longer than is proven: the clock read *after* a look that saw
-      a leader bounds the beginning, the one read *before* it bounds the end. So an overlap of two
-      beliefs is one for certain, also where one of the two was killed or frozen.
-    * A sighting that goes on stands in the election's cell and is written over; when it ends it
-      becomes a record.
+    * A belief is only as long as is proven. The clock read *after* a look that saw a leader bounds
+      the beginning, and the clock read *before* it bounds the end. So an overlap of two beliefs is
+      certain, even if one of the two nodes was killed or frozen.
+    * A sighting that goes on is in the cell of its election. Each look overwrites the cell. When
+      the sighting ends, it becomes a record.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from pathlib import Path
 from multielect import DemotionReason
 
 CELL_WORDS = 3
-"""Epoch, first and last time at which it was seen to be led."""
+"""The epoch, and the first and the last time at which the node was seen to lead."""
 
 RECORD_WORDS = 4
-"""Two times, an epoch, and what the record says of which election."""
+"""Two times, the epoch, and one word for the election, the reason and the kind."""
 
 
 class Kind(enum.IntEnum):
-    """What a record says, and what its two times are."""
+    """The kind of a record, and the meaning of its two times."""
 
     ELECTED = 1
-    """A callback: when belief began, and when it was told."""
+    """`on_elected`: when the belief began, and when the callback ran."""
     DEMOTED = 2
-    """A callback: when belief ended, and when it was told."""
+    """`on_demoted`: when the belief ended, and when the callback ran."""
     SEEN = 3
-    """When `is_leader` was first and last seen to be true."""
+    """A sighting: when `is_leader` was first and last seen to be true."""
 
 
 class JournalFullError(Exception):
-    """More terms came and went than the file was made for."""
+    """The journal has no room for another record."""
 
 
 class Journal:
-    """The journal of one node, being written. Any thread may write records, one thread cells."""
+    """Writes the journal of one node. Any thread may write records, but only one thread cells."""
 
     def __init__(self, path: Path, *, elections: int, records: int) -> None:
-        """Make the file; what is not written takes no room on the disk."""
+        """Create the file. Parts of it that are not written take no space on the disk."""
         self._first_record = elections * CELL_WORDS
         self._records = records
         size = 8 * (self._first_record + records * RECORD_WORDS)
@@ -59,17 +59,17 @@ class Journal:
         self._places = count()
 
     def elected(self, election: int, epoch: int, *, began_ns: int, told_ns: int) -> None:
-        """A term began, as its callback was told."""
+        """Record that a callback reported the beginning of a term."""
         self._write(Kind.ELECTED, election, epoch, (began_ns, told_ns))
 
     def demoted(
         self, election: int, epoch: int, reason: DemotionReason, *, ended_ns: int, told_ns: int
     ) -> None:
-        """A term ended, as its callback was told."""
+        """Record that a callback reported the end of a term."""
         self._write(Kind.DEMOTED, election, epoch, (ended_ns, told_ns), reason.value)
 
     def sees(self, election: int, epoch: int, *, before_ns: int, after_ns: int) -> None:
-        """It is led under `epoch`, by a look between the two times."""
+        """Record that a look between the two times saw the node lead under `epoch`."""
         cell, words = election * CELL_WORDS, self._words
         if words[cell] != epoch:
             self.sees_not(election)
@@ -80,7 +80,7 @@ class Journal:
             words[cell + 2] = before_ns
 
     def sees_not(self, election: int) -> None:
-        """It is not led, by a look."""
+        """Record that a look saw the node not lead."""
         cell, words = election * CELL_WORDS, self._words
         if words[cell]:
             self._write(Kind.SEEN, election, words[cell], (words[cell + 1], words[cell + 2]))
@@ -103,13 +103,15 @@ class Term:
     """One term as the node that led saw it.
 
     Attributes:
-        node: which process believed it, by a name that no other has.
-        holder: the value of its leases.
-        began_ns: belief began no later than this.
-        ended_ns: belief ended no earlier than this.
-        is_open: whether it may go on.
-        told_ns: when its callback was told; 0 if it was not.
-        reason: why it ended, as the callback was told.
+        node: the unique name of the process that believed to lead.
+        holder: the value of its leader keys.
+        election: the number of the election.
+        epoch: the epoch of the term.
+        began_ns: the belief began no later than this.
+        ended_ns: the belief ended no earlier than this.
+        is_open: whether the belief may go on.
+        told_ns: when `on_elected` ran; 0 if it did not.
+        reason: the reason that `on_demoted` received.
     """
 
     node: str
@@ -125,7 +127,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """A callback that had no partner, or came in the wrong order."""
+    """A callback without its counterpart, or in the wrong order."""
 
     node: str
     election: int
@@ -135,10 +137,10 @@ class Unpaired:
 
 
 class History:
-    """The terms of one process, as its journal grows."""
+    """Reads the journal of one process, which may still grow, into terms."""
 
     def __init__(self, path: Path, *, node: str, holder: str, elections: int) -> None:
-        """Begin to read; the writer has made the file."""
+        """Open the file, which the writer has created."""
         self.node = node
         self.holder = holder
         self.unpaired: list[Unpaired] = []
@@ -152,9 +154,9 @@ class History:
         self._proven_ns = [0] * elections
 
     def read(self) -> None:
-        """Take up what was written since, with the sightings that go on."""
+        """Read the new records, and the sightings that go on."""
         words = self._words
-        # Cells before records: a sighting that ends meanwhile is met as a record.
+        # Cells are read before records, so that a sighting which ends meanwhile is not missed.
         seen = [
             (cell // CELL_WORDS, epoch, words[cell + 1], words[cell + 2])
             for cell in range(0, self._first_record, CELL_WORDS)
@@ -166,7 +168,7 @@ class History:
                 self._see(election, epoch, first_ns, last_ns, goes_on=True)
 
     def skim(self) -> None:
-        """Take up what was written since, but for the sightings that go on."""
+        """Read the new records, without the sightings that go on."""
         words = self._words
         while self._next < len(words) and words[self._next + 3]:
             one_ns, other_ns, epoch, what = words[self._next : self._next + RECORD_WORDS]
@@ -174,13 +176,16 @@ class History:
             self._take(what, epoch, one_ns, other_ns)
 
     def is_led_since(self, election: int, since_ns: int) -> bool:
-        """Tell whether it believed to lead at some instant since a time, as far as was skimmed."""
+        """Return whether the process believed to lead since a time, as far as records were read."""
         cell = election * CELL_WORDS
         last_ns = self._words[cell + 2] if self._words[cell] else 0
         return max(last_ns, self._proven_ns[election]) >= since_ns
 
     def end(self, *, by_itself: bool) -> None:
-        """The process is over: read the rest. One that ended by itself has told every end."""
+        """Read the rest, as the process has ended.
+
+        If the process ended by itself, each term whose end no callback reported is unpaired.
+        """
         self.read()
         if by_itself:
             for election, epoch in self._told.items():
@@ -189,15 +194,15 @@ class History:
         self._terms = {name: replace(term, is_open=False) for name, term in self._terms.items()}
 
     def terms(self) -> list[Term]:
-        """Return what it believed. What goes on is open, and proven to the last look."""
+        """Return the terms. A term that goes on is open, and proven up to the last look."""
         return list(self._terms.values())
 
     def leads(self) -> set[int]:
-        """Return the elections whose begin was told and whose end was not."""
+        """Return the elections for which `on_elected` ran and `on_demoted` has not yet run."""
         return set(self._told)
 
     def forget(self, before_ns: int) -> None:
-        """Drop the terms that were over before."""
+        """Drop the terms that ended before that time."""
         self._terms = {
             name: term
             for name, term in self._terms.items()
@@ -245,11 +250,11 @@ class History:
                 term,
                 began_ns=min(first_ns, term.began_ns),
                 ended_ns=max(last_ns, term.ended_ns),
-                # Of what callbacks tell, they tell the end as well.
+                # The callbacks report the end of a term whose beginning they reported.
                 is_open=term.is_open and (goes_on or bool(term.told_ns)),
             )
         elif last_ns >= first_ns:
-            # One look alone says that there was belief at some instant, but not at which.
+            # A single look proves that the node believed it at some instant, but not at which.
             self._terms[name] = self._term(name, first_ns, last_ns, is_open=goes_on)
 
     def _term(

@@ -1,14 +1,15 @@
-"""What the server granted, extended and ended, as it tells itself by MONITOR.
+"""The leases that the server granted, extended and ended, from the output of MONITOR.
 
 Rules of this file:
-    * The server names every command that it runs, those inside scripts too, in the order in which
-      it runs them: that is the order of the grants, and when each lease ends is their sum.
-    * A lease lasts no longer than here, but may have ended earlier where the server lost it.
-    * A grant is a leader key that is set after an epoch was minted in the same script. The lease
-      of a successor has none: it makes no leader.
-    * A script that asks for a leader key alone, having just set it, was told that the key is of
-      another type: nothing was set.
-    * What may have happened while nobody listened is on the node's side: see `went_blind`.
+    * The server reports every command that it runs, also inside scripts, in the order in which it
+      runs them. So the ledger knows the order of the grants, and when each lease ends.
+    * No lease lasts longer than in the ledger. A lease may end earlier if the server loses it.
+    * A grant is a leader key that a script sets after it minted an epoch. The lease that a script
+      grants to a successor has no epoch, so it does not make a leader.
+    * If a script reads a leader key right after it set it, that key was of another type, and the
+      script has set nothing.
+    * The ledger assumes in the node's favour what happened while MONITOR did not run: see
+      `went_blind`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from dataclasses import dataclass, field, replace
 _MS = 1_000_000
 
 TOLERANCE_NS = 3 * _MS
-"""The server counts in whole milliseconds, and two clocks are held against each other."""
+"""The error of a time: the server counts whole milliseconds, and two clocks are compared."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """A lease that was given under an epoch of its own."""
+    """A lease that was granted with a new epoch."""
 
     election: int
     holder: str
@@ -35,7 +36,7 @@ class Grant:
 
 @dataclass
 class Lease:
-    """For how long an election's key held one holder without a gap."""
+    """A time in which the leader key of an election had one holder without a gap."""
 
     holder: str
     from_ns: int
@@ -63,11 +64,12 @@ class Ledger:
     """Reads the lines of MONITOR. For one thread at a time.
 
     Attributes:
-        falls: grants whose epochs did not rise.
-        marks: what was echoed: whoever sees a mark here has everything before it.
+        falls: the grants whose epochs did not rise.
+        marks: the texts of ECHO commands. The ledger has everything that the server did before a
+            mark that is here.
         read_to_ns: the time of the last line.
-        prefix: of the keys.
-        elections: how many there are.
+        prefix: the prefix of the keys.
+        elections: the number of elections.
     """
 
     def __init__(self, *, prefix: str, elections: int) -> None:
@@ -81,7 +83,7 @@ class Ledger:
         self._blind: list[tuple[int, int]] = []
         head = rb'"' + re.escape(prefix).encode() + rb":\{\d+\}:k"
         self._line = re.compile(
-            # It begins with what is in every line once, and for which a search is quick.
+            # The pattern begins with text that is in every line once and is quick to find.
             rb'\] "(?:(?P<time>TIME)"|FLUSHALL"|ECHO" "(?P<mark>[^"]*)"'
             rb'|DEL"(?P<deleted>(?: ' + head + rb'\d+:leader")+)'
             rb'|(?P<command>SET|PEXPIREAT|GET)" '
@@ -92,11 +94,11 @@ class Ledger:
         self._deleted = re.compile(head + rb'(\d+):leader"')
 
     def feed(self, lines: bytes, placed: Callable[[int], int]) -> None:
-        """Take whole lines.
+        """Read lines of MONITOR.
 
         Args:
-            lines: without the plus signs that introduce them.
-            placed: gives the local time in ns for the server's in us.
+            lines: complete lines, without the plus signs at their beginning.
+            placed: returns the local time in ns for a time of the server in us.
         """
         for match in self._line.finditer(lines):
             at_ns = placed(server_us := _server_us(lines, match))
@@ -120,17 +122,17 @@ class Ledger:
         return self._elections[election].grants.get((holder, epoch))
 
     def grants(self, election: int) -> list[Grant]:
-        """Return the grants that are not forgotten, in order."""
+        """Return the grants in order, without those forgotten."""
         return list(self._elections[election].grants.values())
 
     def leases(self, election: int) -> list[Lease]:
-        """Return who held it when, in order, as far as it is not forgotten."""
+        """Return the leases in order, without those forgotten."""
         return self._elections[election].leases
 
     def uncovered(self, election: int, holder: str, from_ns: int, to_ns: int) -> tuple[int, int]:
-        """Return the last part of a time in which the key did not hold `holder`; empty if none.
+        """Return the last part of a time in which the key did not have `holder`; empty if none.
 
-        Of a time of which not all is known, what is not known is covered.
+        A time in which MONITOR did not run counts as if the key had `holder`.
         """
         at_ns = to_ns
         for lease in reversed(self._elections[election].leases):
@@ -145,13 +147,13 @@ class Ledger:
         return (from_ns, from_ns) if self.is_blind(from_ns, at_ns) else (from_ns, at_ns)
 
     def is_blind(self, from_ns: int, to_ns: int) -> bool:
-        """Tell whether something may be missing from a time."""
+        """Return whether commands of that time may be missing."""
         return any(began <= to_ns and from_ns <= ended for began, ended in self._blind)
 
     def went_blind(self, from_ns: int, to_ns: int, ttl_ns: int) -> None:
-        """What was done in that time may be missing, and nothing after it.
+        """Note that commands of that time may be missing. Later commands are complete.
 
-        Leases that stood are taken to have been extended at the last moment.
+        The ledger assumes that each lease of that time was extended at the last moment.
         """
         self._blind.append((from_ns, to_ns + ttl_ns))
         for election in self._elections:
@@ -160,9 +162,9 @@ class Ledger:
                 lease.to_ns = max(lease.to_ns, to_ns + ttl_ns)
 
     def take_grants(self, other: Ledger) -> list[Grant]:
-        """Take over what another server granted, that made leaders as well; returns that.
+        """Add the grants of another server, whose epochs nodes believed too. Returns those grants.
 
-        Its leases are no cover for anybody's belief.
+        The leases of that server do not count for I4.
         """
         self.falls += other.falls
         for own, their in zip(self._elections, other._elections, strict=True):
@@ -170,7 +172,7 @@ class Ledger:
         return [grant for their in other._elections for grant in their.grants.values()]
 
     def forget(self, before_ns: int) -> None:
-        """Drop what was over before."""
+        """Drop what ended before that time."""
         self.falls.clear()
         self._blind = [blind for blind in self._blind if blind[1] >= before_ns]
         for election in self._elections:
@@ -205,8 +207,8 @@ class Ledger:
         elif value is not None and command == b"PEXPIREAT":
             lease = election.leases[-1] if election.leases else None
             if lease is not None and lease.to_ns >= at_ns:
-                # Counted by the server's clock. Where that was set forward within the script, the
-                # lease is over at once.
+                # The expiry is on the server's clock. If that was set forward within the script,
+                # the lease has ended at once.
                 lease.to_ns = at_ns + max(0, int(value) * 1000 - server_us) * 1000
         elif value is not None:
             self._set(election, int(number), value.decode(), px, at_ns)
@@ -222,7 +224,7 @@ class Ledger:
             self._grant(election, Grant(number, holder, election.minted, at_ns))
 
     def _undo(self, election: _Election) -> None:
-        """A key of another type stood where a leader key was to be set."""
+        """Undo the last grant, as the leader key was of another type."""
         if election.before is None or election.last is None:
             return
         del election.grants[election.last.holder, election.last.epoch]

@@ -1,13 +1,14 @@
-"""A program that stands for many elections, writes by its epochs, and does whatever harms it.
+"""The program of a node: stands for many elections, writes under their epochs, and misbehaves.
 
     python -m tests.faults.node SPEC        # SPEC: a `NodeSpec` as JSON
 
 Rules of this file:
-    * What it believes goes to its journal alone: callbacks write before they misbehave, and the
-      sampler believes nothing but `is_leader`.
-    * It writes by its newest terms and those before, whether it leads or not: what must not be
-      accepted is tried all the time.
-    * It obeys one line at a time from its standard input: see `_ORDERS`. It ends with its parent.
+    * The node writes its beliefs only to its journal. Callbacks write to it before they misbehave.
+      The sampler trusts only `is_leader`.
+    * The node writes under its newest terms and the terms before them, whether it leads or not. So
+      the fence always has writes to refuse.
+    * The node carries out one line of its standard input after another: see `_ORDERS`. It ends with
+      its parent.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What a node is told at its start.
+    """The settings of a node.
 
     Attributes:
-        url: of its wire to the server.
+        url: the URL of its wire to the server.
         node_id: its name.
-        elections: how many there are.
-        ttl_s: of the leases.
-        balance: whether it takes a share only.
-        journal: the file to write beliefs to.
-        records: how many records that may hold.
-        parent: the process to end with.
+        elections: the number of elections.
+        ttl_s: the TTL of the leases, in seconds.
+        balance: whether the nodes share the elections out among themselves.
+        journal: the file for its beliefs.
+        records: the capacity of the journal.
+        parent: the id of the process with which it ends.
     """
 
     url: str
@@ -77,7 +78,7 @@ class NodeSpec:
 
 
 class Sampler:
-    """Looks at `is_leader` of some elections at a time, from outside the callbacks."""
+    """Reads `is_leader` of some elections at a time, from outside the callbacks."""
 
     def __init__(
         self, journal: Journal, now_ns: Callable[[], int], watched: list[Election]
@@ -88,7 +89,7 @@ class Sampler:
         self._looking = threading.Lock()
 
     def run(self, ending: threading.Event) -> None:
-        """Look, until the end and once after it."""
+        """Look until `ending` is set, and then once more."""
         while not ending.is_set():
             for first in range(0, len(self.watched), ELECTIONS_A_LOOK):
                 self._look(first, first + ELECTIONS_A_LOOK)
@@ -118,7 +119,7 @@ class Sampler:
 
 
 class Writes:
-    """Writes to the register by the terms of this node, the newest and the one before."""
+    """Writes to the register under this node's newest term and the one before."""
 
     def __init__(self, spec: NodeSpec, group: ElectionGroup, now_ns: Callable[[], int]) -> None:
         self._terms: dict[int, list[Term]] = {}
@@ -134,7 +135,7 @@ class Writes:
         self._fence = Fence(self._client, group, raise_stale=False)
 
     def elected(self, number: int, term: Term) -> None:
-        """Write by this term too from now on."""
+        """Write under this term too from now on."""
         self._terms[number] = [*self._terms.get(number, []), term][-2:]
 
     def run(self, ending: threading.Event) -> None:
@@ -143,7 +144,7 @@ class Writes:
             numbers = list(self._terms)
             some = self._random.sample(numbers, min(WRITES_A_PASS, len(numbers)))
             writes = [self._write(one, term) for one in some for term in self._terms[one]]
-            # What is not reached, refused or stale is written again next time, or never.
+            # A write that fails or is refused is not repeated. Another one follows soon.
             with contextlib.suppress(redis.RedisError, ConfigError):
                 self._fence.write_many(writes)
 
@@ -153,7 +154,7 @@ class Writes:
 
 
 class Node:
-    """The group, its callbacks, and the orders."""
+    """A group, its callbacks, and the orders of the parent."""
 
     def __init__(self, spec: NodeSpec) -> None:
         self._spec = spec
@@ -181,7 +182,7 @@ class Node:
         self._errors = 0
 
     def run(self) -> None:
-        """Stand until told to stop, or until the input ends."""
+        """Stand for all elections until the order to stop, or the end of the input."""
         threads = [
             threading.Thread(target=work, args=(self._ending,), daemon=True)
             for work in (self._sampler.run, self._writes.run)
@@ -197,7 +198,7 @@ class Node:
             _ORDERS[order](self, *arguments)
             tell("obeyed", number=number)
         else:
-            # Nobody is there any more to release leases for.
+            # The rig is gone, so no other node waits for the leases.
             os._exit(1)
         self._unblocked.set()
         self._group.stop()
@@ -253,7 +254,7 @@ class Node:
 
     def _raise(self) -> None:
         def fail(term: Term) -> None:
-            raise LookupError(f"planted in a callback of {term.key}")
+            raise LookupError(f"a planted error in a callback of {term.key}")
 
         self._misbehaves = fail
 
@@ -290,7 +291,7 @@ class Node:
             threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
             return
         try:
-            # The parent's journal is shared memory: this one is the child's own.
+            # The parent's journal is shared memory, so the child writes to its own journal.
             signal.alarm(round(float(seconds)) + 10)
             sampler = Sampler(
                 Journal(Path(journal), elections=self._spec.elections, records=100_000),
@@ -333,7 +334,7 @@ def main() -> None:
     """Be a node."""
     spec = NodeSpec(**json.loads(sys.argv[1]))
     _die_with(spec.parent)
-    # A crash of ours is found in its exit status; a core file of each kill would fill the disk.
+    # The exit status shows a crash. Core files of all kills would fill the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.basicConfig(filename=spec.journal + ".log", format="%(asctime)s %(message)s")
     Node(spec).run()

@@ -1,7 +1,7 @@
-"""What may happen to a node's process, and what its user's code may do to it.
+"""Faults of a node's process, and of the user's code in it.
 
 Rules of this file:
-    * It happens to the node that leads most, as a node that leads nothing has nothing to lose.
+    * A fault strikes the node that leads most. A node that leads nothing has nothing to lose.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _killed(scene: Scene) -> Iterator[None]:
 
 @fault("node-killed-and-back-at-once", Rank.ENDS_NODE, lasts_ttls=0.5)
 def _killed_and_back(scene: Scene) -> Iterator[None]:
-    """Kill -9, and a process of the same node id stands while the old leases still run."""
+    """Kill -9; a new process has the same node id while the old leases still last."""
     node = scene.leader(to_end=True)
     place = scene.fleet.places.index(node)
     scene.fleet.kill_node(node)
@@ -33,7 +33,7 @@ def _killed_and_back(scene: Scene) -> Iterator[None]:
 
 @fault("node-frozen-for-less-than-a-ttl", Rank.HURTS_NODE, lasts_ttls=0.5)
 def _frozen_briefly(scene: Scene) -> Iterator[None]:
-    """SIGSTOP wherever it is, SIGCONT before its leases end."""
+    """SIGSTOP at any moment, and SIGCONT before the leases end."""
     node = scene.leader()
     node.interrupt()
     yield
@@ -42,7 +42,7 @@ def _frozen_briefly(scene: Scene) -> Iterator[None]:
 
 @fault("node-frozen-for-more-than-a-ttl", Rank.HURTS_NODE, lasts_ttls=1.7)
 def _frozen(scene: Scene) -> Iterator[None]:
-    """SIGSTOP; at SIGCONT the sampler looks before all other threads."""
+    """SIGSTOP; after SIGCONT the sampler runs before all other threads."""
     node = scene.leader()
     node.freeze()
     yield
@@ -73,7 +73,7 @@ def _stopped(scene: Scene) -> Iterator[None]:
 
 @fault("node-forks", Rank.HURTS_NODE, lasts_ttls=2.0)
 def _forks(scene: Scene) -> Iterator[None]:
-    """A forked child looks at its parent's elections, and would believe what it sees."""
+    """A forked child reads `is_leader` of its parent's elections, and records what it sees."""
     scene.fleet.fork_node(scene.leader(), 2.0 * scene.ttl_s)
     yield
 
@@ -103,7 +103,7 @@ def _misbehaving(scene: Scene, how: str) -> Iterator[None]:
     led = scene.led(node)
     node.order(how)
     if led:
-        # Twice: while the end of the first is told, or is stuck, a second begins and ends.
+        # Twice, so that a second term begins and ends while the first one's end is being reported.
         for _ in range(2):
             node.order("resign", *led)
             node.order("campaign", *led)
@@ -114,7 +114,7 @@ def _misbehaving(scene: Scene, how: str) -> Iterator[None]:
 
 @fault("callbacks-block", Rank.HURTS_NODE)
 def _callbacks_block(scene: Scene) -> Iterator[None]:
-    """Each callback of a node blocks, the end of one term and the begin of the next."""
+    """Each callback of a node blocks, at the end of a term and at the beginning of the next."""
     return _misbehaving(scene, "block")
 
 
@@ -126,5 +126,5 @@ def _callbacks_raise(scene: Scene) -> Iterator[None]:
 
 @fault("callbacks-reenter", Rank.HURTS_NODE, lasts_ttls=0.8)
 def _callbacks_reenter(scene: Scene) -> Iterator[None]:
-    """Callbacks resign, remove, add, campaign and list what is led."""
+    """Callbacks resign, remove, add, campaign, and list the elections that are led."""
     return _misbehaving(scene, "reenter")

@@ -1,9 +1,9 @@
-"""All faults by name, and which of them may strike at once.
+"""All faults, and which of them may strike together.
 
 Rules of this file:
-    * Those that need a node each find one, and one node or wire is hurt by one fault at a time.
-    * The server does one thing at a time: no two of a rank that concerns it as a whole. What
-      replaces it, or turns its clock, strikes alone.
+    * Each fault that needs a node finds one. At most one fault strikes a node or its wire.
+    * Of each rank that concerns the whole server, at most one fault strikes. A fault that replaces
+      the server or steps its clock strikes alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .fault import FAULTS, Fault, Rank
 __all__ = ["FAULTS", "MAX_AT_ONCE", "MODULES", "are_compatible", "choose"]
 
 MODULES = (node_faults, wire_faults, server_faults)
-"""Where they are from: importing these has entered them."""
+"""The modules with faults. Importing them adds the faults to `FAULTS`."""
 
 MAX_AT_ONCE = 4
 
@@ -27,12 +27,12 @@ _ALONE = (Rank.REPLACES_SERVER, Rank.TURNS_CLOCK)
 
 
 def are_compatible(faults: Sequence[Fault], nodes: int, *, spared: int = 0) -> bool:
-    """Tell whether these may strike at once in a fleet of so many nodes.
+    """Return whether some faults may strike together.
 
     Args:
-        faults: these.
-        nodes: how many there are.
-        spared: of how many of them the process is not to be ended.
+        faults: the faults.
+        nodes: the number of nodes of the fleet.
+        spared: the number of nodes whose processes no fault may end.
     """
     ranks = Counter(fault.rank for fault in faults)
     return (
@@ -45,7 +45,7 @@ def are_compatible(faults: Sequence[Fault], nodes: int, *, spared: int = 0) -> b
 
 
 def choose(chance: random.Random, nodes: int, count: int, *, spared: int = 0) -> list[Fault]:
-    """Choose so many faults that may strike at once, none of the clock."""
+    """Choose `count` faults that may strike together, without those of the clock."""
     among = [fault for fault in FAULTS.values() if fault.rank is not Rank.TURNS_CLOCK]
     while True:
         chosen = chance.sample(among, count)

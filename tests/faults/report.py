@@ -1,8 +1,8 @@
-"""What came of many rounds, and what is kept of those that went wrong.
+"""The report of many rounds, and the evidence of rounds with violations.
 
 Rules of this file:
-    * What belongs to a violation is kept in a folder of its own: the journals and logs of all
-      processes, and what the checker saw.
+    * The evidence of a violation is kept in its own folder: the journals and logs of all processes,
+      and the checker's view.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MANY = "many at once"
 
 @dataclass(frozen=True)
 class Kept:
-    """Something that did not hold, and where to look.
+    """A round that went wrong, and its evidence.
 
     Attributes:
-        round: its number.
-        faults: what had struck.
-        words: what did not hold, or what went wrong.
-        folder: journals, logs and what the checker saw.
-        replay: how to have the same strike again.
+        round: the number of the round.
+        faults: the names of its faults.
+        words: the violation or the error, for people.
+        folder: the folder with the evidence.
+        replay: the command that runs the same round again.
     """
 
     round: int
@@ -46,13 +46,13 @@ class Kept:
 
 @dataclass
 class FaultReport:
-    """What came of the rounds of one fault.
+    """The results of the rounds with one fault.
 
     Attributes:
-        rounds: how many there were.
+        rounds: the number of rounds.
         led_again_ms: count, p50, p99 and max of the time from the heal until an election was led.
-        gaps_ms: the same of the time that elections were without a leader when they changed hands.
-        excused: violations that the design names as the price of this fault.
+        gaps_ms: the same for the time that an election had no leader when its leader changed.
+        excused: the number of violations that the design excuses under this fault.
     """
 
     rounds: int
@@ -63,16 +63,16 @@ class FaultReport:
 
 @dataclass
 class Report:
-    """What came of many rounds. All is well if `ok`.
+    """The results of many rounds.
 
     Attributes:
-        seed: of all that was chosen.
-        rounds: how many there were.
-        servers: which, and how many rounds each.
-        overlaps: pairs of beliefs that shared an instant and that nothing excuses.
-        excused_overlaps: the same, where the server had lost data or its clock had jumped.
-        faults: by name.
-        violations: everything that did not hold, or went wrong.
+        seed: the seed of all choices.
+        rounds: the number of rounds.
+        servers: the number of rounds on each server.
+        overlaps: pairs of beliefs that shared an instant without an excuse.
+        excused_overlaps: pairs that are excused, as the server lost data or its clock jumped.
+        faults: the results of each fault, by name.
+        violations: the rounds that went wrong.
     """
 
     seed: int
@@ -112,16 +112,16 @@ class _Tally:
 
 
 class Recorder:
-    """Makes a report of rounds, one after another."""
+    """Collects the results of rounds, and makes the report."""
 
     def __init__(self, seed: int, keep: Path | None) -> None:
-        """Begin; `keep` is where to keep what belongs to violations, by default a new folder."""
+        """Begin a report. `keep` is the folder for evidence, by default a new one."""
         self.report = Report(seed)
         self._keep = keep
         self._tallies: dict[str, _Tally] = defaultdict(_Tally)
 
     def add(self, fleet: Fleet, number: int, result: Round, replay: str) -> None:
-        """Take up what a round brought."""
+        """Add the results of a round."""
         report, findings = self.report, result.findings
         report.rounds += 1
         server = fleet.server.description
@@ -142,7 +142,7 @@ class Recorder:
         *,
         went_wrong: str = "",
     ) -> None:
-        """Keep a round that went wrong."""
+        """Add a round that went wrong, and keep its evidence."""
         if self._keep is None:
             self._keep = Path(tempfile.mkdtemp(prefix="multielect-faults-"))
         folder = self._keep / f"round-{number}"
@@ -158,14 +158,14 @@ class Recorder:
             self.report.violations.append(Kept(number, faults, words, str(folder), replay))
 
     def finished(self) -> Report:
-        """Return the report of all that was added."""
+        """Return the report of all rounds that were added."""
         tallies = sorted(self._tallies.items())
         self.report.faults = {name: tally.report() for name, tally in tallies}
         return self.report
 
 
 def _copy(source: str, target: str) -> None:
-    # Journals are long and almost empty; what is not written takes no room in the copy either.
+    # Journals are long and almost empty. The copy leaves out the parts that were never written.
     with Path(source).open("rb") as old, Path(target).open("wb") as new:
         while block := old.read(1 << 20):
             if any(block):

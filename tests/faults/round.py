@@ -1,9 +1,9 @@
-"""One round: something strikes a fleet, heals, and all is led again, or not.
+"""One round: faults strike a fleet and heal, and the fleet must lead all elections again.
 
 Rules of this file:
-    * A round begins when all is led, ends when all is led again and each leader has written, and
-      is checked then, with all that was believed, granted and written meanwhile.
-    * What is not promised under a fault is not promised from its strike to one TTL after its heal.
+    * A round begins when all elections are led. It ends when all are led again and each leader has
+      written. Then the beliefs, grants and writes of the round are checked.
+    * A fault's excuses last from its strike until one TTL after its heal.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _S = 1_000_000_000
 
 @dataclass(frozen=True)
 class Round:
-    """What one round brought.
+    """The results of one round.
 
     Attributes:
-        faults: what struck.
-        findings: what did not hold.
-        led_again_ms: from the heal, until each election was led.
-        gaps_ms: how long elections were without a leader, each time that one changed hands.
+        faults: the faults that struck.
+        findings: the violations, and those that are excused.
+        led_again_ms: the time from the heal until each election was led.
+        gaps_ms: how long elections had no leader, for each change of a leader.
     """
 
     faults: list[str]
@@ -47,19 +47,20 @@ def run_round(
     *,
     spared: Iterable[Node] = (),
 ) -> Round:
-    """Strike, heal, wait until all is led again, and check.
+    """Let faults strike and heal, wait until all elections are led again, and check.
 
     Args:
-        fleet: what is struck.
-        faults: that may strike at once.
-        chance: from which they choose.
-        spared: nodes whose processes are not to be ended.
+        fleet: the fleet.
+        faults: the faults, which may strike together.
+        chance: the source of their choices.
+        spared: the nodes whose processes no fault may end.
 
     Raises:
-        AssertionError: when the fleet is not led to begin with, or a fault cannot strike.
+        AssertionError: if not all elections are led at the start, or a fault cannot strike.
     """
     began_ns = fleet.now_ns()
-    assert fleet.wait_led(began_ns, began_ns + round(START_S * _S)), "not all is led at the start"
+    is_led = fleet.wait_led(began_ns, began_ns + round(START_S * _S))
+    assert is_led, "not all elections are led at the start"
     struck: list[tuple[Fault, Scene, int]] = []
     taken: set[Node] = set()
     with ExitStack() as stack:
@@ -77,7 +78,7 @@ def run_round(
     fleet.wait_led(healed_ns, by_ns)
     if heal.accepts:
         fleet.wait_accepted(heal)
-    # What a late request did shows when the next one finds it.
+    # The next request shows what a late request has done.
     struck[-1][1].wait(AFTERWARDS_TTLS)
     findings = fleet.check([heal, *(early for _, scene, _ in struck for early in scene.heals)])
     terms = fleet.terms()

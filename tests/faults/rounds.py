@@ -1,12 +1,12 @@
-"""Rounds of faults against one fleet after another, one or many faults at a time.
+"""Runs rounds of faults against one fleet after another, with one or many faults in a round.
 
     python -m tests.faults.rounds --count 500 --seed 1
     python -m tests.faults.rounds --count 100 --fault primary-orphaned
 
 Rules of this file:
-    * What strikes is a function of seed and number alone: `run_rounds(1, seed, first=number)`
-      does the same again, as far as a fault's moment can be the same.
-    * A fleet in which something went wrong is not used again.
+    * The faults of a round depend only on the seed and the round's number. So
+      `run_rounds(1, seed, first=number)` repeats a round, except for the exact moments of faults.
+    * A fleet is not used again after a round that went wrong.
 """
 
 from __future__ import annotations
@@ -41,16 +41,17 @@ def run_rounds(
     keep: Path | None = None,
     fault: str | None = None,
 ) -> Report:
-    """Run so many rounds over all faults, on one fleet after another.
+    """Run rounds over all faults, on one fleet after another.
 
     Args:
-        count: how many.
-        seed: of what strikes.
-        progress: told of each round, in a line.
-        first: the number of the first round; those before it are left out.
-        binaries: the server programs, used in turns; None is the one that the package brings.
-        keep: where to keep what belongs to violations; a new folder by default.
-        fault: the name of the one fault that strikes in each round; any by default.
+        count: the number of rounds.
+        seed: the seed of all choices.
+        progress: called with a line about each round.
+        first: the number of the first round.
+        binaries: the server programs, one for each fleet in turn. None is the one that comes with
+            the package.
+        keep: the folder for evidence of violations; a new folder by default.
+        fault: the name of the one fault that strikes in each round; all faults by default.
     """
     recorder = Recorder(seed, keep)
     number = first
@@ -70,7 +71,7 @@ def _run_fleet(
     *,
     fault: str | None,
 ) -> int:
-    """Run rounds up to the first that leaves the fleet unsound; returns the next number."""
+    """Run rounds until one goes wrong. Returns the number of the next round."""
     number, names = numbers[0], ["the start"]
     with tempfile.TemporaryDirectory(prefix="multielect-fleet-") as folder:
         fleet = Fleet(plan, Path(folder) / "fleet")
@@ -88,7 +89,7 @@ def _run_fleet(
                 findings = fleet.stop()
                 if findings.violations:
                     recorder.keep(fleet, number, names, findings, _replay(seed, number, fault))
-        # Whatever it is, it is reported, and the other rounds are run.
+        # Any error is reported, and the other rounds still run.
         except Exception as error:  # noqa: BLE001
             recorder.keep(
                 fleet,
@@ -102,10 +103,10 @@ def _run_fleet(
 
 
 def chosen(seed: int, number: int, plan: FleetPlan) -> list[Fault]:
-    """Return what strikes in a round: each fault once in as many rounds as there are, or many."""
+    """Return the faults of a round. Most rounds have one fault, and each fault has its round."""
     chance = random.Random(f"{seed}/{number}/faults")
     if plan.fakes_clock:
-        # What loses counters is left out: with a clock that was set back, epochs would fall.
+        # No fault here loses counters: epochs would fall while the server's clock is set back.
         ranks = chance.choice([(Rank.TURNS_CLOCK,), (Rank.ENDS_NODE, Rank.HURTS_NODE)])
         return [chance.choice([fault for fault in FAULTS.values() if fault.rank in ranks])]
     names = [*sorted(FAULTS), *([MANY] * (len(FAULTS) // 4))]
@@ -131,7 +132,7 @@ def _replay(seed: int, number: int, fault: str | None) -> str:
 
 
 def main() -> int:
-    """Run rounds and print the report; 1 if something did not hold."""
+    """Run rounds and print the report. Returns 1 if a round went wrong."""
     parser = argparse.ArgumentParser(description="Chaos on real processes.")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)

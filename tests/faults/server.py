@@ -1,11 +1,11 @@
-"""A real server that keeps its data through a kill, may have a clock of its own, and is watched.
+"""A real server that keeps its data after a kill, may have its own clock, and is monitored.
 
 Rules of this file:
-    * What the server acknowledged it has after `kill` and `restart`: the append-only file is
-      written before the answer. `restart(empty=True)` takes the file away.
-    * Its commands are read by MONITOR from before the first node asks to after the last, but for
-      the moments around a kill.
-    * What the rig itself asks goes past the wires, on connections of names that `is_ours` knows.
+    * The server writes its append-only file before it answers. So it has every acknowledged write
+      after `kill` and `restart`. `restart(empty=True)` removes the file.
+    * MONITOR runs from before the first command of a node until after the last, except around a
+      kill.
+    * The rig's own connections do not pass through the wires. Their name is `OURS`.
 """
 
 from __future__ import annotations
@@ -36,25 +36,24 @@ from .tap import OURS, WITHIN_S, Tap
 CAUGHT_UP_S = 60.0
 PAUSED_MS = 600_000
 LOADED_S = 60.0
-"""Where a machine is busy, what many elections do to a server is read much later."""
+"""How long a server may take to load its data, or a replica to get it, on a busy machine."""
 
 UNTOLD_NS = 50_000_000
-"""How much of what a killed server did MONITOR may not have told, at the least: one turn of its
-loop."""
+"""How much of a killed server's last work MONITOR may lack: at least one turn of its event loop."""
 
 _FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 def faketime_library() -> str | None:
-    """Return libfaketime's path where it is installed and there is a server that bears it."""
+    """Return the path of libfaketime if it is installed and a server that runs with it is there."""
     found = sorted(Path("/").glob(_FAKETIME[1:]))
-    # Under it, servers with jemalloc (Debian's) never come up.
+    # Servers with jemalloc, such as Debian's, never start with it.
     return str(found[0]) if found and bundled_binary() else None
 
 
 @dataclass(frozen=True)
 class _Orphan:
-    """A primary in whose place another is."""
+    """A primary that was replaced and still runs."""
 
     server: EmbeddedServer
     admin: Any
@@ -62,16 +61,16 @@ class _Orphan:
 
 
 class WatchedServer:
-    """A server, its clock, and the ledger of what it did.
+    """A server, its clock, and the ledger of its leases.
 
     Attributes:
-        ledger: to be read while `reading` is held.
+        ledger: the ledger. Hold `reading` while you read it.
     """
 
     def __init__(
         self, folder: Path, ledger: Ledger, *, ttl_ns: int, binary: str | None, fakes_clock: bool
     ) -> None:
-        """Prepare a server whose data is in `folder`."""
+        """Prepare a server with its data in `folder`."""
         self.ledger = ledger
         self.reading = threading.Lock()
         self._folder = folder
@@ -93,12 +92,12 @@ class WatchedServer:
 
     @property
     def url(self) -> str:
-        """Where clients of the rig's own connect."""
+        """The URL for clients of the rig."""
         return self._server.url
 
     @property
     def description(self) -> str:
-        """What it calls itself."""
+        """The server's name and version."""
         return f"{self._server.name} {self._server.version}"
 
     def __enter__(self) -> WatchedServer:
@@ -118,43 +117,43 @@ class WatchedServer:
         self._end_listening()
 
     def freeze(self) -> None:
-        """Stop its process by SIGSTOP."""
+        """Stop the process by SIGSTOP."""
         os.kill(self._server.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let the process go on."""
         os.kill(self._server.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End its process by SIGKILL, in the midst of whatever it does."""
+        """End the process by SIGKILL, at any moment of its work."""
         killed_ns = self._now_ns()
         os.kill(self._server.pid, signal.SIGKILL)
         dead_ns = self._now_ns()
         self._server.stop()
         self._end_listening()
         with self.reading:
-            # What it did last it may have told the nodes and not us: what was not sent yet is lost.
+            # The nodes may have the replies to its last commands, which MONITOR had not sent yet.
             since_ns = min(killed_ns - UNTOLD_NS, self.ledger.read_to_ns)
             self.ledger.went_blind(since_ns, dead_ns + UNTOLD_NS, self._ttl_ns)
 
     def restart(self, *, empty: bool = False) -> None:
-        """Start it again, with its data or without. Let nobody ask it before this returns."""
+        """Start the server again, with its data or empty. Nodes may use it once this returns."""
         if empty:
             shutil.rmtree(self.data)
             self.data.mkdir()
         self._server.start()
         self._listen()
-        # What it has kept it reads first, and serves nobody until then.
+        # The server loads its data first, and answers no other command until then.
         until(lambda: not self.admin.info("persistence")["loading"], LOADED_S)
 
     # ---- a replica in its place
 
     def replace(self) -> None:
-        """Stop its process by SIGSTOP, and promote a replica that has all its data.
+        """Stop the process by SIGSTOP, and promote a replica that has all its data.
 
-        From here on the replica is the server; what was stopped is an orphan, that knows nothing
-        of it. Whatever is asked of the orphan waits there. Let nobody ask the new one before this
-        returns.
+        From now on the replica is the server. The stopped server is an orphan: it does not know
+        that it was replaced, and the commands that it gets wait. No node may use the replica before
+        this returns.
         """
         assert self._tap is not None
         server, admin, tap = self._server, self.admin, self._tap
@@ -165,7 +164,7 @@ class WatchedServer:
         self._server.start()
         self.admin.replicaof("127.0.0.1", port)
         until(self._is_synchronous, LOADED_S)
-        # What is under way is replicated and in the ledger; what comes later waits.
+        # Commands until now are replicated and in the ledger. Later commands wait in the server.
         admin.client_pause(PAUSED_MS, all=False)
         self._mark(admin)
         assert admin.wait(1, round(WITHIN_S * 1000)) == 1, "the replica fell behind"
@@ -177,13 +176,13 @@ class WatchedServer:
         self._listen()
 
     def wake_orphan(self) -> None:
-        """Let the old primary go on: it answers what waited."""
+        """Let the old primary go on. It answers the commands that waited."""
         assert self._orphan is not None
         os.kill(self._orphan.server.pid, signal.SIGCONT)
         self._orphan.admin.client_unpause()
 
     def end_orphan(self) -> list[Grant]:
-        """End the old primary, if there is one, and return what it granted since then."""
+        """End the old primary, if there is one. Returns its grants since it was replaced."""
         if self._orphan is None:
             return []
         orphan, self._orphan = self._orphan, None
@@ -199,26 +198,26 @@ class WatchedServer:
         return bool(
             info["master_link_status"] == "up"
             and not info["loading"]
-            # What it got at first is in the append-only file as well.
+            # The append-only file also has the data of the first synchronization.
             and not info["aof_rewrite_in_progress"]
             and not info["aof_rewrite_scheduled"]
         )
 
     def step_clock(self, seconds: float) -> None:
-        """Set its clock forward by so many seconds, or back."""
-        assert self._fakes_clock, "it goes by the machine's clock"
+        """Set the server's clock forward by some seconds, or (negative) back."""
+        assert self._fakes_clock, "this server uses the machine's clock"
         self._beside_s = [self._beside_s[-1], self._beside_s[-1] + seconds]
         following = self._clock_file.with_suffix(".new")
         following.write_text(f"{self._beside_s[-1]:+f}\n")
         following.rename(self._clock_file)
 
     def kill_clients(self) -> int:
-        """End all connections but the rig's, by CLIENT KILL; returns how many there were."""
+        """End all connections except the rig's, by CLIENT KILL. Returns their number."""
         clients = [client for client in self.admin.client_list() if client["name"] != OURS]
         return sum(self.admin.client_kill_filter(_id=client["id"]) for client in clients)
 
     def catch_up(self) -> None:
-        """Return when the ledger has all that was done before the call."""
+        """Wait until the ledger has everything that the server did before the call."""
         self._mark(self.admin)
 
     def _mark(self, admin: Any) -> None:
@@ -233,7 +232,7 @@ class WatchedServer:
     # ---- its place
 
     def _prepared(self) -> EmbeddedServer:
-        """Have another server take the place, with a folder for its data and nothing in it."""
+        """Prepare another server in this one's place, with an empty folder for its data."""
         self._servers += 1
         self.data = self._folder / f"data-{self._servers}"
         self.data.mkdir()
@@ -244,7 +243,7 @@ class WatchedServer:
                 "appendonly": "yes",
                 "appendfsync": "no",
                 "auto-aof-rewrite-percentage": 0,
-                # There must be a plan to save for a failure to save to matter.
+                # A failed save only matters to a server that has a schedule for saves.
                 "save": "3600 1000000000",
                 "dbfilename": "dump.rdb",
             },
@@ -275,7 +274,8 @@ class WatchedServer:
             return lambda server_us: server_us * 1000 - ahead_ns
 
         def placed(server_us: int) -> int:
-            # Around a step it may be by either clock: a line is heard soon after it was written.
+            # Right after a step, a line may have the old clock's time or the new one's. It is read
+            # soon after it was written, which tells which.
             times = [
                 server_us * 1000 - ahead_ns - round(beside_s * 1e9) for beside_s in self._beside_s
             ]

@@ -1,11 +1,10 @@
-"""What may happen to the server, what it may refuse, and what others may do to its keys.
+"""Faults of the server: of its process, its replies, its data and its clock.
 
 Rules of this file:
-    * A server that lost leases, or whose clock was stepped forward, may have two nodes believe
-      until the older deadline, and so may one that another took the place of and that goes on:
-      that, and nothing else, is excused. A server that kept its data, was slow or refused, is no
-      excuse for anything.
-    * Where nothing would be asked of the server meanwhile, terms are made to end.
+    * Two nodes may believe to lead an election until the older deadline in three cases: the server
+      lost leases, its clock was stepped forward, or it was replaced and goes on. Only these faults
+      have excuses. A server that kept its data, was slow or answered errors is no excuse.
+    * If nodes would send no such commands during a fault, it makes terms end.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def _admin(scene: Scene) -> Any:
 
 @fault("server-killed", Rank.STOPS_SERVER, lasts_ttls=0.6)
 def _killed(scene: Scene) -> Iterator[None]:
-    """Kill -9; it comes back with its data."""
+    """Kill -9; the server comes back with its data."""
     scene.fleet.server.kill()
     yield
     scene.fleet.restart()
@@ -44,7 +43,7 @@ def _killed(scene: Scene) -> Iterator[None]:
 
 @fault("server-killed-for-more-than-a-ttl", Rank.STOPS_SERVER)
 def _killed_for_long(scene: Scene) -> Iterator[None]:
-    """Kill -9; it comes back with its data when all leases have ended."""
+    """Kill -9; the server comes back with its data when all leases have ended."""
     scene.fleet.server.kill()
     yield
     scene.fleet.restart()
@@ -52,7 +51,7 @@ def _killed_for_long(scene: Scene) -> Iterator[None]:
 
 @fault("server-restarted-empty", Rank.STOPS_SERVER, lasts_ttls=0.1, excuses=SERVER_LOST_DATA)
 def _restarted_empty(scene: Scene) -> Iterator[None]:
-    """Kill -9; it comes back at once and has forgotten everything."""
+    """Kill -9; the server comes back at once without its data."""
     scene.fleet.server.kill()
     yield
     scene.fleet.restart_empty()
@@ -60,7 +59,7 @@ def _restarted_empty(scene: Scene) -> Iterator[None]:
 
 @fault("primary-orphaned", Rank.REPLACES_SERVER, excuses=SERVER_LOST_DATA)
 def _orphaned(scene: Scene) -> Iterator[None]:
-    """SIGSTOP, a replica is promoted, and SIGCONT: a node is elected by the old primary as well."""
+    """SIGSTOP, a replica is promoted, SIGCONT: the old primary grants leases to one node too."""
     fleet, node = scene.fleet, scene.leader()
     fleet.replace_server(node)
     scene.wait_led_by_others()
@@ -100,13 +99,13 @@ def _frozen_for_long(scene: Scene) -> Iterator[None]:
     return _frozen(scene)
 
 
-# ---- what others ask of it
+# ---- commands of others
 
 
 @fault("scripts-flushed", Rank.TAMPERS, lasts_ttls=0.8)
 def _scripts_flushed(scene: Scene) -> Iterator[None]:
-    """SCRIPT FLUSH, with releases and acquires to come."""
-    # More than once, so that every node has brought every script on its connection before.
+    """SCRIPT FLUSH before releases and acquires."""
+    # More than once, so that every node has already sent every script on its connection.
     for _ in range(scene.fleet.plan.nodes):
         scene.stir()
         scene.wait(0.4)
@@ -124,14 +123,14 @@ def _clients_killed(scene: Scene) -> Iterator[None]:
 
 @fault("clients-paused", Rank.STOPS_SERVER)
 def _clients_paused(scene: Scene) -> Iterator[None]:
-    """CLIENT PAUSE of everybody for longer than a TTL."""
+    """CLIENT PAUSE of all commands for longer than a TTL."""
     _admin(scene).client_pause(round(1.4 * scene.ttl_s * 1000))
     yield
 
 
 @fault("writes-paused", Rank.STOPS_SERVER, lasts_ttls=0.5)
 def _writes_paused(scene: Scene) -> Iterator[None]:
-    """CLIENT PAUSE of writes, ended before the leases are."""
+    """CLIENT PAUSE of writes, which ends before the leases do."""
     _admin(scene).client_pause(round(30_000 * scene.ttl_s), all=False)
     yield
     _admin(scene).client_unpause()
@@ -139,7 +138,7 @@ def _writes_paused(scene: Scene) -> Iterator[None]:
 
 @fault("server-busy", Rank.STOPS_SERVER)
 def _busy(scene: Scene) -> Iterator[None]:
-    """A script that does not end: silence at first, then BUSY, then SCRIPT KILL."""
+    """A script that does not end: first no replies, then BUSY, then SCRIPT KILL."""
     admin = _admin(scene)
     admin.config_set("lua-time-limit", round(200 * scene.ttl_s))
 
@@ -156,19 +155,19 @@ def _busy(scene: Scene) -> Iterator[None]:
     busy.start()
     yield
     while busy.is_alive():
-        # Until it has begun, and run into the limit, there is nothing to kill.
+        # SCRIPT KILL fails until the script has begun and has exceeded its time limit.
         with contextlib.suppress(redis.ResponseError):
             admin.script_kill()
         busy.join(0.01)
     admin.config_set("lua-time-limit", 5000)
 
 
-# ---- what it refuses
+# ---- error replies
 
 
 @fault("server-read-only", Rank.LIMITS_SERVER)
 def _read_only(scene: Scene) -> Iterator[None]:
-    """It becomes the replica of a primary that is not there, and then a primary again."""
+    """The server becomes the replica of a primary that does not exist, and then a primary again."""
     _admin(scene).execute_command("REPLICAOF", "127.0.0.1", "1")
     yield
     _admin(scene).execute_command("REPLICAOF", "NO", "ONE")
@@ -176,7 +175,7 @@ def _read_only(scene: Scene) -> Iterator[None]:
 
 @fault("too-few-replicas", Rank.LIMITS_SERVER)
 def _too_few_replicas(scene: Scene) -> Iterator[None]:
-    """It takes no writes, as replicas are missing."""
+    """The server takes no writes, as too few replicas are connected."""
     _admin(scene).config_set("min-replicas-to-write", 1)
     yield
     _admin(scene).config_set("min-replicas-to-write", 0)
@@ -184,7 +183,7 @@ def _too_few_replicas(scene: Scene) -> Iterator[None]:
 
 @fault("out-of-memory", Rank.LIMITS_SERVER)
 def _out_of_memory(scene: Scene) -> Iterator[None]:
-    """It is full: leases are extended and released, and none is granted."""
+    """The server is full: it extends and releases leases, and grants none."""
     scene.fleet.drain_register()
     _admin(scene).config_set("maxmemory", 1)
     scene.stir(scene.some())
@@ -194,7 +193,7 @@ def _out_of_memory(scene: Scene) -> Iterator[None]:
 
 @fault("misconf", Rank.LIMITS_SERVER)
 def _misconf(scene: Scene) -> Iterator[None]:
-    """It takes no writes, as it could not save its data."""
+    """The server takes no writes, as it could not save its data."""
     admin, in_the_way = _admin(scene), scene.fleet.server.data / "dump.rdb"
     in_the_way.unlink(missing_ok=True)
     in_the_way.mkdir()
@@ -221,19 +220,19 @@ def _save(scene: Scene, expected: str) -> None:
     scene.fleet.wait_until(is_saved, WITHIN_S, f"a save that ends with {expected}")
 
 
-# ---- what it loses, and what is done to its keys
+# ---- its data
 
 
 @fault("flushall", Rank.TAMPERS, lasts_ttls=1.2, excuses=SERVER_LOST_DATA)
 def _flushall(scene: Scene) -> Iterator[None]:
-    """FLUSHALL: leases, counters, fences, scripts and all."""
+    """FLUSHALL: leases, counters, fences and scripts are gone."""
     scene.fleet.flush_all()
     yield
 
 
 @fault("leases-evicted", Rank.LIMITS_SERVER, lasts_ttls=0.5, excuses=SERVER_LOST_DATA)
 def _evicted(scene: Scene) -> Iterator[None]:
-    """It is full, and its policy lets go of what has a TTL."""
+    """The server is full, and evicts keys that have a TTL."""
     admin = _admin(scene)
     scene.fleet.drain_register()
     admin.config_set("maxmemory-policy", "volatile-ttl")
@@ -245,14 +244,14 @@ def _evicted(scene: Scene) -> Iterator[None]:
 
 @fault("leases-deleted", Rank.TAMPERS, lasts_ttls=0.8, excuses=SERVER_LOST_DATA)
 def _deleted(scene: Scene) -> Iterator[None]:
-    """Somebody deletes some leader keys."""
+    """Another client deletes some leader keys."""
     _admin(scene).delete(*map(scene.fleet.leader_key, scene.some()))
     yield
 
 
 @fault("leases-taken-by-a-stranger", Rank.TAMPERS, excuses=SERVER_LOST_DATA)
 def _taken(scene: Scene) -> Iterator[None]:
-    """Somebody writes another holder into some leader keys, for longer than a TTL."""
+    """Another client writes another holder into some leader keys, for longer than a TTL."""
     for number in scene.some():
         key = scene.fleet.leader_key(number)
         _admin(scene).set(key, "stranger/0", px=round(1.2 * scene.ttl_s * 1000))
@@ -261,7 +260,7 @@ def _taken(scene: Scene) -> Iterator[None]:
 
 @fault("counters-lost", Rank.TAMPERS, lasts_ttls=0.8)
 def _counters_lost(scene: Scene) -> Iterator[None]:
-    """Every epoch counter is gone, and then terms begin."""
+    """Every epoch counter is deleted, and then terms begin."""
     numbers = range(scene.fleet.plan.elections)
     _admin(scene).delete(*map(scene.fleet.epoch_key, numbers))
     scene.stir()
@@ -270,7 +269,7 @@ def _counters_lost(scene: Scene) -> Iterator[None]:
 
 @fault("leader-key-of-the-wrong-type", Rank.TAMPERS, lasts_ttls=1.2, excuses=SERVER_LOST_DATA)
 def _wrong_type(scene: Scene) -> Iterator[None]:
-    """Some leader keys are lists; those elections fail, and no others."""
+    """Some leader keys become lists: their elections fail, and no others."""
     keys = [scene.fleet.leader_key(number) for number in scene.some()]
     for key in keys:
         _admin(scene).eval(SPOIL_KEY, 1, key)
@@ -280,7 +279,7 @@ def _wrong_type(scene: Scene) -> Iterator[None]:
 
 @fault("counter-at-its-maximum", Rank.TAMPERS)
 def _counter_at_maximum(scene: Scene) -> Iterator[None]:
-    """Some counters can rise no more; terms of theirs end, and none begins."""
+    """Some counters reach the highest epoch: terms of those elections end, and none begins."""
     chosen = scene.some()
     keys = [scene.fleet.epoch_key(number) for number in chosen]
     _admin(scene).mset(dict.fromkeys(keys, COUNTER_MAXIMUM))
@@ -294,27 +293,27 @@ def _counter_at_maximum(scene: Scene) -> Iterator[None]:
 
 @fault("server-clock-forward", Rank.TURNS_CLOCK, excuses=SERVER_CLOCK_JUMPED)
 def _clock_forward(scene: Scene) -> Iterator[None]:
-    """Its clock is stepped forward by many TTLs: every lease ends at once."""
+    """The server's clock is stepped forward by many TTLs: every lease ends at once."""
     scene.fleet.server.step_clock(CLOCK_STEP_S)
     yield
 
 
 @fault("server-clock-back", Rank.TURNS_CLOCK)
 def _clock_back(scene: Scene) -> Iterator[None]:
-    """Its clock is stepped back by many TTLs: every lease lasts that much longer."""
+    """The server's clock is stepped back by many TTLs: every lease lasts that much longer."""
     scene.fleet.server.step_clock(-CLOCK_STEP_S)
     yield
 
 
 @fault("server-clock-back-and-a-crash", Rank.TURNS_CLOCK, lasts_ttls=0.5)
 def _clock_back_and_a_crash(scene: Scene) -> Iterator[None]:
-    """Others ask while a lease seems to last for long; it is extended as usual, and nobody left."""
+    """Nodes see a lease with a very long time left. Its holder refreshes it and goes on."""
     node = scene.leader(to_end=True)
     place = scene.fleet.places.index(node)
     scene.fleet.server.step_clock(-CLOCK_STEP_S)
     for other in scene.fleet.living():
         if other is not node:
-            # Who is connected again asks at once.
+            # A node that connects again sends its acquires at once.
             other.wire.cut()
     scene.wait(0.7)
     scene.fleet.kill_node(node)

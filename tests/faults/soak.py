@@ -1,14 +1,13 @@
-"""A long run of many elections under random faults, that watches memory and descriptors as well.
+"""A long run of many elections under random faults, which also measures memory and descriptors.
 
     python -m tests.faults.soak --minutes 10 --elections 10000 --nodes 4
 
 Rules of this file:
-    * Half of the nodes live from the start to the end, and it is these that are measured; the
-      others are killed like everybody.
-    * Flat means: the median of the last third of the samples is not above that of the second by
-      more than `MAX_GROWTH` or `MIN_BYTES`, and no more descriptors than `SPARE_DESCRIPTORS`.
-      In the first third a process still takes what it will need.
-    * Memory is what is the process's own: the mapped journals are not.
+    * No fault ends the processes of half of the nodes. These are measured.
+    * A node is flat if the median of the last third of its samples exceeds that of the second third
+      by at most `MAX_GROWTH` or `MIN_BYTES`, and that of descriptors by at most
+      `SPARE_DESCRIPTORS`. The first third does not count, because a process still grows then.
+    * Memory is the process's private memory, without the mapped journals.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ RECORDS_AN_ELECTION = 1_000
 
 @dataclass
 class Usage:
-    """What one process used, over time.
+    """The samples of one process.
 
     Attributes:
-        node: its name.
-        memory_bytes: its own memory, sample by sample.
-        descriptors: its open files and sockets.
+        node: the name of its node.
+        memory_bytes: its private memory.
+        descriptors: the number of its open files and sockets.
     """
 
     node: str
@@ -73,13 +72,13 @@ class Usage:
 
 @dataclass
 class SoakReport:
-    """What came of a soak. All is well if `ok`.
+    """The results of a soak.
 
     Attributes:
-        minutes: how long it was.
-        elections: how many.
-        rounds: what came of the faults.
-        usage: of the nodes that lived through it.
+        minutes: how long it lasted.
+        elections: the number of elections.
+        rounds: the results of the rounds of faults.
+        usage: the samples of the nodes that ran from the start to the end.
     """
 
     minutes: float
@@ -105,18 +104,18 @@ def soak(
     binary: str | None = None,
     keep: Path | None = None,
 ) -> SoakReport:
-    """Let random faults strike for so long, one or two at a time. Ends early on a violation.
+    """Run rounds with one or two random faults each. A violation ends the soak.
 
     Args:
-        minutes: how long; the last round may take longer.
-        elections: how many all nodes stand for.
-        nodes: how many processes, at least two.
-        seed: of what strikes.
-        progress: told of each round, in a line.
-        ttl_s: of the leases.
-        balance: whether each node takes a share only.
+        minutes: how long the soak lasts. The last round may take longer.
+        elections: the number of elections. Every node stands for all of them.
+        nodes: the number of nodes, each a process; at least two.
+        seed: the seed of all choices.
+        progress: called with a line about each round.
+        ttl_s: the TTL of the leases, in seconds.
+        balance: whether the nodes share the elections out among themselves.
         binary: the server's program.
-        keep: where to keep what belongs to violations; a new folder by default.
+        keep: the folder for evidence of violations; a new folder by default.
     """
     plan = FleetPlan(
         nodes=nodes,
@@ -153,7 +152,7 @@ def soak(
                 findings = fleet.stop()
                 if findings.violations:
                     recorder.keep(fleet, number, names, findings, replay)
-        # Whatever it is, it is reported, with what was measured until then.
+        # Any error is reported, with the samples until then.
         except Exception as error:  # noqa: BLE001
             recorder.keep(fleet, number, names, Findings(), replay, went_wrong=repr(error))
     return SoakReport(minutes, elections, recorder.finished(), usage)
@@ -186,7 +185,7 @@ def _thirds(samples: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
 
 
 def main() -> int:
-    """Run a soak and print the report; 1 if something did not hold."""
+    """Run a soak and print the report. Returns 1 if an invariant was broken or a node grew."""
     parser = argparse.ArgumentParser(description="A long run under random faults.")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--elections", type=int, default=10_000)

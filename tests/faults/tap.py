@@ -1,8 +1,8 @@
-"""What a server tells of itself by MONITOR, read into a ledger.
+"""Reads the output of a server's MONITOR into a ledger.
 
 Rules of this file:
-    * A tap ends with its server: what the server did not send by then is lost.
-    * Whoever reads the ledger holds `changed`, by which it is told of what comes.
+    * A tap ends with its server. Lines that the server has not sent by then are lost.
+    * Code that reads the ledger holds `changed`, and is notified through it of new lines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Tap:
     """A connection that runs MONITOR, and the thread that reads it.
 
     Attributes:
-        ledger: what is read goes there; another may take its place while `changed` is held.
+        ledger: takes the lines. It may be replaced while `changed` is held.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Tap:
         """Begin to listen.
 
         Args:
-            socket_path: where the server listens.
-            ledger: what is read goes there.
-            changed: held while the ledger is written.
-            placer: gives, as of now, what `Ledger.feed` places times by.
+            socket_path: the server's Unix socket.
+            ledger: takes the lines.
+            changed: held while lines are added to the ledger.
+            placer: returns the function that `Ledger.feed` needs, for the lines of now.
         """
         self.ledger = ledger
         self._changed = changed
@@ -56,7 +56,7 @@ class Tap:
         self._thread.start()
 
     def close(self) -> None:
-        """Read the rest. The server is gone, and the connection with it."""
+        """Read the rest, as the server has ended and its connection with it."""
         self._thread.join()
         self._socket.close()
 

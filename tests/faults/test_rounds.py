@@ -102,4 +102,4 @@ def test_a_fault_that_cannot_strike_is_no_round(
     report = run_rounds(1, 5, keep=tmp_path)
     assert (report.rounds, report.ok) == (0, False)
     words = [kept.words for kept in report.violations]
-    assert words == ["AssertionError('waited in vain for what never comes')"]
+    assert words == ["AssertionError('timed out waiting for what never comes')"]

@@ -1,9 +1,9 @@
-"""What may happen between a node and the server, byte by byte.
+"""Faults of the connections between a node and the server.
 
 Rules of this file:
-    * It happens on the wire of the node that leads most; the other nodes' wires are well.
-    * A wire is whole again when the fault has healed. What was held on connections that are gone
-      has reached the server by then, however late.
+    * A fault strikes the wire of the node that leads most. It does not affect other nodes' wires.
+    * A wire works again when its fault has healed. By then the messages that it held, also those of
+      closed connections, have reached the server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _cut(scene: Scene) -> Iterator[None]:
 
 @fault("connections-refused", Rank.HURTS_NODE)
 def _refused(scene: Scene) -> Iterator[None]:
-    """The connection ends, and no other comes about for longer than a TTL."""
+    """The connection ends, and new connections are refused for longer than a TTL."""
 
     def spoil(wire: Proxy) -> None:
         wire.refuses = True
@@ -48,7 +48,7 @@ def _refused(scene: Scene) -> Iterator[None]:
 
 @fault("requests-vanish", Rank.HURTS_NODE)
 def _requests_vanish(scene: Scene) -> Iterator[None]:
-    """A black hole towards the server."""
+    """Requests are lost, and the connection stays."""
 
     def spoil(wire: Proxy) -> None:
         wire.drops_requests = True
@@ -58,7 +58,7 @@ def _requests_vanish(scene: Scene) -> Iterator[None]:
 
 @fault("replies-vanish", Rank.HURTS_NODE)
 def _replies_vanish(scene: Scene) -> Iterator[None]:
-    """A black hole towards the node: the server does what nobody hears of."""
+    """Replies are lost, and the connection stays: the server runs commands without an answer."""
 
     def spoil(wire: Proxy) -> None:
         wire.drops_replies = True
@@ -68,7 +68,7 @@ def _replies_vanish(scene: Scene) -> Iterator[None]:
 
 @fault("all-vanishes", Rank.HURTS_NODE)
 def _all_vanishes(scene: Scene) -> Iterator[None]:
-    """A black hole both ways."""
+    """Requests and replies are lost, and the connection stays."""
 
     def spoil(wire: Proxy) -> None:
         wire.drops_requests = wire.drops_replies = True
@@ -111,7 +111,7 @@ def _half_reply_cut(scene: Scene) -> Iterator[None]:
 
 @fault("requests-delayed-beyond-a-ttl", Rank.HURTS_NODE, lasts_ttls=2.0)
 def _requests_delayed(scene: Scene) -> Iterator[None]:
-    """Requests arrive when the leases that they were to extend have ended."""
+    """Refreshes arrive after their leases have ended."""
 
     def spoil(wire: Proxy) -> None:
         wire.request_delay_s = 1.3 * scene.ttl_s
@@ -121,7 +121,7 @@ def _requests_delayed(scene: Scene) -> Iterator[None]:
 
 @fault("replies-delayed-beyond-a-ttl", Rank.HURTS_NODE, lasts_ttls=2.0)
 def _replies_delayed(scene: Scene) -> Iterator[None]:
-    """Replies arrive when the leases that they tell of have ended."""
+    """Replies arrive after their leases have ended."""
 
     def spoil(wire: Proxy) -> None:
         wire.reply_delay_s = 1.3 * scene.ttl_s
@@ -131,11 +131,11 @@ def _replies_delayed(scene: Scene) -> Iterator[None]:
 
 @fault("replies-late-then-silence", Rank.HURTS_NODE, lasts_ttls=1.3)
 def _late_then_silence(scene: Scene) -> Iterator[None]:
-    """Replies come late and still count, and then no request arrives any more."""
+    """Replies come late but still count, and then no request arrives any more."""
     wire = scene.leader().wire
     wire.reply_delay_s = 0.27 * scene.ttl_s
     scene.wait(1.0)
-    # From the next refresh on: its reply is the last, and as late as one may be.
+    # The reply to the next refresh is the last one, and comes as late as a reply may.
     wire.on_command = lambda command: _drop_after(wire, command)
     yield
     wire.mend()
@@ -148,7 +148,7 @@ def _drop_after(wire: Proxy, command: Command) -> None:
 
 @fault("reply-to-an-acquire-lost", Rank.HURTS_NODE, lasts_ttls=0.8)
 def _acquire_reply_lost(scene: Scene) -> Iterator[None]:
-    """Leases are won, and whoever won them never hears of it."""
+    """The server grants leases, and the replies are lost."""
     node = scene.leader()
     led, wire = scene.led(node), node.wire
 
@@ -164,9 +164,9 @@ def _acquire_reply_lost(scene: Scene) -> Iterator[None]:
 
 
 def _is_asked_to_release(scene: Scene, node: Node, led: list[int]) -> bool:
-    """Have a node resign, and hold its release. Returns whether it asks for one.
+    """Let a node resign, and hold its release. Returns whether it sent one.
 
-    It does not where another fault of the moment ends its terms before it hears the order.
+    It sends none if another fault of this round ends its terms before it gets the order.
     """
     wire = node.wire
     released = len(wire.scripts("release"))
@@ -184,18 +184,18 @@ def _is_asked_to_release(scene: Scene, node: Node, led: list[int]) -> bool:
 
 @fault("late-release-on-an-old-connection", Rank.HURTS_NODE, lasts_ttls=0.5)
 def _late_release(scene: Scene) -> Iterator[None]:
-    """A release reaches the server when its holder leads again, on a connection given up."""
+    """A release on a connection that was given up arrives when its sender leads again."""
     node = scene.leader()
     others = [other for other in scene.fleet.living() if other not in scene.taken]
     led, wire = scene.led(node), node.wire
     if led and _is_asked_to_release(scene, node, led):
-        # The others would be quicker: the release is asked for again on the new connection.
+        # The node sends the release again on its new connection, and other nodes would be faster.
         for other in others:
             other.wire.hold_requests()
         wire.cut()
         wire.pass_requests()
         node.order("campaign", *led)
-        # Where another fault of the moment helps a node to be quicker, that one leads.
+        # If another fault of this round lets another node be faster, that node leads.
         until_ns = scene.fleet.now_ns() + 4 * scene.fleet.plan.ttl_ns
         while scene.led(node) == [] and scene.fleet.now_ns() < until_ns:
             scene.wait(0.02)
@@ -208,7 +208,7 @@ def _late_release(scene: Scene) -> Iterator[None]:
 
 @fault("requests-late-on-an-old-connection", Rank.HURTS_NODE, lasts_ttls=1.6)
 def _late_requests(scene: Scene) -> Iterator[None]:
-    """Refreshes and acquires reach the server after a TTL, on connections given up."""
+    """Refreshes and acquires on connections that were given up arrive after a TTL."""
     node = scene.leader()
     node.wire.hold_requests()
     yield

@@ -1,12 +1,12 @@
 # cython: language_level=3, auto_pickle=False
-"""The local clock that deadlines are measured on.
+"""The local clock, on which all deadlines are measured.
 
 Rules of this file:
-    * It never goes back and counts the time the machine was suspended: a lease runs out
-      at the server while we sleep. Linux has CLOCK_BOOTTIME for that; elsewhere
-      CLOCK_MONOTONIC is used, which on macOS counts sleep too.
-    * It is read without the GIL.
-    * A `ManualClock` stands still until it is told to move, for tests.
+    * The clock never goes back. It counts the time in which the machine is suspended, because a
+      lease expires at the server meanwhile. Linux has CLOCK_BOOTTIME for that. Other systems have
+      only CLOCK_MONOTONIC, which counts that time on macOS too.
+    * Reading the clock does not take the GIL.
+    * A `ManualClock` is for tests. It stands still until the test advances it.
 """
 
 from libc.stdint cimport int64_t
@@ -38,7 +38,7 @@ cdef extern from *:
 
 
 cdef class Clock:
-    """The machine's clock, in nanoseconds, suspended time included."""
+    """The machine's clock, which counts the time in which the machine is suspended."""
 
     def __cinit__(self):
         self.manual_ns = -1
@@ -48,12 +48,12 @@ cdef class Clock:
         return manual_ns if manual_ns >= 0 else multielect_clock_ns()
 
     def now_ns(self) -> int:
-        """Return the time in nanoseconds since some fixed point in the past."""
+        """Return the nanoseconds since a fixed moment in the past. Any thread may call this."""
         return self.now()
 
 
 cdef class ManualClock(Clock):
-    """A clock that moves only when it is told to."""
+    """A clock that moves only when `advance_ns` is called. It begins at `start_ns`."""
 
     def __init__(self, int64_t start_ns=1_000_000_000):
         if start_ns < 0:
@@ -61,7 +61,11 @@ cdef class ManualClock(Clock):
         multielect_store(&self.manual_ns, start_ns)
 
     def advance_ns(self, int64_t step_ns) -> int:
-        """Move the clock forward by `step_ns` and return the time it then shows."""
+        """Move the clock forward by `step_ns` nanoseconds. Returns its new time.
+
+        Raises:
+            ValueError: if `step_ns` is negative.
+        """
         if step_ns < 0:
             raise ValueError(f"a clock does not go back: {step_ns}")
         multielect_store(&self.manual_ns, self.manual_ns + step_ns)

@@ -1,17 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Which keys each node is to lead, once it is settled how many.
+"""Decides which keys each node leads. `_settle` has decided how many each node leads.
 
-Every key and node have a cost for each other, worked out of their hashes and the node's weight.
-A node that has more keys of a class than it is to have keeps those that cost it least; all keys
-that nobody keeps are matched with the nodes that lack some, so that no key and node would both
-rather have each other.
+Every pair of a key and a node has a cost, computed from their hashes and the node's weight. A node
+that has more keys of a class than its count allows keeps those with the lowest cost. The keys that
+no node keeps are matched with the nodes that have too few. The matching is stable: there is no key
+and node that would both prefer each other to what they got.
 
 Rules of this file:
-    * There is exactly one such matching, whatever the order of keys and nodes, as both sides go
-      by the same cost. Take a pair out of it, and the rest stays: so a move that has been made
-      changes nothing about the moves that have not.
-    * Equal costs are told apart by position: the caller sorts keys and nodes.
-    * A cost is made of whole numbers and one rounded product: every machine places alike.
+    * There is exactly one stable matching, whatever the order of keys and nodes, because a key and
+      a node compare by the same cost. If one pair is removed, the other pairs stay. So a move that
+      has been made does not change the moves that have not.
+    * The position decides between equal costs. The caller sorts keys and nodes.
+    * A cost is computed from whole numbers and one rounded product, so it is the same on every
+      machine.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
@@ -37,7 +38,7 @@ cdef struct Choice:
 
 
 cdef struct Shelf:
-    # What one node has of the class at hand: a heap with the worst choice on top.
+    # The keys that one node has of the current class: a heap with the worst choice on top.
     uint64_t node_hash
     double scale
     Choice *choices
@@ -47,11 +48,12 @@ cdef struct Shelf:
 
 
 cdef inline double _cost(uint64_t key_hash, uint64_t node_hash, double scale) noexcept nogil:
-    """Return how ill a key and a node suit each other: less for the heavier nodes.
+    """Return the cost of a key at a node. Heavier nodes have lower costs.
 
-    Were each key to go where it costs least, a node would get its weight's share: the hashes
-    make an even number between 0 and 1, and minus its logarithm, divided by the weight, is least
-    for each node in proportion to its weight. A cubic stands for the logarithm, right to 0.006.
+    If each key went to the node with the lowest cost, each node would get a share in proportion to
+    its weight (weighted rendezvous hashing). The hashes give a number that is evenly distributed
+    between 0 and 1. The cost is minus its logarithm, divided by the weight. A cubic approximates
+    the logarithm, with an error of at most 0.006.
     """
     cdef uint64_t mixed = key_hash ^ node_hash
     cdef int64_t part, bend
@@ -65,7 +67,7 @@ cdef inline double _cost(uint64_t key_hash, uint64_t node_hash, double scale) no
     part = <int64_t>((mixed << 1) >> 33)
     bend = LOG_BEND - ((LOG_TURN * part) >> 31)
     part += (((part * (ONE - part)) >> 31) * bend) >> 31
-    # Exact in a double; the product is rounded the same everywhere.
+    # The whole number is exact in a double, and every machine rounds the product alike.
     return <double>(<int64_t>halvings * ONE - part) * scale
 
 
@@ -74,7 +76,7 @@ cdef inline bint _worse(Choice one, Choice other) noexcept nogil:
 
 
 cdef void _sink(Shelf *shelf) noexcept nogil:
-    """Put the heap in order after its top was replaced."""
+    """Restore the order of the heap after its top was replaced."""
     cdef int32_t place = 0, child
     cdef Choice moving = shelf.choices[0]
     while True:
@@ -91,7 +93,7 @@ cdef void _sink(Shelf *shelf) noexcept nogil:
 
 
 cdef void _rise(Shelf *shelf, Choice choice) noexcept nogil:
-    """Add a choice to a heap that has room."""
+    """Add a choice to a heap that is not full."""
     cdef int32_t place = shelf.filled, parent
     shelf.filled += 1
     while place:
@@ -108,7 +110,7 @@ cdef inline bint _wants(const Shelf *shelf, Choice choice) noexcept nogil:
 
 
 cdef int32_t _take(Shelf *shelf, Choice choice) noexcept nogil:
-    """Take a wanted choice. Return the key that had to go for it, or NOBODY."""
+    """Add a choice that the node wants. Return the key that it replaces, or NOBODY."""
     cdef int32_t gone
     if shelf.filled < shelf.room:
         _rise(shelf, choice)
@@ -121,10 +123,10 @@ cdef int32_t _take(Shelf *shelf, Choice choice) noexcept nogil:
 
 cdef void _match(int32_t key, const uint64_t *key_hashes, Shelf *shelves,
                  int count) noexcept nogil:
-    """Offer a key to the node where it costs least, and whoever has to go for it to the next.
+    """Give a key to the node with the lowest cost, and then each key that is replaced to the next.
 
-    A node that refuses a key once would do so for good, as it only ever trades up: so a key looks
-    just once at each node that would still have it.
+    A node replaces a key only by one with a lower cost, so a node that refuses a key refuses it for
+    good. So the search skips the nodes that do not want the key.
     """
     cdef int at, best
     cdef Choice choice, best_choice
@@ -148,7 +150,7 @@ cdef void _place_class(const int32_t *keys, int32_t size, const uint64_t *key_ha
                        const int32_t *counts, int nodes,
                        int32_t *owners, Shelf *shelves, Choice *choices,
                        int32_t *homeless) noexcept nogil:
-    """Place the keys of one class. `owners` tells who has them, then who is to."""
+    """Place the keys of one class. `owners` has the current owners, and then the new ones."""
     cdef int node, lacking = 0
     cdef int32_t at, key, gone, kept = 0, without = 0
     cdef Choice choice
@@ -173,7 +175,7 @@ cdef void _place_class(const int32_t *keys, int32_t size, const uint64_t *key_ha
             homeless[without] = gone
             owners[gone] = NOBODY
             without += 1
-    # What is kept is kept for good: a shelf goes on with the room it has left.
+    # No key that a node keeps is replaced later. Only the rest of its room takes part.
     for node in range(nodes):
         if shelves[node].filled < shelves[node].room:
             shelves[lacking] = shelves[node]
@@ -191,15 +193,15 @@ cdef void _place_class(const int32_t *keys, int32_t size, const uint64_t *key_ha
 def count_had(const int32_t[::1] classes not None, const unsigned char[::1] eligible not None,
               int nodes, int32_t[::1] owners not None, int32_t[::1] sizes not None,
               int32_t[::1] had not None) -> None:
-    """Count each class, and what each node has of it, in `sizes` and the table `had`.
+    """Count the keys of each class in `sizes`, and those of each class and node in `had`.
 
-    A node that may not lead a key loses it: its place in `owners` becomes -1.
+    A node that may not lead a key loses it: the key's entry in `owners` becomes -1.
 
     Args:
         classes: the class of each key.
         eligible: a table, one row a class and one column a node: 1 where the node may lead it.
-        nodes: how many there are.
-        owners: the node that has each key, -1 for none.
+        nodes: the number of nodes.
+        owners: the node that has each key, or -1 for none.
         sizes: as many zeros as there are classes.
         had: as many zeros as `eligible` has entries.
     """
@@ -222,17 +224,18 @@ def place(const uint64_t[::1] key_hashes not None, const int32_t[::1] classes no
           const int32_t[::1] sizes not None, const uint64_t[::1] node_hashes not None,
           const int64_t[::1] weights not None, const int32_t[::1] counts not None,
           int32_t[::1] owners not None) -> None:
-    """Write to `owners` the node that is to lead each key, -1 where none is.
+    """Write to `owners` the node that leads each key, or -1 for none.
 
     Args:
-        key_hashes: a hash of each key; equal ones are told apart by position.
+        key_hashes: a hash of each key. The position decides between keys with equal hashes.
         classes: the class of each key.
         sizes: how many keys each class has.
         node_hashes: a hash of each node.
         weights: the weight of each node, from 1.
-        counts: a table, one row a class and one column a node: how many keys it is to have.
-            No row adds up to more than the class has.
-        owners: who has each key now, among those that may, -1 for none; and the answer.
+        counts: a table, one row a class and one column a node: how many keys of the class the node
+            leads. The sum of a row is at most the size of the class.
+        owners: the node that has each key now, which must be eligible, or -1 for none. Takes the
+            result.
     """
     cdef Py_ssize_t keys = key_hashes.shape[0], groups = sizes.shape[0], at
     cdef int nodes = <int>node_hashes.shape[0], node

@@ -1,23 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""How many keys each node is to lead, of each class of keys.
+"""Decides how many keys of each class each node leads.
 
-A class is all keys that the same nodes may lead; without `only=` there is one. What is settled
-here is a table of counts, classes by nodes; which keys they are is `_place`'s work.
+A class is all keys that the same nodes may lead. Without `only=` there is one class. The result is
+a table of counts, with a row a class and a column a node. `_place` decides which keys they are.
 
 Rules of this file:
-    * Every unit of load of a node has a price, and the loads are those of the least total price:
-      no chain of moves leads from a dear unit to a cheaper one. First come the units of a node's
-      fair share rounded down, then the one that rounds it up, then the rest, each by how far it
-      goes beyond the node's weight (``(2 * unit - 1) / weight``, as Sainte-Laguë divides seats).
-      Nothing else is dearer than to leave a key without a node, save to break a cap.
-    * Where two units cost the same, a node that has as many keys already wins; then the rank.
-      No two prices are equal, so the loads do not depend on the order of anything.
-    * Of all tables with these loads, it is one that lets the most keys stay where they are: where
-      the classes allow keys to go round in a ring of nodes and more of them come home, they do.
-    * Whole numbers only: every machine settles it alike.
-    * A node that could not be given more will not be later either: the nodes are served in the
-      order of their next price, and a chain that serves one opens no way to another that is
-      cheaper. So there are at most as many searches as chains and nodes together.
+    * Every unit of a node's load has a price, and the total price of the loads is minimal: no chain
+      of moves replaces a unit by a cheaper one. The cheapest units are those of a node's fair share
+      rounded down. Then comes the unit that rounds it up, and then all others. Among units of one
+      kind the price is ``(2 * unit - 1) / weight``, as in the Sainte-Laguë method. A key without a
+      node costs more than any load within the caps, and a load above a cap costs more than that.
+    * If two units have the same price, the node that has that many keys already wins, and then the
+      node with the lower rank. So no two prices are equal, and no order affects the loads.
+    * Of all tables with these loads, the result is one in which the most keys stay where they are.
+      If moving keys around a ring of nodes brings keys back to their nodes, they are moved.
+    * All numbers are whole numbers, so every machine gets the same result.
+    * A node that cannot be given more keys cannot be given more later either. The nodes are served
+      in the order of their next price, and a chain that serves one node opens no cheaper way to
+      another. So the number of searches is at most that of chains and nodes together.
 """
 
 from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t
@@ -29,7 +29,7 @@ cdef enum:
 
 
 cdef struct Table:
-    # Rows are classes, columns nodes; the last column is for the keys that no node has.
+    # Rows are classes, columns are nodes. The last column counts the keys that no node has.
     int classes
     int nodes
     int width
@@ -44,13 +44,14 @@ cdef struct Table:
     const int32_t *ranks
     int32_t *had_loads
     int32_t *loads
-    # A search for a chain: the node and class that a node's key goes on to.
+    # A search for a chain: to which node a node's key goes, and of which class the key is.
     uint8_t *class_seen
     uint8_t *served
     int32_t *receiver
     int32_t *through
     int32_t *queue
-    # A search for needless moves: what a step costs, the shortest way so far, and its last step.
+    # A search for needless moves: the cost of each step, and the shortest path to each node so far
+    # with its last step.
     int8_t *steps
     int32_t *distances
     int32_t *givers
@@ -66,7 +67,7 @@ cdef inline int _tier(const Table *table, int node, int32_t unit) noexcept nogil
 
 cdef inline bint _dearer(const Table *table, int node, int32_t unit,
                          int other, int32_t other_unit) noexcept nogil:
-    """Tell whether this unit of `node` costs more than that unit of `other`."""
+    """Return whether unit `unit` of `node` costs more than unit `other_unit` of `other`."""
     cdef int tier = _tier(table, node, unit), other_tier = _tier(table, other, other_unit)
     cdef int64_t price, other_price
     cdef bint is_new, other_is_new
@@ -85,7 +86,7 @@ cdef inline bint _dearer(const Table *table, int node, int32_t unit,
 
 cdef void _keep(Table *table, const uint8_t *eligible, const int32_t *sizes,
                 const int32_t *had) noexcept nogil:
-    """Let every node have what it had."""
+    """Give every node the keys that it has now."""
     cdef int group, node, at
     cdef int32_t count, left
     for group in range(table.classes):
@@ -104,7 +105,7 @@ cdef void _keep(Table *table, const uint8_t *eligible, const int32_t *sizes,
 
 
 cdef void _fill(Table *table, const int32_t *order) noexcept nogil:
-    """Give what no node has to the node where it is cheapest, the least eligible keys first."""
+    """Give each key without a node to the cheapest node, first the keys with the fewest nodes."""
     cdef int turn, row, node, best
     for turn in range(table.classes):
         row = order[turn] * table.width
@@ -123,11 +124,11 @@ cdef void _fill(Table *table, const int32_t *order) noexcept nogil:
 
 
 cdef int _find_giver(Table *table, int taker) noexcept nogil:
-    """Find who should give a key to `taker`, through others if need be.
+    """Find the node that should give a key to `taker`, through other nodes if necessary.
 
     Returns:
-        The node whose last unit is the dearest, `table.nodes` for the keys that nobody has, or
-        -1 where no chain ends at a dearer unit. `receiver` tells the chain.
+        The node whose last unit is the most expensive, `table.nodes` for the keys without a node,
+        or -1 if no chain begins at a more expensive unit. `receiver` has the chain.
     """
     cdef int first = 0, last = 1, node, group, giver, best = -1
     for group in range(table.classes):
@@ -160,11 +161,11 @@ cdef int _find_giver(Table *table, int taker) noexcept nogil:
 
 
 cdef int _step(const Table *table, int giver, int receiver, int32_t *group) noexcept nogil:
-    """Find of which class `giver` can most easily give `receiver` a key.
+    """Find the class of which `giver` can give `receiver` a key at the lowest cost.
 
     Returns:
-        What it costs: 1 for a key that the giver had, less 1 for one that the receiver had; or
-        NO_WAY. The class goes to `group`.
+        The cost, or NO_WAY if there is no such class: 1 if the giver gives a key that it had at
+        the beginning, minus 1 if the receiver gets back one that it had. `group` takes the class.
     """
     cdef int number, cost, at, to, least = NO_WAY
     for number in range(table.classes):
@@ -179,7 +180,7 @@ cdef int _step(const Table *table, int giver, int receiver, int32_t *group) noex
 
 
 cdef int32_t _limit(const Table *table, int giver, int receiver, int group) noexcept nogil:
-    """Return how many keys can go that way before the cost of a step changes."""
+    """Return how many keys `giver` can give `receiver` before the cost of a step changes."""
     cdef int at = group * table.width + giver, to = group * table.width + receiver
     cdef int32_t limit = table.counts[at]
     if table.counts[at] > table.had[at]:
@@ -195,7 +196,7 @@ cdef void _give(Table *table, int giver, int receiver, int group, int32_t amount
 
 
 cdef void _hand_on(Table *table, int giver, int taker) noexcept nogil:
-    """Move keys along the chain that was found: as many as both ends want, but at least one."""
+    """Move keys along the chain that was found: as many as both its ends need, at least one."""
     cdef int32_t amount = table.lows[taker] - table.loads[taker]
     cdef int node = giver
     if giver < table.nodes:
@@ -233,7 +234,7 @@ cdef void _even_out(Table *table) noexcept nogil:
 
 
 cdef void _respect_caps(Table *table) noexcept nogil:
-    """Take from a node what is beyond its cap and nobody else could be given."""
+    """Take from each node the keys above its cap that no other node could be given."""
     cdef int node, group
     cdef int32_t amount
     for node in range(table.nodes):
@@ -246,7 +247,7 @@ cdef void _respect_caps(Table *table) noexcept nogil:
 
 
 cdef void _cost_steps(Table *table, int node) noexcept nogil:
-    """Work out what every step from and to a node costs."""
+    """Compute the cost of every step from and to a node."""
     cdef int other
     cdef int32_t group = 0
     for other in range(table.width):
@@ -256,10 +257,10 @@ cdef void _cost_steps(Table *table, int node) noexcept nogil:
 
 
 cdef int _find_round(Table *table) noexcept nogil:
-    """Find a round of steps, from a node back to itself, that undoes more moves than it makes.
+    """Find a cycle of steps that undoes more moves than it makes.
 
     Returns:
-        A node on the round, which `givers` tells backwards; -1 where there is none.
+        A node on the cycle, which `givers` has backwards; -1 if there is none.
     """
     cdef int giver, receiver, cost, changed = -1
     for receiver in range(table.width):
@@ -283,9 +284,10 @@ cdef int _find_round(Table *table) noexcept nogil:
 
 
 cdef void _undo_needless(Table *table) noexcept nogil:
-    """Go rounds, which leave all loads as they are, until no more keys could stay where they were.
+    """Move keys around cycles until no more keys could stay where they were.
 
-    Each round lets at least one more key stay, so there is an end to it.
+    A cycle does not change the load of any node. Each cycle lets at least one more key stay, so the
+    loop ends.
     """
     cdef int node, start
     cdef int32_t amount
@@ -320,21 +322,21 @@ def settle(const uint8_t[::1] eligible not None, const int32_t[::1] sizes not No
            const int64_t[::1] weights not None, const int32_t[::1] lows not None,
            const int32_t[::1] highs not None, const int32_t[::1] caps not None,
            const int32_t[::1] ranks not None, int32_t[::1] counts not None) -> None:
-    """Write to `counts` how many keys of each class each node is to lead.
+    """Write to `counts` how many keys of each class each node leads.
 
-    Tables hold one row a class and one column a node, row after row.
+    Tables have one row a class and one column a node, and are stored row after row.
 
     Args:
         eligible: 1 where the node may lead keys of the class.
         sizes: how many keys a class has.
-        order: the classes, in the order in which keys without a node are given out.
-        had: how many keys of each class each node has now, of those that it may lead.
-        weights: whole numbers from 1; at most 2**30.
-        lows: each node's fair share rounded down, and not above its cap.
-        highs: the same rounded up.
-        caps: how many keys a node may have.
-        ranks: all different; the lower wins where nothing else decides.
-        counts: the answer, a table.
+        order: the classes, in the order in which their keys without a node are given out.
+        had: a table: how many keys of the class the node has now and may lead.
+        weights: whole numbers, from 1 to 2**30.
+        lows: each node's fair share rounded down, at most its cap.
+        highs: each node's fair share rounded up, at most its cap.
+        caps: how many keys each node may have at most.
+        ranks: a different number for each node. The lower one wins if nothing else decides.
+        counts: a table that takes the result.
     """
     cdef Table table
     cdef int classes = <int>sizes.shape[0], nodes = <int>weights.shape[0], group, node
@@ -380,7 +382,7 @@ def settle(const uint8_t[::1] eligible not None, const int32_t[::1] sizes not No
         _fill(&table, &order[0])
         _even_out(&table)
         _respect_caps(&table)
-        # With one class, a chain never moves more keys than its end needs.
+        # With one class there are no needless moves: no chain moves more keys than its end needs.
         if classes > 1:
             _undo_needless(&table)
         for group in range(classes):

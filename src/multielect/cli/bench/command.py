@@ -59,8 +59,9 @@ Other libraries are measured if their adapters are there: in a clone of the repo
 benchmarks/peers, after: pip install --group peers
 
 \b
-Exit status: 0 if everything was measured, 1 if something could not be, 2 for
-wrong options, 130 if interrupted; the results until then are reported.
+Exit status: 0 if everything was measured, 1 if something could not be
+measured, 2 for wrong options, 130 if interrupted. The results until then are
+reported.
 
 \b
 Examples:

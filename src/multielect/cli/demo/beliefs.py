@@ -1,4 +1,4 @@
-"""The beliefs of a node: which elections it believed to lead, and when, in a file that outlives it.
+"""The beliefs of a node, in a file that outlives it: when it believed to lead which elections.
 
 Rules of this file:
     * A record is written without a system call, into a mapped file. The kernel keeps it after
@@ -6,9 +6,9 @@ Rules of this file:
     * The kind is written last, so an incomplete record does not count.
     * Times are in nanoseconds on the clock of `multielect._runtime.clock`, which all processes of a
       machine share.
-    * A sighting may only widen a belief, never narrow it, and only by what it proves. The clock
-      read *after* a look that saw a leader bounds the beginning; the clock read *before* it bounds
-      the end. So a process that is stopped between clock and look proves nothing wrong.
+    * A sighting may widen a belief by what it proves, and never narrows it. The clock read *after*
+      a look that saw a leader bounds the beginning, and the clock read *before* it bounds the end.
+      So a process that is stopped between the clock and the look proves nothing false.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _RECORD = struct.Struct("<QQQIHH")
 
 
 class Kind(enum.IntEnum):
-    """What a record says."""
+    """The kind of a record, and the meaning of its `belief_ns`."""
 
     ELECTED = 1
-    """`belief_ns`: when belief began."""
+    """`on_elected`: when the belief began."""
     DEMOTED = 2
-    """`belief_ns`: when belief ended."""
+    """`on_demoted`: when the belief ended."""
     SEEN_LEADING = 3
-    """`belief_ns`: read after the first look at which `is_leader` was true."""
+    """The clock, read after the first look at which `is_leader` was true."""
     LAST_SEEN_LEADING = 4
-    """`belief_ns`: read before the last look at which `is_leader` was true."""
+    """The clock, read before the last look at which `is_leader` was true."""
 
 
 class BeliefRecord(NamedTuple):
@@ -58,11 +58,11 @@ class BeliefRecord(NamedTuple):
 
 
 class BeliefsFullError(Exception):
-    """More terms came and went than the file was made for."""
+    """The file has no room for another record."""
 
 
 class BeliefLog:
-    """The beliefs of one node, being written. Any thread may write."""
+    """Writes the beliefs of one node. Any thread may write."""
 
     def __init__(self, path: Path, capacity: int) -> None:
         with path.open("w+b") as file:
@@ -84,7 +84,7 @@ class BeliefLog:
         """Append a record.
 
         Raises:
-            BeliefsFullError: if the file holds no more.
+            BeliefsFullError: if the file has no room left.
         """
         place = next(self._places)
         if place >= self._capacity:

@@ -119,7 +119,7 @@ class CheckpointStore:
         try:
             outcomes = self._fence.write_many(self._write(node, commit) for commit in commits)
         except redis.RedisError as error:
-            # Even the fence's questions before its first write were not answered.
+            # The fence sent commands before its first write, and got no reply to them.
             return [Outcome(error=error)] * len(commits)
         refused = sum(outcome.is_stale for outcome in outcomes)
         if refused:

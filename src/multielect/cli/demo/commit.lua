@@ -1,11 +1,10 @@
--- Notes how far a partition is processed: in its checkpoint, its journal and the totals.
+-- Records how far a partition is processed, in its checkpoint, its journal and the totals.
 --
 -- KEYS  checkpoint, journal, totals
 -- ARGV  node, epoch, first event, event after the last, digest
 --
--- Runs behind the fence, which is the whole check. That commits follow on each other is left to
--- whoever reads the journal afterwards: a check here would hide the very mistakes which that
--- reader seeks.
+-- The fence is the only check. The checker that reads the journal afterwards finds commits that do
+-- not follow on each other. A check here would hide the mistakes that the checker looks for.
 
 local node, epoch, first, after, digest = unpack(ARGV)
 -- The journal comes first, as only its write can still fail.

@@ -60,7 +60,7 @@ class LeaseReader:
         return latest
 
     def _read(self, node: str) -> dict[int, Lease]:
-        # Who leads is soon asked, and so little time is lost before the ends are.
+        # Reading the leaders is fast, so the ends of the leases are read soon after the failure.
         led = [election for election, leader in enumerate(self.leaders()) if leader == node]
         leases: dict[int, Lease] = {}
         for first in range(0, len(led), _LEASES_A_CALL):
@@ -73,7 +73,7 @@ class LeaseReader:
             replies = pipeline.execute()
             for place, election in enumerate(some):
                 holder, remaining_ms = replies[2 * place], replies[2 * place + 1]
-                # It may have ended since, and be another's now.
+                # The lease may have ended meanwhile, and another node may hold it.
                 if holder is not None and _node(holder) == node and remaining_ms >= 0:
                     leases[election] = Lease(node, sent_ns + remaining_ms * 1_000_000)
         return leases

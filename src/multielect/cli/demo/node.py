@@ -37,7 +37,7 @@ RECORDS_AN_ELECTION = 64
 MIN_RECORDS = 65_536
 
 JOIN_DELAY_SECONDS = 0.2
-"""Lets nodes that start together be given their shares together."""
+"""Lets nodes that start together get their shares together."""
 
 DRAIN_SECONDS = 8.0
 """How long a stop waits for the worker and the successors; the conductor waits longer."""
@@ -120,8 +120,8 @@ class _Node:
         """Take part from the conductor's go until SIGTERM."""
         client = connect(self._spec.url)
         store = CheckpointStore(client, self._spec.prefix, self._stream.keys)
-        # Nothing here is held in cycles, and walking thousands of terms just when they change
-        # hands would make up much of what a takeover takes.
+        # No object here is part of a cycle. A collection that walks thousands of terms during a
+        # takeover would take up much of its time.
         gc.disable()
         _say("ready")
         start_ns = int(_read_line())
@@ -193,10 +193,9 @@ class _Node:
 
     def _stop_process(self, commits: int) -> None:
         _say(f"freezing {commits}")
-        # Raised for this very thread: one sent to the process stops another thread first, and
-        # this one might send its commits before it stops too. Called with the GIL held, as a
-        # stop may well come, so that this thread is also the first to look around afterwards:
-        # a belief that outlasted its lease would be seen now.
+        # The signal is for this thread: a signal to the process would stop another thread first,
+        # and this one might send its commits before it stops too. The call keeps the GIL, so this
+        # thread also runs first afterwards. Its look would see a belief that outlasted its lease.
         getattr(ctypes.PyDLL(None), "raise")(signal.SIGSTOP)
         self._sampler.look_at_all()
 
@@ -217,7 +216,7 @@ def _say(line: str) -> None:
 def _read_line() -> str:
     line = sys.stdin.readline()
     if not line:
-        # The conductor is gone, and nobody is left who would take a lease.
+        # The conductor is gone, so no other node waits for the leases.
         os._exit(1)
     return line.strip()
 

@@ -1,4 +1,4 @@
-"""The plan of a run: which node suffers what, made before anything runs.
+"""The plan of a run: the node of each mishap, chosen before anything runs.
 
 Rules of this file:
     * At least one node runs unharmed to the end of the stream.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FREEZE_AT, JOIN_AT, KILL_AT, STOP_AT = 0.1, 0.45, 0.6, 0.85
-"""When the mishaps happen, as parts of the stream's time; each waits for the one before."""
+"""When the mishaps happen, as parts of the stream's time. Each waits for the one before."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Settings:
     """How to run.
 
     Attributes:
-        plan: what is to happen.
-        url: of the Redis server.
-        prefix: of everything that the run writes there.
-        ttl: of the leases, in seconds.
+        plan: the mishaps.
+        url: the URL of the Redis server.
+        prefix: the prefix of all keys that the run writes.
+        ttl: the TTL of the leases, in seconds.
         seconds: how long the stream lasts.
     """
 

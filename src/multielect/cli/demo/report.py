@@ -2,7 +2,7 @@
 
 Rules of this file:
     * Every line of the checklist names the figure that decides it.
-    * A newcomer understands it without having read anything else.
+    * A reader understands the report without reading anything else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def to_json(result: Result, *, ttl: float, seconds: float, server: str) -> dict[str, Any]:
-    """Return all figures of a run as JSON has them; durations are in milliseconds."""
+    """Return all figures of a run for JSON. Durations are in milliseconds."""
     verdict = result.verdict
     none = Takeovers([])
     freezing, crash = result.freezing, result.crash
@@ -84,7 +84,7 @@ def print_report(console: Console, result: Result) -> None:
         verdict = "PASSED: every event was committed once, in order, by the one leader."
         console.print(Text(verdict, style="bold green"))
     else:
-        verdict = "FAILED: what must always hold did not hold; see the lines marked NO."
+        verdict = "FAILED: at least one check did not hold; see the lines marked NO."
         console.print(Text(verdict, style="bold red"))
 
 
@@ -100,8 +100,8 @@ def _mishaps(result: Result) -> Iterator[str]:
     verdict = result.verdict
     yield (
         f"{result.nodes} processes shared {result.elections:,} elections out, one an aircraft; "
-        f"all were led {result.all_led_ms:,.0f} ms after the start, and each by the node that "
-        f"they fell to after {result.even_ms / 1e3:.1f} s."
+        f"all were led {result.all_led_ms:,.0f} ms after the start, and after "
+        f"{result.even_ms / 1e3:.1f} s every node led its share."
     )
     yield (
         f"The leader of an election processed the aircraft's events: {verdict.committed:,} events "
@@ -164,7 +164,7 @@ def _checklist(verdict: Verdict) -> Iterator[Text]:
         (
             not verdict.overlaps,
             "one leader at a time",
-            f"{verdict.overlaps:,} overlaps, {verdict.overlap_ms:,.1f} ms of two believing",
+            f"{verdict.overlaps:,} overlaps, {verdict.overlap_ms:,.1f} ms with two leaders",
         ),
         (
             not verdict.unpaired,
@@ -178,8 +178,8 @@ def _checklist(verdict: Verdict) -> Iterator[Text]:
         ),
         (
             not verdict.idle_joins,
-            "who comes is given a share",
-            f"{verdict.idle_joins:,} nodes that came were given nothing",
+            "nodes that come get a share",
+            f"{verdict.idle_joins:,} nodes that came got no elections",
         ),
         (
             not verdict.unbalanced,

@@ -24,7 +24,7 @@ _PAUSE_SECONDS = 0.003
 
 
 class Watched(Protocol):
-    """The part of an election that is looked at."""
+    """The part of an election that the sampler reads."""
 
     @property
     def is_leader(self) -> bool:

@@ -2,12 +2,12 @@
 
 Rules of this file:
     * An event has a position in the stream (file order over all events) and a number in its
-      partition (file order within it). The position says when it becomes available, the
-      number is what a checkpoint counts.
-    * The conductor saves a stream once and every node opens that file; the events themselves
-      are mapped, not copied, so that a node is ready in milliseconds.
-    * `handle` is all the processing there is: a digest of every event so far, which comes out
-      differently if one is left out, repeated, altered or moved.
+      partition (file order within it). The position decides when it becomes available. A
+      checkpoint counts numbers.
+    * The conductor saves a stream once, and every node opens that file. The events are mapped and
+      not copied, so that a node is ready within milliseconds.
+    * `handle` is the whole processing: it computes a digest of all events so far. The digest is
+      different if an event is left out, repeated, altered or moved.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _LENGTH = struct.Struct("<Q")
 
 
 def handle(event: bytes, digest: int) -> int:
-    """Process one event and return the digest of its partition up to and with it."""
+    """Process one event. Returns the digest of its partition up to this event."""
     return zlib.crc32(event, digest)
 
 
 @dataclass(frozen=True)
 class EventStream:
-    """Events in the order of their partitions, and where each stands in the stream.
+    """Events in the order of their partitions, and the position of each in the stream.
 
-    The events of a partition lie side by side; where one lies is its slot.
+    The events of a partition are next to each other. The place of an event in this order is its
+    slot.
 
     Attributes:
         keys: the name of each partition, in the order of first appearance.
@@ -59,7 +60,7 @@ class EventStream:
     def arrange(
         cls, keys: list[str], partition_of: array[int], events: Sequence[bytes]
     ) -> EventStream:
-        """Return the stream of `events`, each of which belongs to the partition at its place."""
+        """Return the stream of `events`. `partition_of` has the partition of each event."""
         counts = [0] * len(keys)
         for partition in partition_of:
             counts[partition] += 1
@@ -117,7 +118,7 @@ class EventStream:
         return self.payload[self.offsets[slot] : self.offsets[slot + 1]]
 
     def digests(self, partition: int) -> list[int]:
-        """Return what the digest must be before the first event of a partition, and after each."""
+        """Return the right digests of a partition: before its first event, and after each event."""
         slots = range(self.starts[partition], self.starts[partition + 1])
         return list(
             accumulate(slots, lambda digest, slot: handle(self.event(slot), digest), initial=0)
@@ -129,8 +130,8 @@ class Replay:
     """When the events of a stream become available: evenly, over a span of time.
 
     Attributes:
-        events: how many there are.
-        start_ns: when the first is available, on the clock of `multielect._runtime.clock`.
+        events: the number of events.
+        start_ns: when the first one is available, on the clock of `multielect._runtime.clock`.
         span_ns: how long the stream lasts.
     """
 

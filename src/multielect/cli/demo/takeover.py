@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .leases import Lease
 
 PLANNED = frozenset({DemotionReason.REBALANCED, DemotionReason.DRAINED})
-"""Why terms end that are handed over."""
+"""The reasons of terms that end by a handover."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def after_lease_ends(
 ) -> Takeovers:
     """Return how long after its lease's end each election had a new leader.
 
-    Elections that have none yet are not among them.
+    Elections without a new leader do not count yet.
 
     Args:
-        leases: those that one node left behind, by election.
+        leases: the leases that one node left behind, by election.
         since_ns: when that node died or froze.
-        terms: of all nodes.
+        terms: the terms of all nodes.
     """
     gone = {lease.node for lease in leases.values()}
     successors = first_elected(
@@ -99,7 +99,7 @@ def after_lease_ends(
 
 
 def moves_since(since_ns: int, terms: Iterable[BelievedTerm]) -> Moves:
-    """Return what became of the elections of which a term has ended since `since_ns`."""
+    """Return the changes of the elections in which a term has ended since `since_ns`."""
     by_election: dict[int, list[BelievedTerm]] = defaultdict(list)
     for term in terms:
         by_election[term.election].append(term)

@@ -31,24 +31,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found. All is well if `ok`.
+    """The result of the check.
 
     Attributes:
-        events: how many there were to process.
-        committed: how many different ones were committed.
-        commits: how many commits were accepted.
+        events: the number of events in the stream.
+        committed: the number of different events that were committed.
+        commits: the number of accepted commits.
         lost: events that were never committed.
         duplicates: commits of events that were committed already.
         out_of_order: events committed after a later one of their partition.
         wrong_digests: commits whose digest is not that of the events up to it.
         by_no_leader: commits under an epoch that their node was not granted.
-        terms: how many there were.
-        falling_epochs: terms and commits whose epoch was not above, or below, the one before.
+        terms: the number of terms.
+        falling_epochs: terms whose epoch was not above that of the term before, or was above the
+            newest granted one, and commits whose epoch was below that of the commit before.
         overlaps: pairs of terms of one election that were believed at the same time.
-        overlap_ms: for how long, over all pairs.
-        unpaired: callbacks for elected without one for demoted, or the other way round.
-        planned_moves: elections that changed hands as nodes came and left.
-        planned_lost: terms that ended otherwise meanwhile than by being handed over.
+        overlap_ms: the time that all pairs overlapped.
+        unpaired: calls of `on_elected` without `on_demoted`, or the reverse.
+        planned_moves: elections that moved because nodes came or left.
+        planned_lost: terms that ended meanwhile without a handover.
         idle_joins: nodes that came and were given nothing.
         unbalanced: changes that left a node without its share.
     """
@@ -107,8 +108,8 @@ def judge(
         stream: the events.
         journal: the accepted commits of each partition, in their order.
         newest_epochs: the epoch counter of each election at the end.
-        beliefs: of every node.
-        changes: the nodes that came and left by plan.
+        beliefs: the beliefs of every node.
+        changes: the planned changes of the fleet.
     """
     beliefs = list(beliefs)
     terms = [term for node in beliefs for term in node.terms]

@@ -48,14 +48,14 @@ class Snapshot:
     """The state of the run.
 
     Attributes:
-        elapsed_s: since the start, in seconds.
-        events: how many there are in all.
-        committed: how many of them are committed.
-        per_second: commits of events a second, lately.
-        refused: commits that the fence refused so far.
-        leads: how many elections each node leads, as the server has it.
+        elapsed_s: the seconds since the start.
+        events: the number of all events.
+        committed: the number of committed events.
+        per_second: the events that were committed a second, lately.
+        refused: the commits that the fence has refused.
+        leads: how many elections each node leads, from the leader keys at the server.
         leaderless: how many elections have no leader.
-        states: what each node is up to.
+        states: the state of each node.
     """
 
     elapsed_s: float
@@ -77,7 +77,7 @@ class View(ABC):
 
     @abstractmethod
     def show(self, snapshot: Snapshot) -> None:
-        """Show how things stand."""
+        """Show the state of the run."""
 
     def __enter__(self) -> View:
         return self
@@ -92,7 +92,7 @@ class View(ABC):
 
 
 class PlainView(View):
-    """Lines of text: what happened, and every two seconds how things stand."""
+    """Prints a line for each event, and the state of the run every two seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -116,7 +116,7 @@ class PlainView(View):
 
 
 class LiveView(View):
-    """A picture that is drawn anew a few times a second, below what happened so far."""
+    """Draws a picture a few times a second, below the events so far."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -144,7 +144,7 @@ class LiveView(View):
 
 
 def view_for(console: Console) -> View:
-    """Return the view that suits where `console` writes to."""
+    """Return a live view for a terminal, or a plain one."""
     return LiveView(console) if console.is_terminal else PlainView(console)
 
 

@@ -53,23 +53,27 @@ class Watch:
         self._view.say((self.now_ns() - self.start_ns) / 1e9, what)
 
     def until_part(self, part: float) -> None:
-        """Look on until so much of the stream's time has passed."""
+        """Look again and again until that part of the stream's time has passed."""
         at_ns = self.start_ns + int(part * self._settings.seconds * 1e9)
         while self.now_ns() < at_ns:
             self.look()
             time.sleep(min(LOOK_SECONDS, max(0.0, (at_ns - self.now_ns()) / 1e9)))
 
     def until(self, what: str, done: Callable[[Snapshot], bool]) -> None:
-        """Look on until `done` says so.
+        """Look again and again until `done` returns True.
+
+        Args:
+            what: the condition, for the error message.
+            done: called with the state of the run after each look.
 
         Raises:
-            DemoError: if it does not in time; `what` says what was waited for.
+            DemoError: if `done` does not return True in time.
         """
         if not self.sees(done):
             raise DemoError(f"timed out waiting for {what}{self._fleet.last_words()}")
 
     def sees(self, done: Callable[[Snapshot], bool]) -> bool:
-        """Look on until `done` says so, and return True; False if it does not in time."""
+        """Look until `done` returns True. Returns whether it did in time."""
         give_up = time.monotonic() + 2 * self._settings.ttl + PATIENCE_SECONDS
         while True:
             time.sleep(LOOK_SECONDS)
@@ -79,7 +83,7 @@ class Watch:
                 return False
 
     def look(self) -> Snapshot:
-        """Look how things stand, and show it.
+        """Read the state of the run, and show it.
 
         Raises:
             DemoError: if a node ended that should not.

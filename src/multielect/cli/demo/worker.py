@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Leadership(Protocol):
-    """The part of a term that is asked while its partition is processed."""
+    """The part of a term that the worker uses."""
 
     @property
     def is_leader(self) -> bool:
@@ -104,15 +104,15 @@ class Worker:
         self._elected.append((partition, term))
 
     def draining(self, partition: int, term: Leadership) -> None:
-        """Finish what is in hand of a term, and then hand it over. Returns at once."""
+        """Commit the available events of a term, and then hand it over. Returns at once."""
         self._draining.append((partition, term))
 
     def stop(self) -> None:
-        """Let `run` return once the call it is in has been answered."""
+        """Let `run` return after the reply to its current call."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Process events until told to stop."""
+        """Process events until `stop` is called."""
         while not self._stopping.wait(_PASS_SECONDS):
             self.pass_once()
 
@@ -221,7 +221,7 @@ class Freeze:
             now_ns: reads the clock.
             stop_process: called with the number of commits that wait; returns once the process
                 goes on.
-            went_on: called with what became of those commits.
+            went_on: called with the outcomes of those commits.
         """
         self._now_ns = now_ns
         self._stop_process = stop_process
@@ -243,7 +243,7 @@ class Freeze:
         return True
 
     def after_commit(self, outcomes: list[Outcome]) -> None:
-        """Tell what became of the commits that waited."""
+        """Report the outcomes of the commits that waited."""
         self._went_on(outcomes)
 
     def without_commits(self) -> None:

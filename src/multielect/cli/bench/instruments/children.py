@@ -5,7 +5,8 @@ Rules of this file:
     * No child outlives a run. A child that waits for a message ends with its parent, and the end of
       the `with` block ends it in any case. Ctrl-C reaches only the parent, which decides.
     * A child is a new interpreter, without the parent's memory.
-    * It is not a process of `multiprocessing`, which starts one more process that outlives the run.
+    * Children are not started by `multiprocessing`, because that starts one more process, which
+      outlives the run.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Child:
 def main() -> None:
     """Run the parent's function in this child, which talks over the descriptor in `sys.argv`."""
     pipe = Connection(int(sys.argv[1]))
-    # Lost with its parent, it ends in silence.
+    # A child whose parent is gone ends without a message.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         sys.path[:] = pipe.recv()
         try:
@@ -129,6 +130,6 @@ def main() -> None:
             target(Parent(pipe), *args)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
-        # Whatever it is, the parent is waiting for a word.
+        # The parent waits for a message, whatever the error is.
         except Exception as error:  # noqa: BLE001
             pipe.send(("failed", f"{type(error).__name__}: {error}"))

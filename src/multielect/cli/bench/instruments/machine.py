@@ -1,7 +1,7 @@
 """The machine and the versions of a run, and its command line.
 
 Rules of this file:
-    * A fact that cannot be found out is left out. Nothing here ends a run.
+    * A fact that the system does not tell is left out. Nothing in this file ends a run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def processor() -> str:
 
 
 def described_machine(server: Server) -> dict[str, str]:
-    """Return what a reader must know of the machine and the versions, for people and as JSON."""
+    """Return the facts of the machine and the versions, by name, for the report and the JSON."""
     where = "private" if server.is_private else "the user's"
     return {
         "server": f"{server.description} ({where}), over {server.way}",
@@ -59,14 +59,14 @@ def _load() -> dict[str, str]:
 
 
 class Stolen:
-    """The processor time that a virtual machine wants and does not get, from when this is made."""
+    """Measures the processor time that the host of this virtual machine gives to others."""
 
     def __init__(self) -> None:
-        """Begin to count."""
+        """Begin to measure."""
         self._before = _processor_ticks()
 
     def notes(self) -> list[str]:
-        """Return a note about it, if the system knows it and it was at least one per cent."""
+        """Return a note if the system reports that time and it was at least one per cent."""
         ticks = [
             now - before for now, before in zip(_processor_ticks(), self._before, strict=False)
         ]
@@ -76,8 +76,8 @@ class Stolen:
         share = ticks[_STEAL] / wanted if wanted > 0 else 0.0
         if share < _MIN_REPORTED:
             return []
-        given = f"of this virtual machine gave {share:.0%} to others."
-        return [f"Of the processor time that was wanted meanwhile, the host {given}"]
+        wanted_by = "Of the processor time that this virtual machine wanted meanwhile,"
+        return [f"{wanted_by} its host gave {share:.0%} to others."]
 
 
 def _processor_ticks() -> list[int]:
@@ -87,7 +87,7 @@ def _processor_ticks() -> list[int]:
 
 
 def version_of(distribution: str) -> str:
-    """Return the version of what is installed under this name, or nothing."""
+    """Return the version of an installed distribution, or an empty text if it is not installed."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(distribution)
     return ""

@@ -42,10 +42,10 @@ class RawConnection:
         self._socket.settimeout(0.0)
 
     def exchange(self, data: bytes, is_done: Callable[[bytes], bool]) -> None:
-        """Send all of `data`, and receive until `is_done` says so of what came last.
+        """Send all of `data`, and receive until `is_done` returns True for the newest bytes.
 
         Raises:
-            ConnectionError: if the server closes the connection, or sends nothing any more.
+            ConnectionError: if the server closes the connection, or sends nothing for 30 seconds.
         """
         left = memoryview(data)
         while True:

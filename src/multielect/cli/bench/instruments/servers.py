@@ -25,11 +25,11 @@ class Server:
     """A server to measure on. A context manager that leaves it as it was found.
 
     Attributes:
-        url: where it is.
+        url: its URL.
         is_private: whether it was started for this run only.
-        client: a connection for questions.
-        description: kind and version.
-        run: what all keys of this run begin with.
+        client: a client for INFO and other commands that are not measured.
+        description: its kind and version.
+        run: the beginning of all keys of this run.
     """
 
     def __init__(self, url: str, *, is_private: bool) -> None:
@@ -61,7 +61,7 @@ class Server:
         return int(version.partition(".")[0]) >= _FIRST_WITH_FLAGS
 
     def fresh_prefix(self) -> str:
-        """Return a prefix that has not been used; what is below it is removed at the end."""
+        """Return a prefix that has not been used. `clear` removes the keys that have it."""
         self._prefixes += 1
         return f"{self.run}-{self._prefixes}"
 
@@ -75,7 +75,7 @@ class Server:
         return int(self.client.info("memory")["used_memory"])
 
     def commands(self) -> dict[str, dict[str, Any]]:
-        """Return what the server counts of each command: ``calls``, ``usec``."""
+        """Return the server's statistics of each command, such as ``calls`` and ``usec``."""
         info = self.client.info("commandstats")
         return {name.removeprefix("cmdstat_"): counts for name, counts in info.items()}
 

@@ -120,13 +120,13 @@ class Findings:
         self.expectations.append(Expectation(label, key, bound))
 
     def rounds_of(self, what: Comparison | Expectation) -> list[float]:
-        """Return the values, one a round, that are held against a bound; none if not measured."""
+        """Return the values of a comparison or an expectation: one a round, if it was measured."""
         if isinstance(what, Expectation):
             return self.series.get(what.key, [])
         return ratios(self.series.get(what.over, []), self.series.get(what.under, []))
 
     def verdicts(self) -> list[tuple[str, Bound, float, bool]]:
-        """Return what was to be reached: in words, the bound, the median, and whether it holds."""
+        """Return for each bound its label, the bound, the median, and whether the bound holds."""
         found = []
         held: list[Comparison | Expectation] = [*self.comparisons, *self.expectations]
         for what in held:
@@ -137,7 +137,7 @@ class Findings:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON has it."""
+        """Return all findings for JSON."""
         return {
             "figures": [
                 {**key.to_json(), **_summary(values)}

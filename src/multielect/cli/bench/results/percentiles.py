@@ -1,4 +1,4 @@
-"""How long it took within one round: what half did not exceed, what 99 of 100 did not, the longest.
+"""The durations of one round: their 50th and 99th percentiles, and the longest.
 
 Rules of this file:
     * Percentiles are values that occurred (nearest rank), not values in between.
@@ -28,32 +28,35 @@ class Tail:
 
     @classmethod
     def of(cls, values_ns: Iterable[int]) -> Tail:
-        """Return that of some durations in nanoseconds.
+        """Return the percentiles of durations in nanoseconds.
 
         Raises:
-            ValueError: for none.
+            ValueError: if there are no durations.
         """
         return cls.of_counts([(value_ns, 1) for value_ns in sorted(values_ns)])
 
     @classmethod
     def of_counts(cls, counts: Sequence[tuple[int, int]]) -> Tail:
-        """Return that of durations in nanoseconds, rising, and how many were so long.
+        """Return the percentiles of durations that are given as counts.
+
+        Args:
+            counts: pairs of a duration in nanoseconds and how often it occurred, in rising order.
 
         Raises:
-            ValueError: for none.
+            ValueError: if there are no durations.
         """
         if not counts:
             raise ValueError("nothing was timed")
         return cls(_percentile(counts, 50), _percentile(counts, 99), counts[-1][0] / _MS)
 
     def add_to(self, findings: Findings, case: Case, subject: str) -> None:
-        """Add what this round measured."""
+        """Add these values to the findings of a round."""
         findings.add(case, subject, P50, self.p50)
         findings.add(case, subject, P99, self.p99)
         findings.add(case, subject, MAX, self.longest)
 
     def beyond(self, other: Tail) -> Tail:
-        """Return how much longer these are than others, each beside its like."""
+        """Return by how much each of these values exceeds that of `other`."""
         return Tail(self.p50 - other.p50, self.p99 - other.p99, self.longest - other.longest)
 
 

@@ -22,12 +22,12 @@ _INCHES = (8.0, 5.0)
 
 @dataclass(frozen=True)
 class Half:
-    """One half of a picture: what of a suite is drawn.
+    """One half of a plot.
 
     Attributes:
         title: its title.
         quantity: the quantity that it shows.
-        ending: the end of the labels of its cases.
+        ending: the end of the labels of the cases that it shows.
     """
 
     title: str
@@ -37,7 +37,14 @@ class Half:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn of a suite, against how many there are."""
+    """The plot of one suite.
+
+    Attributes:
+        suite: the name of the suite.
+        along: the label of the horizontal axis, which has the sizes.
+        up: the label of the vertical axis.
+        halves: its two halves.
+    """
 
     suite: str
     along: str
@@ -62,20 +69,20 @@ DRAWINGS = (
 
 
 def check_plot(path: Path, suites: Sequence[str]) -> None:
-    """See that a picture of what these suites measure can be drawn there.
+    """Check that a plot of these suites can be drawn and written to `path`.
 
     Raises:
-        click.BadParameter: where it cannot.
+        click.BadParameter: if it cannot.
     """
     drawn = [drawing.suite for drawing in DRAWINGS]
     if not set(drawn) & set(suites):
         raise click.BadParameter(
-            f"a picture is drawn of the suites {' and '.join(drawn)}: neither is measured",
+            f"there are plots of the suites {' and '.join(drawn)}: this run measures neither",
             param_hint="--plot",
         )
     if path.suffix.lower() not in _KINDS:
         raise click.BadParameter(
-            f"a picture is an SVG or a PNG: {path.name} ends in neither .svg nor .png",
+            f"a plot is an SVG or a PNG: the name {path.name} must end in .svg or .png",
             param_hint="--plot",
         )
     if importlib.util.find_spec("matplotlib") is None:
@@ -86,11 +93,11 @@ def check_plot(path: Path, suites: Sequence[str]) -> None:
 
 
 def write_plot(path: Path, document: dict[str, Any]) -> str:
-    """Draw what was measured; returns what to say of it."""
+    """Draw the figures of a report. Returns a sentence for the user."""
     measured = [one for one in DRAWINGS if document["suites"].get(one.suite, {}).get("figures")]
     if not measured:
         names = " nor ".join(one.suite for one in DRAWINGS)
-        return f"Nothing is drawn in {path}: neither {names} was measured."
+        return f"There is no plot in {path}: neither {names} was measured."
     # Slow to import, and not needed by anything else.
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -100,7 +107,7 @@ def write_plot(path: Path, document: dict[str, Any]) -> str:
     for part, drawing in zip(parts, measured, strict=True):
         _draw(part, drawing, document["suites"][drawing.suite]["figures"])
     picture.savefig(path)
-    return f"The picture is in {path}"
+    return f"The plot is in {path}"
 
 
 def _draw(part: Any, drawing: Drawing, figures: list[dict[str, Any]]) -> None:  # noqa: ANN401
@@ -114,7 +121,7 @@ def _draw(part: Any, drawing: Drawing, figures: list[dict[str, Any]]) -> None:  
                 and one["quantity"] == half.quantity
                 and one["case"].endswith(half.ending)
             )
-            # Where it was interrupted, there may be none.
+            # A run that was interrupted may have no points.
             if points:
                 sizes, medians, lows, highs = zip(*points, strict=True)
                 place.plot(sizes, medians, marker="o", markersize=3, label=subject)

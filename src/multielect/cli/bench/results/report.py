@@ -28,8 +28,8 @@ def print_machine(console: Console, machine: Mapping[str, str]) -> None:
     for name, what in machine.items():
         _print(console, f"{name:<12}{what}", "            ")
     label = (
-        "Figures are medians of all rounds; behind them half of the distance between quartiles."
-        " Ratios are medians of ratios, each of one round."
+        "Each figure is the median of all rounds. The per cent behind it is half of the distance"
+        " between the quartiles. A ratio is computed within each round, and its median is shown."
     )
     _print(console, label, "")
 
@@ -45,7 +45,7 @@ def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
         _print(console, f"{name}: not measured: {why}", "  ")
     if findings.versions:
         those = ", ".join(f"{name} {version}" for name, version in findings.versions.items())
-        _print(console, f"Measured of others: {those}.", "")
+        _print(console, f"Versions of the other libraries: {those}.", "")
     for note in findings.notes:
         _print(console, note, "")
     verdicts = findings.verdicts()
@@ -60,7 +60,7 @@ def print_suite(console: Console, suite: Suite, findings: Findings) -> None:
 def to_json(
     machine: Mapping[str, str], found: Iterable[tuple[Suite, Findings]], **beside: object
 ) -> dict[str, Any]:
-    """Return all of it as JSON has it."""
+    """Return the whole report for JSON, with the facts `beside` it."""
     return {
         "machine": dict(machine),
         **beside,
@@ -80,7 +80,7 @@ def _verdict(label: str, bound: Bound, median: float, *, holds: bool) -> Iterabl
 
 
 def _table(findings: Findings, mark: str) -> Iterable[str]:
-    """Yield the lines: a block a case, a row a subject, a column a quantity."""
+    """Yield the lines of the table: a block a case, a row a subject, a column a quantity."""
     cells = {
         (key.case, key.subject, _head(key.quantity)): _cell(values, mark)
         for key, values in findings.series.items()

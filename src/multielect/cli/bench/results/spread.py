@@ -28,7 +28,7 @@ class Spread:
         """Return the spread of at least one value.
 
         Raises:
-            ValueError: for none.
+            ValueError: if there is none.
         """
         if not values:
             raise ValueError("no values, no spread")
@@ -44,8 +44,8 @@ class Spread:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Return the ratio of each round that has both values, the second of them above 0."""
-    # Where it was interrupted, one side may have a round more.
+    """Return the ratio of each round that has both values, if the divisor is above 0."""
+    # In a run that was interrupted, one side may have one round more.
     return [a / b for a, b in zip(over, under, strict=False) if b > 0]
 
 
@@ -58,7 +58,7 @@ class Bound:
 
     def __post_init__(self) -> None:
         if (self.at_most is None) == (self.at_least is None):
-            raise ValueError("a bound has one end, and not two")
+            raise ValueError("a bound needs either at_most or at_least")
 
     def holds(self, value: float) -> bool:
         """Return whether a value is within the bound."""
@@ -75,7 +75,7 @@ class Bound:
 
 
 def number(value: float) -> str:
-    """Return a number as people read it: three digits that count, thousands apart."""
+    """Return a number as text, with three significant digits and separated thousands."""
     size = abs(value)
     if size >= 100 or value == int(value):
         return f"{value:,.0f}"

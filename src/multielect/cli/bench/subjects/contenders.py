@@ -1,4 +1,4 @@
-"""Contenders, which refresh leases, and what that costs.
+"""Contenders, which refresh leases, and the cost of a refresh.
 
 Rules of this file:
     * All contenders are measured alike: the wall time, the server's CPU time as it reports it, and
@@ -36,8 +36,8 @@ class Contender(ABC):
     """Holds leases, and refreshes all of them when told to.
 
     Attributes:
-        name: for tables.
-        leases: how many there are.
+        name: its name in tables.
+        leases: the number of its leases.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Contender(ABC):
 
     @abstractmethod
     def refresh(self) -> Cost:
-        """Refresh each lease once, and return when the last is confirmed."""
+        """Refresh each lease once. Returns the cost until the last refresh is confirmed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Contender(ABC):
 
 @dataclass(frozen=True)
 class Costs:
-    """What refreshing one lease took, in seconds."""
+    """The cost of refreshing one lease, in seconds."""
 
     wall_s: float
     server_s: float
@@ -62,7 +62,7 @@ class Costs:
 
 
 def passes_of(contender: Contender) -> int:
-    """Return how often a contender refreshes within a round; refreshes once to find out."""
+    """Refresh once to measure how long it takes. Returns how often to refresh in each round."""
     wall_s = contender.refresh().wall_s
     return min(_MAX_PASSES, max(1, math.ceil(MIN_ROUND_S / max(wall_s, 1e-6))))
 
@@ -95,6 +95,6 @@ class Stopwatch:
         self._cpu_s = time.process_time()
 
     def cost(self) -> Cost:
-        """Return what it took until now."""
+        """Return the cost until now."""
         client_s = time.process_time() - self._cpu_s
         return Cost(time.perf_counter() - self._wall_s, client_s)

@@ -1,8 +1,8 @@
 """The server's own limit: one native `PEXPIRE` for each lease, unchecked, in one pipeline.
 
 Rules of this file:
-    * No commands of the server can refresh leases faster. No program may refresh leases like this,
-      because it extends the leases of others as well.
+    * No other command of the server extends leases faster. No program may refresh its leases like
+      this, because it would extend the leases of others too.
     * All bytes are packed beforehand. They are sent and received as fast as the socket allows.
 """
 
@@ -19,12 +19,12 @@ _LEASE_MS = 6 * 3_600_000
 
 
 class Floor(Contender):
-    """Leases that are extended without a look at who holds them."""
+    """Leases that are extended without a check of their holders."""
 
     name = NAME
 
     def __init__(self, url: str, prefix: str, leases: int) -> None:
-        """Take as many leases as there are to be."""
+        """Take `leases` leases."""
         self.leases = leases
         keys = [
             b"%s:{%d}:election-%07d:leader" % (prefix.encode(), n % 256, n) for n in range(leases)
@@ -35,10 +35,10 @@ class Floor(Contender):
         self._exchange(b"".join(taking), b"+OK\r\n")
 
     def refresh(self) -> Cost:
-        """Extend all.
+        """Extend all leases.
 
         Raises:
-            BenchError: if a lease is gone.
+            BenchError: if a lease has expired.
         """
         watch = Stopwatch()
         self._exchange(self._data, b":1\r\n")

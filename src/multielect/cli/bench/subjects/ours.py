@@ -33,7 +33,7 @@ _MAX_S = 600.0
 
 
 class Group:
-    """A group of so many elections, not started yet."""
+    """A group with `leases` elections. `acquire` starts it."""
 
     def __init__(self, url: str, prefix: str, leases: int, *, ttl_s: float = TTL_S) -> None:
         """Add the elections."""
@@ -46,21 +46,21 @@ class Group:
         self._look_s = _MIN_LOOK_S
 
     def acquire(self) -> Cost:
-        """Start it, and return what it took until all is led.
+        """Start the group. Returns the cost until it leads all its elections.
 
         Raises:
-            BenchError: if that does not come about.
+            BenchError: if it does not within ten minutes.
         """
         return self._until(self.group.start, lambda: self.probe.leading == self.leases)
 
     def refresh(self) -> Cost:
-        """Refresh all at once, and return what it took until the last answer was dealt with.
+        """Refresh all leases at once. Returns the cost until the core has handled the last reply.
 
         Raises:
-            BenchError: if it cannot be, or a lease was lost.
+            BenchError: if that takes ten minutes, or the group lost a lease.
         """
         cost = self._until(self.probe.refresh_all, lambda: True)
-        # A lease that was lost may have been had again within the round.
+        # The group may have lost a lease and acquired it again within the round.
         if self.group.counters.demoted or self._errors:
             raise BenchError(f"leases were lost: {self._why()}")
         return cost
@@ -83,7 +83,7 @@ class Group:
 
     @property
     def errors(self) -> list[str]:
-        """What was reported so far."""
+        """The errors that were reported so far."""
         return [str(error) for error in self._errors]
 
     def _why(self) -> str:
@@ -92,19 +92,19 @@ class Group:
 
 @contextmanager
 def led(url: str, prefix: str, leases: int) -> Iterator[Group]:
-    """Give a group that leads all its elections, and is not busy with anything else."""
+    """Give a group that leads all its elections and has no other work left."""
     group = Group(url, prefix, leases)
     try:
         group.acquire()
         settle()
         yield group
     finally:
-        # Its keys are removed all at once afterwards.
+        # The caller removes all keys at once, so the group need not release its leases.
         group.group.stop(0)
 
 
 def settle() -> None:
-    """Return when this process has nothing left to do. Callbacks run after their terms began."""
+    """Return when this process uses no more CPU: callbacks run after their terms began."""
     until_s = time.monotonic() + _MAX_S
     while time.monotonic() < until_s:
         before_s = time.process_time()
@@ -124,7 +124,7 @@ class Ours(Contender):
         self.leases = group.leases
 
     def refresh(self) -> Cost:
-        """Refresh all."""
+        """Refresh all leases."""
         return self._group.refresh()
 
     def close(self) -> None:

@@ -4,8 +4,8 @@ Rules of this file:
     * An adapter is a module with one class named `Peer` that has the protocol `Peer` of this file.
       It is made without arguments.
     * A library that is not installed is not an error. The report says what to install.
-    * A peer that refreshes leases one by one gets a sample of them, as its cost for each is the
-      same.
+    * A peer that refreshes one lease after another gets a sample of the leases, because its cost of
+      a lease is the same for any number.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Peer(Protocol):
     """Another way to hold leases.
 
     Attributes:
-        name: for tables, at most 26 characters.
-        library: the distribution that it uses, as pip knows it.
+        name: its name in tables, at most 26 characters.
+        library: the distribution that it uses, by its name in pip.
         one_by_one: whether each lease takes a round trip of its own.
     """
 
@@ -38,13 +38,13 @@ class Peer(Protocol):
 
     @property
     def version(self) -> str:
-        """Which version of the library it is."""
+        """The version of the library."""
 
     def prepare(self, url: str, prefix: str, leases: int, ttl: float) -> None:
-        """Take so many leases, whose names begin with `prefix`, for `ttl` seconds."""
+        """Take `leases` leases for `ttl` seconds. Their keys begin with `prefix`."""
 
     def refresh(self) -> None:
-        """Extend each of them once, to the whole TTL; raise where one cannot be."""
+        """Extend each lease once, to the whole TTL. Raises any exception if a lease is lost."""
 
     def close(self) -> None:
         """Close connections. The caller removes the keys."""
@@ -55,8 +55,8 @@ class Peers:
     """The adapters of a folder.
 
     Attributes:
-        kinds: those that can be used.
-        missing: those that cannot, by name, and why.
+        kinds: the adapters that can be used.
+        missing: the adapters that cannot be used, by name, and why.
     """
 
     kinds: list[type[Peer]] = field(default_factory=list)
@@ -67,7 +67,7 @@ def load(folder: Path | None) -> Peers:
     """Return the adapters of `folder`, in the order of its files.
 
     Raises:
-        BenchError: for a module that is no adapter.
+        BenchError: if a module is not an adapter.
     """
     found = Peers()
     if folder is None:
@@ -99,10 +99,10 @@ def _loaded(path: Path) -> type[Peer]:
 
 
 class PeerContender(Contender):
-    """A peer, measured as everybody is."""
+    """A peer as a contender."""
 
     def __init__(self, peer: Peer) -> None:
-        """Measure this peer, which has prepared nothing yet."""
+        """Measure this peer. It takes its leases in `prepare`."""
         self._peer = peer
         self._is_prepared = False
         self.name = peer.name
@@ -110,14 +110,14 @@ class PeerContender(Contender):
 
     @property
     def version(self) -> str:
-        """Which version of its library it is."""
+        """The version of its library."""
         return self._peer.version
 
     def prepare(self, url: str, prefix: str, leases: int, ttl_s: float) -> None:
         """Let the peer take its leases.
 
         Raises:
-            BenchError: if it cannot.
+            BenchError: if the peer cannot.
         """
         try:
             self._peer.prepare(url, prefix, leases, ttl_s)
@@ -128,10 +128,10 @@ class PeerContender(Contender):
         self._is_prepared = True
 
     def refresh(self) -> Cost:
-        """Refresh all.
+        """Refresh all leases.
 
         Raises:
-            BenchError: if it cannot.
+            BenchError: if the peer cannot.
         """
         watch = Stopwatch()
         try:
@@ -141,6 +141,6 @@ class PeerContender(Contender):
         return watch.cost()
 
     def close(self) -> None:
-        """Let go of its connections, if it has come to have them."""
+        """Close the peer's connections, if it has prepared any."""
         if self._is_prepared:
             self._peer.close()

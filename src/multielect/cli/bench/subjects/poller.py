@@ -1,9 +1,9 @@
 """The poller: a small model of how most other libraries take leases over.
 
 Rules of this file:
-    * It tries each key by SET NX once in a third of the TTL, like a lock that is refreshed so
-      often. The keys are spread over that time. Those of one moment go out in one pipeline.
-    * It knows nothing of announcements, or of the end of a lease.
+    * It sends SET NX for each key once in a third of the TTL, which is how often a lock is usually
+      refreshed. The keys are spread over that time. Keys that are due at once share a pipeline.
+    * It receives no announcements, and does not know when a lease ends.
     * The comparison favours it: it refreshes nothing, mints no epoch, knows the leader's keys, and
       that leader releases all of them in one command.
 """
@@ -27,18 +27,18 @@ _SLICES = 32
 
 
 def names_of(prefix: str, size: int) -> list[bytes]:
-    """Return the keys in Redis of so many elections."""
+    """Return the leader keys of `size` elections."""
     layout = group_layout(prefix)
     return [layout.leader_key(KEY.format(number).encode()) for number in range(size)]
 
 
 def sliced(names: list[bytes]) -> list[list[bytes]]:
-    """Return those that are tried at each moment of a round, some of them none."""
+    """Return the names that are due at each moment of a round. A moment may have none."""
     return [names[first::_SLICES] for first in range(_SLICES)]
 
 
 def poll(parent: Parent, url: str, ttl_s: float) -> None:
-    """Try for the keys that the parent names, until all are had; tell when each was, in ns."""
+    """Poll for the keys that the parent sends until all are won. Then send when, in nanoseconds."""
     with redis.Redis.from_url(url) as client:
         while True:
             poller = Poller(client, parent.receive(), ttl_s=ttl_s, round_s=ttl_s / 3)
@@ -51,16 +51,16 @@ def poll(parent: Parent, url: str, ttl_s: float) -> None:
 
 
 class Poller:
-    """Tries for some keys, round after round.
+    """Polls for some keys, round after round.
 
     Attributes:
-        won_ns: when the answer was here that a key is ours.
+        won_ns: when the reply arrived by which the poller won each key.
     """
 
     def __init__(
         self, client: redis.Redis, names: list[bytes], *, ttl_s: float, round_s: float
     ) -> None:
-        """Try for each of `names` once in `round_s`, for leases of `ttl_s`."""
+        """Poll for each of `names` once in `round_s` seconds, for leases of `ttl_s` seconds."""
         self.won_ns: dict[bytes, int] = {}
         self._client = client
         self._count = len(names)
@@ -72,11 +72,11 @@ class Poller:
 
     @property
     def has_all(self) -> bool:
-        """Whether there is nothing left to try for."""
+        """Whether the poller has won all keys."""
         return len(self.won_ns) == self._count
 
     def go_round(self) -> None:
-        """Try once for each that is not had yet, each a round after the last time."""
+        """Try once for each key that is not won yet, a round after the last attempt."""
         for names in self._slices:
             time.sleep(max(0.0, self._due_s - time.monotonic()))
             self._due_s += self._step_s

@@ -1,10 +1,10 @@
 """How long does it take to lead all elections, from the start of a group?
 
 Rules of this file:
-    * Each round has elections that nobody has ever led, and a new group. Its start, its connection
-      and its first script count.
-    * The time is compared with the time of the same scripts inside the server, as the server
-      reports it, for as many other free elections. Nobody can be faster than that.
+    * Each round uses a new group and elections without keys in Redis. The time includes the start
+      of the group, its connection and its first script.
+    * The bench compares it with the time that the server needs for the same scripts, for as many
+      other free elections. The server reports that time. No client can be faster.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCRIPTS = "its scripts, in the server"
 _US = 1e6
 _BATCH = 125
 _HOLDER = b"node-0123456789ab/0123456789abcdef"
-# Beside the outcomes, a line each: the table, the server's time, the table of rivals.
+# Each reply has a line for each outcome, and these: the array, the server's time, the rivals.
 _LINES_BESIDE = 3
 _QUICK, _FULL = (1_000, 10_000), (10_000, 100_000, 1_000_000)
 _FULL_ROUNDS = 5
@@ -40,10 +40,10 @@ class Acquire:
     """Wall and CPU of leading elections that are free."""
 
     name = "acquire"
-    question = "How long does it take from nothing until all is led?"
+    question = "How long does a new group need until it leads all its elections?"
 
     def run(self, bench: Bench) -> None:
-        """Acquire all, at every size, in every round."""
+        """Acquire all elections, at every size, in every round."""
         cases = [
             Case.of(size, "elections") for size in bench.scale.sizes_or(quick=_QUICK, full=_FULL)
         ]
@@ -74,7 +74,7 @@ def _measure_ours(bench: Bench, case: Case) -> None:
     try:
         cost = group.acquire()
         server_s = server.cpu_s() - before_s
-        # Callbacks may run afterwards; their time counts too.
+        # Callbacks may run after the election. Their CPU time counts too.
         led_s = time.process_time()
         ours.settle()
         client_s = cost.client_s + time.process_time() - led_s

@@ -1,10 +1,10 @@
 """Are leases held for minutes, and what does the process that holds them cost?
 
 Rules of this file:
-    * The holder is a separate process, with a real group and a real TTL. No refresh comes early,
-      and its CPU time is that of the kernel.
-    * It is watched from when it leads all elections until the time is up. Each term that ends
-      meanwhile counts, even if the holder is elected again.
+    * The holder is a separate process with a real group and a real TTL. Its refreshes keep their
+      normal pace, and the kernel reports its CPU time.
+    * The measurement begins when the holder leads all elections. Each term that ends before the
+      end of the measurement counts, even if the holder is elected again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Watch:
-    """How many leases, how long each lasts, for how long they are watched, and how cheap it is.
+    """One measurement.
 
     Attributes:
-        leases: how many leases.
+        leases: the number of leases.
         ttl_s: their TTL.
-        seconds: for how long they are held.
-        max_percent: the limit for the holder's share of one core, if there is one.
+        seconds: for how long the holder holds them.
+        max_percent: the bound of the holder's CPU time, in per cent of a core, if there is one.
     """
 
     leases: int
@@ -50,13 +50,13 @@ FULL = (Watch(100_000, 10.0, 60.0, max_percent=3.0), Watch(1_000_000, 30.0, 300.
 
 
 class Hold:
-    """Terms lost, and CPU, of a process that holds leases."""
+    """Terms lost and CPU time of a process that holds leases."""
 
     name = "hold"
     question = "Are all leases held, and what does the holding process cost?"
 
     def run(self, bench: Bench) -> None:
-        """Hold what there is to hold, one after another."""
+        """Do all measurements, one after another."""
         watches = bench.scale.pick(quick=QUICK, full=FULL)
         if bench.scale.sizes:
             watches = tuple(
@@ -108,7 +108,7 @@ def _measure(bench: Bench, watch: Watch) -> None:
 
 
 def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-    """Lead all, say so, and between the next two messages measure what that takes."""
+    """Lead all elections, and report the cost between the parent's next two messages."""
     held = Group(url, prefix, leases, ttl_s=ttl_s)
     try:
         held.acquire()

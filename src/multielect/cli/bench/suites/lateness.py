@@ -1,11 +1,11 @@
 """How late are refreshes, compared with when they are due?
 
 Rules of this file:
-    * The core counts the lateness of every refresh of every lease: from when it is due, a third of
-      the TTL after the last one, until its batch is packed. A refresh that is sent before it is due
-      is not late.
-    * The process that holds the leases is idle, or runs Python without pause, or keeps the GIL in
-      one C call for a whole window. It does so in turns, with the same leases.
+    * The core records the lateness of every refresh of every lease. A refresh is due a third of the
+      TTL after the last one. Its lateness is the time from then until the core packs its batch. A
+      refresh that is sent before it is due is not late.
+    * The holding process is idle, or runs Python without pause, or keeps the GIL in one C call for
+      a whole window. It does one after the other in each round, with the same leases.
     * A window is longer than a third of the TTL, so every lease is refreshed in each window.
 """
 
@@ -39,14 +39,14 @@ class Lateness:
     question = "How late are refreshes, in an idle process and in a busy one?"
 
     def run(self, bench: Bench) -> None:
-        """Measure each way to be busy, in every round."""
+        """Measure under each load, in every round."""
         scale, findings = bench.scale, bench.findings
         ttl_s = scale.pick(quick=_QUICK_TTL_S, full=_FULL_TTL_S)
         sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
         rounds = scale.rounds or scale.pick(quick=_ROUNDS_QUICK, full=_ROUNDS_FULL)
         findings.notes.append(
-            "From when a refresh was due until its batch was packed. Timers ring before that, by a"
-            " 384th of the TTL."
+            "Lateness is the time from when a refresh is due until its batch is packed. Timers"
+            " fire a 384th of the TTL before it is due."
         )
         bench.progress.begin(len(sizes) * rounds * len(LOADS))
         for size in sizes:
@@ -76,7 +76,7 @@ def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
 
 
 def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-    """Lead all, and be as busy as the parent says, for as long; tell how late refreshes were."""
+    """Lead all elections. For each message, run that load and send how late refreshes were."""
     held = Group(url, prefix, leases, ttl_s=ttl_s)
     try:
         held.acquire()
@@ -94,14 +94,14 @@ def hold(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
 
 
 def run_python(seconds: float) -> None:
-    """Burn CPU in Python, which gives the GIL away as often as Python does."""
+    """Use the CPU in Python code, which releases the GIL as often as any Python code."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         pass
 
 
 def keep_gil(seconds: float) -> None:
-    """Sleep in a C call that does not give the GIL away, as some extension modules compute."""
+    """Sleep in a C call that keeps the GIL, like an extension module that computes."""
     ctypes.PyDLL(None).usleep(round(seconds * 1e6))
 
 
@@ -110,4 +110,4 @@ LOADS: dict[str, Callable[[float], None]] = {
     "a thread runs Python": run_python,
     "a thread keeps the GIL": keep_gil,
 }
-"""How a process may be busy, by the words of the table."""
+"""The loads, by their names in the table. Each function runs for that many seconds."""

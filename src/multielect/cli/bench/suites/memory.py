@@ -1,10 +1,10 @@
 """How much memory does an election take, in the process and in Redis?
 
 Rules of this file:
-    * Each number of elections has a separate process, which has never held anything else. The
-      memory of an election follows from the difference of two such processes, without that of the
-      interpreter.
-    * All elections are led when it is measured, so events, queues and buffers are included.
+    * A new process is started for each number of elections. The memory of an election is computed
+      from the difference between two such processes, so the interpreter's memory does not count.
+    * The process leads all its elections at the time of the measurement, so events, queues and
+      buffers count.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _QUICK, _FULL = (10_000, 50_000), (100_000, 1_000_000)
 
 
 class Memory:
-    """Bytes an election."""
+    """Memory of an election, in bytes."""
 
     name = "memory"
     question = "How much memory does an election take?"
 
     def run(self, bench: Bench) -> None:
-        """Measure two processes, and their difference."""
+        """Measure two processes, and compute the difference."""
         sizes = bench.scale.sizes_or(quick=_QUICK, full=_FULL)
         small, large = min(sizes), max(sizes)
         if small == large:
@@ -48,8 +48,9 @@ class Memory:
             Bound(at_most=200),
         )
         bench.findings.notes.append(
-            f"In the process: what is {_HOW}, the difference of two processes. Keys of elections"
-            f" have {_KEY_BYTES} bytes. In Redis: used_memory, with the names of both keys."
+            f"In the process: the difference between two processes in memory that is {_HOW}. Keys"
+            f" of elections have {_KEY_BYTES} bytes. In Redis: used_memory, with the names of both"
+            " keys."
         )
         rounds = bench.scale.rounds or bench.scale.pick(quick=1, full=3)
         bench.progress.begin(2 * rounds)
@@ -62,7 +63,7 @@ class Memory:
 
 
 def _grown(bench: Bench, leases: int) -> dict[str, int]:
-    """Return what a process with so many elections takes, and what they take in Redis."""
+    """Return the memory of a process that leads `leases` elections, and of their keys in Redis."""
     server = bench.server
     bench.progress.step(f"{leases:,} elections")
     before = server.memory_bytes()
@@ -74,7 +75,7 @@ def _grown(bench: Bench, leases: int) -> dict[str, int]:
 
 
 def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
-    """Lead so many elections, and tell what this process takes."""
+    """Lead `leases` elections, and send the memory of this process."""
     held = Group(url, prefix, leases)
     try:
         held.acquire()
@@ -88,7 +89,7 @@ def grow(parent: Parent, url: str, prefix: str, leases: int) -> None:
 
 
 def resident_bytes() -> int:
-    """Return how much of this process is in memory, or was at its peak where that is all known."""
+    """Return this process's resident memory, or its peak if the system reports only the peak."""
     if _STATM.exists():
         return int(_STATM.read_text("ascii").split()[1]) * resource.getpagesize()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

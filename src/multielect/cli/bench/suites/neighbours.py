@@ -1,12 +1,13 @@
-"""How much do other clients of the server notice while leases are refreshed?
+"""How long does another client of the server wait while leases are refreshed?
 
 Rules of this file:
     * The neighbour is a separate process that only sends PINGs. It shares no CPU time, no GIL and
       no connection with the process that holds the leases.
-    * Each PING has its time. If an answer is late, the PINGs whose time came meanwhile waited too,
-      and their wait counts. A client that sends the next PING only after an answer would miss most
-      of a pause.
-    * Leases are refreshed at their normal pace. In turns with that, nobody holds any lease.
+    * PINGs are due at a fixed interval. If a reply is late, the PINGs that become due meanwhile
+      wait too, and their wait counts from when they were due. A client that sends the next PING
+      only after a reply would miss most of a pause.
+    * The holder refreshes its leases at their normal pace. Each round also has a measurement in
+      which there are no leases.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ class Neighbours:
     """Percentiles of another client's PING."""
 
     name = "neighbours"
-    question = "What do other clients notice of leases being refreshed?"
+    question = "How long does another client wait while leases are refreshed?"
 
     def run(self, bench: Bench) -> None:
-        """Ask while leases are refreshed and while none are, in every round."""
+        """Send PINGs while leases are refreshed and while there are none, in every round."""
         scale, findings = bench.scale, bench.findings
         sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
         rounds = scale.rounds or scale.pick(quick=_ROUNDS_QUICK, full=_FULL_ROUNDS)
         window_s = scale.pick(quick=_WINDOW_QUICK_S, full=_WINDOW_FULL_S)
         findings.notes.append(
-            f"A PING is due every {_EVERY_NS / 1e6:g} ms; one that is due while another waits"
-            " waits too."
+            f"A PING is due every {_EVERY_NS / 1e6:g} ms. If it has to wait for the reply to"
+            " another, that wait counts."
         )
         bench.progress.begin(len(sizes) * rounds * 2)
         server = bench.server
@@ -82,14 +83,14 @@ def _round(
             holder.send("let go")
             holder.receive(_READY_S)
             bench.server.clear()
-    # All at once, so that an interrupted round adds none of them.
+    # All values are added together, so that an interrupted round adds none.
     for subject, tail in tails.items():
         tail.add_to(bench.findings, case, subject)
     tails[REFRESHED].beyond(tails[NOBODY]).add_to(bench.findings, case, MORE)
 
 
 def hold(parent: Parent, url: str, leases: int) -> None:
-    """Lead so many below each prefix that the parent names, until it speaks again."""
+    """Lead `leases` elections under each prefix that the parent sends, until its next message."""
     while True:
         held = Group(url, parent.receive(), leases, ttl_s=_TTL_S)
         try:
@@ -103,7 +104,7 @@ def hold(parent: Parent, url: str, leases: int) -> None:
 
 
 def ask(parent: Parent, url: str) -> None:
-    """Send PINGs for as many seconds as the parent says, and tell how long each took, in ns."""
+    """Send PINGs for as many seconds as the parent says, and report the time of each in ns."""
     with RawConnection(url) as connection:
         parent.send("ready")
         while True:
@@ -112,7 +113,7 @@ def ask(parent: Parent, url: str) -> None:
 
 
 def asked(connection: RawConnection, seconds: float) -> list[int]:
-    """Send PINGs on time for so long, and return how long each took, in nanoseconds."""
+    """Send PINGs when they are due, and return the time of each in nanoseconds."""
     left = 0
 
     def is_done(received: bytes) -> bool:
@@ -126,7 +127,7 @@ def asked(connection: RawConnection, seconds: float) -> list[int]:
     while due_ns < until_ns:
         if due_ns > now_ns:
             time.sleep((due_ns - now_ns) / _NS)
-            # If this process slept too long, that is not the server's fault.
+            # The server is not charged for the time by which this process slept too long.
             begun_ns = time.monotonic_ns()
         else:
             begun_ns = due_ns

@@ -1,11 +1,11 @@
 """What does it cost to refresh a lease, compared with the server's limit and other libraries?
 
 Rules of this file:
-    * All sizes and all contenders exist at once, and each round measures each of them. So the
-      largest against the smallest size is a ratio of one round, like all others.
-    * A pipeline has as many leases as the group that it is compared with, but no more than
-      `MAX_PIPELINED`. A contender that refreshes one by one is measured once a round, on a sample,
-      for all sizes.
+    * All contenders of all sizes exist at the same time, and each round measures each of them. So
+      the ratio of the largest to the smallest size is a ratio of one round, like all others.
+    * A pipeline has as many leases as the group that it is compared with, but at most
+      `MAX_PIPELINED`. A contender that refreshes one lease after another is measured once a round,
+      on a sample. Its cost counts for all sizes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SAMPLE_QUICK, SAMPLE_FULL = 200, 2_000
 
 _US = 1e6
 
-# By the names of the adapters in benchmarks/peers.
+# The names that the adapters in benchmarks/peers have.
 _PIPELINE = "redis-py pipeline"
 _LOCK = "redis-py Lock"
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A contender, in one case or, where it is the same in all, in several."""
+    """A contender, and the cases for which its cost counts."""
 
     cases: tuple[Case, ...]
     contender: Contender
@@ -50,7 +50,7 @@ class Refresh:
     question = "What does it cost to refresh a lease?"
 
     def run(self, bench: Bench) -> None:
-        """Measure everybody at every size."""
+        """Measure all contenders, at every size, in every round."""
         cases = tuple(
             Case.of(size)
             for size in bench.scale.sizes_or(
@@ -75,7 +75,7 @@ class Refresh:
 
 
 def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[Entrant]:
-    """Make all contenders, which take their leases."""
+    """Return all contenders. Each of them has taken its leases."""
     server, findings = bench.server, bench.findings
     peers = load(bench.peers)
     findings.not_measured |= peers.missing
@@ -111,14 +111,14 @@ def _entrants(bench: Bench, cases: tuple[Case, ...], stack: ExitStack) -> list[E
             enter_peer(kind, sample, *cases)
     if peers.kinds:
         findings.notes.append(
-            f"Who refreshes one by one was measured on {sample:,} leases, once a round; pipelines "
-            f"on {MAX_PIPELINED:,} at the most."
+            f"Libraries that refresh one lease after another were measured on {sample:,} leases, "
+            f"once a round, and pipelines on at most {MAX_PIPELINED:,}."
         )
     return found
 
 
 def _compare(findings: Findings, cases: tuple[Case, ...], entrants: list[Entrant]) -> None:
-    """Say what is held against what."""
+    """Declare the comparisons and the bounds."""
 
     def against(over: Key, under: Key, label: str, bound: Bound | None) -> None:
         findings.compare(Comparison(label, over, under, bound))

@@ -1,12 +1,12 @@
 """What do nodes that stand by cost the server?
 
 Rules of this file:
-    * One process leads all elections, and another has groups that stand by for them. In turns there
-      are no such groups and some. Without them, only the leader's commands are counted.
-    * The server counts: all commands, with those inside scripts, and the scripts apart. On a server
-      with other clients, their commands are included.
-    * Each group that stands by has seen the leader of each election before the measurement, which
-      lasts whole TTLs.
+    * One process leads all elections. Another process has the groups that stand by for them. Each
+      round measures several numbers of groups, and also no group, which shows the leader's cost.
+    * The server counts its commands and its scripts. The commands inside scripts count as commands,
+      the scripts themselves do not. The counts include those of the server's other clients.
+    * Before a measurement begins, each group that stands by has seen the leader of each election. A
+      measurement lasts a whole number of TTLs.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _MAX_S = 60.0
 
 
 class Standby:
-    """What the server is asked by groups that stand by."""
+    """Commands and server CPU that groups standing by cost."""
 
     name = "standby"
-    question = "What does it cost the server that others stand by?"
+    question = "What do groups that stand by cost the server?"
 
     def run(self, bench: Bench) -> None:
         """Watch the server with each number of groups standing by, in every round."""
@@ -55,9 +55,9 @@ class Standby:
         sizes = scale.sizes_or(quick=_QUICK, full=_FULL)
         rounds = scale.rounds or scale.pick(quick=1, full=_FULL_ROUNDS)
         findings.notes.append(
-            "Commands are all that the server ran, those inside scripts too, but not the scripts;"
-            " checks, what each group standing by asked. Who polls every third of the TTL checks 3"
-            " times."
+            "Commands are those that the server ran, also inside scripts, without the scripts"
+            " themselves. Checks are the acquires of each group that stands by. A client that polls"
+            " every third of the TTL makes 3 checks."
         )
         bench.progress.begin(len(sizes) * rounds * len(GROUPS))
         for size in sizes:
@@ -106,11 +106,11 @@ def _measure(bench: Bench, case: Case, ttl_s: float, rounds: int) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a server has been asked in all.
+    """The server's counts since it was started.
 
     Attributes:
-        commands: those of clients and those inside scripts.
-        scripts: how often one was run.
+        commands: the commands that it ran, of clients and inside scripts.
+        scripts: the scripts that it ran.
         cpu_s: its CPU time.
     """
 
@@ -120,12 +120,12 @@ class Asked:
 
     @classmethod
     def of(cls, server: Server) -> Asked:
-        """Ask the server."""
+        """Return the server's counts now."""
         return cls.counted(server.commands(), server.cpu_s())
 
     @classmethod
     def counted(cls, calls: dict[str, dict[str, Any]], cpu_s: float) -> Asked:
-        """Return what follows from the server's counts; the questions that we ask are none."""
+        """Return the counts, from what INFO says. The bench's own INFO commands do not count."""
         counts = {name: int(count["calls"]) for name, count in calls.items()}
         scripts = sum(counts.pop(name, 0) for name in _SCRIPTS)
         counts.pop("info", None)
@@ -133,7 +133,7 @@ class Asked:
 
 
 def lead(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-    """Lead all until the parent is gone."""
+    """Lead all elections until the parent is gone."""
     held = Group(url, prefix, leases, ttl_s=ttl_s)
     try:
         held.acquire()
@@ -145,7 +145,10 @@ def lead(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> No
 
 
 def stand_by(parent: Parent, url: str, prefix: str, leases: int, ttl_s: float) -> None:
-    """Let the number of groups that the parent sends stand by, and send what they asked for."""
+    """Run as many groups as the parent says, and send their checks and how often they were elected.
+
+    Waits for the next number then. The groups do not lead as long as the leader is there.
+    """
     parent.send("ready")
     while True:
         groups = [ElectionGroup(url, prefix=prefix, ttl=ttl_s) for _ in range(parent.receive())]

@@ -1,11 +1,11 @@
 """How long are elections without a leader, after a clean stop and after a crash?
 
 Rules of this file:
-    * Leader and successor are separate processes that share one clock. After a clean stop the time
-      counts from when the leader ceased to call itself leader. After SIGKILL it counts from the end
-      of each lease at the server, before which nobody can lead. It ends when the successor calls
-      itself leader, and again when its callback runs.
-    * In turns with them, a poller takes elections over: see `poller`.
+    * Leader and successor are separate processes that read the same clock. After a clean stop the
+      time counts from the end of the leader's term. After SIGKILL it counts from the end of each
+      lease at the server, because no other node can lead before. One figure ends when the
+      successor's term begins, and another when its callback runs.
+    * Each round also measures how a poller takes elections over: see `poller`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FULL_ROUNDS = 7
 _READY_S = 120.0
 _LOOK_S = 0.005
 _LEASE_ENDS = 10
-"""Into how many parts those spread who were refreshed in a third of the TTL."""
+"""At how many different times the leases of the poller's leader end, over a third of the TTL."""
 
 
 class Takeover:
@@ -57,9 +57,9 @@ class Takeover:
         rounds = scale.rounds or scale.pick(quick=1, full=_FULL_ROUNDS)
         _compare(bench, sizes)
         findings.notes.append(
-            f"TTL {ttl_s:g} s. After a crash it is counted from the end of each lease. The poller"
-            f" tries SET NX for each of its keys every third of the TTL, spread over that; the"
-            f" leader that it follows is as quick as can be: all its keys go by one DEL."
+            f"TTL {ttl_s:g} s. After a crash the time counts from the end of each lease. The poller"
+            f" sends SET NX for each of its keys every third of the TTL, spread over that time. The"
+            f" leader before it stops as fast as possible: one DEL removes all its keys."
         )
         bench.progress.begin(rounds * len(sizes) * 2)
         with ExitStack() as stack:
@@ -74,7 +74,7 @@ class Takeover:
 
 
 def case_of(size: int, how: str) -> Case:
-    """Return the case of so many elections whose leader ends so."""
+    """Return the case of `size` elections whose leader ends as `how` says."""
     return Case(f"{size:,} elections, {how}" if size > 1 else f"1 election, {how}", size)
 
 
@@ -100,10 +100,10 @@ class Begun(NamedTuple):
 def gaps_ns(
     ends_ns: Mapping[str, int], begun: Mapping[str, Begun], until: Callable[[Begun], int]
 ) -> list[int]:
-    """Return how long each election was without a leader whose end is known.
+    """Return how long each election had no leader, for those whose last term's end is known.
 
     Raises:
-        BenchError: where the ends of most are not known: the machine was too busy to see them.
+        BenchError: if fewer than half of the ends are known, as the machine was too busy.
     """
     if not begun or 2 * len(ends_ns) < len(begun):
         raise BenchError(f"only {len(ends_ns):,} of {len(begun):,} leases were seen to end")
@@ -111,12 +111,12 @@ def gaps_ns(
 
 
 class Pair:
-    """Two processes of our own: what one leads the other takes over."""
+    """Two processes with a group each. One leads, and the other takes its elections over."""
 
     name = NAME
 
     def __init__(self, bench: Bench, ttl_s: float, stack: ExitStack) -> None:
-        """Start them; `stack` ends them."""
+        """Start the processes. `stack` ends them."""
         self._url, self._ttl_s, self._stack = bench.server.url, ttl_s, stack
         self._count = 0
         self._leader, self._other = self._start(), self._start()
@@ -138,7 +138,7 @@ class Pair:
         self._add(bench, case_of(size, CLEAN), ends_ns, second)
 
         self._say(first, prefix, size, "stand by")
-        # Leases are refreshed, and so end apart, as those of a leader that has led for long.
+        # By then leases have been refreshed, so that they end at different times.
         time.sleep(self._ttl_s / 2)
         reader = LeaseReader(bench.server.client, prefix, keys)
         second.kill()
@@ -163,32 +163,32 @@ class Pair:
 
 
 class Polled:
-    """A process that polls, and leases that end before its eyes."""
+    """A process that polls for leases, and takes them over when they end."""
 
     name = poller.NAME
 
     def __init__(self, bench: Bench, ttl_s: float, stack: ExitStack) -> None:
-        """Start it; `stack` ends it."""
+        """Start the process. `stack` ends it."""
         self._ttl_s = ttl_s
         self._child = stack.enter_context(Child("the poller", poller.poll, bench.server.url, ttl_s))
         self._now_ns = Clock().now_ns
 
     def measure(self, bench: Bench, size: int) -> None:
-        """Let leases be deleted, and let them run out."""
+        """Delete leases, and then let others expire. Each time the poller takes them over."""
         client, period_s = bench.server.client, self._ttl_s / 3
         for how in (CLEAN, CRASH):
             prefix = bench.server.fresh_prefix()
             keys = [KEY.format(number) for number in range(size)]
             names = poller.names_of(prefix, size)
-            # How long they last is nothing to a poller: long enough for its first round.
+            # The leases outlast the poller's first round. Their TTL does not matter to a poller.
             _take(bench, names, 1000 * self._ttl_s * (1000 if how == CLEAN else 1.2))
-            # No process extends them, so their ends are known from the beginning.
+            # No process refreshes these leases, so their ends are known from the beginning.
             leases = LeaseReader(client, prefix, keys).held_by(poller.LEADER)
             ends_ns = {keys[number]: lease.ends_ns for number, lease in leases.items()}
             self._child.send(names)
             self._child.receive(_READY_S)
             if how == CLEAN:
-                # At no particular moment of its rounds.
+                # The leases end at a random moment of the poller's round.
                 time.sleep(random.uniform(0, period_s))  # noqa: S311
                 ends_ns = dict.fromkeys(keys, self._now_ns())
                 client.delete(*names)
@@ -203,7 +203,7 @@ class Polled:
 
 
 def _take(bench: Bench, names: list[bytes], last_ms: float) -> None:
-    """Take leases as of a leader that refreshed each within the last third of their time."""
+    """Set leases as a leader has them that refreshed each of them within a third of the TTL."""
     pipeline = bench.server.client.pipeline(transaction=False)
     for number, name in enumerate(names):
         left_ms = last_ms * (1 - number % _LEASE_ENDS / _LEASE_ENDS / 3)
@@ -212,7 +212,7 @@ def _take(bench: Bench, names: list[bytes], last_ms: float) -> None:
 
 
 def stand(parent: Parent, url: str, name: str, ttl_s: float) -> None:
-    """Stand for what the parent says, and tell when terms began or ended, as it asks."""
+    """Run a group for each message of the parent, and report when its terms began and ended."""
     while True:
         prefix, size, role = parent.receive()
         diary = _Diary()
@@ -249,7 +249,7 @@ def _stand(parent: Parent, group: ElectionGroup, diary: _Diary, role: str) -> No
 
 
 class _Diary:
-    """When terms of one node began and ended. Callbacks run on several threads."""
+    """The times at which the terms of one node began and ended. Any thread may add to it."""
 
     def __init__(self) -> None:
         self.begun: dict[str, Begun] = {}
