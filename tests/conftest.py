@@ -5,6 +5,7 @@ Rules of this file:
       skipped, with the reason, for one that is not there. `ON_EVERY_SERVER` runs on the other
       releases too.
     * `--servers all` runs everything on every server, `--servers redis-6.2` on that one alone.
+    * The tests of a module share a `cluster`, and leave it whole.
     * The shared servers are flushed before each test that uses them. A test that stops, kills
       or configures its server takes `private_server`.
     * A run ends with the number of tests that each server bore.
@@ -23,6 +24,7 @@ from tests.rights import Clerk
 
 from multielect.embedded import EmbeddedServer
 
+from .clusters import Cluster
 from .servers import TOO_OLD, Server, from_wheel, from_wheels, of_users
 
 if TYPE_CHECKING:
@@ -182,4 +184,14 @@ def clerk(server: EmbeddedServer, redis_client: redis.Redis) -> Iterator[Clerk]:
 def private_server(binary: str) -> Iterator[EmbeddedServer]:
     """A running server that the test may stop, kill and start again."""
     with EmbeddedServer(binary=binary) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of three primaries with a replica each, which the tests of a module share.
+
+    It takes two seconds to form. A test that breaks it mends it.
+    """
+    with Cluster(tmp_path_factory.mktemp("cluster"), binary) as running:
         yield running
