@@ -16,7 +16,7 @@ cdef class Drains(States):
     cdef int assign(self, uint32_t number, uint8_t eligibility, uint32_t successor,
                     int64_t now_ns) except -1 nogil
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil
-    cdef void _stand_no_more(self, uint32_t number) noexcept nogil
+    cdef void _stop_campaigning(self, uint32_t number) noexcept nogil
     cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil

@@ -37,10 +37,10 @@ cdef class Drains(States):
         slot.eligibility = INELIGIBLE if self.retiring else eligibility
         # Not so where this node was to lead it: such an assignment may be older than its retiring.
         slot.unassigned = successor == NONE and eligibility != ELIGIBLE
-        self._refer(&slot.successor, successor)
+        self._set_reference(&slot.successor, successor)
         if slot.state == CANDIDATE:
             if slot.eligibility != ELIGIBLE:
-                self._stand_no_more(number)
+                self._stop_campaigning(number)
             elif slot.links[QUEUE].list != ACQUIRES and not self.timers.is_set(number):
                 return self._enter_candidate_now(number)
         elif slot.state == LEADING:
@@ -54,7 +54,7 @@ cdef class Drains(States):
             return 0
         # Who sees the fleet later than others may claim what is its successor's, and after it.
         if claimant == slot.successor or not self._is_claimed(number):
-            self._refer(&slot.claimant, claimant)
+            self._set_reference(&slot.claimant, claimant)
         return self.consider_drain(number, now_ns)
 
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil:
@@ -69,7 +69,7 @@ cdef class Drains(States):
                 continue
             slot.eligibility = INELIGIBLE
             if slot.state == CANDIDATE:
-                self._stand_no_more(number)
+                self._stop_campaigning(number)
             elif slot.state == LEADING and slot.phase.drain_ns == 0:
                 self._begin_drain(number, until_ns, now_ns)
             elif slot.state == LEADING and until_ns < slot.phase.drain_ns:
@@ -77,7 +77,7 @@ cdef class Drains(States):
                 self._advance_lease_timer(number)
         return 0
 
-    cdef void _stand_no_more(self, uint32_t number) noexcept nogil:
+    cdef void _stop_campaigning(self, uint32_t number) noexcept nogil:
         self.timers.cancel(number)
         if self.slots.at(number).woken != GRANTED:
             self.queues.dequeue(number)

@@ -11,8 +11,8 @@ from .terms cimport Terms
 from .wakeups cimport Wakeups
 
 cdef enum:
-    MAX_IN_FLIGHT = 32      # batches sent and not answered
-    MAX_GIVING_UP = 8       # of them, those that end the terms of a node that stops
+    MAX_IN_FLIGHT = 32      # batches that are sent and not answered
+    MAX_GIVING_UP = 8       # releases and grants in flight, while a node stops
 
 
 @cython.final
@@ -28,11 +28,11 @@ cdef class Lane:
     cdef ScriptBatch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
-    cdef uint32_t refreshing    # how many of them refresh
-    cdef uint32_t releasing     # how many release or grant
+    cdef uint32_t refreshing    # how many batches in flight refresh
+    cdef uint32_t releasing     # how many batches in flight release or grant
     cdef int64_t answered_ns    # when a batch was last answered
     cdef bint one_bucket
-    cdef bint polls_membership  # the keys of the fleet are on its server
+    cdef bint polls_membership  # the lane's server has the keys of the fleet
     cdef bint connected
 
     cdef int prepare(self, scripts) except -1
@@ -55,7 +55,7 @@ cdef class Lane:
     cdef int _collect_acquires(self, ScriptBatch *batch, uint32_t most) except -1 nogil
     cdef void _rotate(self, ScriptBatch *batch, int queue) noexcept nogil
     cdef uint32_t _bucket(self, uint32_t number) noexcept nogil
-    cdef bint _may_join(self, ScriptBatch *batch, uint32_t number) noexcept nogil
+    cdef bint _is_of_same_bucket(self, ScriptBatch *batch, uint32_t number) noexcept nogil
     cdef uint32_t _count_floors(self, ScriptBatch *batch) noexcept nogil
     cdef bint _may_give_up(self) noexcept nogil
     cdef void _end(self, ScriptBatch *batch) noexcept nogil

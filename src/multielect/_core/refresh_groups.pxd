@@ -34,7 +34,7 @@ cdef class RefreshGroups:
     cdef int64_t join(self, uint32_t group, int64_t sent_ns) noexcept nogil
     cdef void _change_phases(self, uint32_t leases, int64_t now_ns) noexcept nogil
     cdef void _spread(self, int64_t now_ns) noexcept nogil
-    cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil
+    cdef void bring_forward(self, uint32_t group, int64_t at_ns) noexcept nogil
     cdef void set_timer(self, uint32_t group, int64_t at_ns) noexcept nogil
     cdef uint32_t peek_due(self, int64_t now_ns) noexcept nogil
     cdef int64_t next_due_ns(self) noexcept nogil
@@ -50,7 +50,7 @@ cdef class RefreshGroups:
 
     # Here, and not beside the others, so that it costs next to nothing where nothing changes.
 
-    cdef inline void suit(self, uint32_t leases, int64_t now_ns) noexcept nogil:
+    cdef inline void fit_phases(self, uint32_t leases, int64_t now_ns) noexcept nogil:
         """Have as many phases as so many leases fill."""
         if not self.fewest <= leases < self.too_many:
             self._change_phases(leases, now_ns)

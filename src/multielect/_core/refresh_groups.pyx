@@ -120,9 +120,9 @@ cdef class RefreshGroups:
             turn_ns = self._turn_before(item, item.latest_ns)
             if turn_ns > now_ns:
                 item.refresh_ns = turn_ns
-                self.hurry(group, turn_ns)
+                self.bring_forward(group, turn_ns)
 
-    cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil:
+    cdef void bring_forward(self, uint32_t group, int64_t at_ns) noexcept nogil:
         """Let the timer ring at `at_ns` at the latest."""
         if at_ns < self.items[group].timer_ns:
             self.set_timer(group, at_ns)

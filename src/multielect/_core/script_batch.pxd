@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from .terms cimport Asked
+from .terms cimport BatchEntry
 
 cdef enum:
     MAX_ENTRIES = 250       # elections a batch holds at most
@@ -14,4 +14,4 @@ cdef struct ScriptBatch:    # elections of which one script asks the server
     bint claims             # an acquire that tells leaders whom they are in the way of
     bint by_digest          # it named its script, and did not bring it
     uint32_t floors         # how many of its elections have one
-    Asked entries[250]
+    BatchEntry entries[250]

@@ -88,7 +88,7 @@ cdef class States:
     cdef int _enter_cooldown(self, uint32_t number, int64_t until_ns) except -1 nogil
     cdef int _enter_idle(self, uint32_t number) except -1 nogil
     cdef int _enter_removed(self, uint32_t number) except -1 nogil
-    cdef int _stand(self, uint32_t number) except -1 nogil
+    cdef int _campaign(self, uint32_t number) except -1 nogil
     cdef int _leave_release(self, uint32_t number) except -1 nogil
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil
@@ -97,8 +97,8 @@ cdef class States:
     cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil
     cdef bint _is_claimed(self, uint32_t number) noexcept nogil
     cdef void _enqueue_release(self, uint32_t number) noexcept nogil
-    cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil
-    cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil
+    cdef void _set_holder(self, uint32_t number, uint32_t holder) noexcept nogil
+    cdef void _set_reference(self, uint32_t *place, uint32_t holder) noexcept nogil
     cdef int64_t random_below(self, int64_t bound) noexcept nogil
 
     # Here, and not beside the others, so that it costs no call: it is asked for each refresh.

@@ -149,16 +149,16 @@ cdef class States:
         cdef Slot *slot = self.slots.at(number)
         cdef int64_t deadline_ns = sent_ns + self.ttl_ns - self.margin_ns
         self._enter(number, LEADING)
-        self._see_holder(number, NONE)
+        self._set_holder(number, NONE)
         self.events.elected(number, epoch, now_ns)
         slot.phase.drain_ns = 0
         slot.mark.worker_done = 0
-        self._refer(&slot.claimant, NONE)
+        self._set_reference(&slot.claimant, NONE)
         store_i64(&slot.heartbeat_ns, now_ns)
         store_i64(&slot.epoch, epoch)
         store_i64(&slot.deadline_ns, deadline_ns)
-        self.refresh_groups.suit(self.population[<int>LEADING], now_ns)
-        self.refresh_groups.hurry(slot.bucket, min(
+        self.refresh_groups.fit_phases(self.population[<int>LEADING], now_ns)
+        self.refresh_groups.bring_forward(slot.bucket, min(
             self.refresh_groups.join(slot.bucket, sent_ns), deadline_ns))
         self._set_lease_timer(number, NEVER)
         return 0
@@ -182,15 +182,15 @@ cdef class States:
 
     cdef int _enter_removed(self, uint32_t number) except -1 nogil:
         self._enter(number, REMOVED)
-        self._see_holder(number, NONE)
-        self._refer(&self.slots.at(number).successor, NONE)
-        self._refer(&self.slots.at(number).claimant, NONE)
+        self._set_holder(number, NONE)
+        self._set_reference(&self.slots.at(number).successor, NONE)
+        self._set_reference(&self.slots.at(number).claimant, NONE)
         self.queues.enqueue(REAPED, number)
         return 0
 
     # ---- common steps
 
-    cdef int _stand(self, uint32_t number) except -1 nogil:
+    cdef int _campaign(self, uint32_t number) except -1 nogil:
         """Stand for election again, if this node is to."""
         if not self.running:
             return self._enter_idle(number)
@@ -206,7 +206,7 @@ cdef class States:
         if slot.next_state == IDLE or not self.running:
             return self._enter_idle(number)
         if slot.next_state == CANDIDATE:
-            return self._stand(number)
+            return self._campaign(number)
         # Where the release was sent, its term's end is the last timer that was set.
         return self._enter_cooldown(number, slot.due_ns)
 
@@ -222,7 +222,7 @@ cdef class States:
         self.events.demoted(number, slot.epoch, reason, ended_ns)
         if reason == REASON_EXPIRED or reason == REASON_LOST:
             # The lease may still stand in our name: then acquire takes it over.
-            return self._stand(number)
+            return self._campaign(number)
         if reason == REASON_SUPERSEDED and self.running:
             # The lease may be ours for long, and nobody else could take it. It cannot be released
             # under the old epoch: so acquire takes it over, whoever is to lead it.
@@ -284,10 +284,10 @@ cdef class States:
         cdef Slot *slot = self.slots.at(number)
         return slot.successor != NONE and slot.claimant == slot.successor
 
-    cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil:
-        self._refer(&self.slots.at(number).holder, holder)
+    cdef void _set_holder(self, uint32_t number, uint32_t holder) noexcept nogil:
+        self._set_reference(&self.slots.at(number).holder, holder)
 
-    cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil:
+    cdef void _set_reference(self, uint32_t *place, uint32_t holder) noexcept nogil:
         if holder != NONE:
             self.holders.keep(holder)
         self.holders.drop(place[0])

@@ -31,7 +31,7 @@ cdef class Wakeups:
         self.holder_length = len(holder)
         self.separator_length = len(separator)
 
-    cdef int heed(self, Cursor *frame, int64_t now_ns) except -1 nogil:
+    cdef int handle(self, Cursor *frame, int64_t now_ns) except -1 nogil:
         """Act on a published message; anything else that is pushed is let be."""
         cdef Value value
         if (read_value(frame, &value) != WHOLE or value.number != 3
