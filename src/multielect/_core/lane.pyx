@@ -20,7 +20,7 @@ Rules of this file:
 
 from libc.stdlib cimport calloc, free
 
-from .queues cimport ACQUIRES, GRANTS, LOOKS, RELEASES
+from .queues cimport ACQUIRES, GRANTS, PROBES, RELEASES
 from .script_batch cimport MAX_KEYS
 from .slots cimport NEVER, NONE
 from .states cimport ACQUIRE, ELIGIBLE, GRANT, MEMBERSHIP, REFRESH, RELEASE
@@ -174,7 +174,7 @@ cdef class Lane:
             self.terms.begin_acquire(number)
             self._append(batch, number)
         self._rotate(batch, ACQUIRES)
-        self._rotate(batch, LOOKS)
+        self._rotate(batch, PROBES)
         return 0
 
     cdef void _rotate(self, ScriptBatch *batch, int queue) noexcept nogil:

@@ -9,7 +9,7 @@ cdef enum:
     RELEASES = 1
     GRANTS = 2
     ACQUIRES = 3
-    LOOKS = 4               # acquires of elections that are not this node's own; sent last
+    PROBES = 4              # acquires of elections that are not this node's own; sent last
     QUEUES = 5
     # A ring without a queue: all leases of the bucket are to be refreshed, as it is their turn.
     TURNS = 5

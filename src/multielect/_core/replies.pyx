@@ -114,7 +114,7 @@ cdef class Replies:
 
     cdef int _check_clock(self, ScriptBatch *batch, int64_t server_ms,
                           int64_t now_ns) except -1 nogil:
-        cdef int64_t jump_ns = self.server_clock.see(server_ms, batch.sent_ns, now_ns)
+        cdef int64_t jump_ns = self.server_clock.observe(server_ms, batch.sent_ns, now_ns)
         cdef int64_t ended = 0
         if jump_ns == 0:
             return 0

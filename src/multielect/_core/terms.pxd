@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .lateness cimport Lateness
 from .outcomes cimport Outcomes
-from .queues cimport ACQUIRES, LOOKS
+from .queues cimport ACQUIRES, PROBES
 from .slots cimport NEVER, NONE, Slot, prefetch, store_i64
 from .states cimport ACQUIRING, LEADING, REASON_STALLED
 
@@ -33,9 +33,9 @@ cdef class Terms(Outcomes):
     cdef int _on_refresh_group_timer(self, uint32_t refresh_group, int64_t now_ns) except -1 nogil
     cdef int _on_lease_timer(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil
-    cdef int watch(self, uint32_t number) except -1 nogil
-    cdef bint _look(self, uint32_t number) noexcept nogil
-    cdef void _look_no_more(self) noexcept nogil
+    cdef int probe(self, uint32_t number) except -1 nogil
+    cdef bint _probe(self, uint32_t number) noexcept nogil
+    cdef void _drop_probes(self) noexcept nogil
     cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil
     cdef bint has_room_beside(self, uint32_t own_waiting) noexcept nogil
     cdef bint _acquire_now(self, uint32_t number) noexcept nogil
@@ -69,7 +69,7 @@ cdef class Terms(Outcomes):
             return NONE
         if not self.queues.is_empty(lane, ACQUIRES):
             return self.queues.peek(lane, ACQUIRES)
-        return self.queues.peek(lane, LOOKS)
+        return self.queues.peek(lane, PROBES)
 
     cdef inline int _goes_on(self, uint32_t number, int64_t now_ns) except -1 nogil:
         """End a term that is overdue or stalled. Returns whether the term goes on."""

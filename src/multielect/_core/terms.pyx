@@ -9,7 +9,7 @@ Rules of this file:
     * A node that stops ends each of its terms when the release can be sent, and leads the others
       until then. If a lane has no connection, the node ends all terms of that lane at once.
     * This node sends no acquire for an election that another node is to lead, unless a wake-up says
-      that the election is free or `watch` is called for it. Such acquires come after those for this
+      that the election is free or `probe` is called for it. Such acquires come after those for this
       node's own elections. None is sent while this node leads as many as it may.
 """
 
@@ -17,7 +17,7 @@ from libc.string cimport memset
 
 from .lateness cimport Lateness
 from .outcomes cimport Outcomes
-from .queues cimport ACQUIRES, GRANTS, LOOKS, MAX_LANES, REFRESHES, RELEASES, TURNS
+from .queues cimport ACQUIRES, GRANTS, PROBES, MAX_LANES, REFRESHES, RELEASES, TURNS
 from .slots cimport NEVER, NONE, QUEUE, store_i64
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, INELIGIBLE,
                       LEADING, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED, REASON_SUPERSEDED,
@@ -193,7 +193,7 @@ cdef class Terms(Outcomes):
             crowded_out -= self.make_room(number, now_ns)
             number = self.slots.after(number)
         if self.population[<int>LEADING] >= self.max_leases:
-            self._look_no_more()
+            self._drop_probes()
         self.refresh_groups.fit_phases(self.population[<int>LEADING], now_ns)
         self.refresh_groups.advance(bucket, now_ns, ends_ns)
         return 0
@@ -221,7 +221,7 @@ cdef class Terms(Outcomes):
         self.queues.enqueue(ACQUIRES, number)
         return True
 
-    cdef bint _look(self, uint32_t number) noexcept nogil:
+    cdef bint _probe(self, uint32_t number) noexcept nogil:
         """Send an acquire for an election that is not this node's own, if this node has room.
 
         Returns whether the election waited.
@@ -229,17 +229,17 @@ cdef class Terms(Outcomes):
         if (self.slots.at(number).state != CANDIDATE or self.queues.is_queued(number)
                 or self.population[<int>LEADING] >= self.max_leases):
             return False
-        self.queues.enqueue(LOOKS, number)
+        self.queues.enqueue(PROBES, number)
         return True
 
-    cdef void _look_no_more(self) noexcept nogil:
+    cdef void _drop_probes(self) noexcept nogil:
         # They would be out of date by the time this node has room again.
         cdef uint32_t lane
-        if self.queues.counts[<int>LOOKS] == 0:
+        if self.queues.counts[<int>PROBES] == 0:
             return
         for lane in range(<uint32_t>MAX_LANES + 1):
-            while not self.queues.is_empty(lane, LOOKS):
-                self.queues.dequeue(self.queues.peek(lane, LOOKS))
+            while not self.queues.is_empty(lane, PROBES):
+                self.queues.dequeue(self.queues.peek(lane, PROBES))
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
         """Act on a wake-up: the election is free, or is granted to this node."""
@@ -256,15 +256,15 @@ cdef class Terms(Outcomes):
         if granted or slot.eligibility == ELIGIBLE:
             self.events.tally.wakeups += self._acquire_now(number)
         else:
-            self.events.tally.wakeups += self._look(number)
+            self.events.tally.wakeups += self._probe(number)
         if granted and slot.state == CANDIDATE:
             slot.woken = GRANTED
         return 0
 
-    cdef int watch(self, uint32_t number) except -1 nogil:
+    cdef int probe(self, uint32_t number) except -1 nogil:
         """Lead an election that another node is to lead, if nobody leads it."""
         if self.slots.at(number).eligibility == STANDBY:
-            self._look(number)
+            self._probe(number)
         return 0
 
     cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil:

@@ -5,7 +5,7 @@ from .membership cimport MembershipPoll
 from .terms cimport Terms
 
 
-cdef struct Words:          # netstrings that are still to be read
+cdef struct Words:          # the netstrings of an announcement that are not read yet
     const char *here
     const char *end
 
