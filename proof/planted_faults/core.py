@@ -21,7 +21,7 @@ IN_THE_CORE = (
             "deadline_ns = now_ns + self.ttl_ns - self.margin_ns",
         ),
         Edit(
-            "_core/terms.pxd",
+            "_core/outcomes.pxd",
             "store_i64(&slot.deadline_ns, sent_ns + self.ttl_ns - self.margin_ns)",
             "store_i64(&slot.deadline_ns, now_ns + self.ttl_ns - self.margin_ns)",
         ),
@@ -76,10 +76,10 @@ IN_THE_CORE = (
         "a lease that joins a refresh group does not bring its timer forward",
         Edit(
             "_core/states.pyx",
-            "        self.refresh_groups.hurry(slot.bucket, min(\n"
+            "        self.refresh_groups.bring_forward(slot.bucket, min(\n"
             "            self.refresh_groups.join(slot.bucket, sent_ns), deadline_ns))\n",
             "        self.refresh_groups.join(slot.bucket, sent_ns)\n"
-            "        self.refresh_groups.hurry(slot.bucket, deadline_ns)\n",
+            "        self.refresh_groups.bring_forward(slot.bucket, deadline_ns)\n",
         ),
     ),
     _fault(
@@ -97,7 +97,7 @@ IN_THE_CORE = (
         "an acquire whose reply was lost is taken for won",
         Edit(
             "_core/replies.pyx",
-            "                self.terms.not_acquired(entry.number, 0)\n",
+            "                self.terms.acquire_failed(entry.number, 0)\n",
             "                self.terms.won(entry.number, "
             "self.terms.slots.at(entry.number).epoch + 1, 0, batch.sent_ns, now_ns)\n",
         ),
@@ -115,7 +115,7 @@ IN_THE_CORE = (
         "late-refresh-revives",
         "a refresh that is answered after the deadline extends the term",
         Edit(
-            "_core/terms.pxd",
+            "_core/outcomes.pxd",
             "        if now_ns >= slot.deadline_ns:\n"
             "            return self._expire(number, now_ns)\n",
             "",
@@ -148,7 +148,7 @@ IN_THE_CORE = (
         "terms go on though the server's clock jumped beyond their leases",
         Edit(
             "_core/replies.pyx",
-            "            ended = self.terms.leases_shortened(self.lane, jump_ns, now_ns)\n",
+            "            ended = self.terms.shorten_leases(self.lane, jump_ns, now_ns)\n",
             "",
         ),
     ),
@@ -157,7 +157,7 @@ IN_THE_CORE = (
         "a lease that is not ours is taken for refreshed",
         Edit(
             "_core/replies.pyx",
-            "                self.terms.mismatched(entry.number, now_ns)\n",
+            "                self.terms.lease_lost(entry.number, now_ns)\n",
             "                self.terms.refreshed(entry.number, batch.sent_ns, now_ns)\n",
         ),
     ),
@@ -165,7 +165,7 @@ IN_THE_CORE = (
         "wakeup-missed",
         "an election that is set free while it is asked for is not asked for again",
         Edit(
-            "_core/terms.pyx",
+            "_core/outcomes.pyx",
             "        if (slot.woken or (self.balanced",
             "        if ((self.balanced",
         ),
@@ -174,7 +174,7 @@ IN_THE_CORE = (
         "watched-is-claimed",
         "an election that is assigned while it is only looked at is taken for claimed",
         Edit(
-            "_core/terms.pyx",
+            "_core/outcomes.pyx",
             "(self.balanced and not claimed and slot.eligibility == ELIGIBLE)",
             "False",
         ),
@@ -202,8 +202,10 @@ IN_THE_CORE = (
         "a connection that is made anew asks for the elections of all lanes, through its own",
         Edit(
             "_core/terms.pyx",
-            "            if self.queues.buckets[bucket].lane == lane:\n",
-            "            if True:\n",
+            "            self._refresh_bucket(bucket)\n"
+            "            bucket = self.queues.next_of_lane(lane, bucket + 1)\n",
+            "            self._refresh_bucket(bucket)\n"
+            "            bucket = bucket + 1 if bucket + 1 < self.queues.bucket_count else NONE\n",
         ),
     ),
     _fault(
@@ -211,9 +213,10 @@ IN_THE_CORE = (
         "a jump of one server's clock shortens the leases at all servers",
         Edit(
             "_core/terms.pyx",
-            "            if self.queues.buckets[bucket].lane != lane or not "
-            "self.queues.buckets[bucket].leading:\n",
-            "            if not self.queues.buckets[bucket].leading:\n",
+            "                ended += self._shorten_bucket(bucket, by_ns, now_ns)\n"
+            "            bucket = self.queues.next_of_lane(lane, bucket + 1)\n",
+            "                ended += self._shorten_bucket(bucket, by_ns, now_ns)\n"
+            "            bucket = bucket + 1 if bucket + 1 < self.queues.bucket_count else NONE\n",
         ),
     ),
     _fault(
@@ -228,7 +231,11 @@ IN_THE_CORE = (
     _fault(
         "two-slots-in-a-script",
         "a script for a cluster's server is given keys of two buckets",
-        Edit("_core/lane.pyx", "        return (batch.count == 0\n", "        return (True\n"),
+        Edit(
+            "_core/lane.pyx",
+            "        if batch.count == 0 or not self.redirects.is_cluster:\n",
+            "        if True:\n",
+        ),
     ),
     _fault(
         "wakeups-ignored",
@@ -318,7 +325,7 @@ IN_THE_CORE = (
         "stale-epoch-led",
         "a term begins under an epoch that is not above the newest that is known",
         Edit(
-            "_core/terms.pyx",
+            "_core/outcomes.pyx",
             "        if (epoch > slot.epoch and epoch > slot.phase.floor and not slot.unwanted\n",
             "        if (not slot.unwanted\n",
         ),
@@ -327,7 +334,7 @@ IN_THE_CORE = (
         "release-of-another",
         "an election that was removed releases the lease of the one added in its place",
         Edit(
-            "_core/terms.pyx",
+            "_core/outcomes.pyx",
             "        if is_sole and epoch > slot.epoch",
             "        if epoch > slot.epoch",
         ),

@@ -64,7 +64,7 @@ def test_what_is_nobodys_share_is_kept_while_nothing_else_is_the_nodes(rig: Rig)
     node = full_node(rig, "a", "b")
     node.add("c")
     node.assign(dict.fromkeys("abc"))
-    node.core.fleet.watch(0, 1)
+    node.core.fleet.probe(0, 1)
     rig.run_ms(10 * TTL_MS)
     assert led(node) == {"a", "b"}
     assert node.told("a") == node.told("b") == [None]
@@ -94,7 +94,7 @@ def test_its_own_comes_before_what_it_only_looks_at(rig: Rig) -> None:
     node = full_node(rig, "a")
     node.add("x", "y", "own")
     node.assign({"a": node, "x": None, "y": None})
-    node.core.fleet.watch(0, 1)
+    node.core.fleet.probe(0, 1)
     node.assign({"a": None, "x": None, "y": None, "own": node})
     rig.run_ms(2 * DUE_MS)
     assert led(node) == {"own"}
@@ -104,7 +104,7 @@ def test_its_own_comes_before_what_it_only_looks_at(rig: Rig) -> None:
 def test_what_was_looked_at_is_asked_for_as_its_own_from_then_on(rig: Rig) -> None:
     node = rig.node("x", "y", "own", balanced=True, max_leases=1)
     node.assign(dict.fromkeys(["x", "y", "own"]))
-    node.core.fleet.watch(0, 1)
+    node.core.fleet.probe(0, 1)
     node.assign({"own": node})
     rig.settle()
     assert led(node) == {"own"}
@@ -118,7 +118,7 @@ def test_a_node_without_room_for_more_than_its_own_looks_at_nothing(rig: Rig) ->
     node.assign({"a": None, "own": node})
     for _ in range(20):
         rig.run_ms(TTL_MS / 4)
-        node.core.fleet.watch(0, 1)
+        node.core.fleet.probe(0, 1)
     assert node.told("a") == [None, REBALANCED]
     assert other.leads("own")
     other.core.elections.stop()
@@ -130,7 +130,7 @@ def test_what_it_looked_at_before_does_not_take_that_room_either(rig: Rig) -> No
     other = rig.leader("own", ttl_ms=TTL_MS)
     node = rig.node("x", "y", "own", balanced=True, max_leases=1)
     node.assign({"x": None, "y": None})
-    node.core.fleet.watch(0, 1)
+    node.core.fleet.probe(0, 1)
     rig.run_ms(TTL_MS)
     assert led(node) == {"x"}
     node.assign({"x": None, "own": node})

@@ -69,7 +69,7 @@ def test_what_stays_free_is_found_by_whoever_watches(rig: Rig) -> None:
         node.assign(dict.fromkeys(keys, absent))
     for turn in range(3):
         for number, node in enumerate(nodes):
-            node.core.fleet.watch((turn + number) % 3, 3)
+            node.core.fleet.probe((turn + number) % 3, 3)
         before = sum(node.counted("checks") for node in nodes)
         rig.settle()
         # Each is looked at by exactly one; after the first turn, by one who does not lead it.
@@ -82,7 +82,7 @@ def test_the_ineligible_do_not_watch_and_do_not_heed_a_release(rig: Rig) -> None
     ineligible = rig.node("a", balanced=True)
     ineligible.assign({"a": None}, ineligible=["a"])
     leader.remove("a")
-    ineligible.core.fleet.watch(0, 1)
+    ineligible.core.fleet.probe(0, 1)
     rig.run_ms(3000)
     assert ineligible.counted("checks") == 0
 
@@ -120,7 +120,7 @@ def test_what_was_granted_to_a_node_that_retires_is_handed_on_at_once(rig: Rig) 
 
 def test_what_is_assigned_while_it_is_looked_at_is_claimed_at_once(rig: Rig) -> None:
     old, successor = fleet(rig, "a")
-    successor.core.fleet.watch(0, 1)
+    successor.core.fleet.probe(0, 1)
     successor.tick()
     # The acquire is on its way, and claims nothing: the election was another's when it was sent.
     assign_to(successor, old, successor)

@@ -163,9 +163,9 @@ def test_an_answer_is_owed_by_the_server_that_was_asked() -> None:
 def test_what_is_malformed_is_said_of_its_lane() -> None:
     lanes = Lanes()
     lanes.lead(*KEYS)
-    with pytest.raises(Exception, match="nothing had been asked"):
+    with pytest.raises(Exception, match="no batch is in flight"):
         lanes.lanes[1].driver.receive(b"+OK\r\n", lanes.clock.now_ns())
-    assert "nothing had been asked" not in lanes.lanes[0].driver.parse_error
+    assert "no batch is in flight" not in lanes.lanes[0].driver.parse_error
 
 
 def test_a_stop_releases_on_the_lanes_that_are_there_and_ends_the_rest() -> None:

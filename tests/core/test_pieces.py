@@ -118,5 +118,5 @@ def test_what_is_sent_may_leave_in_pieces(rig: Rig) -> None:
 
 def test_more_cannot_have_been_sent_than_there_was(rig: Rig) -> None:
     node = rig.node("a")
-    with pytest.raises(ValueError, match="more was sent"):
+    with pytest.raises(ValueError, match="cannot have been sent"):
         node.driver.sent(1)

@@ -12,7 +12,7 @@ cdef struct Text:
 
 
 cdef class KeyPrefixes:
-    cdef Text *items            # by bucket; each a multiple of 8 bytes long in memory
+    cdef Text *items            # by bucket; each is padded to a multiple of 8 bytes
     cdef char *text
     cdef size_t max_length
 
@@ -22,8 +22,8 @@ cdef class BatchWriter:
     cdef MembershipPoll membership
     cdef KeyPrefixes prefixes
     cdef Outgoing outgoing
-    cdef bint loaded[5]         # the server knows the script by its digest, or will by then
-    cdef bint rejected[5]       # the script's text came last with a batch that was refused
+    cdef bint loaded[5]         # the text was sent on this connection and not refused so far
+    cdef bint rejected[5]       # the server refused the last batch that sent the text
     cdef tuple kept             # the bytes objects that the texts below point into
     cdef tuple scripts
     cdef Text holder
@@ -31,7 +31,7 @@ cdef class BatchWriter:
     cdef Text epochs
     cdef Text channel
     cdef Text grant_ms
-    cdef Text retention_ms      # how long epochs are kept after a term
+    cdef Text retention_ms      # how long Redis keeps an epoch after a term
     cdef bint epochs_expire
     cdef Text bodies[5]
     cdef Text digests[5]

@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Writes batches as the calls of scripts that they are.
+"""Writes each batch as the call of a script.
 
 Rules of this file:
-    * The first batch of a connection that needs a script brings its text, and the others name it,
-      without waiting for what becomes of the first. If that is refused, the next brings it again.
-    * Nothing here needs the GIL: no exception but for memory.
+    * The first batch of a connection that needs a script sends the script's text (EVAL). Later
+      batches name its digest (EVALSHA), even before the first is answered. If the server refuses a
+      batch with the text, the next batch sends the text again.
+    * No function here needs the GIL. None raises but for lack of memory.
 """
 
 from libc.stdlib cimport calloc, free
@@ -16,8 +17,8 @@ from .states cimport ACQUIRE, GRANT, MEMBERSHIP, REFRESH, RELEASE, REQUESTS
 cdef extern from *:
     """
     #include <string.h>
-    /* In whole words, which may read and write up to 7 bytes more: a call of memcpy for so few
-       bytes costs more than they do. */
+    /* Copies whole words, so it may read and write up to 7 bytes too many. For so few bytes the
+       call of memcpy would cost more than the copy. */
     static inline char *multielect_copy(char *to, const char *from, size_t length) {
         for (size_t i = 0; i < length; i += 8) {
             uint64_t word;
@@ -31,7 +32,7 @@ cdef extern from *:
 
 cdef enum:
     MEMBERSHIP_KEYS = 2     # the members and their plan
-    KEY_FRAME_BYTES = 48    # what surrounds prefix and key, and what `copy_words` may write beyond
+    KEY_FRAME_BYTES = 48    # RESP and suffix of a key, and what `copy_words` may write beyond it
 
 cdef enum KeyKind:
     LEADER_KEY
@@ -48,7 +49,7 @@ cdef Text _text(bytes source):
 
 
 cdef inline void _put_key(Outgoing outgoing, Text *prefix, Slot *slot, KeyKind kind) noexcept nogil:
-    # Written in place: there is one for each lease that is refreshed.
+    # Writes in place for speed, as each lease that is refreshed has a key.
     cdef size_t total = prefix.length + slot.key_length + (7 if kind == LEADER_KEY else 6)
     cdef char *here
     outgoing.put_header(c'$', total)
@@ -65,7 +66,7 @@ cdef inline void _put_key(Outgoing outgoing, Text *prefix, Slot *slot, KeyKind k
 
 
 cdef class KeyPrefixes:
-    """What precedes an election's key in Redis, by bucket."""
+    """The key prefix of each bucket."""
 
     def __cinit__(self, tuple prefixes):
         cdef Py_ssize_t i
@@ -108,7 +109,7 @@ cdef class BatchWriter:
         self.epochs_expire = retention_ms != 0
 
     cdef void take_scripts(self, scripts) except *:
-        """Write by these scripts, none of which the server is known to have."""
+        """Use these scripts from now on."""
         cdef int request
         release, grant = scripts.release, scripts.grant
         if self.epochs_expire:
@@ -119,14 +120,14 @@ cdef class BatchWriter:
             self.digests[request] = _text(self.scripts[request].sha)
 
     cdef void forget_loaded(self) noexcept nogil:
-        """Bring each script again: this is another connection."""
+        """Send the text of each script again, as the connection is new."""
         cdef int request
         for request in range(<int>REQUESTS):
             self.loaded[request] = False
             self.rejected[request] = False
 
     cdef int write(self, ScriptBatch *batch) except -1 nogil:
-        """Write the batch behind those that wait to be sent."""
+        """Write the batch behind the bytes that wait to be sent."""
         cdef uint32_t i, number
         cdef Slot *slot
         cdef Text *prefix
@@ -141,7 +142,7 @@ cdef class BatchWriter:
         self.outgoing.put_header(c'*', 3 + keys + self._argument_count(batch))
         self._write_script(batch)
         self.outgoing.put_integer(keys)
-        # For all at once: to look for each whether there is room costs more than to write it.
+        # Reserves for all keys at once: a check for each key would cost more than to write it.
         self.outgoing.reserve(<size_t>keys * (self.prefixes.max_length
                                               + self.terms.slots.max_key_length + KEY_FRAME_BYTES))
         for i in range(batch.count):
@@ -192,7 +193,7 @@ cdef class BatchWriter:
         return 0
 
     cdef uint32_t keys_of_each(self, uint8_t request) noexcept nogil:
-        """How many keys an election has in a script."""
+        """Return how many Redis keys each election has in a script."""
         if request == REFRESH:
             return 1
         return 3 if self.epochs_expire and request != ACQUIRE else 2
@@ -223,8 +224,7 @@ cdef class BatchWriter:
                                       self.terms.holders.items[successor].length)
 
     cdef int _write_script(self, ScriptBatch *batch) except -1 nogil:
-        # The first batch of a connection brings the script's text; those behind it in
-        # the pipeline can name it already.
+        # Redis runs batches in order, so those behind the first can name the digest at once.
         batch.by_digest = self.loaded[batch.request]
         if batch.by_digest:
             self.outgoing.put_bulk(b"EVALSHA", 7)

@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What any thread may ask of an election at any time, without a lock and without I/O.
+"""What any thread may read of an election at any time, without a lock and without I/O.
 
 Rules of this file:
-    * It reads the shared fields of a slot and the clock. All it writes is when the worker
-      was last heard of.
-    * The order of the reads matters: first the deadline, then the epoch, then the
-      generation. Whoever writes stores them in the opposite order, so that a deadline is
-      never paired with another term's epoch or another election's slot.
+    * A candidacy reads the shared fields of a slot, and the clock. It writes nothing but the time
+      of the last heartbeat.
+    * A candidacy reads the deadline first, then the epoch, then the generation. The core writes
+      them in the opposite order. So a deadline is never paired with the epoch of another term, or
+      with another election in the same slot.
 """
 
 from .slots cimport Slot, load_i64, load_u8, load_u32, store_i64
@@ -26,7 +26,7 @@ cdef class BaseCandidacy:
         self.term_epoch = term_epoch
 
     cdef int64_t _deadline_ns(self) noexcept nogil:
-        """Return the deadline of the term this is a view of, or 0 where there is none."""
+        """Return the deadline of the term, or 0 if there is none."""
         cdef Slot *slot = self.slots.at(self.number)
         cdef int64_t deadline_ns = load_i64(&slot.deadline_ns)
         if deadline_ns == 0:
@@ -54,7 +54,7 @@ cdef class BaseCandidacy:
 
     @property
     def remaining(self) -> float:
-        """Seconds of leadership that are left unless the lease is refreshed; 0.0 if none."""
+        """Seconds until the term's deadline, which a refresh moves; 0.0 without a term."""
         cdef int64_t left_ns = self._deadline_ns() - self.clock.now()
         return left_ns / 1e9 if left_ns > 0 else 0.0
 

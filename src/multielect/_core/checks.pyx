@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Checks of every slot, in the debug build alone: `make sanitize KIND=debug`.
+"""Checks every slot, in the debug build only: `make sanitize KIND=debug`.
 
 Rules of this file:
-    * It holds what the table of flags at the top of `states.pyx` says, and what the population and
-      the lists say of each election. It changes nothing.
-    * What is broken is a fault of ours, and ends the node: `AssertionError` names the election's
-      state and the flag.
+    * It checks each slot against the table of flags at the top of `states.pyx`, and against the
+      timers, the queues and the counts of each state. It changes nothing.
+    * A broken rule is a fault of this library and ends the node. The `AssertionError` names the
+      election's state and the rule.
 """
 
 from libc.stdint cimport uint32_t
 
-from .queues cimport LOOKS
+from .queues cimport PROBES
 from .slots cimport NONE, QUEUE, Slot
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, LEADING,
                       RELEASING, REMOVED, STANDBY, STATES)
@@ -18,7 +18,7 @@ from .states import STATE_NAMES
 
 
 cdef int check(States states) except -1 nogil:
-    """Raise `AssertionError` where a slot is not what the table says."""
+    """Raise `AssertionError` if a slot breaks a rule."""
     cdef uint32_t number, state, draining = 0
     cdef uint32_t[7] population
     cdef Slot *slot
@@ -58,7 +58,7 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
         return b"woken"
     if slot.woken == GRANTED and slot.state != ACQUIRING and not (slot.state == CANDIDATE
                                                                   and is_queued):
-        return b"granted, and not asked for"
+        return b"it is granted, and no acquire waits"
     if slot.woken > GRANTED:
         return b"woken is 0, 1 or 2"
     if slot.unwanted and slot.state != ACQUIRING:
@@ -72,11 +72,11 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
     if slot.again > 1 or slot.forgotten > 1 or slot.unassigned > 1 or slot.endless > 1:
         return b"again, forgotten, unassigned and endless are 0 or 1"
     if slot.state == LEADING and slot.mark.worker_done > 1:
-        return b"drained is 0 or 1"
+        return b"worker_done is 0 or 1"
     if slot.state == LEADING and slot.mark.worker_done and slot.phase.drain_ns == 0:
-        return b"drained, though it does not drain"
+        return b"worker_done is set, and the term does not drain"
     if slot.state == LEADING and slot.holder != NONE:
-        return b"holder, though this node leads"
+        return b"holder is set, and this node leads"
     if slot.state == LEADING and slot.phase.drain_ns != 0 and not is_timed:
         return b"it drains without a timer"
     if slot.state == RELEASING and slot.mark.moved > 1:
@@ -88,27 +88,27 @@ cdef const char *_broken(States states, uint32_t number, Slot *slot) noexcept no
     if slot.phase.floor < 0:
         return b"drain_ns or floor is below zero"
     if slot.unassigned and slot.successor != NONE:
-        return b"unassigned, though there is a successor"
+        return b"unassigned is set, and there is a successor"
     if slot.undelivered != NONE and not slot.events_waiting:
-        return b"untold, though nothing waits to be told"
+        return b"undelivered is set, and no event waits"
     if slot.undelivered_drain != NONE and slot.state != LEADING:
         return b"undelivered_drain"
     if slot.state == REMOVED and (slot.holder != NONE or slot.successor != NONE
                                   or slot.claimant != NONE):
-        return b"it refers to a holder"
+        return b"it is removed, and refers to a holder"
     if slot.state == REMOVED and not slot.forgotten:
-        return b"it is not forgotten"
+        return b"it is removed, and in the index"
     if slot.forgotten and slot.state != REMOVED and slot.next_state != REMOVED:
-        return b"forgotten, and not on its way to be gone"
+        return b"it is forgotten, and will not be removed"
     if (slot.state == RELEASING or slot.state == COOLDOWN) and not is_timed:
-        return b"it waits for a time, without a timer"
+        return b"it has no timer"
     if (slot.state == CANDIDATE and slot.eligibility == ELIGIBLE and states.running
             and not is_timed and not is_queued):
-        return b"it waits for nothing"
+        return b"it has no timer and is in no queue"
     if slot.state == IDLE and (is_timed or is_queued):
-        return b"it waits for something"
-    if slot.links[QUEUE].list == LOOKS and slot.eligibility != STANDBY:
-        return b"it is looked at, though it is not another's share"
+        return b"it has a timer or is in a queue"
+    if slot.links[QUEUE].list == PROBES and slot.eligibility != STANDBY:
+        return b"it is probed, and is not on standby"
     if slot.links[QUEUE].list != NONE and slot.state in (IDLE, COOLDOWN):
-        return b"it is queued"
+        return b"it is in a queue"
     return NULL

@@ -13,15 +13,15 @@ from .terms cimport Terms
 from .wakeups cimport Wakeups
 
 
-cdef struct Turn:           # what a pump needs to know between two turns
-    int64_t next_turn_ns    # when the next one is due, if nothing happens before
-    bint has_report         # something came out that is to be taken
-    bint is_quiet           # nothing is left that must still be released
+cdef struct Turn:           # what the pump needs to know between two turns
+    int64_t next_turn_ns    # when the next turn is due, if nothing happens before
+    bint has_report         # the reporter has something to take
+    bint is_quiet           # no term, acquire or release is left that a stop must wait for
 
 
-cdef struct LaneState:      # the same of one lane
+cdef struct LaneState:      # what the pump needs to know of one lane
     int64_t owed_since_ns   # since when the server owes an answer; -1: it owes none
-    bint is_refused         # the server serves no election: connect anew
+    bint is_refused         # the server serves no election: connect to another
 
 
 cdef class Core:
@@ -35,11 +35,11 @@ cdef class Core:
     cdef Redirects redirects
     cdef Mutex mutex
     cdef KeyPrefixes prefixes
-    cdef dict wording
+    cdef dict wording           # what the batch writers of all lanes write
     cdef list lanes
-    cdef void *lane_at[128]     # the same, for those without the GIL
+    cdef void *lane_at[128]     # the same lanes, for code without the GIL
     cdef uint32_t lane_count
-    cdef int64_t quiet_ns       # since when nothing is due or in flight; -1: something is
+    cdef int64_t quiet_ns       # since when nothing is due or in flight; -1: something is due
 
     cdef Lane lane(self, uint32_t index)
     cdef int connect(self, uint32_t lane) except -1 nogil

@@ -1,14 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The elections of one node, over as many lanes as there are servers: time and bytes in, out.
+"""The elections of one node, and a lane for each server. The caller brings time and bytes.
 
 Rules of this file:
-    * No sockets, no clock, no randomness but that of the seed: the same calls give the same
-      answers.
-    * Any thread may call in: see `mutex`. Only one thread, the pump's, may send: the outgoing bytes
-      of the lanes are its own.
-    * What is here has no GIL. `driver` is the same for Python; what users of the library ask for
-      is in `elections`, what their fleet is told in `fleet`, what came out in `reporter`.
-    * What is said of one lane's connection concerns the elections of its buckets alone.
+    * The core has no socket, no clock, and no randomness but that of the seed. The same calls give
+      the same results.
+    * Any thread may call the core: see `mutex`. Only the pump's thread may send, as the outgoing
+      bytes of the lanes belong to it.
+    * The methods that the pump calls run without the GIL. `driver` offers them to Python.
+      `elections` has what users call, `fleet` what a balanced fleet calls, and `reporter` what
+      reads the results.
+    * An event of one lane's connection affects only the elections of the buckets of that lane.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -27,27 +28,27 @@ from .states cimport ACQUIRING, ELIGIBLE, INELIGIBLE, RELEASING
 cdef class Core:
     """The elections of one node.
 
-    It has one lane at first, number 0, which serves all slots.
+    A new core has one lane, number 0, which serves all hash slots.
 
     Args:
         now_ns: the time.
         ttl_ns: how long a lease lasts.
-        margin_ns: how long before a lease's end this node stops calling itself leader.
+        margin_ns: how long before the end of its lease a term ends.
         max_leases: how many elections this node may lead at once.
-        batch_keys: elections that one script refreshes.
-        seed: where jitter comes from.
-        key_prefixes: what precedes a key in Redis, one for each bucket.
-        separator: what stands between the bucket's closing brace and the key.
+        batch_keys: how many elections one script refreshes at most.
+        seed: the seed of all jitter.
+        key_prefixes: the key prefix of each bucket.
+        separator: the bytes between the bucket's closing brace and the key.
         holder: the value of this node's leases.
-        channel: where releases are announced.
+        channel: the channel of announcements.
         epochs: ``b"time"`` or ``b"counter"``.
-        retention_ms: how long epochs are kept in Redis after a term; 0: for ever.
-        drain_ns: how long a term may drain before it is handed over.
-        notifies_drains: whether somebody wants to finish his work before a term is handed over;
-            else it is handed over at once.
-        balanced: whether this node stands only for what `fleet.assign` gives it.
+        retention_ms: how long Redis keeps an epoch after a term; 0: for ever.
+        drain_ns: how long a term may drain before this node hands it over.
+        notifies_drains: whether a worker finishes its work before this node hands a term over. If
+            not, this node hands it over at once.
+        balanced: whether this node campaigns only for elections that `fleet.assign` gives it.
         move_ns: the time between two moves of a term to another node; 0: no limit.
-        fleet_slot: the slot of a cluster that the keys of the fleet belong to.
+        fleet_slot: the hash slot of the fleet's keys.
         is_cluster: whether the servers are nodes of a cluster: see `enter_cluster`.
     """
 
@@ -87,7 +88,7 @@ cdef class Core:
     # ---- lanes
 
     def add_lane(self) -> int:
-        """Add a lane, which serves nothing until `map_slots` says so. Returns its number.
+        """Add a lane, which serves no slot until `map_slots` gives it some. Returns its number.
 
         Raises:
             ValueError: if there are `MAX_LANES` already.
@@ -149,12 +150,12 @@ cdef class Core:
             self.mutex.unlock()
 
     def map_slots(self, int64_t first, int64_t last, lane) -> None:
-        """Have a lane serve the slots from `first` to `last`, both included, from now on.
+        """Have a lane serve the hash slots from `first` to `last`, both included, from now on.
 
-        Elections of these slots wait, and their deadlines run, while `lane` is None.
+        If `lane` is None, no lane serves them: their elections wait, and deadlines still pass.
 
         Raises:
-            ValueError: for slots or a lane that are not there.
+            ValueError: if there are no such slots, or no such lane.
         """
         cdef uint32_t number = NO_LANE
         if not 0 <= first <= last < SLOTS:
@@ -193,7 +194,7 @@ cdef class Core:
         (<Lane>self.lane_at[index]).polls_membership = polls
 
     cdef Lane lane(self, uint32_t index):
-        """Return a lane, for the thread that sends.
+        """Return a lane. Only for the thread that sends.
 
         Raises:
             IndexError: if there is no such lane.
@@ -205,7 +206,7 @@ cdef class Core:
     # ---- connections
 
     cdef int connect(self, uint32_t lane) except -1 nogil:
-        """Begin on a fresh connection, with the scripts that the lane was prepared with."""
+        """Begin to use a new connection, with the scripts that the lane was prepared with."""
         self.mutex.lock()
         try:
             (<Lane>self.lane_at[lane]).connect()
@@ -214,7 +215,7 @@ cdef class Core:
         return 0
 
     cdef int disconnect(self, uint32_t lane, int64_t now_ns) except -1 nogil:
-        """Forget what was in flight. Bytes not yet sent are not sent any more."""
+        """Forget the batches in flight, and drop the bytes that are not sent yet."""
         self.mutex.lock()
         try:
             (<Lane>self.lane_at[lane]).disconnect(now_ns)
@@ -239,7 +240,7 @@ cdef class Core:
 
     cdef int hear(self, uint32_t lane, const char *data, size_t length,
                   int64_t now_ns) except -1 nogil:
-        """Take bytes from a connection that only listens. Returns 1 if they are malformed."""
+        """Take bytes from a connection that only subscribes. Returns 1 if malformed."""
         self.mutex.lock()
         try:
             return (<Lane>self.lane_at[lane]).hear(data, length, now_ns)
@@ -249,7 +250,7 @@ cdef class Core:
     # ---- turns
 
     cdef int turn(self, int64_t now_ns, Turn *turn) except -1 nogil:
-        """Do what is due at `now_ns`, the time read before the bytes packed now are sent."""
+        """Do what is due at `now_ns`, which the caller read before it sends what is packed."""
         cdef uint32_t lane
         self.mutex.lock()
         try:
@@ -257,8 +258,8 @@ cdef class Core:
             self.membership.on_timer(now_ns)
             for lane in range(self.lane_count):
                 (<Lane>self.lane_at[lane]).pack(now_ns)
-            if self.terms.is_giving_up(NO_LANE):
-                # Nobody is there to be told.
+            if self.terms.has_to_give_up(NO_LANE):
+                # No lane serves these buckets, so no release can be sent.
                 self.terms.give_up(NO_LANE, NONE, now_ns)
             if self._has_work():
                 self.quiet_ns = -1
@@ -272,7 +273,7 @@ cdef class Core:
         return 0
 
     cdef int give_up(self, int64_t now_ns) except -1 nogil:
-        """End what terms are left of a node that stops, without a word to a server."""
+        """End all terms that a stopping node still has, without releasing their leases."""
         cdef uint32_t lane
         self.mutex.lock()
         try:
@@ -283,13 +284,13 @@ cdef class Core:
         return 0
 
     cdef void read(self, Turn *turn, int64_t now_ns) noexcept nogil:
-        """Tell how things stand at `now_ns`."""
+        """Fill `turn` for the time `now_ns`, without doing anything."""
         self.mutex.lock()
         self._read(turn, now_ns)
         self.mutex.unlock()
 
     cdef void read_lane(self, uint32_t lane, LaneState *state) noexcept nogil:
-        """Tell how things stand between a lane and its server."""
+        """Fill `state` for a lane."""
         self.mutex.lock()
         state.owed_since_ns = (<Lane>self.lane_at[lane]).owed_since_ns()
         state.is_refused = (<Lane>self.lane_at[lane]).replies.refused
@@ -311,7 +312,7 @@ cdef class Core:
         turn.has_report = self.reporter.has_report()
         turn.is_quiet = (self.terms.population[<int>RELEASING] == 0
                          and self.terms.population[<int>ACQUIRING] == 0
-                         and not self.terms.leads_still()
+                         and not self.terms.has_to_give_up_any()
                          and not self.membership.is_leaving())
 
     cdef bint _has_work(self) noexcept nogil:
@@ -322,10 +323,10 @@ cdef class Core:
                 return True
         return False
 
-    # ---- what is measured
+    # ---- measurements
 
     def refresh_all(self) -> None:
-        """Have the next turns refresh every lease, due or not: what a benchmark measures."""
+        """Have the next turns refresh every lease, due or not. For benchmarks."""
         cdef uint32_t lane
         with nogil:
             self.mutex.lock()
@@ -337,7 +338,7 @@ cdef class Core:
                 self.mutex.unlock()
 
     def watch_lateness(self) -> None:
-        """Count from now on how late refreshes go out."""
+        """Count from now on how late refreshes are sent."""
         with nogil:
             self.mutex.lock()
             try:
@@ -347,10 +348,10 @@ cdef class Core:
 
     @property
     def lateness_ns(self) -> list[tuple[int, int]]:
-        """How late refreshes were since `watch_lateness`, rising, and how many were so late.
+        """How late refreshes were sent since `watch_lateness`: pairs of a delay and a count.
 
-        Each is the most that those counted with it were late, a 32nd more at the most; the last
-        is how late the latest was.
+        The pairs are in rising order. A pair counts the refreshes that were at most that late; its
+        delay is exact, or up to a 32nd too long. The last delay is that of the latest refresh.
         """
         cdef Counts counts
         with nogil:
@@ -361,7 +362,7 @@ cdef class Core:
 
     @property
     def quiet_since_ns(self) -> int | None:
-        """The turn that found all sent and answered, nothing more being due; None before it."""
+        """When a turn found nothing due, waiting or in flight; None while there is something."""
         cdef int64_t since_ns
         with nogil:
             self.mutex.lock()

@@ -6,17 +6,17 @@ from .states cimport States
 cdef class Drains(States):
     cdef int64_t drain_ns           # how long a term may drain
     cdef int64_t move_ns            # the time between two moves; 0: no limit
-    cdef int64_t moves_until_ns     # how far the moves begun use that time up
-    cdef int64_t crowded_ns         # since when its own share had no room; 0: it has
-    cdef bint notifies_drains       # somebody finishes his work before a term is handed over
-    cdef bint balanced              # successors say by claims that they are ready
-    cdef bint retiring              # this node stands for nothing any more
-    cdef bint alone                 # nobody is there who could claim anything
+    cdef int64_t moves_until_ns     # until when the moves begun so far use up that time
+    cdef int64_t crowded_ns         # since when this node has no room for its own share; 0: it has
+    cdef bint notifies_drains       # a worker finishes its work before a term is handed over
+    cdef bint balanced              # a successor claims an election when it is ready to lead it
+    cdef bint retiring              # this node campaigns for nothing any more
+    cdef bint alone                 # no other node can claim anything
 
     cdef int assign(self, uint32_t number, uint8_t eligibility, uint32_t successor,
                     int64_t now_ns) except -1 nogil
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil
-    cdef void _stand_no_more(self, uint32_t number) noexcept nogil
+    cdef void _stop_campaigning(self, uint32_t number) noexcept nogil
     cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil
     cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil

@@ -1,22 +1,22 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Terms that are handed to another node: when, to whom, and after what.
+"""Terms that this node hands over to another: when it does so, and to which node.
 
 Rules of this file:
-    * A leader begins to drain when two agree: its own assignment names a successor, and that very
-      successor has claimed the election. So nothing is handed to a node that would not take it, and
-      nodes that see different fleets for a moment change nothing.
+    * A term begins to drain when this node's assignment names a successor and that same successor
+      has claimed the election. So this node hands nothing to a node that would not take it, and
+      nodes that see different fleets for a moment move no term.
     * A term that drains goes on and is refreshed. It ends when its worker is done or its time is
-      up, whichever comes first, and never before somebody was told of the drain.
-    * Once its worker is done it waits for nothing but its successor's claim: for no longer than a
-      grant lasts, and not at all where no other node is to lead it. For nobody works on it
-      meanwhile.
-    * What is handed over is meant for its successor: see grant.lua. Where the successor is not
-      there to take it, as it never claimed the election, all are told that it is free.
-    * A node's own share comes first. Where it has no room for it, a term that is nobody's share
-      drains without a claim. So does one that is another's share, if that other has not claimed it
-      within a TTL: it may have no room either.
-    * An election is not taken out of a drain: if it is assigned to this node again meanwhile, the
-      term ends all the same, and the next one is this node's own.
+      up, whichever comes first, and never before the drain was reported.
+    * When the worker is done, nobody works on the election any more. So the term then waits only
+      for its successor's claim, and no longer than a grant lasts. If no other node is to lead the
+      election, it does not wait at all.
+    * This node grants the lease of a term that it hands over to the successor: see grant.lua. If
+      the successor has not claimed the election, this node tells all nodes that it is free.
+    * A node's own share comes first. If the node has no room for it, a term that is no node's share
+      drains without a claim. So does a term that is another node's share, if that node has not
+      claimed it within a TTL: that node may have no room either.
+    * No drain is cancelled. If the election is assigned to this node again, the term ends all the
+      same, and this node leads the next term as well.
 """
 
 from .queues cimport ACQUIRES
@@ -28,19 +28,20 @@ cdef int64_t BURST_NS = 1_000_000_000
 
 
 cdef class Drains(States):
-    """States, and how terms are handed over."""
+    """States, and the handover of terms."""
 
     cdef int assign(self, uint32_t number, uint8_t eligibility, uint32_t successor,
                     int64_t now_ns) except -1 nogil:
-        """Take note of who is to lead: this node, or `successor`, or nobody that is known."""
+        """Take note of which node is to lead: this node, `successor`, or no node."""
         cdef Slot *slot = self.slots.at(number)
         slot.eligibility = INELIGIBLE if self.retiring else eligibility
-        # Not so where this node was to lead it: such an assignment may be older than its retiring.
+        # An assignment to this node may be older than its retirement, so it leaves the election
+        # assigned.
         slot.unassigned = successor == NONE and eligibility != ELIGIBLE
-        self._refer(&slot.successor, successor)
+        self._set_reference(&slot.successor, successor)
         if slot.state == CANDIDATE:
             if slot.eligibility != ELIGIBLE:
-                self._stand_no_more(number)
+                self._stop_campaigning(number)
             elif slot.links[QUEUE].list != ACQUIRES and not self.timers.is_set(number):
                 return self._enter_candidate_now(number)
         elif slot.state == LEADING:
@@ -48,17 +49,18 @@ cdef class Drains(States):
         return 0
 
     cdef int claimed(self, uint32_t number, uint32_t claimant, int64_t now_ns) except -1 nogil:
-        """Take note that `claimant` stood for it while this node led."""
+        """Take note that `claimant` claimed the election while this node leads it."""
         cdef Slot *slot = self.slots.at(number)
         if slot.state != LEADING:
             return 0
-        # Who sees the fleet later than others may claim what is its successor's, and after it.
+        # A node that sees an old membership may claim an election after its successor did. The
+        # successor's claim stays.
         if claimant == slot.successor or not self._is_claimed(number):
-            self._refer(&slot.claimant, claimant)
+            self._set_reference(&slot.claimant, claimant)
         return self.consider_drain(number, now_ns)
 
     cdef int retire(self, bint alone, int64_t until_ns, int64_t now_ns) except -1 nogil:
-        """Stand for nothing any more, and let all terms drain until `until_ns` at the latest."""
+        """Campaign for nothing any more, and drain all terms, until `until_ns` at the latest."""
         cdef uint32_t number
         cdef Slot *slot
         self.retiring = True
@@ -69,7 +71,7 @@ cdef class Drains(States):
                 continue
             slot.eligibility = INELIGIBLE
             if slot.state == CANDIDATE:
-                self._stand_no_more(number)
+                self._stop_campaigning(number)
             elif slot.state == LEADING and slot.phase.drain_ns == 0:
                 self._begin_drain(number, until_ns, now_ns)
             elif slot.state == LEADING and until_ns < slot.phase.drain_ns:
@@ -77,13 +79,13 @@ cdef class Drains(States):
                 self._advance_lease_timer(number)
         return 0
 
-    cdef void _stand_no_more(self, uint32_t number) noexcept nogil:
+    cdef void _stop_campaigning(self, uint32_t number) noexcept nogil:
         self.timers.cancel(number)
         if self.slots.at(number).woken != GRANTED:
             self.queues.dequeue(number)
 
     cdef int finish_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """The worker is done. Returns whether the term was draining."""
+        """Take note that the worker is done. Returns whether the term was draining."""
         cdef Slot *slot = self.slots.at(number)
         if slot.state != LEADING or slot.phase.drain_ns == 0 or slot.mark.worker_done:
             return 0
@@ -95,10 +97,10 @@ cdef class Drains(States):
         return 1
 
     cdef int consider_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Begin to hand a term over, or end to, if another is to lead it and is there."""
+        """Begin the drain of a term that its successor has claimed, or end its drain."""
         cdef Slot *slot = self.slots.at(number)
         if slot.phase.drain_ns != 0:
-            # Its worker may have been done before the successor was there, or was known as such.
+            # The worker may have been done before the successor claimed the election or was known.
             return self._end_drain(number, now_ns) if slot.mark.worker_done else 0
         if (slot.eligibility != ELIGIBLE and self._is_claimed(number)
                 and now_ns < slot.deadline_ns and self._may_move(now_ns)):
@@ -106,7 +108,7 @@ cdef class Drains(States):
         return 0
 
     cdef int64_t count_crowded_out(self, int64_t now_ns) noexcept nogil:
-        """Return how many elections that this node is to ask for it has no room for."""
+        """Return how many of this node's waiting acquires it has no room for."""
         cdef int64_t room = (<int64_t>self.max_leases - self.population[<int>LEADING]
                              + self.draining)
         cdef int64_t count = <int64_t>self.queues.counts[<int>ACQUIRES] - room
@@ -117,7 +119,7 @@ cdef class Drains(States):
         return count
 
     cdef bint make_room(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Begin to give a term up that is not this node's share. Returns whether it did."""
+        """Begin the drain of a term that is not this node's share. Returns whether it did."""
         cdef Slot *slot = self.slots.at(number)
         if (slot.state != LEADING or slot.eligibility == ELIGIBLE or slot.phase.drain_ns != 0
                 or not (slot.unassigned or now_ns - self.crowded_ns >= self.ttl_ns)
@@ -127,7 +129,7 @@ cdef class Drains(States):
         return True
 
     cdef int hand_over(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """End a draining term, for the sake of its successor."""
+        """End a draining term, so that its successor can lead."""
         return self._demote(number, REASON_DRAINED if self.retiring else REASON_REBALANCED, now_ns)
 
     cdef int _begin_drain(self, uint32_t number, int64_t until_ns, int64_t now_ns) except -1 nogil:
@@ -142,7 +144,7 @@ cdef class Drains(States):
         return self._end_drain(number, now_ns)
 
     cdef int _end_drain(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Its worker is done: hand it over, now or when its successor is there."""
+        """The worker is done: hand the term over, now or when its successor claims it."""
         cdef Slot *slot = self.slots.at(number)
         if self._may_end(number):
             return self.hand_over(number, now_ns)
@@ -152,14 +154,14 @@ cdef class Drains(States):
         return 0
 
     cdef bint _may_end(self, uint32_t number) noexcept nogil:
-        # While a successor is on its way, it would only be without a leader for longer.
+        # Without the successor's claim, the election would only be longer without a leader.
         cdef Slot *slot = self.slots.at(number)
         return (not self.balanced or self.alone or slot.unassigned or self._is_claimed(number)
                 or slot.eligibility == ELIGIBLE)
 
     cdef bint _may_move(self, int64_t now_ns) noexcept nogil:
-        # The generic cell rate algorithm (ITU-T I.371): evenly, with a second's worth at once.
-        # A move that must wait is considered again when its lease is refreshed.
+        # The generic cell rate algorithm (ITU-T I.371) spreads moves evenly, and allows those of
+        # one second at once. A move that must wait is tried again with the next refresh.
         if self.move_ns == 0:
             return True
         if self.moves_until_ns < now_ns - BURST_NS:

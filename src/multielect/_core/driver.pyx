@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The turns of a core, driven from Python: for the engine's thread, the simulator and tests.
+"""Drives a core from Python: for the engine's thread, the simulator and tests.
 
 Rules of this file:
-    * Each method does what the core's of the same name does, without the GIL. The pump calls those
-      of the core.
+    * Each method calls the core's method of the same name without the GIL. The pump calls the
+      core's methods itself.
     * A driver is for one lane. Only one thread may send.
 """
 
@@ -32,26 +32,26 @@ cdef class Driver:
     # ---- the connection
 
     def prepare(self, scripts) -> None:
-        """Take the scripts that suit the server of the next connection."""
+        """Take the scripts for the server of the next connection."""
         self.lane.prepare(scripts)
 
     def connect(self, scripts=None) -> None:
-        """Begin on a fresh connection, with these scripts or those it was prepared with."""
+        """Begin to use a new connection, with these scripts or those of `prepare`."""
         if scripts is not None:
             self.prepare(scripts)
         with nogil:
             self.core.connect(self.index)
 
     def disconnect(self, int64_t now_ns) -> None:
-        """Forget what was in flight. Bytes not yet sent are not sent any more."""
+        """Forget the batches in flight, and drop the bytes that are not sent yet."""
         with nogil:
             self.core.disconnect(self.index, now_ns)
 
     def receive(self, const unsigned char[::1] data, int64_t now_ns) -> None:
-        """Take bytes from the server and act on the replies among them.
+        """Take bytes from the server, and act on the complete replies among them.
 
         Raises:
-            ProtocolError: when they are malformed; the connection must be given up.
+            ProtocolError: if they are malformed. The caller must close the connection.
         """
         cdef int outcome = 0
         if data.shape[0]:
@@ -62,10 +62,10 @@ cdef class Driver:
             raise ProtocolError(self.parse_error)
 
     def hear(self, const unsigned char[::1] data, int64_t now_ns) -> None:
-        """Take bytes from a second connection that does nothing but listen.
+        """Take bytes from a second connection, which only subscribes.
 
         Raises:
-            ProtocolError: when they are malformed; the connection must be given up.
+            ProtocolError: if they are malformed. The caller must close the connection.
         """
         cdef int outcome = 0
         if data.shape[0]:
@@ -76,13 +76,13 @@ cdef class Driver:
 
     @property
     def parse_error(self) -> str:
-        """What was malformed in what the server sent last."""
+        """An error text that says what was malformed in the server's last malformed reply."""
         cdef const char *what = self.lane.replies.parse_error
         return f"the server's reply is malformed: {what.decode() if what != NULL else '?'}"
 
     @property
     def outgoing(self):
-        """The bytes that wait to be sent, as a buffer; release views before other calls."""
+        """The bytes to be sent, as a buffer. Release its views before any other call."""
         return self.lane.writer.outgoing
 
     @property
@@ -91,14 +91,19 @@ cdef class Driver:
         return self.lane.writer.outgoing.waiting()
 
     def sent(self, size_t count) -> None:
-        """The first `count` of the outgoing bytes have been sent."""
+        """Drop the first `count` of the outgoing bytes, which the caller has sent.
+
+        Raises:
+            ValueError: if there are not so many.
+        """
         if count > self.lane.writer.outgoing.waiting():
-            raise ValueError("more was sent than there was")
+            raise ValueError(f"{count} bytes cannot have been sent: there are only "
+                             f"{self.lane.writer.outgoing.waiting()}")
         self.lane.writer.outgoing.drop(count)
 
     @property
     def is_refused(self) -> bool:
-        """Whether the server serves no election, so that another must be found."""
+        """Whether the server serves no election, so that the caller must find another."""
         cdef LaneState state
         with nogil:
             self.core.read_lane(self.index, &state)
@@ -106,7 +111,7 @@ cdef class Driver:
 
     @property
     def refusal(self) -> str:
-        """In which words the server refused to serve us any more; empty if none did."""
+        """The error with which the server last refused to serve elections; empty if none did."""
         cdef bytes words
         with nogil:
             self.core.mutex.lock()
@@ -118,10 +123,10 @@ cdef class Driver:
 
     @property
     def owed_since_ns(self) -> int | None:
-        """Since when the server owes an answer.
+        """Since when the server owes an answer; None if it owes none.
 
-        It is when the oldest unanswered batch was sent, or when another was answered since: a
-        server that is slow is not silent.
+        The time when the oldest unanswered batch was sent, or when the last batch was answered,
+        whichever is later. So a slow server does not count as silent.
         """
         cdef LaneState state
         with nogil:
@@ -131,7 +136,7 @@ cdef class Driver:
     # ---- all lanes
 
     def turn(self, int64_t now_ns) -> int:
-        """Do what is due at `now_ns`, the time read before the bytes packed now are sent.
+        """Do what is due at `now_ns`, which the caller read before it sends what is packed.
 
         Returns when the next turn is due, if nothing happens before.
         """
@@ -141,7 +146,7 @@ cdef class Driver:
         return turn.next_turn_ns
 
     def next_turn_ns(self, int64_t now_ns) -> int:
-        """Return when `turn` should be called next, if nothing happens before."""
+        """Return when the next turn is due, if nothing happens before."""
         cdef Turn turn
         with nogil:
             self.core.read(&turn, now_ns)
@@ -149,13 +154,13 @@ cdef class Driver:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is left that must still be released."""
+        """Whether no term, acquire or release is left that a stop must wait for."""
         cdef Turn turn
         with nogil:
             self.core.read(&turn, 0)
         return turn.is_quiet
 
     def give_up(self, int64_t now_ns) -> None:
-        """End what terms are left of a node that stops, without a word to a server."""
+        """End all terms that a stopping node still has, without releasing their leases."""
         with nogil:
             self.core.give_up(now_ns)

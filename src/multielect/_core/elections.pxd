@@ -4,8 +4,8 @@ from .mutex cimport Mutex
 from .terms cimport Terms
 
 
-cdef struct Copied:         # an election on its way out
-    size_t key_end          # where its key ends in the text beside
+cdef struct Copied:         # a copy of an election, taken under the mutex
+    size_t key_end          # where its key ends in the text that holds all keys
     uint32_t number
     uint32_t generation
 

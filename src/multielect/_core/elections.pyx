@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The elections of a node as its users see them, and what they ask for.
+"""What users may ask of a node's elections.
 
 Rules of this file:
-    * Any thread may call in: see `mutex`.
-    * What takes long with many elections is done a part at a time, the mutex free between.
-    * Elections become Python objects here and nowhere below.
+    * Any thread may call these methods: see `mutex`.
+    * A method that walks through all elections does so in parts, and frees the mutex after each.
+    * Elections become Python objects here. The modules below know only C structs.
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
@@ -17,12 +17,12 @@ from .slots cimport NONE, Slot, load_u32, store_i64
 from .states cimport LEADING
 
 cdef enum:
-    PART = 1024             # elections that are copied out at once
+    PART = 1024             # elections that are copied under one hold of the mutex
     MAX_KEY_BYTES = 512
 
 
 cdef class Elections:
-    """The elections of one node, whatever connections there are."""
+    """The elections of one node."""
 
     def __cinit__(self, Terms terms, Mutex mutex):
         self.terms = terms
@@ -30,20 +30,20 @@ cdef class Elections:
 
     @property
     def slots(self):
-        """Where the elections live, for a `BaseCandidacy`."""
+        """The slots of the elections, for a `BaseCandidacy`."""
         return self.terms.slots
 
     # ---- elections
 
     def __len__(self) -> int:
-        # Without the mutex: a forked child may ask, and have inherited it locked.
+        # Without the mutex, as a forked child may have inherited it locked.
         return load_u32(&self.terms.slots.count)
 
     def add(self, bytes key not None, uint16_t bucket,
             int64_t max_stall_ns=0) -> tuple[int, int, bool]:
-        """Add an election, unless it is there. Returns number, generation, whether it is new.
+        """Add an election, unless it exists. Returns number, generation, whether it is new.
 
-        A leader of it that is not heard of for `max_stall_ns` gives its term up; 0: never.
+        A term ends if its worker sends no heartbeat for `max_stall_ns`; 0: it needs none.
         """
         cdef const char *text = key
         cdef size_t length = len(key)
@@ -77,7 +77,7 @@ cdef class Elections:
         return None if number == NONE else (number, generation)
 
     def remove(self, bytes key not None, int64_t now_ns) -> bool:
-        """Give an election up; its lease is released by the next ticks. False if there is none."""
+        """Remove an election. The next turns release its lease. Returns False if there is none."""
         cdef const char *text = key
         cdef size_t length = len(key)
         cdef uint32_t number
@@ -93,7 +93,7 @@ cdef class Elections:
 
     def resign(self, uint32_t number, uint32_t generation, int64_t term_epoch,
                int64_t now_ns) -> bool:
-        """End the current term, if it is of `term_epoch` (any, where 0)."""
+        """End the current term, if its epoch is `term_epoch`; 0 is any. Returns whether it did."""
         cdef Slot *slot = self.terms.slots.at(number)
         cdef int ended = 0
         with nogil:
@@ -107,7 +107,7 @@ cdef class Elections:
         return ended == 1
 
     def campaign(self, uint32_t number, uint32_t generation) -> None:
-        """Stand again at once after a resignation."""
+        """Campaign again at once after a resignation."""
         with nogil:
             self.mutex.lock()
             try:
@@ -118,10 +118,10 @@ cdef class Elections:
 
     def learn_epoch(self, uint32_t number, uint32_t generation, int64_t term_epoch,
                     int64_t newest_epoch, int64_t now_ns) -> bool:
-        """A newer epoch than `term_epoch` is known: end the term, and stand again above it.
+        """End a term that is below `newest_epoch`, and let the next one begin above it.
 
-        A term that came after `term_epoch` ends too, unless it is above `newest_epoch`.
-        Where there is no term, the next one is to be above it all the same.
+        Nothing happens if `newest_epoch` is not above `term_epoch`, the epoch that the caller knows
+        as its own. If there is no term, the next one begins above `newest_epoch` all the same.
 
         Returns whether a term ended.
         """
@@ -137,7 +137,7 @@ cdef class Elections:
         return ended == 1
 
     def leader(self, uint32_t number, uint32_t generation) -> bytes | None:
-        """Return who led the election when this node last asked and did not win."""
+        """Return which holder the server named when it last refused this node the lease."""
         cdef char[MAX_NAME_BYTES] name
         cdef Py_ssize_t length = -1
         cdef Slot *slot = self.terms.slots.at(number)
@@ -184,7 +184,7 @@ cdef class Elections:
 
     cdef uint32_t _copy_elections(self, uint32_t *number, int64_t leading_at_ns,
                                   Copied *copied, char *text) noexcept nogil:
-        """Copy one part of the elections out, those that lead if a time is given.
+        """Copy one part of the elections; if a time is given, only those led at that time.
 
         Moves `number` on to the next part, or to NONE after the last.
         """
@@ -211,7 +211,7 @@ cdef class Elections:
     # ---- the node
 
     def start(self) -> None:
-        """Stand for all elections."""
+        """Campaign for all elections."""
         with nogil:
             self.mutex.lock()
             try:
@@ -220,7 +220,7 @@ cdef class Elections:
                 self.mutex.unlock()
 
     def stop(self) -> None:
-        """Stand for nothing any more; the next ticks end each term as its release goes out."""
+        """Campaign for nothing any more. The next turns end each term when its release is sent."""
         with nogil:
             self.mutex.lock()
             try:
@@ -229,15 +229,15 @@ cdef class Elections:
                 self.mutex.unlock()
 
     def abandon(self) -> None:
-        """Lead nothing any more, as every `BaseCandidacy` sees. No mutex: safe after a fork."""
+        """Lead nothing any more; each `BaseCandidacy` says so. No mutex: safe after a fork."""
         store_i64(&self.terms.slots.open, 0)
 
     # ---- drains
 
     def retire(self, bint alone, int64_t until_ns, int64_t now_ns) -> None:
-        """Stand for nothing any more, and hand over what is led, by `until_ns` at the latest.
+        """Campaign for nothing any more, and hand over all terms, by `until_ns` at the latest.
 
-        Where this node is `alone`, it waits for no successor.
+        If this node is `alone`, it waits for no successor.
         """
         with nogil:
             self.mutex.lock()
@@ -248,7 +248,10 @@ cdef class Elections:
 
     def finish_drain(self, uint32_t number, uint32_t generation, int64_t term_epoch,
                      int64_t now_ns) -> bool:
-        """Hand over a term whose worker is done, if it drains and is of `term_epoch` (any if 0)."""
+        """Hand over a draining term whose worker is done, if its epoch is `term_epoch`; 0 is any.
+
+        Returns whether there was one.
+        """
         cdef Slot *slot = self.terms.slots.at(number)
         cdef int found = 0
         with nogil:
@@ -265,7 +268,7 @@ cdef class Elections:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What this core has done since it was made."""
+        """Counts of what this core has done so far."""
         cdef Tally tally
         with nogil:
             self.mutex.lock()
@@ -275,7 +278,7 @@ cdef class Elections:
 
     @property
     def leading(self) -> int:
-        """How many terms this node has now, overdue ones included."""
+        """How many terms this node has, including overdue ones that no turn has ended yet."""
         cdef uint32_t count
         with nogil:
             self.mutex.lock()

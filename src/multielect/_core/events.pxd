@@ -8,20 +8,20 @@ cdef enum:
     ERROR_REPORT_BYTES = 200
     MAX_ERROR_REPORTS = 16
     KEY_BYTES = 512
-    DRAINING = 255          # in place of a reason: the term goes on, and drains
+    DRAINING = 255          # stands in for a reason: the term goes on, and drains
 
 
 cdef struct Event:
     int64_t epoch
     int64_t at_ns
-    uint32_t number         # NONE: this one is not told
+    uint32_t number         # NONE: the event was dropped
     uint8_t reason          # 0: elected; DRAINING; else why the term ended
 
 
 cdef struct ClockJump:
     uint32_t lane
-    int64_t jump_ns         # by how much the server's clock is ahead of where it was to be
-    int64_t ended           # how many terms it ended
+    int64_t jump_ns         # how far the server's clock jumped; negative if it was set back
+    int64_t ended           # how many terms ended for that
 
 
 cdef struct ErrorReport:
@@ -30,7 +30,7 @@ cdef struct ErrorReport:
     uint32_t elections
     uint32_t length
     uint32_t key_length
-    bint has_key            # there is an election to be named
+    bint has_key            # `key` names one of the elections
     char text[200]
     char key[512]
 
@@ -50,9 +50,9 @@ cdef struct Tally:
 cdef class Events:
     cdef Slots slots
     cdef Event *items
-    cdef uint32_t start         # the first that was not taken yet
+    cdef uint32_t start         # the place of the first event that was not taken yet
     cdef uint32_t count
-    cdef uint32_t dropped       # items that are not told
+    cdef uint32_t dropped       # the number of dropped events among the items
     cdef uint32_t capacity
     cdef ErrorReport reports[16]
     cdef int report_count

@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What the core has to tell: terms begun and ended, and errors of the server.
+"""Events of terms, errors of servers and clock jumps, until the reporter takes them.
 
 Rules of this file:
-    * Events keep their order. They are few bytes each and become Python objects only
-      when they are taken.
-    * Where others wait for the same election, a term that ends before its begin was taken
-      is not told at all. So no more than four events wait for one election, however long
-      nobody comes to take them.
-    * That a term drains is told while it does: not once it is over.
-    * Errors of one lane and one text are one report, with the number of elections they concern and
-      the key of one of them. No more than `MAX_ERROR_REPORTS` are kept: a server that refuses
-      everything must not fill our memory with its reasons.
+    * Events keep their order. Each takes a few bytes, and becomes a Python object only when it is
+      taken.
+    * If other events of the same election wait, and a term ends before the event of its begin was
+      taken, both its events are dropped. So at most four events of an election wait, however long
+      nobody takes them.
+    * The event that a term drains is dropped if the term ends before the event was taken.
+    * Errors of one lane, one kind of request and one text share a report, which has the number of
+      elections concerned and the key of one of them. At most `MAX_ERROR_REPORTS` reports wait, so
+      a server that refuses everything cannot fill the memory with its reasons.
 """
 
 from libc.stdlib cimport free, realloc
@@ -20,7 +20,7 @@ from .slots cimport NONE, Slot
 
 
 cdef class Events:
-    """Events and error reports that wait to be taken, and counts of what was done."""
+    """Events, error reports and clock jumps that wait to be taken, and counters."""
 
     def __cinit__(self, Slots slots):
         self.slots = slots
@@ -29,7 +29,7 @@ cdef class Events:
         free(self.items)
 
     cdef int elected(self, uint32_t number, int64_t epoch, int64_t at_ns) except -1 nogil:
-        """Tell that a term began at `at_ns`."""
+        """Add the event that a term began at `at_ns`."""
         cdef Event *event = self._next()
         event.number = number
         event.epoch = epoch
@@ -44,7 +44,7 @@ cdef class Events:
 
     cdef int demoted(self, uint32_t number, int64_t epoch, uint8_t reason,
                      int64_t at_ns) except -1 nogil:
-        """Tell that the latest term ended at `at_ns`."""
+        """Add the event that the latest term ended at `at_ns`."""
         cdef Slot *slot = self.slots.at(number)
         cdef Event *event
         self.tally.demoted += 1
@@ -65,7 +65,7 @@ cdef class Events:
         return 0
 
     cdef int draining(self, uint32_t number, int64_t epoch, int64_t until_ns) except -1 nogil:
-        """Tell that the term drains, until `until_ns` at the latest."""
+        """Add the event that the term drains, until `until_ns` at the latest."""
         cdef Event *event = self._next()
         event.number = number
         event.epoch = epoch
@@ -77,7 +77,7 @@ cdef class Events:
         return 0
 
     cdef void taken_to(self, uint32_t place) noexcept nogil:
-        """All events before `place` have been taken."""
+        """Forget all events before `place`, which the reporter has taken."""
         cdef uint32_t i
         cdef Slot *slot
         for i in range(self.start, place):
@@ -116,7 +116,7 @@ cdef class Events:
         return &self.items[self.count]
 
     cdef void _sweep(self) noexcept nogil:
-        """Close the gaps that taken and dropped events have left."""
+        """Close the gaps that taken and dropped events left."""
         cdef uint32_t i, kept = 0
         cdef Slot *slot
         for i in range(self.start, self.count):
@@ -135,9 +135,9 @@ cdef class Events:
 
     cdef void report(self, uint32_t lane, uint8_t request, uint32_t elections, uint32_t number,
                      const char *text, size_t length) noexcept nogil:
-        """Tell that the lane's server refused `elections` of a batch, in its own words.
+        """Report an error of the lane's server that concerns `elections` elections.
 
-        `number` is one of them; NONE where there is none to be named.
+        `number` is one of them; NONE if the report names none.
         """
         cdef int i
         cdef ErrorReport *kept
@@ -167,7 +167,7 @@ cdef class Events:
         self.report_count += 1
 
     cdef void report_more(self, uint32_t lane, uint8_t request, uint32_t elections) noexcept nogil:
-        """What was told of a request last concerns so many elections more."""
+        """Add `elections` to the last report of the same lane and kind of request."""
         cdef int i
         for i in range(self.report_count - 1, -1, -1):
             if self.reports[i].lane == lane and self.reports[i].request == request:
@@ -175,10 +175,10 @@ cdef class Events:
                 return
 
     cdef void clock_jumped(self, uint32_t lane, int64_t jump_ns, int64_t ended) noexcept nogil:
-        """Tell that the clock of a lane's server jumped, and how many terms ended for that."""
+        """Report that the clock of a lane's server jumped, and that `ended` terms ended for it."""
         cdef ClockJump *kept = &self.clock_jumps[self.clock_jump_count]
         if self.clock_jump_count == MAX_CLOCK_JUMPS:
-            # One jump more says nothing new; the terms that it ended are to be told of.
+            # Another jump would be no news, but the terms that it ended count.
             self.clock_jumps[MAX_CLOCK_JUMPS - 1].ended += ended
             return
         kept.lane = lane

@@ -11,4 +11,4 @@ cdef class Fleet:
     cdef Mutex mutex
 
     cdef uint32_t _intern(self, bytes holder) except *
-    cdef bint _has_room_to_look(self) except -1
+    cdef bint _has_room_to_probe(self) except -1

@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The fleet that a node is one of: its members, and who is to lead what.
+"""What a balanced fleet tells its node: membership polls, and assignments of elections.
 
 Rules of this file:
-    * Any thread may call in: see `mutex`. What takes long is done a part at a time.
-    * Who is to lead what is worked out elsewhere. Here it becomes what this node stands for, and
-      to whom it hands over what it leads.
+    * Any thread may call these methods: see `mutex`. A method that walks through all elections does
+      so in parts.
+    * The caller computes which node is to lead which election. The methods here make this node
+      campaign for its own elections, and hand over those of others.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -16,12 +17,12 @@ from .slots cimport NONE, Slot, hash_of, load_u32
 from .states cimport ACQUIRING, CANDIDATE, ELIGIBLE, INELIGIBLE, STANDBY
 
 cdef enum:
-    PART = 1024             # elections that are seen to while the mutex is held
-    SAME_FOR_ALL = 0        # the seed by which all nodes come to the same hashes
+    PART = 1024             # elections that are handled under one hold of the mutex
+    SAME_FOR_ALL = 0        # a seed with which all nodes compute the same hashes
 
 
 cdef class Fleet:
-    """What a node says to its fleet, and what it is given."""
+    """The membership poll and the assignments of one node."""
 
     def __cinit__(self, Terms terms, MembershipPoll membership, Mutex mutex):
         self.terms = terms
@@ -32,15 +33,15 @@ cdef class Fleet:
 
     def set_membership_poll(self, bytes words not None, int64_t word_count, *, int64_t period_ns,
                             bint at_once=True, int64_t last_ns=0) -> None:
-        """Poll the membership in these words from now on, every `period_ns`.
+        """Poll the membership every `period_ns` from now on, with these keys and arguments.
 
         Args:
             words: keys and arguments of membership.lua, packed as they are sent.
-            word_count: how many they are.
+            word_count: the number of keys and arguments.
             period_ns: the time between two polls.
-            at_once: whether the first of these polls is made now.
-            last_ns: where this node leaves, how long its entry lasts: no poll follows the next, and
-                nobody waits for it longer than that. 0: it does not leave.
+            at_once: whether this node polls at once.
+            last_ns: if this node leaves the fleet, how long its entry lasts. The next poll is the
+                last, and this node waits for it no longer than that. 0: this node does not leave.
         """
         cdef size_t length = len(words)
         cdef char *copy = <char *>malloc(length + 1)
@@ -65,18 +66,18 @@ cdef class Fleet:
             self.membership.poll_by(due_ns)
             self.mutex.unlock()
 
-    # ---- who is to lead what
+    # ---- assignments
 
     def assign(self, list keys not None, const int[::1] owners, list holders not None, int own,
                const uint8_t[::1] ineligible, int64_t now_ns) -> None:
-        """Stand for what is this node's, and hand over what another is to lead and claims.
+        """Campaign for this node's elections, and hand over those that another node claims.
 
         Args:
-            keys: elections, in any order; those that this node does not know do not matter.
-            owners: who is to lead each: a position in `holders`, or -1 for nobody.
+            keys: elections, in any order. Elections that this node does not have are ignored.
+            owners: for each election the node that is to lead it: an index of `holders`, or -1.
             holders: the holders of the members.
-            own: this node's position among them; -1 where it is no member.
-            ineligible: 1 for each election that this node may not lead even if nobody does.
+            own: this node's index in `holders`; -1 if it is no member.
+            ineligible: 1 for each election that this node may not lead even if no node leads it.
             now_ns: the time.
         """
         cdef Py_ssize_t i, count = len(keys)
@@ -126,15 +127,15 @@ cdef class Fleet:
                 self.mutex.unlock()
         return place
 
-    def watch(self, uint32_t turn, uint32_t turns) -> None:
-        """See whether elections that others are to lead are free: those whose turn it is.
+    def probe(self, uint32_t turn, uint32_t turns) -> None:
+        """Send acquires for those elections of other nodes whose turn it is, as they may be free.
 
-        Which those are goes by their keys alone, so that nodes can take turns. A node that has room
-        for its own share alone looks at none.
+        The hash of the key says in which of `turns` turns an election is probed, so that nodes can
+        take turns. A node that has room for its own share only probes none.
         """
         cdef uint32_t number = 0, last
         cdef Slot *slot
-        if not self._has_room_to_look():
+        if not self._has_room_to_probe():
             return
         while number < load_u32(&self.terms.slots.used):
             with nogil:
@@ -145,12 +146,12 @@ cdef class Fleet:
                         slot = self.terms.slots.at(number)
                         if (slot.key != NULL and not slot.forgotten and turn
                                 == hash_of(slot.key, slot.key_length, SAME_FOR_ALL) % turns):
-                            self.terms.watch(number)
+                            self.terms.probe(number)
                         number += 1
                 finally:
                     self.mutex.unlock()
 
-    cdef bint _has_room_to_look(self) except -1:
+    cdef bint _has_room_to_probe(self) except -1:
         cdef uint32_t number = 0, last, own_waiting = 0
         cdef bint has_room = True
         if self.terms.max_leases >= load_u32(&self.terms.slots.used):
@@ -166,11 +167,12 @@ cdef class Fleet:
         return has_room
 
     def other_leaders(self) -> list[tuple[bytes, int, int]]:
-        """Tell who leads what this node is to lead, and waits for.
+        """Return which other holders lead elections that this node is to lead.
 
         Returns:
-            Of each such holder its name, how often the server has named it so far, and of how many
-            elections. A number that does not rise is of one that nobody has seen since.
+            For each such holder: its name, how often the server has named it in all, and how many
+            of these elections it leads. While the second number does not rise, the server has not
+            named the holder again.
         """
         cdef char[MAX_NAME_BYTES] name
         cdef uint32_t number = 0, last, place, size
@@ -199,7 +201,7 @@ cdef class Fleet:
                                 or place >= size):
                             continue
                         if counts[place] == 0:
-                            # Its place must not become another's before all are counted.
+                            # Keeps the holder's place from being reused before all are counted.
                             self.terms.holders.keep(place)
                         counts[place] += 1
                     self.mutex.unlock()

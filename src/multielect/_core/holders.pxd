@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 cdef enum:
-    MAX_NAME_BYTES = 2048   # of whoever a server or an announcement says that there is
+    MAX_NAME_BYTES = 2048   # of a holder that a server or an announcement names
 
 
 cdef struct Holder:
@@ -10,7 +10,7 @@ cdef struct Holder:
     size_t length
     uint32_t hash
     uint32_t uses
-    uint32_t named          # how often the server has said that it leads something
+    uint32_t named          # how often the server has named it as a leader
 
 
 @cython.final

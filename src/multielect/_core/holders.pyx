@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Who leads the elections that others lead: each name once, however many it leads.
+"""The names of other holders. Each name is stored once, however many elections it leads.
 
 Rules of this file:
-    * An election keeps four bytes for its leader's name, not the name.
-    * A name that no election uses any more gives its place to the next: nodes come and
-      go for years under new incarnations, and the table must not grow with them.
+    * A slot refers to a holder by its place in this table, which takes four bytes.
+    * A name that is not used any more gives its place to a new one. Nodes come and go for years
+      under new incarnations, and the table must not grow with them.
 """
 
 from libc.stdlib cimport free, malloc, realloc
@@ -23,7 +23,7 @@ cdef class Holders:
         free(self.items)
 
     cdef int intern(self, const char *text, size_t length, uint32_t *place) except -1 nogil:
-        """Give `place` the name's number, and count one use of it."""
+        """Write the name's place in the table to `place`, and count one use of it."""
         cdef uint32_t hashed = hash_of(text, length, 0)
         cdef uint32_t i, vacant = NONE, capacity
         cdef Holder *item
@@ -67,7 +67,7 @@ cdef class Holders:
         return 0
 
     cdef void count_named(self, uint32_t place) noexcept nogil:
-        """Count that the server said once more that it leads something."""
+        """Count that the server named the holder as a leader once more."""
         self.items[place].named += 1
 
     cdef uint32_t named(self, uint32_t place) noexcept nogil:
@@ -81,7 +81,7 @@ cdef class Holders:
             self.items[place].uses -= 1
 
     cdef Py_ssize_t copy(self, uint32_t place, char *into, size_t most) noexcept nogil:
-        """Copy the name with this number, or as much of it as fits. Returns how much."""
+        """Copy the name at `place`, or as much of it as fits. Returns its length."""
         cdef size_t length = min(self.items[place].length, most)
         memcpy(into, self.items[place].text, length)
         return length

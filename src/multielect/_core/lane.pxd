@@ -12,8 +12,8 @@ from .terms cimport Terms
 from .wakeups cimport Wakeups
 
 cdef enum:
-    MAX_IN_FLIGHT = 32      # batches sent and not answered
-    MAX_GIVING_UP = 8       # of them, those that end the terms of a node that stops
+    MAX_IN_FLIGHT = 32      # batches that are sent and not answered
+    MAX_GIVING_UP = 8       # releases and grants in flight, while a node stops
 
 
 @cython.final
@@ -30,11 +30,11 @@ cdef class Lane:
     cdef ScriptBatch *ring
     cdef uint32_t ring_start
     cdef uint32_t in_flight
-    cdef uint32_t refreshing    # how many of them refresh
-    cdef uint32_t releasing     # how many release or grant
+    cdef uint32_t refreshing    # how many batches in flight refresh
+    cdef uint32_t releasing     # how many batches in flight release or grant
     cdef int64_t answered_ns    # when a batch was last answered
     cdef bint is_to_listen      # SUBSCRIBE is to be sent
-    cdef bint polls_membership  # the keys of the fleet are on its server
+    cdef bint polls_membership  # the lane's server has the keys of the fleet
     cdef bint connected
 
     cdef int prepare(self, scripts) except -1

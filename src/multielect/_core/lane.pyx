@@ -1,25 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""One connection: batches out, replies in, in order.
+"""The connection to one server: sends batches and takes replies, in order.
 
 Rules of this file:
     * A lane serves the buckets that the slot map gives it, and no others.
-    * `now_ns`, read before `pack`, is the `sent_ns` of all that `pack` writes: it is
-      earlier than the moment when the bytes leave.
-    * Redis answers in order, so the oldest batch in flight is the one that a reply
-      answers. When the connection is lost all batches are forgotten: a reply can never
-      be taken for another connection's.
-    * A script is given at most `MAX_KEYS` Redis keys. On a server of a cluster they are all of one
-      bucket, and so of one slot; else a batch spans as many buckets as it takes to be full.
-    * What is in flight is bounded; what is due beyond that waits in the queues. Refreshes
+    * The caller reads `now_ns` before it calls `pack`. It becomes the `sent_ns` of all batches that
+      `pack` writes, so it is earlier than the moment when their bytes leave.
+    * Redis answers in order, so a reply answers the oldest batch in flight. When the connection is
+      lost, the lane forgets all batches in flight, so no reply is taken for that of another
+      connection.
+    * A script gets at most `MAX_KEYS` Redis keys. On a server of a cluster they are all of one
+      bucket, and so of one hash slot. Elsewhere a batch takes from as many buckets as it needs to
+      be full.
+    * The number of batches in flight is bounded. Requests beyond that wait in the queues. Refreshes
       go first, then releases, then acquires.
-    * Refreshes that are not due yet go one batch at a time, the next when the last is answered:
-      another client's command waits for one script at most, and this node is awake anyway.
-    * Nothing here needs the GIL: no exception but for memory.
+    * Refreshes that are not due yet are sent one batch at a time, the next when the last is
+      answered. So another client's command waits for one script at most.
+    * No function here needs the GIL. None raises but for lack of memory.
 """
 
 from libc.stdlib cimport calloc, free
 
-from .queues cimport ACQUIRES, GRANTS, LOOKS, REFRESHES, RELEASES, TURNS
+from .queues cimport ACQUIRES, GRANTS, PROBES, REFRESHES, RELEASES, TURNS
 from .script_batch cimport MAX_KEYS
 from .slots cimport NEVER, NONE
 from .states cimport ACQUIRE, ELIGIBLE, GRANT, MEMBERSHIP, REFRESH, RELEASE
@@ -29,10 +30,10 @@ cdef enum:
 
 
 cdef class Lane:
-    """Sends what is due to one server, and takes its replies.
+    """Sends requests that are due to one server, and takes its replies.
 
     Args:
-        index: which lane of the core it is.
+        index: the lane's number in the core.
     """
 
     def __cinit__(self, uint32_t index, Terms terms, MembershipPoll membership, Wakeups wakeups,
@@ -56,14 +57,14 @@ cdef class Lane:
     # ---- the connection
 
     cdef int prepare(self, scripts) except -1:
-        """Take the scripts that suit the next connection's server; there is none now."""
+        """Take the scripts for the server of the next connection. The lane is not connected."""
         if self.connected:
             raise RuntimeError("the lane is connected")
         self.writer.take_scripts(scripts)
         return 0
 
     cdef int connect(self) except -1 nogil:
-        """Begin on a fresh connection."""
+        """Begin to use a new connection."""
         self.writer.forget_loaded()
         self.connected = True
         self.replies.refused = False
@@ -77,7 +78,7 @@ cdef class Lane:
         return 0
 
     cdef int disconnect(self, int64_t now_ns) except -1 nogil:
-        """Forget what is in flight: its outcome is unknown, so each is asked again."""
+        """Forget the batches in flight, and repeat their requests: their outcome is unknown."""
         cdef ScriptBatch *batch
         self.connected = False
         self.redirects.addresses[self.index].is_open = False
@@ -92,13 +93,13 @@ cdef class Lane:
             self.replies.give_back(self._batch(0), now_ns, 0)
         return 0
 
-    # ---- out
+    # ---- sending
 
     cdef int pack(self, int64_t now_ns) except -1 nogil:
-        """Write batches of what is due, as many as may be in flight."""
+        """Write batches of requests that are due, as many as may be in flight."""
         cdef ScriptBatch *batch
-        if self.terms.is_giving_up(self.index) and not self.is_open():
-            # What cannot be handed on is not kept either: nobody knows for how long.
+        if self.terms.has_to_give_up(self.index) and not self.is_open():
+            # No release can be sent, and nobody knows when one can be. So the terms end now.
             self.terms.give_up(self.index, NONE, now_ns)
         if now_ns < self.replies.held_until_ns:
             return 0
@@ -131,7 +132,7 @@ cdef class Lane:
         return self._collect(batch, REFRESH, now_ns) if self._may_refresh(now_ns) else 0
 
     cdef int _collect_ended(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil:
-        """Fill the batch with terms that have ended; of a node that stops, with some that do."""
+        """Fill the batch with grants or releases. A node that stops ends some terms for it."""
         if self._may_give_up():
             self.terms.give_up(
                 self.index, min(self.terms.batch_keys, <uint32_t>MAX_KEYS // 2), now_ns)
@@ -139,7 +140,7 @@ cdef class Lane:
                 or self._collect(batch, RELEASE, now_ns))
 
     cdef int _collect(self, ScriptBatch *batch, uint8_t request, int64_t now_ns) except -1 nogil:
-        """Fill the batch with what is due of one kind; returns how many."""
+        """Fill the batch with due requests of one kind. Returns how many there are."""
         cdef uint32_t most = self.terms.batch_keys
         batch.request = request
         batch.count = 0
@@ -186,7 +187,8 @@ cdef class Lane:
 
     cdef int _collect_acquires(self, ScriptBatch *batch, uint32_t most,
                                int64_t now_ns) except -1 nogil:
-        # What is only looked at claims nothing, and does not share a batch with what is to be led.
+        # An acquire of an election that is not this node's own claims nothing. It shares no batch
+        # with acquires that claim.
         cdef bint claims
         cdef uint32_t number
         while batch.count < most:
@@ -201,11 +203,11 @@ cdef class Lane:
             self.terms.begin_acquire(number)
             self._append(batch, number)
         self._rotate(batch, ACQUIRES)
-        self._rotate(batch, LOOKS)
+        self._rotate(batch, PROBES)
         return 0
 
     cdef void _rotate(self, ScriptBatch *batch, int queue) noexcept nogil:
-        """Let other buckets go first from now on, where the batch has left something in one."""
+        """Let other buckets go first, if the batch did not empty the bucket it took last."""
         cdef uint32_t number = self.terms.queues.peek(self.index, queue)
         if number != NONE and batch.count and self._bucket(number) == self._bucket(
                 batch.entries[batch.count - 1].number):
@@ -227,15 +229,15 @@ cdef class Lane:
             count += self.terms.slots.at(batch.entries[i].number).phase.floor != 0
         return count
 
-    # ---- in
+    # ---- receiving
 
     cdef int receive(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
-        """Take bytes, and act on each reply that has arrived whole. Returns 1 if malformed."""
+        """Take bytes, and act on each complete reply. Returns 1 if one is malformed."""
         self.incoming.feed(data, length)
         return self.act(now_ns)
 
     cdef int act(self, int64_t now_ns) except -1 nogil:
-        """Act on each reply that has arrived whole. Returns 1 if one is malformed."""
+        """Act on each complete reply. Returns 1 if one is malformed."""
         cdef Cursor frame
         cdef int outcome
         while True:
@@ -243,30 +245,30 @@ cdef class Lane:
             if outcome == 0:
                 return 0
             if outcome != WHOLE:
-                return self.replies.malformed(b"it is not the Redis protocol")
+                return self.replies.malformed(b"the bytes are not the Redis protocol")
             if frame.here[0] == c'>':
                 if self.redirects.is_cluster and self.wakeups.is_subscribed(frame):
-                    # Until now nobody heard which elections of all lanes were set free.
-                    self.terms.ask_all_again()
+                    # Until now this node did not hear which elections were set free.
+                    self.terms.acquire_all_lanes()
                     self.membership.poll_by(0)
                 else:
-                    self.wakeups.heed(&frame, now_ns)
+                    self.wakeups.handle(&frame, now_ns)
                 continue
             if self.in_flight == 0:
-                return self.replies.malformed(b"nothing had been asked")
+                return self.replies.malformed(b"no batch is in flight")
             if self._batch(0).asking == 2:
                 # Whatever ASKING was answered, the reply to the script tells more.
                 self._batch(0).asking = 1
                 continue
-            # It stays in the ring until it is understood: what of it is not must be given
-            # back when the connection is given up.
+            # The batch stays in the ring until its reply is read to the end. If the reply is
+            # malformed, `disconnect` repeats the requests whose outcome was not read.
             if self.replies.answer(self._batch(0), &frame, now_ns):
                 return 1
             self._end(self._batch(0))
             self.answered_ns = now_ns
 
     cdef int hear(self, const char *data, size_t length, int64_t now_ns) except -1 nogil:
-        """Take bytes from a connection that only listens. Returns 1 if they are malformed."""
+        """Take bytes from a connection that only subscribes. Returns 1 if malformed."""
         cdef Cursor frame
         cdef int outcome
         self.announcements.feed(data, length)
@@ -277,17 +279,17 @@ cdef class Lane:
             if outcome == 0:
                 return 0
             if self.wakeups.is_subscribed(frame):
-                # Batches that were sent meanwhile on the other connection may have
-                # been answered before anybody listened.
-                self.terms.ask_again(self.index)
+                # The server may have answered acquires of the other connection before this
+                # subscription began, so this node may have missed a wake-up.
+                self.terms.acquire_all(self.index)
                 self.membership.poll_by(0)
             else:
-                self.wakeups.heed(&frame, now_ns)
+                self.wakeups.handle(&frame, now_ns)
 
-    # ---- how it stands
+    # ---- state
 
     cdef int64_t owed_since_ns(self) noexcept nogil:
-        """Return since when the server owes an answer; -1 where it owes none."""
+        """Return since when the server owes an answer; -1 if it owes none."""
         if self.in_flight == 0:
             return -1
         return max(self._batch(0).sent_ns, self.answered_ns)
@@ -301,11 +303,11 @@ cdef class Lane:
         return 1 if self.replies.is_held else <uint32_t>MAX_IN_FLIGHT
 
     cdef bint is_open(self) noexcept nogil:
-        """Tell whether there is a server to send to."""
+        """Tell whether the lane is connected to a server that serves elections."""
         return self.connected and not self.replies.refused
 
     cdef int64_t next_pack_ns(self, int64_t now_ns) noexcept nogil:
-        """Return when there is something to be sent, if nothing is answered before."""
+        """Return when the lane next has something to send, unless a reply comes before."""
         if not self.has_room():
             return NEVER
         if now_ns < self.replies.held_until_ns:
@@ -321,8 +323,8 @@ cdef class Lane:
         return due_ns <= now_ns or (due_ns != NEVER and self.refreshing == 0)
 
     cdef bint _may_give_up(self) noexcept nogil:
-        # No more at once than the server ends soon: until then the rest goes on being led.
-        return (self.terms.is_giving_up(self.index) and self.releasing < MAX_GIVING_UP
+        # Only as many at once as the server soon releases. This node leads the others until then.
+        return (self.terms.has_to_give_up(self.index) and self.releasing < MAX_GIVING_UP
                 and self.terms.queues.is_empty(self.index, RELEASES)
                 and self.terms.queues.is_empty(self.index, GRANTS))
 

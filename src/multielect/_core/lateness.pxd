@@ -2,11 +2,11 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef enum:
-    PLACES = 1920           # more than 2^63 needs
+    PLACES = 1920           # more than enough for delays up to 2^63 ns
 
 
 cdef struct Counts:
-    uint64_t[1920] places   # PLACES, which Cython does not take here
+    uint64_t[1920] places   # PLACES, which Cython does not allow here
     int64_t worst_ns
 
 
@@ -22,9 +22,9 @@ cdef class Lateness:
     cdef void copy(self, Counts *counts) noexcept nogil
     cdef void _count(self, int64_t late_ns, uint32_t leases) noexcept nogil
 
-    # Here, and not beside the others, so that it costs next to nothing where nobody asked.
+    # Inline, so that it costs next to nothing while nobody watches.
 
     cdef inline void sent(self, int64_t due_ns, int64_t sent_ns, uint32_t leases) noexcept nogil:
-        """Refreshes go out that were due at `due_ns`; 0 if they are out of turn."""
+        """Count refreshes that are sent now and were due at `due_ns`; 0: they are out of turn."""
         if self.counts != NULL and due_ns != 0 and leases != 0:
             self._count(sent_ns - due_ns, leases)

@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""How late refreshes go out, against when they are due: for those who ask.
+"""Counts how late refreshes are sent, for a benchmark.
 
 Rules of this file:
-    * A refresh counts from when it was due until the batch that it goes out with was packed: a
-      timer that rings late, a turn that comes late, a pipeline that is full. One that goes out
-      before it is due is not late. One that goes out of turn does not count.
-    * Until somebody asks it has no memory, and costs a refresh group one compare.
-    * What is late by up to 63 ns is counted exactly, all else to a 32nd.
+    * The delay of a refresh is the time from when it was due until its batch was packed. A late
+      timer, a late turn or a full pipeline cause it. A refresh that is sent before it is due has no
+      delay. A refresh out of turn is not counted.
+    * Before `watch` is called, this takes no memory, and costs each refresh group one comparison.
+    * Delays up to 63 ns are counted exactly, longer ones to a 32nd.
 """
 
 from libc.stdlib cimport calloc, free
@@ -23,13 +23,13 @@ cdef enum:
 
 
 cdef class Lateness:
-    """Counts of refreshes by how late they were."""
+    """The number of refreshes by delay."""
 
     def __dealloc__(self):
         free(self.counts)
 
     cdef int watch(self) except -1 nogil:
-        """Count from nothing."""
+        """Begin to count, from zero."""
         if self.counts == NULL:
             self.counts = <uint64_t *>calloc(PLACES, sizeof(uint64_t))
         if self.counts == NULL:
@@ -48,7 +48,7 @@ cdef class Lateness:
         self.worst_ns = max(self.worst_ns, late_ns)
 
     cdef void copy(self, Counts *counts) noexcept nogil:
-        """Give what was counted."""
+        """Copy the counts."""
         memset(counts, 0, sizeof(Counts))
         counts.worst_ns = self.worst_ns
         if self.counts != NULL:
@@ -56,9 +56,9 @@ cdef class Lateness:
 
 
 cdef list as_list(Counts *counts):
-    """Return how late at the most, in nanoseconds, and how many were so late; rising.
+    """Return pairs in rising order: a delay in nanoseconds, and how many were at most that late.
 
-    The last is exact: how late the latest was.
+    The last delay is exact.
     """
     cdef uint64_t place, most
     cdef uint64_t worst = counts.worst_ns

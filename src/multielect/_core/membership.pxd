@@ -4,16 +4,16 @@ from .resp cimport Value
 
 
 cdef class MembershipPoll:
-    cdef char *words            # what follows the script's name, as it goes out
+    cdef char *words            # the keys and arguments of the script, as they are sent
     cdef size_t length
     cdef int64_t word_count
     cdef int64_t period_ns      # 0: this node is no member
     cdef int64_t due_ns
-    cdef int64_t begun_ns       # when the last poll went out
-    cdef int64_t last_until_ns  # no poll follows the next, and it is given up then; 0: many follow
+    cdef int64_t begun_ns       # when the latest poll was sent
+    cdef int64_t last_until_ns  # the next poll is the last, and is dropped then; 0: it is not
     cdef bint in_flight
-    cdef uint32_t refusal_hash  # the hash of the refusal that was told; 0 since one was answered
-    cdef char *reply            # NULL where it was taken
+    cdef uint32_t refusal_hash  # the hash of the last reported refusal; 0: none since an answer
+    cdef char *reply            # the newest answer; NULL once it is taken
     cdef size_t reply_length
 
     cdef char *set_words(self, char *words, size_t length, int64_t word_count) noexcept nogil

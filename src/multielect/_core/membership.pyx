@@ -1,15 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""When this node polls the membership of its group, and what the last answer was.
+"""When this node polls the membership of its fleet, and the newest answer.
 
 Rules of this file:
-    * A poll goes out without Python being run, as refreshes do: a node that is starved of the
-      GIL stays a member.
-    * At most one poll is in flight, and one more may be due. However often others say that the
-      fleet has changed, polls are `GAP_NS` apart at the least.
-    * What the server refuses is reported once, until it says something else.
-    * The last poll, which says that this node leaves, is made for as long as it would otherwise
-      be missed: a stop does not wait for it any longer, nor for a server that refuses it.
-    * The answer is kept as it came, the newest only. What it means is not the core's affair.
+    * Polls are sent without Python, as refreshes are. So a node that is starved of the GIL stays a
+      member.
+    * At most one poll is in flight, and one more may be due. Two polls are at least `GAP_NS` apart,
+      however often other nodes announce that the fleet has changed.
+    * A refusal is reported once, until the server refuses in other words.
+    * The last poll says that this node leaves the fleet. It is sent only while the node's entry
+      lasts, and not again if the server refuses it. A stop waits no longer than that.
+    * The newest answer is kept as it came. The core does not read it.
 """
 
 from libc.stdlib cimport free, realloc
@@ -21,7 +21,7 @@ cdef int64_t GAP_NS = 20_000_000
 
 
 cdef class MembershipPoll:
-    """When the next poll is due, and the newest answer."""
+    """The time of the next poll, and the newest answer."""
 
     def __cinit__(self):
         self.due_ns = NEVER
@@ -31,7 +31,7 @@ cdef class MembershipPoll:
         free(self.reply)
 
     cdef char *set_words(self, char *words, size_t length, int64_t word_count) noexcept nogil:
-        """Say these words from now on: keys and arguments. Returns the old ones, to be freed."""
+        """Poll with these keys and arguments. Returns the old ones, which the caller frees."""
         cdef char *old = self.words
         self.words = words
         self.length = length
@@ -39,7 +39,7 @@ cdef class MembershipPoll:
         return old
 
     cdef char *take_answer(self, size_t *length) noexcept nogil:
-        """Give the answer away, to be freed; NULL if there is none that was not taken."""
+        """Return the answer, which the caller frees; NULL if there is no new one."""
         cdef char *answer = self.reply
         length[0] = self.reply_length
         self.reply = NULL
@@ -49,23 +49,23 @@ cdef class MembershipPoll:
         return not self.in_flight and self.due_ns <= now_ns
 
     cdef bint is_leaving(self) noexcept nogil:
-        """Tell whether the last poll has still to be made or answered."""
+        """Tell whether the last poll is still to be sent or answered."""
         return (self.last_until_ns != 0 and self.begun_ns != 0
                 and (self.in_flight or self.due_ns != NEVER))
 
     cdef int64_t next_turn_ns(self, bint may_poll) noexcept nogil:
-        """Return when there is something to do: a poll, if one may be made, or to give it up."""
+        """Return when to send a poll, if one may be sent, or to drop the last one."""
         cdef int64_t turn_ns = self.due_ns if may_poll and not self.in_flight else NEVER
         return min(turn_ns, self.last_until_ns) if self.is_leaving() else turn_ns
 
     cdef void on_timer(self, int64_t now_ns) noexcept nogil:
-        """Give the last poll up when its time has passed."""
+        """Drop the last poll when its time has passed."""
         if self.is_leaving() and now_ns >= self.last_until_ns:
             self.in_flight = False
             self.due_ns = NEVER
 
     cdef void begun(self, int64_t now_ns) noexcept nogil:
-        """The poll goes out."""
+        """Take note that a poll is sent."""
         self.in_flight = True
         self.begun_ns = now_ns
         self.due_ns = NEVER if self.last_until_ns else now_ns + self.period_ns
@@ -85,15 +85,15 @@ cdef class MembershipPoll:
         return 0
 
     cdef bint is_new(self, const char *refusal, size_t length) noexcept nogil:
-        """Tell whether the server has not refused in these words just before."""
+        """Tell whether the server's previous refusal was in other words."""
         cdef uint32_t told = self.refusal_hash
         self.refusal_hash = hash_of(refusal, length, 0) | 1
         return self.refusal_hash != told
 
     cdef void failed(self, int64_t again_ns) noexcept nogil:
-        """The poll was refused: poll again at `again_ns`; or at once, where its answer is lost: 0.
+        """Poll again at `again_ns`, as the poll was refused; or at once if 0: its answer is lost.
 
-        The last poll is not made again where it was refused: then the entry ends by itself.
+        The last poll is not repeated if it was refused. This node's entry expires then.
         """
         if self.in_flight:
             self.in_flight = False
@@ -106,11 +106,11 @@ cdef class MembershipPoll:
             self.due_ns = due_ns
 
     cdef void leave(self, int64_t lasts_ns) noexcept nogil:
-        """Poll once more and never again; not even once if no poll went out so far."""
+        """Poll once more and never again; not even once if no poll was sent so far."""
         self.last_until_ns = self.begun_ns + lasts_ns
         if self.begun_ns == 0:
             self.due_ns = NEVER
 
     cdef void poll_soon(self, int64_t now_ns) noexcept nogil:
-        """Somebody says that the fleet has changed."""
+        """Poll soon, as a node announced that the fleet has changed."""
         self.poll_by(max(now_ns, self.begun_ns + GAP_NS))

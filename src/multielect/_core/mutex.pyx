@@ -2,15 +2,15 @@
 """The one mutex of a core.
 
 Rules of this file:
-    * It is held for C work alone: nobody waits for the GIL, nor runs Python code, while holding it.
-      So a thread of Python that is starved of the GIL cannot hold up the pump.
-    * Whoever waits for it has let go of the GIL: the one who holds it may need the GIL to raise
-      `MemoryError`.
+    * A thread that holds the mutex runs C code only. It runs no Python code and does not wait for
+      the GIL. So a thread that is starved of the GIL cannot delay the pump.
+    * A thread that waits for the mutex has released the GIL, as the thread that holds the mutex may
+      need the GIL to raise `MemoryError`.
 """
 
 
 cdef class Mutex:
-    """A mutex that is taken without the GIL."""
+    """A mutex that threads lock without the GIL."""
 
     def __cinit__(self):
         pthread_mutex_init(&self.mutex, NULL)

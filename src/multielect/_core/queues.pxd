@@ -4,26 +4,26 @@ from libc.stdint cimport uint32_t
 from .slots cimport NONE, QUEUE, Slot, Slots
 
 cdef enum:
-    # What waits election by election.
-    REFRESHES = 0           # out of turn
+    # Queues of elections.
+    REFRESHES = 0           # leases to be refreshed out of turn
     RELEASES = 1
     GRANTS = 2
     ACQUIRES = 3
-    LOOKS = 4               # what another, or nobody, is to lead: behind all acquires
+    PROBES = 4              # acquires of elections that are not this node's own; sent last
     QUEUES = 5
-    # What waits bucket by bucket: its leases are to be refreshed, as it is their turn.
+    # A ring without a queue: all leases of the bucket are to be refreshed, as it is their turn.
     TURNS = 5
     RINGS = 6
-    # Not to be sent: what was removed, and is freed once its events are taken.
+    # A queue from which nothing is sent: removed elections, freed once their events are taken.
     REAPED = 6
 
 cdef enum:
     MAX_LANES = 128
-    NO_LANE = 128           # where buckets wait that no lane serves
+    NO_LANE = 128           # the lane number of buckets that no lane serves
 
 
-cdef struct RingLink:       # a bucket among those of its lane that are ready
-    uint32_t next           # NONE: it is not among them
+cdef struct RingLink:       # a bucket's place in a ring
+    uint32_t next           # NONE: the bucket is not in the ring
     uint32_t previous
 
 
@@ -68,6 +68,12 @@ cdef class Queues:
         """Return the first election of a lane's queue, or NONE."""
         cdef uint32_t bucket = self.lanes[lane].ready[queue]
         return NONE if bucket == NONE else self.buckets[bucket].heads[queue]
+
+    cdef inline uint32_t next_of_lane(self, uint32_t lane, uint32_t bucket) noexcept nogil:
+        """Return the first bucket of a lane from number `bucket` on; NONE at the end."""
+        while bucket < self.bucket_count and self.buckets[bucket].lane != lane:
+            bucket += 1
+        return bucket if bucket < self.bucket_count else NONE
 
     cdef inline void count_leading(self, uint32_t bucket, int change) noexcept nogil:
         self.buckets[bucket].leading += change

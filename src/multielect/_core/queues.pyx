@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Which elections wait to be sent, bucket by bucket, and which buckets of a lane are ready.
+"""The send queues of each bucket, and the ready buckets of each lane.
 
 Rules of this file:
-    * A slot stands in at most one queue. The queues of a bucket hold its own elections alone, and
-      run through the slots themselves: nothing here allocates.
-    * A bucket is ready in a ring of its lane while the queue of that name is not empty. So a lane
-      finds what it is to send without a look at buckets that have nothing.
-    * A lane takes the first ready bucket until it is empty. `rotate` lets the others go first after
-      each batch, so that no bucket waits for ever behind one that keeps filling.
+    * A slot is in at most one queue. The queues of a bucket hold elections of that bucket only.
+      They link the slots themselves, so no function here allocates.
+    * A bucket is in a ring of its lane while its queue of that name is not empty. So a lane finds
+      its next request without looking at buckets that have none.
+    * A lane takes from the first ready bucket until that is empty. `rotate` puts that bucket last
+      after each batch, so no bucket waits for ever behind one that keeps filling.
     * Queues and rings are first in, first out.
-    * A bucket that no lane serves is ready in the rings of `NO_LANE`, which nobody sends. `move`
-      takes a bucket to another lane with all that waits in it.
+    * A bucket that no lane serves is in the rings of `NO_LANE`, from which nothing is sent. `move`
+      takes a bucket to another lane, with everything that waits in it.
 """
 
 from libc.stdlib cimport free, malloc
@@ -18,7 +18,7 @@ from libc.string cimport memset
 
 
 cdef class Queues:
-    """The send queues of `bucket_count` buckets, which all belong to lane 0 at first."""
+    """The send queues of `bucket_count` buckets. Lane 0 serves all of them at first."""
 
     def __cinit__(self, Slots slots, uint32_t bucket_count):
         cdef uint32_t bucket
@@ -39,7 +39,7 @@ cdef class Queues:
         free(self.buckets)
 
     cdef void enqueue(self, int queue, uint32_t number) noexcept nogil:
-        """Put the slot, which stands in no queue, at the end of this one."""
+        """Put a slot that is in no queue at the end of this one."""
         cdef uint32_t bucket
         if queue == REAPED:
             self.slots.append(QUEUE, &self.reaped, queue, number)
@@ -51,7 +51,7 @@ cdef class Queues:
         self.slots.append(QUEUE, &self.buckets[bucket].heads[queue], queue, number)
 
     cdef void dequeue(self, uint32_t number) noexcept nogil:
-        """Take the slot out of the queue it stands in, if any."""
+        """Take the slot out of its queue, if it is in one."""
         cdef Slot *slot = self.slots.at(number)
         cdef uint32_t queue = slot.links[QUEUE].list
         cdef Bucket *bucket = &self.buckets[slot.bucket]
@@ -66,13 +66,13 @@ cdef class Queues:
             self.leave(slot.bucket, queue)
 
     cdef void rotate(self, uint32_t lane, int ring) noexcept nogil:
-        """Put the first ready bucket of a ring behind the others."""
+        """Make the first ready bucket of a ring the last."""
         cdef uint32_t bucket = self.lanes[lane].ready[ring]
         if bucket != NONE:
             self.lanes[lane].ready[ring] = self.buckets[bucket].ring[ring].next
 
     cdef void join(self, uint32_t bucket, int ring) noexcept nogil:
-        """Have the bucket ready, as the last of the ring of its lane; it is not ready yet."""
+        """Put a bucket that is not in the ring at the end of the ring of its lane."""
         cdef RingLink *link = &self.buckets[bucket].ring[ring]
         cdef uint32_t *first = &self.lanes[self.buckets[bucket].lane].ready[ring]
         cdef uint32_t last
@@ -88,7 +88,7 @@ cdef class Queues:
         self.buckets[first[0]].ring[ring].previous = bucket
 
     cdef void leave(self, uint32_t bucket, int ring) noexcept nogil:
-        """Have the bucket, which is ready, ready no more."""
+        """Take a bucket out of the ring."""
         cdef RingLink *link = &self.buckets[bucket].ring[ring]
         cdef uint32_t *first = &self.lanes[self.buckets[bucket].lane].ready[ring]
         if link.next == bucket:
@@ -101,7 +101,7 @@ cdef class Queues:
         link.next = NONE
 
     cdef void move(self, uint32_t bucket, uint32_t lane) noexcept nogil:
-        """Have another lane serve the bucket; what waits in it waits there from now on."""
+        """Have another lane serve the bucket and everything that waits in it."""
         cdef bint[6] ready
         cdef int ring
         for ring in range(<int>RINGS):

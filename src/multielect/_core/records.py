@@ -1,8 +1,9 @@
-"""What comes out of the turns of a core, as Python has it.
+"""The Python objects that a core reports.
 
 Rules of this file:
-    * One record holds all that came out since the last: no text is to be parsed to know what it is.
-    * It is plain data: who reads it decides what to do.
+    * One `Report` holds everything that happened since the last one. No reader has to parse a text
+      to know what happened.
+    * The records are plain data. Their readers decide what to do.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ class TermEvent(NamedTuple):
 
     Attributes:
         key: the election's key.
-        number: its slot.
-        generation: of the slot, which tells the election from others in the same slot.
-        epoch: the term's.
-        reason: 0: it began; `DRAINING_REASON`: it drains; else why it ended, as a value of
-            `multielect.DemotionReason`.
-        at_ns: when it began or ended; when it will have ended at the latest, if it drains.
+        number: the number of the election's slot.
+        generation: the slot's generation, which tells elections of the same slot apart.
+        epoch: the term's epoch.
+        reason: 0 if the term began; `DRAINING_REASON` if it drains; else why it ended, as a value
+            of `multielect.DemotionReason`.
+        at_ns: when the term began or ended; if it drains, when it will end at the latest.
     """
 
     key: bytes
@@ -34,14 +35,14 @@ class TermEvent(NamedTuple):
 
 
 class ErrorReport(NamedTuple):
-    """What a server refused.
+    """An error of a server.
 
     Attributes:
-        request: what was asked of it: one of `REQUEST_NAMES`.
-        elections: how many elections are concerned.
-        text: the server's words.
-        key: the key of one of the elections; None where there is none to be named.
-        lane: which lane's server it was.
+        request: the request that failed: one of `REQUEST_NAMES`.
+        elections: how many elections the error concerns.
+        text: the server's error.
+        key: the key of one of the elections; None if the error concerns none.
+        lane: the number of the server's lane.
     """
 
     request: str
@@ -52,12 +53,12 @@ class ErrorReport(NamedTuple):
 
 
 class ClockJump(NamedTuple):
-    """A server's clock that jumped.
+    """A jump of a server's clock.
 
     Attributes:
-        lane: which lane's server it was.
-        jump_ns: how far it jumped; below zero: it was set back.
-        ended: how many terms ended, as their leases had.
+        lane: the number of the server's lane.
+        jump_ns: how far the clock jumped; negative if it was set back.
+        ended: how many terms ended for that.
     """
 
     lane: int
@@ -67,13 +68,14 @@ class ClockJump(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What came out of a core's turns since the last report.
+    """Everything that happened in a core since the last report.
 
     Attributes:
-        events: terms that began, drain or have ended, in order; a part of them, if there are many.
-        counts: how many events there were of each reason.
-        errors: what servers refused.
-        clock_jumps: servers' clocks that jumped.
+        events: terms that began, drain or have ended, in order. If there are many, the next report
+            has the rest.
+        counts: the number of events by reason.
+        errors: errors of servers.
+        clock_jumps: jumps of servers' clocks.
         membership: the newest answer to a membership poll; None if there is no new one.
         wants_slots: whether a cluster's slot map must be read again.
     """

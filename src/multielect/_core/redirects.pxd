@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from .resp cimport Value
 from .script_batch cimport ScriptBatch
 from .slot_map cimport SlotMap
-from .terms cimport Asked
+from .terms cimport BatchEntry
 
 cdef enum:
     MAX_ADDRESS_BYTES = 270     # host, colon and port: a host name has 255 at most
@@ -18,7 +18,7 @@ cdef struct LaneAddress:
 
 
 cdef struct Ask:                # an election to ask the importing node about
-    Asked entry
+    BatchEntry entry
     uint8_t request
     bint claims
     uint32_t floors

@@ -2,25 +2,25 @@
 """When the leases of each bucket are refreshed, and which buckets wait to be sent.
 
 Rules of this file:
-    * The leases of a bucket are a refresh group. It has one timer for all of them, so that a
-      refresh that goes well moves no timer at all.
-    * A lease is refreshed again within a period, a third of the TTL, after its last refresh was
-      sent: that is when it is due.
-    * A group is refreshed once in a cycle, which is shorter than a period by a window of a 128th.
-      Its timer rings a window before its leases are due, so that the batches of all groups whose
-      timers ring together may go out one after another, and none is late.
-    * To wake up costs a node more than to send a batch does. So groups share phases of the cycle:
-      as many phases, a power of two, as have at least `MIN_BATCHES` full batches each, with the
-      leases that are led, and 512 at the most.
-    * Phases lie evenly in the cycle. The sequence of van der Corput (1935) says which phase a group
-      has: so groups are spread evenly, however many phases there are.
-    * The first phase lies at another time for each node: the nodes of a fleet take turns.
-    * When there are more phases, a group goes to its new one at once, and when there are fewer,
-      with its next refresh. No refresh is late for that.
-    * The timer rings when the leases are to be refreshed, and no later than the first of their
-      terms ends. It may ring for nothing: who joins brings it forward, who leaves lets it be.
-    * Timers are a binary heap in which each refresh group knows its place: there are few of them.
-    * What is known of a single lease is not known here.
+    * The leases of a bucket are a refresh group. They share one timer, so a successful refresh
+      moves no timer.
+    * A lease is due one period, a third of the TTL, after its last refresh was sent.
+    * A group is refreshed once in a cycle. A cycle is shorter than a period by a window, a 128th of
+      the period. The timer rings a window before the leases are due. So the batches of all groups
+      whose timers ring together can be sent one after another, and none is late.
+    * A wake-up costs a node more than a batch. So groups share phases of the cycle. The number of
+      phases is a power of two, at most 512, such that this node's leases fill at least
+      `MIN_BATCHES` batches in each phase.
+    * Phases are spread evenly over the cycle. The sequence of van der Corput (1935) says which
+      phase a group has, so groups are spread evenly over any number of phases.
+    * The first phase is at a different time on each node, so the nodes of a fleet take turns.
+    * When the number of phases rises, a group moves to its new phase at once. When it falls, the
+      group moves with its next refresh. Neither makes a refresh late.
+    * The timer rings when the leases are to be refreshed, and no later than the first deadline of
+      their terms. A lease that joins may bring it forward. A lease that leaves does not move it, so
+      the timer may ring for nothing.
+    * The timers are a binary heap, as there are few, and each group knows its place in it.
+    * The code here keeps nothing about single leases.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -31,7 +31,7 @@ from .slots cimport NEVER, NONE
 
 cdef enum:
     MAX_PHASE_BITS = 9
-    MIN_BATCHES = 4       # of each phase, where there are more than one
+    MIN_BATCHES = 4       # of each phase, if there is more than one
     WINDOW_BITS = 7
 
 
@@ -43,10 +43,10 @@ cdef uint32_t _phase_of(uint32_t group) noexcept nogil:
 
 
 cdef class RefreshGroups:
-    """Timers of the buckets of `queues`, and their turns to be sent.
+    """The timers of the buckets of `queues`, and which buckets wait to be sent.
 
-    No lease waits for more than `period_ns` between two refreshes. A full batch refreshes
-    `batch_keys` leases. `seed` tells this node's times from those of others.
+    Two refreshes of a lease are at most `period_ns` apart. A full batch refreshes `batch_keys`
+    leases. `seed` shifts this node's phases against those of other nodes.
     """
 
     def __cinit__(self, Queues queues, uint32_t batch_keys, int64_t period_ns, uint64_t seed,
@@ -82,19 +82,20 @@ cdef class RefreshGroups:
     # ---- timers
 
     cdef int64_t join(self, uint32_t group, int64_t sent_ns) noexcept nogil:
-        """Refresh a lease of the group, got at `sent_ns`, with the others. Returns when."""
+        """Add a lease, acquired at `sent_ns`, to the group. Returns when to refresh it."""
         cdef RefreshGroup *item = &self.items[group]
         item.latest_ns = min(item.latest_ns, sent_ns + self.cycle_ns)
         item.refresh_ns = min(item.refresh_ns, self._turn_before(item, sent_ns + self.cycle_ns))
         return item.refresh_ns
 
     cdef void _change_phases(self, uint32_t leases, int64_t now_ns) noexcept nogil:
-        """Have fewer phases or more, and say for which numbers of leases they will do."""
+        """Change the number of phases, and compute for which numbers of leases it holds."""
         cdef int before = self.phase_bits
         cdef uint64_t least = MIN_BATCHES * <uint64_t>self.batch_keys
         while self.phase_bits < MAX_PHASE_BITS and leases >= least << (self.phase_bits + 1):
             self.phase_bits += 1
-        # Not before a quarter is gone: a lease that comes and goes is to move none of the others.
+        # The number of phases falls only when a quarter of the leases is gone. So a lease that
+        # comes and goes moves none of the others.
         while self.phase_bits and leases < (least << self.phase_bits) // 4 * 3:
             self.phase_bits -= 1
         self.fewest = 0
@@ -107,9 +108,9 @@ cdef class RefreshGroups:
             self._spread(now_ns)
 
     cdef void _spread(self, int64_t now_ns) noexcept nogil:
-        """Have groups refreshed at the phases that they have now, where that is still to come."""
-        # Leases that are acquired together come when there are few phases. Without this they would
-        # all be refreshed together for the first time.
+        """Refresh groups at their new phases, if these are still to come."""
+        # When many leases are acquired together, the first ones join while there are few phases.
+        # Without this, all of them would be refreshed together the first time.
         cdef uint32_t group
         cdef int64_t turn_ns
         cdef RefreshGroup *item
@@ -120,15 +121,15 @@ cdef class RefreshGroups:
             turn_ns = self._turn_before(item, item.latest_ns)
             if turn_ns > now_ns:
                 item.refresh_ns = turn_ns
-                self.hurry(group, turn_ns)
+                self.bring_forward(group, turn_ns)
 
-    cdef void hurry(self, uint32_t group, int64_t at_ns) noexcept nogil:
-        """Let the timer ring at `at_ns` at the latest."""
+    cdef void bring_forward(self, uint32_t group, int64_t at_ns) noexcept nogil:
+        """Set the timer to `at_ns`, unless it rings before."""
         if at_ns < self.items[group].timer_ns:
             self.set_timer(group, at_ns)
 
     cdef void set_timer(self, uint32_t group, int64_t at_ns) noexcept nogil:
-        """Let the timer ring at `at_ns`; NEVER takes it off."""
+        """Set the timer to `at_ns`; NEVER cancels it."""
         cdef RefreshGroup *item = &self.items[group]
         item.timer_ns = at_ns
         if at_ns == NEVER:
@@ -142,9 +143,9 @@ cdef class RefreshGroups:
         self._sink(item.place)
 
     cdef uint32_t peek_due(self, int64_t now_ns) noexcept nogil:
-        """Return a refresh group whose timer has rung by `now_ns`, or NONE.
+        """Return a group whose timer has rung by `now_ns`, or NONE.
 
-        The timer rings until `advance` or `set_timer` sets it anew.
+        The group is returned again until `advance` or `set_timer` sets its timer anew.
         """
         if self.timed == 0 or self.items[self.heap[0]].timer_ns > now_ns:
             return NONE
@@ -155,9 +156,9 @@ cdef class RefreshGroups:
         return self.items[self.heap[0]].timer_ns if self.timed else NEVER
 
     cdef void advance(self, uint32_t group, int64_t now_ns, int64_t ends_ns) noexcept nogil:
-        """Have its leases sent if they are to be refreshed by now, and set the timer anew.
+        """Enqueue the group if its leases are to be refreshed by now, and set its timer anew.
 
-        `ends_ns` is when the first of their terms ends; NEVER where there is none.
+        `ends_ns` is the first deadline of its terms; NEVER if there is none.
         """
         cdef RefreshGroup *item = &self.items[group]
         if ends_ns == NEVER:
@@ -169,21 +170,21 @@ cdef class RefreshGroups:
             item.refresh_ns = self._turn_before(item, item.latest_ns)
         self.set_timer(group, min(item.refresh_ns, ends_ns))
 
-    # ---- what waits to be sent
+    # ---- groups that wait to be sent
 
     cdef void enqueue(self, uint32_t group, int64_t owed_ns) noexcept nogil:
-        """Have its leases sent; `owed_ns` is when they are due, 0 if it is out of turn."""
+        """Have the group's leases sent, which are due at `owed_ns`; 0: they are out of turn."""
         cdef RefreshGroup *item = &self.items[group]
         cdef uint32_t lane = self.queues.buckets[group].lane
         self.due_ns[lane] = min(self.due_ns[lane], owed_ns)
-        # Some of them may be sent already, and are to be sent anew.
+        # Leases that are sent already are sent again.
         item.cursor = self.slots.first_of(group)
         if not self.queues.is_ready(group, TURNS):
             item.owed_ns = owed_ns
             self.queues.join(group, TURNS)
 
     cdef void dequeue(self, uint32_t group) noexcept nogil:
-        """All its leases have been sent."""
+        """Take the group out of the ring, as all its leases are sent."""
         cdef uint32_t lane = self.queues.buckets[group].lane
         self.queues.leave(group, TURNS)
         if self.queues.is_empty(lane, TURNS):
@@ -199,10 +200,10 @@ cdef class RefreshGroups:
             self.due_ns[before] = NEVER
 
     cdef int64_t _turn_before(self, RefreshGroup *group, int64_t latest) noexcept nogil:
-        """Return the last time at its phase that is no later than `latest`."""
+        """Return the last time of the group's phase that is no later than `latest`."""
         cdef uint32_t phase = group.phase >> (MAX_PHASE_BITS - self.phase_bits)
         cdef int64_t phase_ns = self.offset_ns + (phase * self.cycle_ns >> self.phase_bits)
-        # The remainder would be negative where the clock has only begun.
+        # Without this the remainder could be negative while the clock is near zero.
         if phase_ns >= self.cycle_ns:
             phase_ns -= self.cycle_ns
         return latest - (latest - phase_ns) % self.cycle_ns

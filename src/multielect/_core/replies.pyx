@@ -1,15 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What the server answers to batches, handed to the terms.
+"""Reads a server's replies to batches, and passes the outcomes on to the elections.
 
 Rules of this file:
-    * A reply counts for an election only if its serial is still the one that asked.
-    * A reply that is malformed is an error of the connection: `answer` then returns 1 and
-      `parse_error` says what was wrong. An election that the server refuses is an error of that
-      election.
-    * What one connection's server says of itself, that it refuses everything or that its clock
-      jumped, concerns the elections of its lane alone.
-    * Nothing here needs the GIL: no exception but for memory, no return value that Cython
-      would have to check with the interpreter.
+    * A reply applies to an election only if the slot's serial has not changed since the batch was
+      packed.
+    * A malformed reply is an error of the connection: `answer` returns 1, and `parse_error` says
+      what was wrong. If the server refuses one election, that is an error of that election.
+    * A server that refuses all requests, or whose clock jumps, affects the elections of its own
+      lane only.
+    * No function here needs the GIL. None raises but for lack of memory, and none returns a value
+      that Cython would have to check with the interpreter.
 """
 
 from libc.string cimport memchr, memcmp, memcpy
@@ -21,7 +21,7 @@ from .script_batch cimport MAX_ENTRIES
 from .slots cimport NONE, hash_of
 from .states cimport ACQUIRE, CLAIM, ENDLESS, MEMBERSHIP, REFRESH, UNENDED, WAKE_UP
 
-# After this a claim is made again, however long leases last.
+# A claim is repeated after this time, however long leases last.
 cdef int64_t MAX_CLAIM_NS = 5_000_000_000
 
 # How long a server that serves nothing is left alone.
@@ -29,9 +29,9 @@ cdef int64_t HOLD_NS = 50_000_000
 
 cdef enum:
     WHOLE = 1
-    MAX_WAIT_MS = 86_400_000            # what acquire.lua says of a lease at most
-    NO_END_MS = 86_400_001              # and of one that has no end
-    LATEST_MS = 9_000_000_000_000       # the year 2255: as many ns fit into 63 bits
+    MAX_WAIT_MS = 86_400_000            # the longest remaining time that acquire.lua reports
+    NO_END_MS = 86_400_001              # what it reports for a lease without an end
+    LATEST_MS = 9_000_000_000_000       # in the year 2255; in ns it still fits into 63 bits
 
 cdef enum:
     EXTENDED = 0
@@ -44,8 +44,8 @@ cdef inline bint _starts(Value *error, const char *word, size_t length) noexcept
     return error.length >= length and memcmp(error.text, word, length) == 0
 
 
-cdef inline void _leave_out_place(Value *error) noexcept nogil:
-    """Leave out what servers before 7.0 put before the code: `@user_script: 7: -`."""
+cdef inline void _skip_place(Value *error) noexcept nogil:
+    """Skip the place in the script, which servers before 7.0 name first: `@user_script: 7: -`."""
     cdef const char *end
     if error.length == 0 or error.text[0] != c'@':
         return
@@ -55,9 +55,9 @@ cdef inline void _leave_out_place(Value *error) noexcept nogil:
         error.text = end + 1
 
 
-cdef inline bint _is_for_all(Value *error) noexcept nogil:
-    """Tell whether the server would refuse everything else as well."""
-    return (_starts(error, b"READONLY", 8) or _starts(error, b"MASTERDOWN", 10)  # a replica
+cdef inline bint _concerns_all(Value *error) noexcept nogil:
+    """Tell whether the server would refuse all other requests as well."""
+    return (_starts(error, b"READONLY", 8) or _starts(error, b"MASTERDOWN", 10)  # of a replica
             or _starts(error, b"NOAUTH", 6)
             or _starts(error, b"MOVED", 5) or _starts(error, b"CROSSSLOT", 9)    # of a cluster
             or _starts(error, b"ASK ", 4) or _starts(error, b"CLUSTERDOWN", 11))
@@ -65,7 +65,7 @@ cdef inline bint _is_for_all(Value *error) noexcept nogil:
 
 cdef inline bint _read_place(Cursor *frame, int64_t least, int64_t most,
                              uint32_t *place) noexcept nogil:
-    """Read which key of a batch is meant, from `least` to `most`; False for anything else."""
+    """Read the number of a key in a batch, from `least` to `most`; False if it is malformed."""
     cdef Value value
     if (read_value(frame, &value) != WHOLE or value.kind != c':'
             or not least <= value.number <= most):
@@ -75,7 +75,7 @@ cdef inline bint _read_place(Cursor *frame, int64_t least, int64_t most,
 
 
 cdef class Replies:
-    """Reads the replies of one lane's server."""
+    """Reads the replies of one lane's server to its batches."""
 
     def __cinit__(self, uint32_t lane, Terms terms, MembershipPoll membership, BatchWriter writer,
                   Redirects redirects):
@@ -87,11 +87,11 @@ cdef class Replies:
         self.server_clock = ServerClock(terms.margin_ns)
 
     cdef int answer(self, ScriptBatch *batch, Cursor *frame, int64_t now_ns) except -1 nogil:
-        """Act on the reply to a batch. Returns 1 if it is malformed."""
+        """Act on the reply to a batch. Returns 1 if the reply is malformed."""
         cdef Value head
         cdef Value time
         if read_value(frame, &head) != WHOLE:
-            return self.malformed(b"an empty frame")
+            return self.malformed(b"the frame is empty")
         if head.kind == c'-':
             if self.redirects.is_cluster and self._redirected(batch, &head, now_ns):
                 return 0
@@ -102,41 +102,41 @@ cdef class Replies:
         if batch.request == MEMBERSHIP:
             return self._answer_membership(&head)
         if head.kind != c'*' or head.number < 1:
-            return self.malformed(b"a script answered no table")
+            return self.malformed(b"a script's reply is no array")
         if read_value(frame, &time) != WHOLE or time.kind != c':':
             return self.malformed(b"the server's time is missing")
         if not 0 <= time.number <= LATEST_MS:
-            return self.malformed(b"the server's time is none")
-        # Before the rest counts: what was extended before a jump must not outlast it.
-        self._see_clock(batch, time.number, now_ns)
+            return self.malformed(b"the server's time is out of range")
+        # First, as leases that were extended before a jump of the clock end earlier.
+        self._check_clock(batch, time.number, now_ns)
         if batch.request == ACQUIRE:
-            # A claim that could not be made is told of after them.
+            # An error of the claims follows the outcomes.
             if not 0 <= head.number - 2 - <int64_t>batch.count <= batch.claims:
-                return self.malformed(b"an acquire answered for another number of elections")
+                return self.malformed(b"an acquire's reply has the wrong number of outcomes")
             return self._answer_acquire(batch, frame, head.number > 2 + <int64_t>batch.count,
                                         now_ns)
         if head.number != 3:
-            return self.malformed(b"a script answered in another form")
+            return self.malformed(b"a script's reply has the wrong number of elements")
         if batch.request == REFRESH:
             return self._answer_refresh(batch, frame, now_ns)
         return self._answer_release(batch, frame)
 
-    cdef int _see_clock(self, ScriptBatch *batch, int64_t server_ms,
-                        int64_t now_ns) except -1 nogil:
-        cdef int64_t jump_ns = self.server_clock.see(server_ms, batch.sent_ns, now_ns)
+    cdef int _check_clock(self, ScriptBatch *batch, int64_t server_ms,
+                          int64_t now_ns) except -1 nogil:
+        cdef int64_t jump_ns = self.server_clock.observe(server_ms, batch.sent_ns, now_ns)
         cdef int64_t ended = 0
         if jump_ns == 0:
             return 0
         if jump_ns > 0:
-            ended = self.terms.leases_shortened(self.lane, jump_ns, now_ns)
-            # The leases of others end earlier too.
-            self.terms.ask_again(self.lane)
+            ended = self.terms.shorten_leases(self.lane, jump_ns, now_ns)
+            # The leases of other nodes end earlier as well.
+            self.terms.acquire_all(self.lane)
         self.terms.events.clock_jumped(self.lane, jump_ns, ended)
         return 0
 
     cdef int _answer_membership(self, Value *head) except -1 nogil:
         if head.kind != c'$' or head.number < 0:
-            return self.malformed(b"the answer to a membership poll is no text")
+            return self.malformed(b"the reply to a membership poll is no string")
         self.membership.answered(head)
         return 0
 
@@ -150,7 +150,7 @@ cdef class Replies:
         outcome = self._read_leaders(batch, frame, &others)
         if outcome == 0:
             outcome = self._read_outcomes(batch, frame, &others, now_ns)
-        # Those that elections keep in view have been counted for them meanwhile.
+        # Each election that refers to a leader has counted a use of its own by now.
         for i in range(others.count):
             self.terms.holders.drop(others.places[i])
         if outcome or not batch.claims or others.count == 0:
@@ -158,14 +158,14 @@ cdef class Replies:
         if not has_error:
             self.claim_refused = 0
         elif read_value(frame, &error) != WHOLE or error.kind != c'-':
-            return self.malformed(b"claims failed for no reason")
+            return self.malformed(b"claims failed without an error")
         else:
             self._report_once(CLAIM, &self.claim_refused, others.count, &error)
         return 0
 
     cdef void _report_once(self, uint8_t what, uint32_t *told, uint32_t elections,
                            Value *error) noexcept nogil:
-        """Tell what is refused each time, until it is not: once. `told` says in which words."""
+        """Report a refusal that repeats with each batch once. `told` is its hash."""
         cdef uint32_t words = hash_of(error.text, error.length, 0) | 1
         if words != told[0]:
             told[0] = words
@@ -178,15 +178,15 @@ cdef class Replies:
         cdef int64_t _i
         if (read_value(frame, &head) != WHOLE or head.kind != c'*' or head.number < 0
                 or head.number > batch.count):
-            return self.malformed(b"an acquire named no holders")
+            return self.malformed(b"an acquire's reply has no list of holders")
         for _i in range(head.number):
             if read_value(frame, &name) != WHOLE or name.kind != c'$' or name.number < 0:
                 return self.malformed(b"a holder's name is missing")
             if name.length > MAX_NAME_BYTES:
-                return self.malformed(b"a holder's name is longer than the script says of any")
+                return self.malformed(b"a holder's name is too long")
             self.terms.holders.intern(name.text, name.length, &others.places[others.count])
             self.terms.holders.count_named(others.places[others.count])
-            # A bare node id is a node that tells nobody when it releases.
+            # A holder without an incarnation is a node that announces no release.
             others.silent[others.count] = memchr(name.text, c'/', name.length) == NULL
             others.count += 1
         return 0
@@ -194,7 +194,7 @@ cdef class Replies:
     cdef int _read_outcomes(self, ScriptBatch *batch, Cursor *frame, OtherLeaders *others,
                             int64_t now_ns) except -1 nogil:
         cdef Value value
-        cdef Asked *entry
+        cdef BatchEntry *entry
         cdef int64_t jitter_ns = 1_000_000 + self.terms.random_below(self.terms.jitter_ns)
         cdef int64_t other, remaining_ms, again_ns
         cdef uint32_t i
@@ -208,27 +208,27 @@ cdef class Replies:
             elif value.kind == c'-':
                 self.terms.events.report(self.lane, ACQUIRE, 1, entry.number, value.text,
                                          value.length)
-                self._see_refusal(&value)
+                self._keep_refusal(&value)
                 if not self._is_void(entry):
                     self.terms.acquire_refused(entry.number, now_ns)
             elif value.kind != c':' or value.number == 0:
-                return self.malformed(b"an outcome is no number")
+                return self.malformed(b"an outcome is neither a number nor an error")
             elif not self._is_void(entry):
                 other = (-value.number) % 256 - 1
                 remaining_ms = (-value.number) // 256
                 if not 0 <= other < others.count:
-                    return self.malformed(b"an outcome names no holder")
+                    return self.malformed(b"an outcome names a holder that is not listed")
                 if remaining_ms == NO_END_MS:
-                    self._see_endless(entry.number, others.places[other])
+                    self._report_endless(entry.number, others.places[other])
                 elif remaining_ms > MAX_WAIT_MS:
-                    return self.malformed(b"a lease lasts longer than the script says of any")
+                    return self.malformed(b"a lease's remaining time is out of range")
                 else:
                     self.terms.slots.at(entry.number).endless = 0
-                # What seems to last for long may end sooner: where the server's clock was set
-                # back, the next refresh shortens it.
+                # A lease that seems to last long may end sooner: if the server's clock was set
+                # back, the leader's next refresh shortens it.
                 again_ns = now_ns + min(remaining_ms * 1_000_000, self.terms.ttl_ns) + jitter_ns
-                # A claim may have come before its leader could know whose it is to be, or as the
-                # lease was on its way to another.
+                # The claim may have come before the leader knew its successor, or while the lease
+                # was on its way from one node to another.
                 if others.silent[other] or batch.claims:
                     again_ns = min(again_ns, now_ns + self.terms.refresh_ns)
                 if batch.claims:
@@ -237,7 +237,7 @@ cdef class Replies:
                                      again_ns)
         return 0
 
-    cdef void _see_endless(self, uint32_t number, uint32_t holder) noexcept nogil:
+    cdef void _report_endless(self, uint32_t number, uint32_t holder) noexcept nogil:
         cdef char[MAX_NAME_BYTES] name
         if self.terms.is_first_seen_endless(number, holder):
             self.terms.events.report(self.lane, ENDLESS, 1, number, name,
@@ -248,16 +248,16 @@ cdef class Replies:
         cdef uint8_t marks[MAX_ENTRIES]
         cdef Value value
         cdef uint32_t place
-        cdef Asked *entry
+        cdef BatchEntry *entry
         cdef int64_t _i
         cdef uint32_t i
         for i in range(batch.count):
             marks[i] = 0
         if read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0:
-            return self.malformed(b"a refresh does not say which keys are not ours")
+            return self.malformed(b"a refresh's reply has no list of lost leases")
         for _i in range(value.number):
             if not _read_place(frame, 1, batch.count, &place):
-                return self.malformed(b"a refresh names a key that was not sent")
+                return self.malformed(b"a refresh's reply names a key that was not sent")
             marks[place - 1] = NOT_OURS
         if self._read_failures(batch, frame, marks):
             return 1
@@ -268,35 +268,35 @@ cdef class Replies:
             if marks[i] == EXTENDED:
                 self.terms.refreshed(entry.number, batch.sent_ns, now_ns)
             elif marks[i] == NOT_OURS:
-                self.terms.mismatched(entry.number, now_ns)
+                self.terms.lease_lost(entry.number, now_ns)
             else:
-                self.terms.not_refreshed(entry.number, now_ns, self.terms.retry_ns(now_ns))
+                self.terms.refresh_failed(entry.number, now_ns, self.terms.retry_ns(now_ns))
         return 0
 
     cdef int _read_failures(self, ScriptBatch *batch, Cursor *frame,
                             uint8_t *marks) except -1 nogil:
-        """Mark what could not be done, and tell why."""
+        """Mark the elections for which the script failed, and report the errors."""
         cdef Value value
         cdef uint32_t place
         cdef int64_t _i
         cdef bint is_refresh = batch.request == REFRESH
         if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
                 or value.number % 2):
-            return self.malformed(b"a script does not say which keys failed")
+            return self.malformed(b"a script's reply has no list of failed keys")
         if not is_refresh and value.number == 0:
             self.wake_up_refused = 0
         for _i in range(value.number // 2):
-            # At place 0 it is others that could not be told.
+            # Place 0 stands for the wake-up, which could not be published.
             if not _read_place(frame, is_refresh, batch.count, &place):
-                return self.malformed(b"a script names a key that was not sent")
+                return self.malformed(b"a script's reply names a key that was not sent")
             if read_value(frame, &value) != WHOLE or value.kind != c'-':
-                return self.malformed(b"a script failed for no reason")
+                return self.malformed(b"a key failed without an error")
             if place == 0:
                 self._report_once(WAKE_UP, &self.wake_up_refused, batch.count, &value)
                 continue
             marks[place - 1] = FAILED
-            # A replica before 7.0 runs the script, and refuses each key.
-            self._see_refusal(&value)
+            # A replica before Redis 7.0 runs the script and refuses each key.
+            self._keep_refusal(&value)
             self.terms.events.report(self.lane, REFRESH if is_refresh else UNENDED, 1,
                                      batch.entries[place - 1].number,
                                      value.text, value.length)
@@ -307,19 +307,19 @@ cdef class Replies:
         cdef int64_t epochs[MAX_ENTRIES]
         cdef Value value
         cdef uint32_t place
-        cdef Asked *entry
+        cdef BatchEntry *entry
         cdef int64_t _i
         cdef uint32_t i
         for i in range(batch.count):
             marks[i] = 0
         if (read_value(frame, &value) != WHOLE or value.kind != c'*' or value.number < 0
                 or value.number % 2):
-            return self.malformed(b"a release does not say which leases are under other epochs")
+            return self.malformed(b"a release's reply has no list of other epochs")
         for _i in range(value.number // 2):
             if not _read_place(frame, 1, batch.count, &place):
-                return self.malformed(b"a release names a key that was not sent")
+                return self.malformed(b"a release's reply names a key that was not sent")
             if read_value(frame, &value) != WHOLE or value.kind != c':':
-                return self.malformed(b"a release names no epoch")
+                return self.malformed(b"a release's reply has no epoch for a key")
             marks[place - 1] = MOVED
             epochs[place - 1] = value.number
         if self._read_failures(batch, frame, marks):
@@ -329,23 +329,23 @@ cdef class Replies:
             if self._is_void(entry):
                 continue
             if marks[i] == MOVED:
-                self.terms.moved_on(entry.number, epochs[i])
+                self.terms.epoch_moved(entry.number, epochs[i])
             elif marks[i] == FAILED:
-                # It was told; the lease ends by itself.
-                self.terms.not_ended(entry.number)
+                # The error is reported already. The lease will expire.
+                self.terms.release_refused(entry.number)
             else:
-                # Released, or held by another since: this node has nothing there either way.
+                # The lease is released, or another node holds it. This node has none either way.
                 self.terms.released(entry.number)
         return 0
 
     cdef int _refused(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil:
-        """The server refused the whole batch."""
+        """Act on an error that the server returned for the whole batch."""
         if _starts(error, b"NOSCRIPT", 8):
             self.writer.loaded[batch.request] = False
-            # Of a batch that brought its script that would be in vain: to bring it again at once
-            # would go on for as long as the server says so.
+            # Of a batch that brought its script this would be an endless loop, so it is not sent
+            # again at once.
             if batch.by_digest and self.writer.rejected[batch.request]:
-                # It came behind one that was to bring the script, and is refused as that was.
+                # It was sent behind a batch that brought the script and was refused.
                 self.terms.events.report_more(self.lane, batch.request, batch.count)
                 return self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
             if batch.asking and batch.by_digest and self.redirects.put(self.lane, batch):
@@ -354,14 +354,14 @@ cdef class Replies:
             if batch.by_digest:
                 return self.give_back(batch, now_ns, 0)
         if not batch.by_digest:
-            # Whether the server has kept its text depends on why it was refused.
+            # The reason of the refusal decides whether the server has kept the script.
             self.writer.loaded[batch.request] = False
             self.writer.rejected[batch.request] = True
         if batch.request != MEMBERSHIP or self.membership.is_new(error.text, error.length):
             self.terms.events.report(self.lane, batch.request, batch.count,
                                      batch.entries[0].number if batch.count else NONE,
                                      error.text, error.length)
-        self._see_refusal(error)
+        self._keep_refusal(error)
         return self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
 
     # ---- clusters
@@ -427,18 +427,21 @@ cdef class Replies:
         self.give_back(batch, now_ns, 0)
         return 1
 
-    cdef void _see_refusal(self, Value *error) noexcept nogil:
-        """Keep what says that this server serves no election."""
+    cdef void _keep_refusal(self, Value *error) noexcept nogil:
+        """Keep an error that says that this server serves no election."""
         cdef Value said = error[0]
-        _leave_out_place(&said)
-        if _is_for_all(&said) and not self.refused:
+        _skip_place(&said)
+        if _concerns_all(&said) and not self.refused:
             self.refused = True
             self.refusal_bytes = min(said.length, <size_t>MAX_REFUSAL_BYTES)
             memcpy(self.refusal, said.text, self.refusal_bytes)
 
     cdef int give_back(self, ScriptBatch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil:
-        """Nothing is known of the batch's outcome: ask again at `again_ns`, or at once if 0."""
-        cdef Asked *entry
+        """Repeat the requests of a batch at `again_ns`, or at once if 0.
+
+        The server refused the batch, or its outcome is unknown.
+        """
+        cdef BatchEntry *entry
         cdef uint32_t i
         if batch.request == MEMBERSHIP:
             self.membership.failed(again_ns)
@@ -447,23 +450,23 @@ cdef class Replies:
             if self._is_void(entry):
                 continue
             if batch.request == ACQUIRE and again_ns == 0:
-                self.terms.not_acquired(entry.number, 0)
+                self.terms.acquire_failed(entry.number, 0)
             elif batch.request == ACQUIRE:
                 self.terms.acquire_refused(entry.number, now_ns)
             elif batch.request == REFRESH:
-                self.terms.not_refreshed(entry.number, now_ns, again_ns)
+                self.terms.refresh_failed(entry.number, now_ns, again_ns)
             elif again_ns == 0 or self.refused:
-                self.terms.not_released(entry.number)
+                self.terms.release_unanswered(entry.number)
             else:
-                # Refused, and reported: the lease ends by itself.
-                self.terms.not_ended(entry.number)
+                # The refusal is reported already. The lease will expire.
+                self.terms.release_refused(entry.number)
         return 0
 
     cdef int malformed(self, const char *what) noexcept nogil:
         self.parse_error = what
         return 1
 
-    cdef bint _is_void(self, Asked *entry) noexcept nogil:
+    cdef bint _is_void(self, BatchEntry *entry) noexcept nogil:
         if self.terms.slots.at(entry.number).serial == entry.serial:
             return False
         self.terms.events.tally.stale_replies += 1

@@ -6,10 +6,10 @@ from .redirects cimport Redirects
 from .terms cimport Terms
 
 
-cdef struct CopiedEvent:    # an event on its way out
+cdef struct CopiedEvent:    # a copy of an event, taken under the mutex
     int64_t epoch
     int64_t at_ns
-    size_t key_end          # where its key ends in the text beside
+    size_t key_end          # where its key ends in the text that holds all keys
     uint32_t number
     uint32_t generation
     uint8_t reason

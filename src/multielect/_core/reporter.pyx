@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What came out of the turns of a core, taken as one record.
+"""Takes events, errors, clock jumps and the membership from a core, as one record.
 
 Rules of this file:
-    * Any thread may call in: see `mutex`.
-    * Events are taken a part at a time, the mutex free between. They become Python objects here
-      and nowhere below.
+    * Any thread may call these methods: see `mutex`.
+    * Events are taken in parts, and the mutex is free after each. They become Python objects here.
+      The modules below know only C structs.
 """
 
 from libc.stdint cimport uint32_t
@@ -21,12 +21,12 @@ REQUEST_NAMES = ("acquire", "refresh", "release", "grant", "membership",
                  "endless", "claim", "wake-up", "unended")
 
 cdef enum:
-    PART = 1024             # events that are taken at once
+    PART = 1024             # events that are taken under one hold of the mutex
     MAX_KEY_BYTES = 512
 
 
 cdef class Reporter:
-    """Takes what came out of a core's turns."""
+    """Takes reports from a core."""
 
     def __cinit__(self, Terms terms, MembershipPoll membership, Redirects redirects, Mutex mutex):
         self.terms = terms
@@ -35,16 +35,16 @@ cdef class Reporter:
         self.mutex = mutex
 
     cdef bint has_report(self) noexcept nogil:
-        """Tell whether there is anything to be taken, or to be freed once all is taken."""
+        """Tell whether there is a report to take, or a removed election to free after it."""
         return (self.terms.events.count != 0 or self.terms.events.report_count != 0
                 or self.terms.events.clock_jump_count != 0 or self.terms.queues.reaped != NONE
                 or self.membership.reply != NULL or self.redirects.wants_slots)
 
     def take(self, *, bint with_events=True):
-        """Take what came out since the last report: all of it but for events, of which a part.
+        """Return everything that happened since the last report, with one part of the events.
 
         Args:
-            with_events: whether events are wanted, and not only how many there are.
+            with_events: whether the report has events, and not only their counts.
         """
         cdef CErrorReport[MAX_ERROR_REPORTS] errors
         cdef CClockJump[MAX_CLOCK_JUMPS] jumps
@@ -84,7 +84,7 @@ cdef class Reporter:
         )
 
     def take_events(self) -> list:
-        """Take a part of the events, in order; none is left where there is none."""
+        """Take a part of the events, in order. An empty list says that none is left."""
         cdef uint32_t count, i
         cdef size_t start = 0
         cdef CopiedEvent *copied = <CopiedEvent *>malloc(PART * sizeof(CopiedEvent))
@@ -98,7 +98,7 @@ cdef class Reporter:
                 count = self._copy_events(copied, text)
                 self.mutex.unlock()
             for i in range(count):
-                # What TermEvent(...) does, without a call of Python for each.
+                # The same as TermEvent(...), without a Python call for each event.
                 taken.append(tuple.__new__(TermEvent, (
                     text[start:copied[i].key_end], copied[i].number, copied[i].generation,
                     copied[i].epoch, copied[i].reason, copied[i].at_ns)))
@@ -109,7 +109,7 @@ cdef class Reporter:
             free(text)
 
     def _take_counts(self) -> dict:
-        """Take a part of the events. Returns how many there are of each reason."""
+        """Take a part of the events. Returns their number by reason."""
         cdef uint32_t[256] counts
         with nogil:
             memset(counts, 0, sizeof(counts))
@@ -119,7 +119,7 @@ cdef class Reporter:
         return {reason: counts[<int>reason] for reason in range(256) if counts[<int>reason]}
 
     cdef void _count_events(self, uint32_t *counts) noexcept nogil:
-        """Take one part of the events, and count them by their reasons."""
+        """Take one part of the events, and count them by reason."""
         cdef uint32_t place = self.terms.events.start
         cdef uint32_t count = 0
         cdef Event *event
@@ -132,7 +132,7 @@ cdef class Reporter:
         self._take_to(place)
 
     cdef uint32_t _copy_events(self, CopiedEvent *copied, char *text) noexcept nogil:
-        """Take one part of the events, and copy it out."""
+        """Take one part of the events, and copy it."""
         cdef uint32_t place = self.terms.events.start
         cdef uint32_t count = 0
         cdef size_t end = 0
@@ -157,7 +157,7 @@ cdef class Reporter:
         return count
 
     cdef void _take_to(self, uint32_t place) noexcept nogil:
-        """All events before `place` are taken; free the slots of the removed if all are told."""
+        """Take all events before `place`. If none is left, free the slots of removed elections."""
         self.terms.events.taken_to(place)
         if self.terms.events.count == 0:
             self.terms.reap()

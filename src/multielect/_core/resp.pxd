@@ -21,10 +21,10 @@ cdef int read_value(Cursor *cursor, Value *value) noexcept nogil
 cdef class Incoming:
     cdef char *data
     cdef size_t capacity
-    cdef size_t start           # of the frame that is being received
-    cdef size_t end             # of what has been received
-    cdef size_t scanned         # how far the frame is known to be whole
-    cdef int64_t missing        # elements of the frame not yet scanned
+    cdef size_t start           # where the current frame begins
+    cdef size_t end             # where the received bytes end
+    cdef size_t scanned         # how far the current frame is scanned
+    cdef int64_t missing        # elements of the current frame that are not scanned yet
     cdef size_t largest
 
     cdef int feed(self, const char *data, size_t length) except -1 nogil
@@ -40,7 +40,7 @@ cdef class Outgoing:
     cdef size_t end
     cdef Py_ssize_t shape[1]
 
-    # Here, and not beside the others, so that they cost their users no call.
+    # Inline, as they run for each key.
     cdef inline int reserve(self, size_t length) except -1 nogil:
         """Make room for `length` more bytes, for `put` and `put_header`."""
         return 0 if self.end + length <= self.capacity else self._grow(length)
@@ -52,7 +52,7 @@ cdef class Outgoing:
         if not 10 <= number < 100:
             self._put_long_header(kind, number)
             return
-        # As long as most keys are.
+        # The length of most keys has two digits.
         here[0] = kind
         here[1] = <char>(c'0' + small // 10)
         here[2] = <char>(c'0' + small % 10)

@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The Redis protocol, RESP2 and RESP3: bytes in, values out, and commands to bytes.
+"""The Redis protocol, RESP2 and RESP3: bytes to values, and commands to bytes.
 
 Rules of this file:
-    * It knows no election. It says what a frame holds, not what that means.
-    * A frame is handed out only when it is whole; a frame that arrives in many pieces is
-      scanned once, not once a piece.
-    * Every length the server names is checked against a bound before it is believed.
-      Bytes that are no RESP are an error, never a guess.
+    * The code here knows no elections. It reads the values of a frame and gives them no meaning.
+    * `next_frame` returns complete frames only. A frame that arrives in many pieces is scanned
+      once, not once a piece.
+    * Every length that the server sends is checked against a bound before it is used. Bytes that
+      are not RESP are an error.
 """
 
 from libc.stdlib cimport free, realloc
@@ -38,9 +38,9 @@ cdef inline int _read_number(const char *text, const char *end, int64_t *number)
 
 
 cdef int read_value(Cursor *cursor, Value *value) noexcept nogil:
-    """Read the value at the cursor, or the head of an aggregate, and go past it.
+    """Read the value at the cursor, or the head of an aggregate, and move the cursor behind it.
 
-    Returns WHOLE, PARTIAL where more bytes are needed, or BAD.
+    Returns WHOLE, PARTIAL if more bytes are needed, or BAD.
     """
     cdef const char *line = cursor.here + 1
     cdef const char *stop
@@ -108,13 +108,13 @@ cdef inline int64_t _elements(Value *value) noexcept nogil:
     if value.kind == c'%':
         return 2 * value.number
     if value.kind == c'|':
-        # Attributes come before the value they speak of.
+        # Attributes come before the value that they describe.
         return 2 * value.number + 1
     return 0
 
 
 cdef class Incoming:
-    """Bytes received and not yet understood; at most `largest` of them a frame."""
+    """Received bytes, and the frames in them. A frame has at most `largest` bytes."""
 
     def __cinit__(self, size_t largest=LARGEST_FRAME):
         self.largest = largest
@@ -146,9 +146,9 @@ cdef class Incoming:
         return 0
 
     cdef int next_frame(self, Cursor *frame) noexcept nogil:
-        """Point `frame` at the next whole frame; it stays good until the next `feed`.
+        """Point `frame` at the next complete frame, which is valid until the next `feed`.
 
-        Returns WHOLE, PARTIAL where more bytes are needed, or BAD.
+        Returns WHOLE, PARTIAL if more bytes are needed, or BAD.
         """
         cdef Cursor cursor
         cdef Value value
@@ -172,7 +172,7 @@ cdef class Incoming:
         return WHOLE
 
     cdef void clear(self) noexcept nogil:
-        """Forget all, as after a connection is lost, and give large buffers back."""
+        """Drop all bytes, as the connection is lost, and free the buffer."""
         free(self.data)
         self.data = NULL
         self.capacity = 0
@@ -183,7 +183,7 @@ cdef class Incoming:
 
 
 cdef size_t _write_number(char *place, int64_t number) noexcept nogil:
-    """Write a number at a place; returns how many bytes that took, at most 20."""
+    """Write a number at `place`. Returns how many bytes it has, at most 20."""
     cdef char digits[20]
     cdef uint64_t left = <uint64_t>number
     cdef size_t used = 0, length = 0
@@ -205,7 +205,7 @@ cdef size_t _write_number(char *place, int64_t number) noexcept nogil:
 
 
 cdef class Outgoing:
-    """Bytes to be sent, in order. The buffer protocol shows those that wait."""
+    """Bytes to be sent, in order. The buffer protocol gives access to those that wait."""
 
     def __dealloc__(self):
         free(self.data)
@@ -272,14 +272,14 @@ cdef class Outgoing:
         return self.end - self.start
 
     cdef void drop(self, size_t length) noexcept nogil:
-        """Take off the first `length` bytes: they are sent."""
+        """Drop the first `length` bytes, which are sent."""
         self.start += length
         if self.start == self.end:
             self.start = 0
             self.end = 0
 
     cdef void clear(self) noexcept nogil:
-        """Forget all, as after a connection is lost, and give large buffers back."""
+        """Drop all bytes, as the connection is lost, and free the buffer."""
         free(self.data)
         self.data = NULL
         self.capacity = 0

@@ -1,33 +1,34 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What the server's clock does against ours: promise 11 of the design.
+"""Compares the server's clock with this node's, and detects jumps: promise 11 of the design.
 
 Rules of this file:
-    * Redis ends leases by its wall clock. Each answer tells the server's time, which was read
-      between our sending and our receiving: so how far it is ahead of us lies between two bounds.
-    * What two answers tell must overlap, but for what clocks drift. If the second is ahead of
-      that, time has been skipped at the server (or lost here), and leases that were extended
-      before end earlier than was counted on.
-    * What lies within half the margin is no jump: that is what the margin is for.
-    * It belongs to the node, not to a connection: a server that takes over from another is
-      ahead of it by as much as the leases that it inherits end early.
+    * Redis expires leases by its wall clock. Each answer has the server's time, which the server
+      read after this node sent the batch and before it received the answer. That bounds the
+      difference of the two clocks from below and from above.
+    * The bounds of two answers must overlap, but for the drift of clocks. If the bounds of the
+      second are ahead, the server's clock skipped time, or this node's lost some. Leases that were
+      extended before then end earlier than this node expected.
+    * A difference within half the margin is no jump, as the margin covers it.
+    * A `ServerClock` outlives connections. A server that takes over from another may have a clock
+      that is ahead, and the leases that it inherits then end earlier by that much.
 """
 
 cdef enum:
     MS = 1_000_000
-    DRIFT = 1000            # one part in so many, twice what ntpd slews at (RFC 5905: 500 ppm)
+    DRIFT = 1000            # clocks drift by 1 in 1000: twice what ntpd slews (RFC 5905: 500 ppm)
 
 
 cdef class ServerClock:
-    """Finds out when the server's clock jumps."""
+    """Detects jumps of one server's clock."""
 
     def __cinit__(self, int64_t margin_ns):
         self.tolerance_ns = margin_ns // 2
 
-    cdef int64_t see(self, int64_t server_ms, int64_t sent_ns, int64_t now_ns) noexcept nogil:
-        """Take note of what an answer says; returns by how much it jumped, or 0.
+    cdef int64_t observe(self, int64_t server_ms, int64_t sent_ns, int64_t now_ns) noexcept nogil:
+        """Take note of the server's time in an answer. Returns how far the clock jumped, or 0.
 
-        A jump forward is told at its largest, which is what leases may have lost; one back,
-        which is negative, at its smallest.
+        A jump forward is returned at its largest possible size, as leases may have lost that much.
+        A jump back is negative, and is returned at its smallest possible size.
         """
         cdef int64_t low_ns = server_ms * MS - now_ns
         cdef int64_t high_ns = (server_ms + 1) * MS - sent_ns

@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cdef enum:
-    SLOTS = 16384           # of a Redis Cluster
+    SLOTS = 16384           # hash slots of a Redis Cluster
 
 
 @cython.final

@@ -1,12 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Which lane serves which bucket: bucket, slot of the cluster, lane.
+"""Maps each bucket to a hash slot of Redis Cluster, and each hash slot to a lane.
 
 Rules of this file:
-    * A bucket's slot is the one that Redis Cluster computes for its keys: CRC16 of the hash tag,
-      which is what stands between the first brace and the next, modulo 16,384.
-    * Which lane serves a slot is what the engine last said. It is all there is to know: nothing
-      here asks a server.
-    * One server that is no cluster serves all slots on lane 0.
+    * A bucket has the slot that Redis Cluster computes for its keys: the CRC16 of the hash tag, the
+      text between the first opening brace and the next closing one, modulo 16,384.
+    * The engine says which lane serves a slot. No function here asks a server.
+    * A server that is not part of a cluster serves all slots on lane 0.
 """
 
 from libc.stdlib cimport free, malloc
@@ -16,16 +15,16 @@ from binascii import crc_hqx
 
 
 def slot_of_key(bytes key not None) -> int:
-    """Return the slot of a Redis Cluster that a key belongs to."""
+    """Return a key's hash slot in Redis Cluster."""
     start = key.find(b"{")
     end = key.find(b"}", start + 1) if start >= 0 else -1
     tag = key[start + 1 : end] if end > start + 1 else key
-    # XMODEM's CRC, as the specification of Redis Cluster has it.
+    # The specification of Redis Cluster names this CRC: XMODEM's.
     return crc_hqx(tag, 0) % SLOTS
 
 
 cdef class SlotMap:
-    """The lanes of the buckets whose keys begin with `key_prefixes`; all are on lane 0 at first."""
+    """The lanes of the buckets with these key prefixes. Lane 0 serves all of them at first."""
 
     def __cinit__(self, tuple key_prefixes):
         cdef Py_ssize_t bucket

@@ -52,65 +52,66 @@ cdef enum:
     CHUNK_BITS = 10
     CHUNK_SLOTS = 1 << 10
     BLOCK_BITS = 3
-    BLOCK_SLOTS = 1 << 3    # neighbours, all of one bucket
+    BLOCK_SLOTS = 1 << 3    # neighbouring slots of one bucket
     CHUNK_BLOCKS = 1 << 7
 
 
-# What is of use only while this node leads shares its place with what is only while it does not.
+# Fields that matter only while this node leads share their place with fields that matter only
+# while it does not.
 cdef union Phase:
-    int64_t drain_ns        # leading: when it ends at the latest, as it drains; 0: it does not
-    int64_t floor           # else: the next term's epoch must be above it; 0: any will do
+    int64_t drain_ns        # leading: when the draining term ends at the latest; 0: no drain
+    int64_t floor           # else: the next term's epoch must be above it; 0: there is no floor
 
 
 cdef union Mark:
     uint8_t worker_done     # leading: the draining term's worker is done
-    uint8_t moved           # releasing: the counter is at `floor`, not at this term's epoch
+    uint8_t moved           # releasing: the epoch's key is at `floor`, above this term's epoch
     uint8_t refusals        # else: how often an acquire was refused in a row
 
 
-# 128 bytes, two lines of the cache that processors fetch together: what a refresh touches comes
+# 128 bytes: two cache lines, which processors fetch together. Fields that a refresh uses come
 # first.
 cdef struct Slot:
-    int64_t deadline_ns     # shared with readers; 0 where this node does not lead
-    int64_t max_stall_ns    # how long `heartbeat_ns` may be ago; 0: no matter how long
+    int64_t deadline_ns     # shared with readers; 0 if this node does not lead
+    int64_t max_stall_ns    # how long ago `heartbeat_ns` may be; 0: any time
     char *key
     Link links[2]           # TIMER, QUEUE
-    uint32_t serial         # rises with each change of state: a reply to an older one is void
+    uint32_t serial         # rises with each change of state
     uint16_t key_length
     uint16_t bucket
     uint8_t state
-    uint8_t woken           # 1: set free while an acquire was in flight; 2: granted to this node
-    uint8_t unwanted        # an acquire in flight is to be released if it wins
-    uint8_t next_state      # what follows a release
-    uint8_t eligibility     # whether this node is to stand for it
+    uint8_t woken           # 1: a wake-up came during an acquire; 2: granted to this node
+    uint8_t unwanted        # if the acquire in flight wins, release the lease at once
+    uint8_t next_state      # the state after the release
+    uint8_t eligibility     # whether this node is to lead it
     Mark mark
-    uint8_t refreshing      # a refresh is in flight; 2: and another was due meanwhile
-    uint8_t events_waiting  # how many events of it have not been taken
+    uint8_t refreshing      # 1: a refresh is in flight; 2: another was due meanwhile
+    uint8_t events_waiting  # how many of its events have not been taken
     int64_t due_ns          # when its timer rings
     Phase phase
-    uint32_t successor      # who is to lead it in place of this node
-    uint32_t claimant       # who asked for it in vain while this node led
+    uint32_t successor      # the holder that is to lead it in place of this node
+    uint32_t claimant       # the holder that claimed it while this node led
     int64_t epoch           # shared with readers; of the current or the latest term
-    int64_t heartbeat_ns    # shared with readers; when its worker last said it goes on
+    int64_t heartbeat_ns    # shared with readers; the last heartbeat of its worker
     uint32_t generation     # shared with readers; rises when the slot is freed
     uint32_t hash
-    uint32_t holder         # who leads, as last seen
+    uint32_t holder         # the leader that the server named last
     uint32_t undelivered    # the place of the event that the term began, if it may be dropped
     uint32_t undelivered_drain  # the place of the event that the term drains
     uint8_t forgotten       # shared with readers; taken out of the index
     uint8_t unassigned      # no node is to lead it, neither this one nor another
-    uint8_t again           # its timer is to have it refreshed out of turn
-    uint8_t endless         # it was told that `holder`'s lease has no end
+    uint8_t again           # its timer has the lease refreshed out of turn
+    uint8_t endless         # it was reported that `holder`'s lease has no end
 
 
 cdef struct Chain:
-    uint32_t first          # block of the bucket; NONE: it has none
+    uint32_t first          # the bucket's first block; NONE: it has none
     uint32_t last
     uint32_t free           # the first free slot; NONE: all are in use
 
 
 cdef inline size_t padded(size_t length) noexcept nogil:
-    """Return how many bytes a text takes that is copied in words of 8."""
+    """Return the length rounded up to whole words of 8 bytes."""
     return (length + 7) & ~<size_t>7
 
 
@@ -121,20 +122,20 @@ cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept n
 cdef class Slots:
     cdef Slot **chunks
     cdef uint32_t chunk_count
-    cdef uint32_t used              # shared with readers; slots in blocks ever handed out
+    cdef uint32_t used              # shared with readers; slots in all blocks so far
     cdef uint32_t buckets
     cdef Chain *chains              # the blocks of each bucket
     cdef uint32_t *next_block       # the block that follows each in its bucket; NONE for the last
     cdef uint32_t count             # shared with readers; elections in the index
     cdef uint32_t *index
     cdef uint32_t index_size
-    cdef uint32_t index_filled      # with tombstones
+    cdef uint32_t index_filled      # entries in use, including tombstones
     cdef uint32_t seed
     cdef size_t key_bytes
     cdef size_t max_key_length      # of any key so far
-    cdef int64_t open               # shared with readers; 0 once nothing here leads any more
+    cdef int64_t open               # shared with readers; 0: this node leads nothing any more
 
-    # Here, and not beside the others, so that they cost their users no call.
+    # Inline, as they run for each lease.
     cdef inline Slot *at(self, uint32_t number) noexcept nogil:
         return &self.chunks[number >> CHUNK_BITS][number & (CHUNK_SLOTS - 1)]
 
@@ -152,8 +153,8 @@ cdef class Slots:
         return NONE if block == NONE else block << BLOCK_BITS
 
     cdef inline void fetch_after(self, uint32_t number) noexcept nogil:
-        """Have the block that follows in the same bucket come into the cache, once a block."""
-        # The blocks of a bucket lie apart: without this each costs a wait for the memory.
+        """Prefetch the next block of the same bucket into the cache; once a block."""
+        # The blocks of a bucket lie apart, so each would cost a wait for memory.
         cdef uint32_t block, place
         if number & (BLOCK_SLOTS - 1):
             return

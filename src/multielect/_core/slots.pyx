@@ -1,17 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Where elections live: one C struct each, found by key or by number.
+"""Stores elections: one C struct each, found by key or by number.
 
 Rules of this file:
-    * A slot never moves, so that other threads may read its shared fields at any time,
-      without a lock. Those fields are read and written atomically; all else belongs to
-      whoever holds the engine's mutex.
-    * A bucket's elections stand together, in blocks of `BLOCK_SLOTS` neighbouring slots that no
+    * A slot never moves, so other threads may read its shared fields at any time without a lock.
+      The shared fields are read and written atomically. All other fields belong to the thread that
+      holds the core's mutex.
+    * The elections of a bucket are stored in blocks of `BLOCK_SLOTS` neighbouring slots, which no
       other bucket shares. The blocks of a bucket are a list.
-    * A slot's number is used again after it is freed, by an election of the same bucket; its
-      generation tells the old election from the new. The generation rises before the slot is used
-      again.
-    * `forget` takes an election out of the index, `give_back` returns its slot: an election
-      that was removed may still have a release in flight.
+    * A freed slot is used again by another election of the same bucket, under the same number. The
+      slot's generation rises before that, and tells the old election from the new one.
+    * `forget` takes an election out of the index, and `give_back` frees its slot. They are apart,
+      as an election that is removed may still have a release in flight.
 """
 
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -32,7 +31,7 @@ cdef extern from *:
 
 
 cdef class Slots:
-    """Storage for elections, and the index from key to slot."""
+    """The slots of all elections, and the index from key to slot."""
 
     def __cinit__(self, uint32_t seed=0, uint32_t buckets=1):
         cdef uint32_t bucket
@@ -82,7 +81,7 @@ cdef class Slots:
 
     cdef int insert(self, const char *key, size_t length, uint16_t bucket,
                     uint32_t *number) except -1 nogil:
-        """Give `number` the slot of a key that is not in the index yet."""
+        """Add a key that is not in the index, and write its slot's number to `number`."""
         cdef char *copy
         cdef Slot *slot
         cdef uint32_t place
@@ -136,7 +135,7 @@ cdef class Slots:
         return 0
 
     cdef void forget(self, uint32_t number) noexcept nogil:
-        """Take an election out of the index; its slot stays."""
+        """Take an election out of the index. Its slot stays in use."""
         cdef uint32_t place = self.at(number).hash & (self.index_size - 1)
         while self.index[place] != number:
             place = (place + 1) & (self.index_size - 1)
@@ -145,7 +144,7 @@ cdef class Slots:
         store_u8(&self.at(number).forgotten, 1)
 
     cdef void give_back(self, uint32_t number) noexcept nogil:
-        """Give back the slot of a forgotten election."""
+        """Free the slot of a forgotten election."""
         cdef Slot *slot = self.at(number)
         self.key_bytes -= slot.key_length
         free(slot.key)
@@ -157,7 +156,7 @@ cdef class Slots:
 
     cdef void append(self, int which, uint32_t *head, uint32_t list,
                      uint32_t number) noexcept nogil:
-        """Put the slot at the end of the list that begins at `head`, of this name."""
+        """Put the slot at the end of the list that begins at `head` and has the number `list`."""
         cdef Link *link = &self.at(number).links[which]
         cdef Link *first
         link.list = list
@@ -185,7 +184,7 @@ cdef class Slots:
             head[0] = link.next
 
     cdef size_t memory_bytes(self) noexcept nogil:
-        """Return what is held: slots, index, and the keys without malloc's own share."""
+        """Return the bytes of slots, index and keys, without what malloc adds to each key."""
         return (self.chunk_count * (CHUNK_SLOTS * sizeof(Slot) + CHUNK_BLOCKS * sizeof(uint32_t))
                 + MAX_CHUNKS * sizeof(Slot *) + self.buckets * sizeof(Chain)
                 + self.index_size * sizeof(uint32_t) + self.key_bytes)
@@ -231,7 +230,7 @@ cdef class Slots:
         return 0
 
     cdef int _grow_index(self) except -1 nogil:
-        # Sized by what lives: a table full of tombstones is swept, not doubled.
+        # The number of elections decides the size: an index full of tombstones is only swept.
         cdef uint32_t size = self.index_size
         cdef uint32_t *fresh
         cdef uint32_t i, place, number
@@ -257,7 +256,7 @@ cdef class Slots:
 
 
 cdef uint32_t hash_of(const char *text, size_t length, uint32_t seed) noexcept nogil:
-    # FNV-1a, then the finish of MurmurHash3: where it counts, the low bits alone are used.
+    # FNV-1a, then the finish of MurmurHash3, as the index uses the low bits only.
     cdef uint32_t value = <uint32_t>2166136261 ^ seed
     cdef size_t i
     for i in range(length):

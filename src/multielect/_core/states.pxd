@@ -25,11 +25,11 @@ cdef enum Request:
     GRANT = 3
     MEMBERSHIP = 4
     REQUESTS = 5
-    # No requests, but of what is reported:
-    ENDLESS = 5             # another's lease has no end
-    CLAIM = 6               # leaders cannot be told of claims
-    WAKE_UP = 7             # nobody can be told that leases were given up
-    UNENDED = 8             # a lease could not be given up
+    # These are no requests. Error reports use them in place of one:
+    ENDLESS = 5             # the lease of another holder has no end
+    CLAIM = 6               # the server refused to publish claims
+    WAKE_UP = 7             # the server refused to publish wake-ups
+    UNENDED = 8             # the server refused to release or grant a lease
 
 cdef enum Reason:
     NO_REASON = 0
@@ -44,13 +44,13 @@ cdef enum Reason:
     REASON_SUPERSEDED = 9
 
 cdef enum Woken:
-    FREED = 1               # it was set free while an acquire was in flight
-    GRANTED = 2             # its lease stands in this node's name
+    FREED = 1               # a wake-up came while an acquire was in flight
+    GRANTED = 2             # the lease stands in this node's name
 
 cdef enum Eligibility:
-    ELIGIBLE = 0            # this node is to lead it, and stands for it
-    STANDBY = 1             # another is to lead it: looks now and then whether it is free
-    INELIGIBLE = 2          # this node is not to lead it, whoever does
+    ELIGIBLE = 0            # this node is to lead the election, and campaigns for it
+    STANDBY = 1             # another node is to lead it; this one leads it if it is free
+    INELIGIBLE = 2          # this node may not lead it
 
 
 cdef class States:
@@ -64,16 +64,16 @@ cdef class States:
     cdef int64_t margin_ns
     cdef int64_t refresh_ns
     cdef int64_t jitter_ns
-    cdef int64_t retry_step_ns      # what is refused is tried again together, so often
-    cdef int64_t retry_phase_ns     # and not when other nodes do
-    cdef int64_t grant_ns           # how long a grant lasts, and a claim is waited for
+    cdef int64_t retry_step_ns      # the time between two common times for repeated requests
+    cdef int64_t retry_phase_ns     # an offset of those times, which differs between nodes
+    cdef int64_t grant_ns           # how long a grant lasts, and how long a drain waits for a claim
     cdef uint32_t batch_keys
     cdef uint32_t max_leases
     cdef bint running
     cdef bint by_time               # epochs rise with the server's time
-    cdef bint has_floors            # some election may have one
-    cdef uint32_t population[7]
-    cdef uint32_t draining          # terms that are
+    cdef bint has_floors            # an election may have a floor
+    cdef uint32_t population[7]     # the number of elections in each state
+    cdef uint32_t draining          # the number of terms that drain
     cdef uint64_t random_state
 
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil
@@ -88,7 +88,7 @@ cdef class States:
     cdef int _enter_cooldown(self, uint32_t number, int64_t until_ns) except -1 nogil
     cdef int _enter_idle(self, uint32_t number) except -1 nogil
     cdef int _enter_removed(self, uint32_t number) except -1 nogil
-    cdef int _stand(self, uint32_t number) except -1 nogil
+    cdef int _campaign(self, uint32_t number) except -1 nogil
     cdef int _leave_release(self, uint32_t number) except -1 nogil
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil
     cdef int _expire(self, uint32_t number, int64_t now_ns) except -1 nogil
@@ -97,11 +97,11 @@ cdef class States:
     cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil
     cdef bint _is_claimed(self, uint32_t number) noexcept nogil
     cdef void _enqueue_release(self, uint32_t number) noexcept nogil
-    cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil
-    cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil
+    cdef void _set_holder(self, uint32_t number, uint32_t holder) noexcept nogil
+    cdef void _set_reference(self, uint32_t *place, uint32_t holder) noexcept nogil
     cdef int64_t random_below(self, int64_t bound) noexcept nogil
 
-    # Here, and not beside the others, so that it costs no call: it is asked for each refresh.
+    # Inline, as it runs for each refresh.
 
     @cython.final
     cdef inline bint _is_stalled(self, Slot *slot, int64_t now_ns) noexcept nogil:

@@ -1,18 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""The states of an election on this node, and who changes them.
+"""The states of an election on this node, and the functions that change them.
 
 Rules of this file:
-    * One function writes each state, all through `_enter`, which knows the changes there
-      are; any other change raises. Nothing outside this file changes a state.
-    * A change of state raises the slot's serial, so that a reply to what was asked in an
-      older state is recognised as void by whoever sent it.
-    * The deadline is `sent_ns + ttl - margin`, `sent_ns` having been read before the bytes
-      of the request were written. A term whose deadline has passed is over, whatever is
-      still in flight: a later reply cannot bring it back.
-    * A term begins with the epoch stored first and the deadline after it, so that a
-      reader who sees the deadline sees its epoch.
-    * Once an epoch is known to be newer than a term's, the election has a floor. It stays until a
-      term begins above it.
+    * One function enters each state. All of them call `_enter`, which raises for a change that the
+      table below does not allow. No code outside this file changes a state.
+    * Each change of state raises the slot's serial. `replies` compares serials, so a reply to a
+      request of an older state changes nothing.
+    * The deadline is `sent_ns + ttl - margin`. The caller reads `sent_ns` before the bytes of the
+      request are written. A term whose deadline has passed is over, whatever is in flight. No later
+      reply revives it.
+    * When a term begins, its epoch is stored first and its deadline after that. So a reader that
+      sees the deadline sees the epoch as well.
+    * An election has a floor once an epoch above its term's is known. The floor stays until a term
+      begins above it.
 
         from \\ to      candidate  acquiring  leading  releasing  cooldown  idle  removed
         idle               x                                                       x
@@ -22,34 +22,34 @@ Rules of this file:
         releasing          x                                         x      x      x
         cooldown           x                                                x      x
 
-    candidate   waits to be elected: until a timer, or in the queue of acquires
+    candidate   the election waits for a timer, or in a queue of acquires
     acquiring   an acquire is in flight
-    leading     holds the lease; a refresh may be queued or in flight
-    releasing   has given the term up; the release is queued or in flight
-    cooldown    has resigned, and lets other nodes go first for one TTL
-    idle        not started, or stopped
-    removed     taken out of the group; its slot is freed once its events are taken
+    leading     this node has a term; a refresh may be queued or in flight
+    releasing   the term has ended; its release is queued or in flight
+    cooldown    this node has resigned, and lets other nodes go first for one TTL
+    idle        this node is not started, or is stopped
+    removed     the election is removed; its slot is freed once its events are taken
 
-    Beside its state a slot has flags. The debug build checks at each turn (`checks`) that none is
-    set in another state than here:
+    Beside its state a slot has flags. The debug build checks at each turn (`checks`) that no flag
+    is set in a state that this table does not name:
 
         flag               set in                    meaning
-        woken              acquiring, candidate      1: it was set free while the acquire was in
+        woken              acquiring, candidate      1: a wake-up came while the acquire was in
                                                      flight; 2: the lease stands in this node's
-                                                     name, as it was granted to it or its term was
-                                                     ended without a release: this node asks for it
-                                                     whoever is to lead it
-        unwanted           acquiring                 the acquire is to be released if it wins
+                                                     name, by a grant or as a term ended without a
+                                                     release, so this node acquires it even if
+                                                     another node is to lead the election
+        unwanted           acquiring                 if the acquire wins, release the lease at once
         refreshing         leading                   1: a refresh is in flight; 2: another was due
-        again              leading                   its timer is to have it refreshed out of turn
-        drained            leading, with drain_ns    the draining term's worker is done
-        moved              releasing                 the counter is at `floor`, not at this epoch
+        again              leading                   the timer has the lease refreshed out of turn
+        worker_done        leading, with drain_ns    the draining term's worker is done
+        moved              releasing                 the epoch's key is at `floor`, above this epoch
         refusals           all others                how often an acquire was refused in a row
         drain_ns           leading                   when the draining term ends at the latest
         floor              all others                the next term's epoch must be above it
-        next_state         acquiring, releasing      what follows an acquire that is not wanted, or
-                                                     a release
-        claimant           all but removed           who asked in vain for the latest term's lease
+        next_state         acquiring, releasing      the state after an unwanted acquire, or after
+                                                     the release
+        claimant           all but removed           the node that claimed the latest term's lease
         undelivered_drain  leading                   the event that it drains has not been taken
         endless            any                       the lease of `holder` was reported as endless
         unassigned         any, without a successor  no node is to lead it
@@ -85,9 +85,9 @@ cdef class States:
         self.margin_ns = margin_ns
         self.refresh_ns = ttl_ns // 3
         self.refresh_groups = RefreshGroups(self.queues, batch_keys, self.refresh_ns, seed, now_ns)
-        # Enough to spread candidates apart, little beside a takeover.
+        # Long enough to spread candidates, and short beside a takeover.
         self.jitter_ns = min(ttl_ns // 20, 10_000_000)
-        # Long enough for a successor that is there, short for one that is not.
+        # Long enough for a successor that is alive, and short if it is not.
         self.grant_ns = min(ttl_ns, max(ttl_ns // 3, <int64_t>1_000_000_000))
         self.batch_keys = batch_keys
         self.max_leases = max_leases
@@ -96,12 +96,12 @@ cdef class States:
         self.retry_phase_ns = <int64_t>(seed % <uint64_t>self.retry_step_ns)
         self.random_state = seed | 1
 
-    # ---- the only writers of a state
+    # ---- the only functions that write a state
 
     cdef int _enter(self, uint32_t number, uint8_t state) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         if not ALLOWED[slot.state] & (1 << state):
-            # A fault of ours: the owner thread ends, and with it all that this node leads.
+            # A fault of this library: the owner thread ends, and all terms of this node with it.
             with gil:
                 raise AssertionError(
                     f"an election cannot go from {STATE_NAMES[slot.state]} to {STATE_NAMES[state]}")
@@ -126,15 +126,15 @@ cdef class States:
         return 0
 
     cdef int _enter_candidate_holding(self, uint32_t number) except -1 nogil:
-        """Have an acquire take over the lease that stands in this node's name, as if granted."""
+        """Have an acquire take over the lease in this node's name, as if it were granted."""
         self._enter_candidate_now(number)
-        # So it stays in the queue where it is assigned to another meanwhile.
+        # So it stays in the queue even if the election is assigned to another node meanwhile.
         self.slots.at(number).woken = GRANTED
         return 0
 
     cdef int _enter_candidate_at(self, uint32_t number, int64_t again_ns) except -1 nogil:
         self._enter(number, CANDIDATE)
-        # What another is to lead waits without a timer, until somebody looks.
+        # An election that another node is to lead waits without a timer, until it is probed.
         if self.slots.at(number).eligibility == ELIGIBLE:
             self.timers.set(number, again_ns)
         return 0
@@ -149,16 +149,16 @@ cdef class States:
         cdef Slot *slot = self.slots.at(number)
         cdef int64_t deadline_ns = sent_ns + self.ttl_ns - self.margin_ns
         self._enter(number, LEADING)
-        self._see_holder(number, NONE)
+        self._set_holder(number, NONE)
         self.events.elected(number, epoch, now_ns)
         slot.phase.drain_ns = 0
         slot.mark.worker_done = 0
-        self._refer(&slot.claimant, NONE)
+        self._set_reference(&slot.claimant, NONE)
         store_i64(&slot.heartbeat_ns, now_ns)
         store_i64(&slot.epoch, epoch)
         store_i64(&slot.deadline_ns, deadline_ns)
-        self.refresh_groups.suit(self.population[<int>LEADING], now_ns)
-        self.refresh_groups.hurry(slot.bucket, min(
+        self.refresh_groups.fit_phases(self.population[<int>LEADING], now_ns)
+        self.refresh_groups.bring_forward(slot.bucket, min(
             self.refresh_groups.join(slot.bucket, sent_ns), deadline_ns))
         self._set_lease_timer(number, NEVER)
         return 0
@@ -182,16 +182,16 @@ cdef class States:
 
     cdef int _enter_removed(self, uint32_t number) except -1 nogil:
         self._enter(number, REMOVED)
-        self._see_holder(number, NONE)
-        self._refer(&self.slots.at(number).successor, NONE)
-        self._refer(&self.slots.at(number).claimant, NONE)
+        self._set_holder(number, NONE)
+        self._set_reference(&self.slots.at(number).successor, NONE)
+        self._set_reference(&self.slots.at(number).claimant, NONE)
         self.queues.enqueue(REAPED, number)
         return 0
 
     # ---- common steps
 
-    cdef int _stand(self, uint32_t number) except -1 nogil:
-        """Stand for election again, if this node is to."""
+    cdef int _campaign(self, uint32_t number) except -1 nogil:
+        """Become a candidate again, or idle if this node does not run."""
         if not self.running:
             return self._enter_idle(number)
         if self.slots.at(number).eligibility == ELIGIBLE:
@@ -206,12 +206,12 @@ cdef class States:
         if slot.next_state == IDLE or not self.running:
             return self._enter_idle(number)
         if slot.next_state == CANDIDATE:
-            return self._stand(number)
-        # Where the release was sent, its term's end is the last timer that was set.
+            return self._campaign(number)
+        # The last timer was set for the end of the lease, which is when the cooldown ends.
         return self._enter_cooldown(number, slot.due_ns)
 
     cdef int _demote(self, uint32_t number, uint8_t reason, int64_t now_ns) except -1 nogil:
-        """End the current term at `now_ns`, and go on as `reason` says."""
+        """End the current term at `now_ns`, and enter the state that follows `reason`."""
         cdef Slot *slot = self.slots.at(number)
         cdef int64_t deadline_ns = slot.deadline_ns
         cdef int64_t ended_ns = now_ns if now_ns < deadline_ns else deadline_ns
@@ -221,16 +221,17 @@ cdef class States:
         slot.mark.refusals = 0
         self.events.demoted(number, slot.epoch, reason, ended_ns)
         if reason == REASON_EXPIRED or reason == REASON_LOST:
-            # The lease may still stand in our name: then acquire takes it over.
-            return self._stand(number)
+            # The lease may still stand in this node's name. The acquire takes it over then.
+            return self._campaign(number)
         if reason == REASON_SUPERSEDED and self.running:
-            # The lease may be ours for long, and nobody else could take it. It cannot be released
-            # under the old epoch: so acquire takes it over, whoever is to lead it.
+            # The lease may stand in this node's name for long, and no other node can take it. The
+            # server would not release it under the old epoch. So an acquire takes it over, even if
+            # another node is to lead the election.
             return self._enter_candidate_holding(number)
         if reason == REASON_RESIGNED or reason == REASON_STALLED:
             return self._enter_releasing(number, now_ns + self.ttl_ns, COOLDOWN)
         if reason == REASON_REBALANCED and slot.eligibility == ELIGIBLE:
-            # It was assigned to this node again: acquire takes over what stands in its name.
+            # The election was assigned to this node again. The acquire takes over its lease.
             return self._enter_candidate_holding(number)
         if reason == REASON_REBALANCED or reason == REASON_DRAINED:
             return self._enter_releasing(number, deadline_ns + self.margin_ns, CANDIDATE)
@@ -238,10 +239,10 @@ cdef class States:
                                      REMOVED if reason == REASON_REMOVED else IDLE)
 
     cdef void _set_lease_timer(self, uint32_t number, int64_t again_ns) noexcept nogil:
-        """Let the slot's own timer ring when there is something that its refresh group does not do.
+        """Set the slot's own timer for what its refresh group does not do.
 
-        That is: ask the server again at `again_ns` (NEVER: not out of turn), see whether the
-        worker goes on, end a drain.
+        That is: refresh the lease out of turn at `again_ns` (NEVER: not at all), check for a stall
+        of the worker, and end a drain.
         """
         cdef Slot *slot = self.slots.at(number)
         cdef int64_t due_ns = again_ns
@@ -256,8 +257,8 @@ cdef class States:
             self.timers.set(number, due_ns)
 
     cdef void _advance_lease_timer(self, uint32_t number) noexcept nogil:
-        """The term drains, or is to for less long: set its timer accordingly."""
-        # One that was set for something else may ring for nothing.
+        """Set the slot's timer for the end of the drain, if it does not ring before."""
+        # A timer that was set for another purpose may then ring for nothing.
         cdef Slot *slot = self.slots.at(number)
         if not self.timers.is_set(number) or slot.phase.drain_ns < slot.due_ns:
             self.timers.set(number, slot.phase.drain_ns)
@@ -266,14 +267,14 @@ cdef class States:
         return self._demote(number, REASON_EXPIRED, now_ns)
 
     cdef void _raise_floor(self, uint32_t number, int64_t epoch) noexcept nogil:
-        """Have the next term begin above `epoch`; there is none now."""
+        """Have the next term begin above `epoch`. The election has no term now."""
         cdef Slot *slot = self.slots.at(number)
         slot.phase.floor = max(slot.phase.floor, epoch)
         self.has_floors = True
 
     cdef void _enqueue_release(self, uint32_t number) noexcept nogil:
-        # Without a claim nobody may be there to take a grant; at a stop it is tried all the same,
-        # as all of its elections would else be contested by all nodes at once.
+        # If the successor has not claimed the election, it may not be alive to take a grant. A node
+        # that stops grants all the same: else all nodes would contest all its elections at once.
         cdef Slot *slot = self.slots.at(number)
         if self._is_claimed(number) or (slot.successor != NONE and slot.next_state == IDLE):
             self.queues.enqueue(GRANTS, number)
@@ -284,10 +285,10 @@ cdef class States:
         cdef Slot *slot = self.slots.at(number)
         return slot.successor != NONE and slot.claimant == slot.successor
 
-    cdef void _see_holder(self, uint32_t number, uint32_t holder) noexcept nogil:
-        self._refer(&self.slots.at(number).holder, holder)
+    cdef void _set_holder(self, uint32_t number, uint32_t holder) noexcept nogil:
+        self._set_reference(&self.slots.at(number).holder, holder)
 
-    cdef void _refer(self, uint32_t *place, uint32_t holder) noexcept nogil:
+    cdef void _set_reference(self, uint32_t *place, uint32_t holder) noexcept nogil:
         if holder != NONE:
             self.holders.keep(holder)
         self.holders.drop(place[0])

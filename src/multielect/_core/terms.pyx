@@ -1,51 +1,48 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""What becomes of each election on this node: by its user, by time, by the server's answers.
+"""What users, time and wake-ups do to each election of this node, and what is sent for it.
 
 Rules of this file:
-    * It decides; how a state changes, and which changes there are, is in `states`.
-    * A reply that comes when the term's deadline has passed changes nothing but that the term
-      is over: a later reply cannot bring it back.
-    * A lease is refreshed with its refresh group, in turn. Only where a refresh failed it is asked
-      again alone; and only then, for a drain or for a watchdog, has a term a timer of its own.
-    * A node that stops gives its terms up as their releases go out, and leads the rest until
-      then: without a connection, all at once.
-    * Elections that another node is to lead are not asked for, except when somebody says that
-      they are free or `watch` is called for them. They come behind this node's own, and not at all
-      while it may lead no more.
+    * The methods here decide what happens to an election. `states` makes the change, and lists the
+      changes that are allowed. `outcomes` does the same for the server's answers.
+    * A lease is refreshed with its refresh group. A term has a timer of its own only while a failed
+      refresh is to be repeated, while the term drains, or if a watchdog watches its worker.
+    * A node that stops ends each of its terms when the release can be sent, and leads the others
+      until then. If a lane has no connection, the node ends all terms of that lane at once.
+    * This node sends no acquire for an election that another node is to lead, unless a wake-up says
+      that the election is free or `probe` is called for it. Such acquires come after those for this
+      node's own elections. None is sent while this node leads as many as it may.
 """
 
 from libc.string cimport memset
 
 from .lateness cimport Lateness
-from .queues cimport ACQUIRES, GRANTS, LOOKS, MAX_LANES, REFRESHES, RELEASES, TURNS
+from .outcomes cimport Outcomes
+from .queues cimport ACQUIRES, GRANTS, PROBES, MAX_LANES, REFRESHES, RELEASES, TURNS
 from .slots cimport NEVER, NONE, QUEUE, store_i64
 from .states cimport (ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, FREED, GRANTED, IDLE, INELIGIBLE,
-                      LEADING, REASON_LOST, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED,
-                      REASON_SUPERSEDED, RELEASING, REMOVED, STANDBY)
-
-cdef enum:
-    MAX_DOUBLINGS = 2       # of the pause before what was refused is tried again
+                      LEADING, REASON_REMOVED, REASON_RESIGNED, REASON_STOPPED, REASON_SUPERSEDED,
+                      RELEASING, REMOVED, STANDBY)
 
 
-cdef class Terms(Drains):
-    """The elections of a node and what becomes of them."""
+cdef class Terms(Outcomes):
+    """The elections of a node, with all that changes them."""
 
     def __cinit__(self, **_):
         self.lateness = Lateness()
 
-    # ---- what the user wants
+    # ---- what users ask for
 
     cdef int start(self) except -1 nogil:
-        """Stand for all elections."""
+        """Campaign for all elections."""
         cdef uint32_t number
         self.running = True
         for number in range(self.slots.used):
             if self.slots.at(number).key != NULL and self.slots.at(number).state == IDLE:
-                self._stand(number)
+                self._campaign(number)
         return 0
 
     cdef int stop(self) except -1 nogil:
-        """Stand for nothing any more; the terms are given up by `give_up`."""
+        """Campaign for nothing any more. `give_up` ends the terms that this node still has."""
         cdef uint32_t number
         cdef Slot *slot
         self.running = False
@@ -66,7 +63,7 @@ cdef class Terms(Drains):
         return 0
 
     cdef int give_up(self, uint32_t lane, uint32_t most, int64_t now_ns) except -1 nogil:
-        """End so many terms of a lane's elections, once this node stops."""
+        """End at most `most` terms of a lane, of a node that stops."""
         cdef uint32_t bucket
         while most and self.queues.lanes[lane].leading:
             bucket = self.given_up[lane]
@@ -88,18 +85,18 @@ cdef class Terms(Drains):
         return ended
 
     cdef int add(self, uint32_t number) except -1 nogil:
-        """Take up an election that has just been given a slot."""
+        """Begin with an election that has just been given a slot."""
         self.slots.at(number).state = IDLE
         self.slots.at(number).serial += 1
         self.slots.at(number).eligibility = (INELIGIBLE if self.retiring
                                              else self.initial_eligibility)
         self.population[<int>IDLE] += 1
         if self.running:
-            self._stand(number)
+            self._campaign(number)
         return 0
 
     cdef int remove(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Give an election up for good: its term, its place in the index, its slot."""
+        """Remove an election: end its term, take it out of the index and free its slot."""
         cdef Slot *slot = self.slots.at(number)
         self.slots.forget(number)
         if slot.state == LEADING:
@@ -114,7 +111,7 @@ cdef class Terms(Drains):
         return 0
 
     cdef int resign(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """Give the current term up. Returns whether there was one."""
+        """End the current term. Returns whether there was one."""
         cdef Slot *slot = self.slots.at(number)
         if slot.state != LEADING:
             return 0
@@ -125,16 +122,16 @@ cdef class Terms(Drains):
         return 1
 
     cdef int campaign(self, uint32_t number) except -1 nogil:
-        """Stand again without waiting for what is left of the abstention."""
+        """Campaign again without waiting for the end of the cooldown."""
         cdef Slot *slot = self.slots.at(number)
         if slot.state == COOLDOWN:
-            self._stand(number)
+            self._campaign(number)
         elif slot.state == RELEASING and slot.next_state == COOLDOWN:
             slot.next_state = CANDIDATE
         return 0
 
     cdef int learn_epoch(self, uint32_t number, int64_t epoch, int64_t now_ns) except -1 nogil:
-        """Let the next term begin above `epoch`. Returns whether it ended a term for that."""
+        """Let the next term begin above `epoch`. Returns whether a term ended for that."""
         cdef Slot *slot = self.slots.at(number)
         cdef int ended = 0
         if slot.state == LEADING:
@@ -148,10 +145,10 @@ cdef class Terms(Drains):
         self._raise_floor(number, epoch)
         return ended
 
-    # ---- what time and the server bring
+    # ---- what time brings
 
     cdef int on_timers(self, int64_t now_ns) except -1 nogil:
-        """Do what is due at `now_ns`."""
+        """Act on each timer that has rung by `now_ns`."""
         cdef uint32_t number, bucket
         cdef Slot *slot
         while True:
@@ -169,13 +166,13 @@ cdef class Terms(Drains):
             elif slot.state == CANDIDATE:
                 self.queues.enqueue(ACQUIRES, number)
             elif slot.state == COOLDOWN:
-                self._stand(number)
+                self._campaign(number)
             elif slot.state == RELEASING:
-                # The lease has ended by itself.
+                # The lease has expired at the server.
                 self._leave_release(number)
 
     cdef int _on_refresh_group_timer(self, uint32_t bucket, int64_t now_ns) except -1 nogil:
-        """Refresh its leases if it is time, and end those terms whose time is up."""
+        """Have the group's leases refreshed if that is due, and end its overdue terms."""
         cdef int64_t ends_ns = NEVER
         cdef int64_t crowded_out = self.count_crowded_out(now_ns) if self.balanced else 0
         cdef uint32_t number = self.slots.first_of(bucket)
@@ -196,8 +193,8 @@ cdef class Terms(Drains):
             crowded_out -= self.make_room(number, now_ns)
             number = self.slots.after(number)
         if self.population[<int>LEADING] >= self.max_leases:
-            self._look_no_more()
-        self.refresh_groups.suit(self.population[<int>LEADING], now_ns)
+            self._drop_probes()
+        self.refresh_groups.fit_phases(self.population[<int>LEADING], now_ns)
         self.refresh_groups.advance(bucket, now_ns, ends_ns)
         return 0
 
@@ -212,13 +209,10 @@ cdef class Terms(Drains):
         self._set_lease_timer(number, NEVER)
         return 0
 
-    cdef void _refresh_now(self, uint32_t number) noexcept nogil:
-        """Have the lease refreshed out of turn, unless that is under way."""
-        if not self.slots.at(number).refreshing and not self.queues.is_queued(number):
-            self.queues.enqueue(REFRESHES, number)
+    # ---- what wake-ups and connections bring
 
-    cdef bint _ask_now(self, uint32_t number) noexcept nogil:
-        """Stand for it without waiting any longer. Returns whether it waited."""
+    cdef bint _acquire_now(self, uint32_t number) noexcept nogil:
+        """Send an acquire without waiting any longer. Returns whether the election waited."""
         cdef Slot *slot = self.slots.at(number)
         if slot.state != CANDIDATE or slot.links[QUEUE].list == ACQUIRES:
             return False
@@ -227,51 +221,54 @@ cdef class Terms(Drains):
         self.queues.enqueue(ACQUIRES, number)
         return True
 
-    cdef bint _look(self, uint32_t number) noexcept nogil:
-        """Ask for what is not this node's own, if there is room. Returns whether it waited."""
+    cdef bint _probe(self, uint32_t number) noexcept nogil:
+        """Send an acquire for an election that is not this node's own, if this node has room.
+
+        Returns whether the election waited.
+        """
         if (self.slots.at(number).state != CANDIDATE or self.queues.is_queued(number)
                 or self.population[<int>LEADING] >= self.max_leases):
             return False
-        self.queues.enqueue(LOOKS, number)
+        self.queues.enqueue(PROBES, number)
         return True
 
-    cdef void _look_no_more(self) noexcept nogil:
-        # By the time that there is room again they would be old.
+    cdef void _drop_probes(self) noexcept nogil:
+        # They would be out of date by the time this node has room again.
         cdef uint32_t lane
-        if self.queues.counts[<int>LOOKS] == 0:
+        if self.queues.counts[<int>PROBES] == 0:
             return
         for lane in range(<uint32_t>MAX_LANES + 1):
-            while not self.queues.is_empty(lane, LOOKS):
-                self.queues.dequeue(self.queues.peek(lane, LOOKS))
+            while not self.queues.is_empty(lane, PROBES):
+                self.queues.dequeue(self.queues.peek(lane, PROBES))
 
     cdef int wake(self, uint32_t number, bint granted) except -1 nogil:
-        """An election was set free, or granted to this node: stand for it at once."""
+        """Act on a wake-up: the election is free, or is granted to this node."""
         cdef Slot *slot = self.slots.at(number)
-        # What was granted stands in this node's name, and nobody else can take it: so it is asked
-        # for also where this node is to lead it no more, and then handed on.
+        # A granted lease stands in this node's name, and no other node can take it. So this node
+        # acquires it even if it is not to lead the election any more, and then hands it on.
         if not granted and (self.retiring or slot.eligibility == INELIGIBLE):
             return 0
         if slot.state == ACQUIRING:
-            # Where announcements have a connection of their own, this one may have
-            # overtaken the answer that another leads.
+            # If announcements have a connection of their own, this one may have overtaken the
+            # answer that another node leads.
             slot.woken = max(slot.woken, <uint8_t>(GRANTED if granted else FREED))
             return 0
         if granted or slot.eligibility == ELIGIBLE:
-            self.events.tally.wakeups += self._ask_now(number)
+            self.events.tally.wakeups += self._acquire_now(number)
         else:
-            self.events.tally.wakeups += self._look(number)
+            self.events.tally.wakeups += self._probe(number)
         if granted and slot.state == CANDIDATE:
             slot.woken = GRANTED
         return 0
 
-    cdef int watch(self, uint32_t number) except -1 nogil:
-        """See whether an election that another is to lead is free; if so, lead it."""
+    cdef int probe(self, uint32_t number) except -1 nogil:
+        """Lead an election that another node is to lead, if nobody leads it."""
         if self.slots.at(number).eligibility == STANDBY:
-            self._look(number)
+            self._probe(number)
         return 0
 
     cdef uint32_t count_own_waiting(self, uint32_t first, uint32_t beyond) noexcept nogil:
-        """Return how many of these elections are this node's share, which it does not lead yet."""
+        """Return how many of these elections this node is to lead and does not lead yet."""
         cdef uint32_t number, count = 0
         cdef Slot *slot
         for number in range(first, beyond):
@@ -280,44 +277,51 @@ cdef class Terms(Drains):
         return count
 
     cdef bint has_room_beside(self, uint32_t own_waiting) noexcept nogil:
-        """Tell whether this node may lead more than what it leads, and so many more."""
+        """Tell whether this node may lead yet another election beside `own_waiting` more."""
         return (<uint64_t>self.population[<int>LEADING] + self.population[<int>ACQUIRING]
                 + own_waiting < self.max_leases)
 
-    cdef int64_t leases_shortened(self, uint32_t lane, int64_t by_ns,
-                                  int64_t now_ns) except -1 nogil:
-        """A lane's leases end earlier by `by_ns` than was counted on. Returns how many terms end.
+    cdef int64_t shorten_leases(self, uint32_t lane, int64_t by_ns,
+                                int64_t now_ns) except -1 nogil:
+        """Shorten all leases of a lane by `by_ns`. Returns how many terms end for that.
 
-        The others are refreshed at once: by the next time that is due they might be over.
+        The other leases are refreshed at once: they might end before they are due.
         """
-        cdef uint32_t bucket, number
-        cdef int64_t given_up = 0
-        cdef Slot *slot
-        for bucket in range(self.queues.bucket_count):
-            if self.queues.buckets[bucket].lane != lane or not self.queues.buckets[bucket].leading:
-                continue
-            number = self.slots.first_of(bucket)
-            while number != NONE:
-                slot = self.slots.at(number)
-                if slot.state == LEADING and slot.deadline_ns - by_ns > now_ns:
-                    store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
-                    self.refresh_groups.hurry(bucket, slot.deadline_ns)
-                elif slot.state == LEADING:
-                    # Until now it was believed.
-                    store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
-                    self._expire(number, now_ns)
-                    given_up += 1
-                number = self.slots.after(number)
-            self.refresh_groups.enqueue(bucket, 0)
-        return given_up
+        cdef uint32_t bucket = self.queues.next_of_lane(lane, 0)
+        cdef int64_t ended = 0
+        while bucket != NONE:
+            if self.queues.buckets[bucket].leading:
+                ended += self._shorten_bucket(bucket, by_ns, now_ns)
+            bucket = self.queues.next_of_lane(lane, bucket + 1)
+        return ended
 
-    cdef int ask_again(self, uint32_t lane) except -1 nogil:
-        """Ask a lane for all that another leads: it may have been set free without a word to us."""
-        cdef uint32_t bucket, number
+    cdef int64_t _shorten_bucket(self, uint32_t bucket, int64_t by_ns,
+                                 int64_t now_ns) except -1 nogil:
+        cdef uint32_t number = self.slots.first_of(bucket)
+        cdef int64_t ended = 0
         cdef Slot *slot
-        for bucket in range(self.queues.bucket_count):
-            if self.queues.buckets[bucket].lane != lane:
-                continue
+        while number != NONE:
+            slot = self.slots.at(number)
+            if slot.state == LEADING and slot.deadline_ns - by_ns > now_ns:
+                store_i64(&slot.deadline_ns, slot.deadline_ns - by_ns)
+                self.refresh_groups.bring_forward(bucket, slot.deadline_ns)
+            elif slot.state == LEADING:
+                # This node believed in the term until now, so it ends now and no earlier.
+                store_i64(&slot.deadline_ns, min(slot.deadline_ns, now_ns))
+                self._expire(number, now_ns)
+                ended += 1
+            number = self.slots.after(number)
+        self.refresh_groups.enqueue(bucket, 0)
+        return ended
+
+    cdef int acquire_all(self, uint32_t lane) except -1 nogil:
+        """Send an acquire to a lane's server for each election that another node leads.
+
+        That node may have released the lease, and this node may have missed the wake-up.
+        """
+        cdef uint32_t number, bucket = self.queues.next_of_lane(lane, 0)
+        cdef Slot *slot
+        while bucket != NONE:
             number = self.slots.first_of(bucket)
             while number != NONE:
                 slot = self.slots.at(number)
@@ -326,27 +330,31 @@ cdef class Terms(Drains):
                 elif slot.state == ACQUIRING:
                     slot.woken = max(slot.woken, <uint8_t>FREED)
                 else:
-                    self._ask_now(number)
+                    self._acquire_now(number)
                 number = self.slots.after(number)
+            bucket = self.queues.next_of_lane(lane, bucket + 1)
         return 0
 
-    cdef int ask_all_again(self) except -1 nogil:
-        """Do as `ask_again` for every lane."""
+    cdef int acquire_all_lanes(self) except -1 nogil:
+        """Do as `acquire_all` for every lane."""
         cdef uint32_t lane
         for lane in range(<uint32_t>MAX_LANES):
-            self.ask_again(lane)
+            self.acquire_all(lane)
         return 0
 
     cdef int refresh_all(self, uint32_t lane) except -1 nogil:
-        """A lane has a connection: wake-ups may have been missed, and leases lost."""
-        cdef uint32_t bucket
-        for bucket in range(self.queues.bucket_count):
-            if self.queues.buckets[bucket].lane == lane:
-                self._refresh_bucket(bucket)
+        """Refresh all leases of a lane, and acquire what this node is to lead there.
+
+        For a new connection: wake-ups may have been missed, and leases lost.
+        """
+        cdef uint32_t bucket = self.queues.next_of_lane(lane, 0)
+        while bucket != NONE:
+            self._refresh_bucket(bucket)
+            bucket = self.queues.next_of_lane(lane, bucket + 1)
         return 0
 
     cdef int change_lane(self, uint32_t bucket, uint32_t lane) except -1 nogil:
-        """Another lane serves the bucket from now on: what is known of it may not hold there."""
+        """Have another lane serve the bucket, and refresh and acquire anew at its server."""
         self.refresh_groups.move(bucket, lane)
         return self._refresh_bucket(bucket)
 
@@ -359,12 +367,12 @@ cdef class Terms(Drains):
             slot = self.slots.at(number)
             if (slot.key != NULL and slot.eligibility == ELIGIBLE
                     and not self.queues.is_queued(number)):
-                self._ask_now(number)
+                self._acquire_now(number)
             number = self.slots.after(number)
         return 0
 
     cdef void reap(self) noexcept nogil:
-        """Free the slots of the removed; what is to be told of them has been."""
+        """Free the slots of removed elections, whose events have all been taken."""
         cdef uint32_t number = self.queues.reaped
         while number != NONE:
             self.queues.dequeue(number)
@@ -374,12 +382,13 @@ cdef class Terms(Drains):
 
     # ---- what is to be sent
 
-    cdef uint32_t next_refreshes(self, uint32_t lane, Asked *asked, uint32_t most,
+    cdef uint32_t next_refreshes(self, uint32_t lane, BatchEntry *entries, uint32_t most,
                                  bint one_bucket, int64_t now_ns) except? NONE nogil:
-        """Take leases of a lane to refresh, no more than `most`; returns how many.
+        """Put at most `most` leases of a lane that are to be refreshed into `entries`.
 
-        Those out of turn come first, then the buckets whose turn it is. An overdue term ends
-        instead. With `one_bucket` all are of the same bucket.
+        Leases that are refreshed out of turn come first, then the buckets whose turn it is. An
+        overdue term ends instead. With `one_bucket` all leases are of the same bucket. Returns how
+        many there are.
         """
         cdef uint32_t count = 0, number, bucket = NONE
         while count < most:
@@ -389,18 +398,18 @@ cdef class Terms(Drains):
             bucket = self.slots.at(number).bucket
             self.queues.dequeue(number)
             if self._goes_on(number, now_ns):
-                self._ask_refresh(number, &asked[count])
+                self._begin_refresh(number, &entries[count])
                 count += 1
         while count < most and not self.queues.is_empty(lane, TURNS):
             if one_bucket and count and self.queues.lanes[lane].ready[<int>TURNS] != bucket:
                 break
             bucket = self.queues.lanes[lane].ready[<int>TURNS]
-            count = self._next_of_bucket(bucket, asked, count, most, now_ns)
+            count = self._next_of_bucket(bucket, entries, count, most, now_ns)
         return count
 
-    cdef uint32_t _next_of_bucket(self, uint32_t bucket, Asked *asked, uint32_t count,
+    cdef uint32_t _next_of_bucket(self, uint32_t bucket, BatchEntry *entries, uint32_t count,
                                   uint32_t most, int64_t now_ns) except? NONE nogil:
-        """Go on to take leases of a bucket whose turn it is; returns how many there are."""
+        """Add leases of a bucket whose turn it is to `count` entries. Returns the new count."""
         cdef uint32_t number = self.refresh_groups.items[bucket].cursor
         cdef uint32_t before = count
         cdef Slot *slot
@@ -409,10 +418,11 @@ cdef class Terms(Drains):
             slot = self.slots.at(number)
             if slot.state == LEADING and not self.queues.is_queued(number):
                 if slot.refreshing:
-                    # Another would only burden a server that is slow: it follows on the answer.
+                    # A second refresh would only burden a slow server. It is sent when the first
+                    # is answered.
                     slot.refreshing = 2
                 elif self._goes_on(number, now_ns):
-                    self._ask_refresh(number, &asked[count])
+                    self._begin_refresh(number, &entries[count])
                     count += 1
             number = self.slots.after(number)
         self.lateness.sent(self.refresh_groups.items[bucket].owed_ns, now_ns, count - before)
@@ -422,173 +432,32 @@ cdef class Terms(Drains):
         return count
 
     cdef int begin_acquire(self, uint32_t number) except -1 nogil:
-        """The acquire of an election is about to be sent."""
+        """Take note that an acquire is about to be sent for the election."""
         return self._enter_acquiring(number)
 
-    cdef bint is_giving_up(self, uint32_t lane) noexcept nogil:
-        """Tell whether this node stops, and leads something of the lane still."""
+    cdef bint has_to_give_up(self, uint32_t lane) noexcept nogil:
+        """Tell whether this node stops, and still leads an election of the lane."""
         return not self.running and self.queues.lanes[lane].leading != 0
 
-    cdef bint leads_still(self) noexcept nogil:
-        """Tell whether this node stops, and leads something still."""
+    cdef bint has_to_give_up_any(self) noexcept nogil:
+        """Tell whether this node stops, and still leads an election of any lane."""
         return not self.running and self.population[<int>LEADING] != 0
 
     cdef int64_t next_due_ns(self) noexcept nogil:
         """Return when `on_timers` should be called next."""
         return min(self.timers.next_due_ns(), self.refresh_groups.next_due_ns())
 
-    cdef int64_t retry_ns(self, int64_t now_ns) noexcept nogil:
-        """Return when to try again what the server refused."""
-        # Half the time between two refreshes: soon enough for a second and third try
-        # before the deadline, seldom enough for a server that refuses everything.
-        return self._together_ns(now_ns + self.refresh_ns // 2)
-
-    cdef int64_t _together_ns(self, int64_t at_ns) noexcept nogil:
-        """Return the next time after `at_ns` at which this node tries again what was refused."""
-        # Each at a time of its own would be a script of its own.
-        return at_ns + self.retry_step_ns - (at_ns - self.retry_phase_ns) % self.retry_step_ns
-
     cdef bint has_work(self, uint32_t lane) noexcept nogil:
-        """Tell whether something may be there to be sent."""
+        """Tell whether a lane may have anything to send."""
         return self.refresh_due_ns(lane) != NEVER or self.has_other_work(lane)
 
     cdef bint has_other_work(self, uint32_t lane) noexcept nogil:
-        """Tell whether something that is no refresh may be there to be sent."""
+        """Tell whether a lane may have anything to send other than refreshes."""
         return (not self.queues.is_empty(lane, RELEASES) or not self.queues.is_empty(lane, GRANTS)
                 or self.peek_acquire(lane) != NONE)
 
     cdef int64_t refresh_due_ns(self, uint32_t lane) noexcept nogil:
-        """Return by when refreshes that wait are to be sent; NEVER where none does."""
+        """Return when the first waiting refresh is due; NEVER if none waits."""
         if not self.queues.is_empty(lane, REFRESHES):
             return 0
         return self.refresh_groups.due_ns[lane]
-
-    # ---- what became of it
-
-    cdef int won(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
-                 int64_t now_ns) except -1 nogil:
-        """The server gave this node the lease, under `epoch`; it was told of so many floors."""
-        cdef Slot *slot = self.slots.at(number)
-        if (epoch > slot.epoch and epoch > slot.phase.floor and not slot.unwanted
-                and not self.retiring and now_ns < sent_ns + self.ttl_ns - self.margin_ns):
-            return self._enter_leading(number, epoch, sent_ns, now_ns)
-        return self._won_oddly(number, epoch, floors, sent_ns, now_ns)
-
-    cdef int _won_oddly(self, uint32_t number, int64_t epoch, uint32_t floors, int64_t sent_ns,
-                        int64_t now_ns) except -1 nogil:
-        """A lease was given that is not wanted any more, comes too late, or has a stale epoch."""
-        cdef Slot *slot = self.slots.at(number)
-        if self.by_time and epoch <= slot.epoch:
-            # The counter was lost, and the server's clock is behind what it had been.
-            self._raise_floor(number, slot.epoch)
-        # The lease began at the server by now at the latest.
-        if slot.unwanted or self.retiring:
-            store_i64(&slot.epoch, epoch)
-            self._enter_releasing(number, now_ns + self.ttl_ns, slot.next_state)
-        elif now_ns >= sent_ns + self.ttl_ns - self.margin_ns:
-            # Too late to lead by it: let the next try go to whoever is quicker.
-            store_i64(&slot.epoch, epoch)
-            self._enter_releasing(number, now_ns + self.ttl_ns, CANDIDATE)
-        elif epoch > slot.phase.floor:
-            self._enter_leading(number, epoch, sent_ns, now_ns)
-        elif floors:
-            # The server does not heed them, or it was asked before the latest was known.
-            self._enter_candidate_at(number, self.retry_ns(now_ns))
-        else:
-            self._enter_candidate_now(number)
-        return 0
-
-    cdef int contested(self, uint32_t number, uint32_t holder, bint claimed,
-                       int64_t again_ns) except -1 nogil:
-        """Another holds the lease; it ends no later than `again_ns`. `claimed`: it was told."""
-        cdef Slot *slot = self.slots.at(number)
-        cdef bint was_granted
-        slot.mark.refusals = 0
-        self._see_holder(number, holder)
-        # Where it was assigned to this node meanwhile, nobody has claimed it for this node yet.
-        if (slot.woken or (self.balanced and not claimed and slot.eligibility == ELIGIBLE)) \
-                and not slot.unwanted:
-            was_granted = slot.woken == GRANTED
-            self._enter_candidate_now(number)
-            slot.woken = GRANTED if was_granted else 0
-            return 0
-        return self.not_acquired(number, again_ns)
-
-    cdef bint is_first_seen_endless(self, uint32_t number, uint32_t holder) noexcept nogil:
-        """Tell whether it is news that `holder`'s lease has no end; from now on it is none."""
-        cdef Slot *slot = self.slots.at(number)
-        cdef bint is_known = slot.endless and slot.holder == holder
-        slot.endless = 1
-        return not is_known
-
-    cdef int acquire_refused(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """The server refused the acquire: stand again, the later the more often it did."""
-        cdef Slot *slot = self.slots.at(number)
-        cdef int64_t pause_ns = self.refresh_ns // 2 << slot.mark.refusals
-        if slot.mark.refusals < MAX_DOUBLINGS:
-            slot.mark.refusals += 1
-        return self.not_acquired(number, self._together_ns(now_ns + pause_ns))
-
-    cdef int not_acquired(self, uint32_t number, int64_t again_ns) except -1 nogil:
-        """The acquire failed or was lost; stand again at `again_ns`, or at once if 0."""
-        cdef Slot *slot = self.slots.at(number)
-        if slot.unwanted:
-            if slot.next_state == REMOVED:
-                return self._enter_removed(number)
-            return self._enter_idle(number)
-        if again_ns == 0:
-            return self._stand(number)
-        return self._enter_candidate_at(number, again_ns)
-
-    cdef int mismatched(self, uint32_t number, int64_t now_ns) except -1 nogil:
-        """The server says that the lease is not ours: the term is over."""
-        if now_ns >= self.slots.at(number).deadline_ns:
-            return self._expire(number, now_ns)
-        self._demote(number, REASON_LOST, now_ns)
-        return 0
-
-    cdef int not_refreshed(self, uint32_t number, int64_t now_ns,
-                           int64_t again_ns) except -1 nogil:
-        """The refresh failed or was lost: the old deadline stands; try again at `again_ns`."""
-        cdef Slot *slot = self.slots.at(number)
-        slot.refreshing = 0
-        if now_ns >= slot.deadline_ns:
-            return self._expire(number, now_ns)
-        if again_ns <= now_ns:
-            self._refresh_now(number)
-            return 0
-        if again_ns >= slot.deadline_ns:
-            # Once more while it may help.
-            again_ns = slot.deadline_ns - self.retry_step_ns
-        if again_ns > now_ns:
-            self._set_lease_timer(number, again_ns)
-        return 0
-
-    cdef int released(self, uint32_t number) except -1 nogil:
-        """The server ended the term, or had ended it before."""
-        self.events.tally.released += 1
-        return self._leave_release(number)
-
-    cdef int not_ended(self, uint32_t number) except -1 nogil:
-        """The server does not end it: go on as if it were, while the lease runs out."""
-        return self._leave_release(number)
-
-    cdef int not_released(self, uint32_t number) except -1 nogil:
-        """The release was lost: send it again, unless the lease ends first."""
-        if not self.queues.is_queued(number):
-            self._enqueue_release(number)
-        return 0
-
-    cdef int moved_on(self, uint32_t number, int64_t epoch) except -1 nogil:
-        """The lease to be released is this node's, but the counter is at another epoch."""
-        # Where this node has no newer term, somebody raised the counter, as a fence does. Nobody
-        # else could take the lease, so it is released under that epoch. An election that was
-        # removed may have been added again meanwhile: then the lease is that one's.
-        cdef Slot *slot = self.slots.at(number)
-        cdef bint is_sole = (not slot.forgotten
-                             or self.slots.find(slot.key, slot.key_length) == NONE)
-        if is_sole and epoch > slot.epoch and epoch > slot.phase.floor:
-            self._raise_floor(number, epoch)
-            slot.mark.moved = 1
-            return self.not_released(number)
-        return self.released(number)

@@ -8,7 +8,7 @@ from .slots cimport NONE, TIMER, Slot, Slots
 cdef class Timers:
     cdef Slots slots
     cdef int64_t tick
-    cdef uint32_t wheel[12288]      # the first of each place: 3 levels of 4096
+    cdef uint32_t wheel[12288]      # the first slot of each place: 3 levels of 4096
     cdef uint64_t filled[3][64]     # a bit for each place that is not empty
 
     cdef void set(self, uint32_t number, int64_t due_ns) noexcept nogil

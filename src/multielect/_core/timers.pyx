@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""When elections are due.
+"""One timer for each election.
 
 Rules of this file:
-    * A slot has at most one timer. Timers of one time are a list that runs through the slots
-      themselves, so that nothing here allocates.
-    * Timers are a hierarchical wheel (Varghese and Lauck, 1987): three levels of 4,096
-      places, the finest of 2^20 ns (1.05 ms). Setting and cancelling cost the same for
-      ten elections and for a million; a timer moves down at most twice, and not at all where
-      it rings within 4.3 s, as those of refreshes do up to a TTL of 12.
-    * A timer never rings early; it rings at most one tick late.
-    * Places that are empty cost nothing: a clock that jumps by a year costs no more steps
-      than there are timers to be rung or moved down.
+    * A slot has at most one timer. Timers in the same place of the wheel are a list that links the
+      slots themselves, so no function here allocates.
+    * Timers are a hierarchical wheel (Varghese and Lauck, 1987): three levels of 4,096 places each.
+      The finest places are 2^20 ns (1.05 ms) apart. To set or cancel a timer costs the same for ten
+      elections and for a million. A timer moves down at most twice, and not at all if it rings
+      within 4.3 s.
+    * A timer never rings early, and at most one tick late.
+    * Empty places cost nothing. When the clock jumps by a year, the wheel takes no more steps than
+      there are timers to ring or to move down.
 """
 
 from libc.string cimport memset
@@ -29,7 +29,7 @@ cdef enum:
     PLACE_BITS = 12         # of each level
     PLACES = 1 << 12
     PLACE_MASK = (1 << 12) - 1
-    WORDS = 1 << 6          # of 64 bits each, a bit for each place
+    WORDS = 1 << 6          # words of 64 bits for the bits of all places
 
 
 cdef class Timers:
@@ -41,7 +41,7 @@ cdef class Timers:
         memset(self.wheel, 0xFF, sizeof(self.wheel))
 
     cdef void set(self, uint32_t number, int64_t due_ns) noexcept nogil:
-        """Let the slot's one timer ring at `due_ns`."""
+        """Set the slot's only timer to `due_ns`."""
         self.cancel(number)
         self.slots.at(number).due_ns = due_ns
         self._place(number)
@@ -56,9 +56,9 @@ cdef class Timers:
                 <uint64_t>1 << (list & 63))
 
     cdef uint32_t pop_due(self, int64_t now_ns) noexcept nogil:
-        """Return a slot whose timer has rung by `now_ns`, the timer taken off, or NONE.
+        """Cancel a timer that has rung by `now_ns`, and return its slot; NONE if there is none.
 
-        To be called until it returns NONE.
+        The caller repeats the call until it returns NONE.
         """
         cdef int64_t until = now_ns >> TICK_BITS
         cdef int64_t tick
@@ -76,7 +76,7 @@ cdef class Timers:
                 self._cascade()
 
     cdef int64_t next_due_ns(self) noexcept nogil:
-        """Return when `pop_due` should be called next; it may find nothing then."""
+        """Return when to call `pop_due` next. It may return NONE then."""
         cdef int64_t tick = self.tick
         if self.wheel[tick & PLACE_MASK] == NONE:
             tick = self._next_tick()
@@ -104,7 +104,7 @@ cdef class Timers:
             due = self.tick
         ahead = due - self.tick
         if ahead >= <int64_t>1 << (PLACE_BITS * LEVELS):
-            # Two years on: it is placed again from there.
+            # Two years ahead, beyond the horizon. It is placed again when it comes up.
             ahead = (<int64_t>1 << (PLACE_BITS * LEVELS)) - 1
             due = self.tick + ahead
         while ahead >= PLACES:
@@ -115,8 +115,8 @@ cdef class Timers:
         self.filled[level][(list & PLACE_MASK) >> 6] |= <uint64_t>1 << (list & 63)
 
     cdef void _cascade(self) noexcept nogil:
-        # From the coarsest level that turns at this tick down, as what leaves one level
-        # may belong in the place of the next that turns now as well.
+        # The coarsest level that turns at this tick comes first, as its timers may move to a place
+        # of the next level that turns at this tick as well.
         cdef int level, top = 1
         cdef uint32_t list, number, last
         while top < LEVELS - 1 and (self.tick >> (PLACE_BITS * top)) & PLACE_MASK == 0:
@@ -136,7 +136,7 @@ cdef class Timers:
                     break
 
     cdef int _distance(self, int level, uint32_t place) noexcept nogil:
-        """Return how many places after `place` the next filled one is, or one more than all."""
+        """Return how many places after `place` the next filled one is; PLACES + 1 if none is."""
         cdef uint32_t start = (place + 1) & PLACE_MASK
         cdef uint64_t word = self.filled[level][start >> 6] & (~<uint64_t>0 << (start & 63))
         cdef int step

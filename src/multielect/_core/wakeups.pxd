@@ -5,7 +5,7 @@ from .membership cimport MembershipPoll
 from .terms cimport Terms
 
 
-cdef struct Words:          # netstrings that are still to be read
+cdef struct Words:          # the netstrings of an announcement that are not read yet
     const char *here
     const char *end
 
@@ -18,7 +18,7 @@ cdef class Wakeups:
     cdef size_t holder_length
     cdef size_t separator_length
 
-    cdef int heed(self, Cursor *frame, int64_t now_ns) except -1 nogil
+    cdef int handle(self, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef bint is_subscribed(self, Cursor frame) noexcept nogil
     cdef int _read(self, const char *text, size_t length, int64_t now_ns) except -1 nogil
     cdef int _read_directed(self, Words *words, const char *to, size_t length,

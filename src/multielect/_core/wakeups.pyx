@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
-"""Announcements: elections set free, granted or claimed, and members that came or went.
+"""Announcements: elections are free, granted or claimed, or the membership has changed.
 
 Rules of this file:
-    * An announcement is a hint, not a fact: it makes a node ask sooner, or begin a drain that it
-      was to begin anyway. One that is lost, forged or cut off costs a wait or an idle question.
-    * Whatever they say, they cost bounded memory, and no more work than the server has to answer.
-    * A node does not heed its own announcements: it gave those terms up on purpose.
-    * The forms are those of the scripts: netstrings (length ':' bytes). The first is the holder
-      that released; or '/' and the holder whom it is meant for; or '/' alone, for all members.
+    * An announcement is a hint. It makes a node send an acquire sooner, or begin a drain that it
+      was to begin anyway. A lost, forged or truncated announcement costs a wait or an acquire in
+      vain, and nothing else.
+    * Whatever announcements contain, they take bounded memory, and cause no more acquires than the
+      server answers.
+    * A node ignores its own announcements, as it gave up those terms on purpose.
+    * The scripts write announcements as netstrings (length ':' bytes). The first is the holder that
+      released; or '/' and the holder that is addressed; or '/' alone, which addresses all members.
 """
 
 from libc.string cimport memchr, memcmp
@@ -31,8 +33,8 @@ cdef class Wakeups:
         self.holder_length = len(holder)
         self.separator_length = len(separator)
 
-    cdef int heed(self, Cursor *frame, int64_t now_ns) except -1 nogil:
-        """Act on a published message; anything else that is pushed is let be."""
+    cdef int handle(self, Cursor *frame, int64_t now_ns) except -1 nogil:
+        """Act on a published message, and ignore all other pushes."""
         cdef Value value
         if (read_value(frame, &value) != WHOLE or value.number != 3
                 or value.kind not in (c'>', c'*')):
@@ -47,7 +49,7 @@ cdef class Wakeups:
         return self._read(value.text, value.length, now_ns)
 
     cdef bint is_subscribed(self, Cursor frame) noexcept nogil:
-        """Tell whether the frame says that announcements are heard from now on."""
+        """Tell whether the frame confirms a subscription."""
         cdef Value value
         return (read_value(&frame, &value) == WHOLE and value.number == 3
                 and read_value(&frame, &value) == WHOLE and value.kind == c'$'
@@ -69,7 +71,7 @@ cdef class Wakeups:
 
     cdef int _read_directed(self, Words *words, const char *to, size_t length,
                             int64_t now_ns) except -1 nogil:
-        """Act on what is meant for one holder, or, where it names none, for all members."""
+        """Act on an announcement for this node, or for all members."""
         cdef const char *word
         cdef size_t size
         cdef uint32_t claimant, number
@@ -119,7 +121,7 @@ cdef class Wakeups:
 
 
 cdef bint _next_word(Words *words, const char **word, size_t *length) noexcept nogil:
-    """Take the next netstring; False at the end, and at what is none."""
+    """Read the next netstring. Returns False at the end, and at anything else."""
     cdef size_t size = 0
     cdef int digits = 0
     cdef const char *here = words.here

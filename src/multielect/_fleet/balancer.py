@@ -475,7 +475,7 @@ class Balancer:
         turns = POLLS_PER_TTL * len(holders)
         place = POLLS_PER_TTL * holders.index(self._me.holder)
         for missed in range(max(first, turn - POLLS_PER_TTL + 1), turn + 1):
-            self._core.fleet.watch((missed + place) % turns, turns)
+            self._core.fleet.probe((missed + place) % turns, turns)
         self._wake()
 
 
