@@ -79,7 +79,7 @@ class Admission:
         self._endpoint = endpoint
         self.warnings: list[MultielectError] = []
 
-    def admit(self, layout: KeyLayout, *, is_in_cluster: bool) -> tuple[ServerFacts, ScriptSet]:
+    def admit(self, layout: KeyLayout) -> tuple[ServerFacts, ScriptSet]:
         """Return the server's facts, and the scripts for it.
 
         In a cluster the number of buckets is not checked, as another node may have it.
@@ -91,10 +91,10 @@ class Admission:
             MultielectError: if the server does not serve at the moment.
         """
         facts = ServerFacts.of(getattr(self._connection, "handshake_metadata", None), self._info())
-        self._check_kind(facts, is_in_cluster=is_in_cluster)
+        self._check_kind(facts)
         self._check_role()
         self._check_eviction(facts.memory)
-        if not is_in_cluster:
+        if not self._endpoint.is_in_cluster:
             self.check_buckets(layout)
         return facts, WITH_FLAGS if self._knows_script_flags() else WITHOUT_FLAGS
 
@@ -127,8 +127,8 @@ class Admission:
                 " on all nodes, or another prefix"
             )
 
-    def _check_kind(self, facts: ServerFacts, *, is_in_cluster: bool) -> None:
-        if facts.mode == "cluster" and not is_in_cluster:
+    def _check_kind(self, facts: ServerFacts) -> None:
+        if facts.mode == "cluster" and not self._endpoint.is_in_cluster:
             raise ClusterNodeError
         if facts.mode == "sentinel":
             raise self._endpoint.unusable(
@@ -152,6 +152,8 @@ class Admission:
             raise self._malformed("ROLE", role)
         if role[0] == b"master":
             return
+        if self._endpoint.is_in_cluster:
+            raise self._endpoint.elsewhere("it is not a primary any more")
         if role[0] == b"slave" and len(role) > 2 and isinstance(role[1], bytes):
             primary = f"{_shown(role[1].decode(errors='replace'))}:{role[2]!r:.20}"
             raise self._endpoint.unusable(

@@ -27,6 +27,7 @@ class Endpoint:
         address: the server's address.
         user: the user as whom the node logs in.
         has_password: whether the node has a password.
+        is_in_cluster: whether the address is one node of many, whose place another may take.
     """
 
     prefix: str
@@ -34,6 +35,7 @@ class Endpoint:
     address: str
     user: str = "default"
     has_password: bool = False
+    is_in_cluster: bool = False
 
     @property
     def who(self) -> str:
@@ -58,6 +60,10 @@ class Endpoint:
         """Return the error for a server that cannot serve elections, with its `reason`."""
         text = f"{self.who} cannot use the server at {self.address}: {what}"
         return ServerUnusableError(_with(text, advice), reason=reason)
+
+    def elsewhere(self, what: str) -> ConnectionLostError:
+        """Return the error for a node of a cluster that does not serve us, or not now."""
+        return self.unreachable(what, "This node reads the slot map again")
 
     def malformed(self, what: str) -> ProtocolError:
         """Return the error for a reply that cannot be parsed, or that answers no request."""

@@ -73,6 +73,14 @@ _CLUSTER = _Meaning(
     "Name the nodes of the cluster: redis+cluster://HOST:PORT,HOST:PORT",
 )
 
+_REPLICA = _Meaning(
+    frozenset({"READONLY", "MASTERDOWN"}),
+    (),
+    "replica",
+    "it is not a primary and does not serve elections: {said}",
+    "Give the address of the primary",
+)
+
 _MEANINGS = (
     _Meaning(
         frozenset({"NOAUTH"}),
@@ -88,13 +96,7 @@ _MEANINGS = (
         "its user {user!r} may not run {asked}: {said}",
         "Grant the right with ACL SETUSER, or log in as another user",
     ),
-    _Meaning(
-        frozenset({"READONLY", "MASTERDOWN"}),
-        (),
-        "replica",
-        "it is not a primary and does not serve elections: {said}",
-        "Give the address of the primary",
-    ),
+    _REPLICA,
     _CLUSTER,
     _Meaning(
         frozenset({"DENIED"}),
@@ -163,6 +165,8 @@ def refusal(
     meaning = found[0] if found else _OTHER
     # The first sentence is enough. A page of advice may follow it.
     said = text.partition(". ")[0][:_MAX_TEXT].rstrip(".")
+    if endpoint.is_in_cluster and meaning in (_CLUSTER, _REPLICA):
+        return endpoint.elsewhere(f"the cluster does not serve {asked} there at the moment: {said}")
     what = meaning.what.format(user=endpoint.user, asked=asked, said=said)
     if meaning.reason:
         return endpoint.unusable(meaning.reason, what, meaning.advice)

@@ -126,7 +126,6 @@ class Server:
         """
         kind, settings = target.kind, dict(target.settings)
         self._target = target
-        self._is_in_cluster = is_in_cluster
         self._has_tls = issubclass(kind, SSLConnection)
         self._has_port = issubclass(kind, TCPConnection) and service_of(settings) is None
         if self._has_tls:
@@ -138,6 +137,7 @@ class Server:
             address_text(settings),
             user=settings.get("username") or "default",
             has_password=provider is not None or bool(settings.get("password")),
+            is_in_cluster=is_in_cluster,
         )
         if provider is not None:
             provider = PatientProvider(provider, self.endpoint, timeout_s)
@@ -262,7 +262,7 @@ class Server:
             batches = self._open(owners, protocol=2)
             pushes = False
         admission = Admission(batches, self.endpoint)
-        facts, scripts = admission.admit(self._layout, is_in_cluster=self._is_in_cluster)
+        facts, scripts = admission.admit(self._layout)
         warnings = admission.warnings
         listener = batches if pushes else self._open(owners, protocol=2)
         try:
