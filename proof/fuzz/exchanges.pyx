@@ -203,7 +203,7 @@ cdef class Play:
                 core.terms.stop()
                 self.stopped = True
             elif number != NONE:
-                core.terms.watch(number)
+                core.terms.probe(number)
         elif what == CALL:
             core.membership.period_ns = 160 * MS
             core.membership.poll_by(self.now_ns + WAITS_MS[how % 8] * MS)

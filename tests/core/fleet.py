@@ -104,9 +104,9 @@ class FleetNode(Node):
         if answer is not None or (due_ns is not None and due_ns <= self.clock.now_ns()):
             self.balancer.balance()
 
-    def next_tick_ns(self) -> int:
+    def next_turn_ns(self) -> int:
         due_ns = None if self.is_hung else self.balancer.due_ns
-        next_ns = super().next_tick_ns()
+        next_ns = super().next_turn_ns()
         return next_ns if due_ns is None else min(next_ns, due_ns)
 
     def _seen(self, answer: bytes) -> bytes:

@@ -179,8 +179,8 @@ class Node:
         self.driver.disconnect(self.clock.now_ns())
         self.take()
 
-    def tick(self) -> None:
-        """Tick, and put what is to be sent on its way."""
+    def turn(self) -> None:
+        """Turn, and put what is to be sent on its way."""
         self.driver.turn(self.clock.now_ns())
         self.send()
         self.take()
@@ -213,8 +213,8 @@ class Node:
         return delivered
 
     def exchange(self) -> None:
-        """One tick, and all that it asks is answered."""
-        self.tick()
+        """Turn once, and have all requests answered."""
+        self.turn()
         self.serve()
         self.deliver()
 
@@ -238,7 +238,7 @@ class Node:
             why = DemotionReason(reason) if reason else None
             self.term_events.append(TermEvent(key.decode(), epoch, why, at_ns))
 
-    def next_tick_ns(self) -> int:
+    def next_turn_ns(self) -> int:
         return self.driver.next_turn_ns(self.clock.now_ns())
 
     def owed_since_ns(self) -> int | None:
@@ -328,7 +328,7 @@ class Rig:
         """Let everything happen that happens at this instant."""
         for _ in range(MAX_ROUNDS):
             for node in self.nodes:
-                node.tick()
+                node.turn()
             moved = sum(node.serve() for node in self.nodes)
             if not moved + sum(node.deliver() for node in self.nodes):
                 return
@@ -339,7 +339,7 @@ class Rig:
         self.clock.advance_ns(round(step_ms * MS))
 
     def run_ms(self, span_ms: float) -> None:
-        """Play the time from now on, each node ticking when it asked to be ticked."""
+        """Play the time from now on, each node turning when it asked to."""
         until_ns = self.clock.now_ns() + round(span_ms * MS)
         while True:
             self.settle()
@@ -347,7 +347,7 @@ class Rig:
             if now_ns >= until_ns:
                 return
             # At least one step of the wheel, as an engine that polls by the millisecond.
-            next_ns = max(min(node.next_tick_ns() for node in self.nodes), now_ns + 1)
+            next_ns = max(min(node.next_turn_ns() for node in self.nodes), now_ns + 1)
             self.clock.advance_ns(min(next_ns, until_ns) - now_ns)
 
     def another_of_its_bucket(self, key: str) -> str:

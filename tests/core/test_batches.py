@@ -50,23 +50,23 @@ def test_refreshes_of_many_leases_fill_their_batches(rig: Rig) -> None:
 def test_at_most_32_batches_are_in_flight(rig: Rig) -> None:
     node = rig.node(*keys(10_000))
     for _ in range(3):
-        node.tick()
+        node.turn()
         assert len(node.requests) == MAX_IN_FLIGHT
     node.serve(most=1)
     node.deliver()
-    node.tick()
+    node.turn()
     assert len(node.requests) == MAX_IN_FLIGHT
     rig.settle()
     assert node.core.elections.leading == 10_000
 
 
-def test_a_full_pipeline_asks_for_no_tick(rig: Rig) -> None:
+def test_a_full_pipeline_asks_for_no_turn(rig: Rig) -> None:
     node = rig.node(*keys(10_000))
-    node.tick()
-    assert node.next_tick_ns() > rig.clock.now_ns()
+    node.turn()
+    assert node.next_turn_ns() > rig.clock.now_ns()
     node.serve(most=1)
     node.deliver()
-    assert node.next_tick_ns() == rig.clock.now_ns()
+    assert node.next_turn_ns() == rig.clock.now_ns()
 
 
 def test_refreshes_are_not_starved_by_acquires(rig: Rig) -> None:
@@ -75,13 +75,13 @@ def test_refreshes_are_not_starved_by_acquires(rig: Rig) -> None:
     served: list[str] = []
     for _ in range(20):
         rig.advance_ms(20)
-        node.tick()
+        node.turn()
         # A slow server: one batch every 20 ms, and thousands that wait.
         node.serve(most=1)
         node.deliver()
         served.append(rig.server.batches[-1].request)
     assert served.count("acquire") > 10
-    node.tick()
+    node.turn()
     waiting = [words[1] for words in node.requests]
     assert waiting.count(WITH_FLAGS.refresh.body) == 1, "it goes out as soon as it is due"
 
@@ -98,13 +98,13 @@ def test_what_is_due_goes_out_refreshes_first_and_acquires_last(rig: Rig) -> Non
 
 def test_scripts_are_named_by_digest_once_their_text_was_sent(rig: Rig) -> None:
     node = rig.node(*keys(300))
-    node.tick()
+    node.turn()
     assert [words[0] for words in node.requests] == [b"EVAL", b"EVALSHA", b"EVALSHA"]
     assert node.requests[1][1] == WITH_FLAGS.acquire.sha
     node.serve()
     node.lose()
     node.connect()
-    node.tick()
+    node.turn()
     assert node.requests[0][0] == b"EVAL", "another connection may be another server"
 
 
@@ -146,11 +146,11 @@ def test_a_batch_waits_for_its_answer_since_it_was_sent(rig: Rig) -> None:
     node = rig.node(*keys(300))
     assert node.owed_since_ns() is None
     sent_ns = rig.clock.now_ns()
-    node.tick()
+    node.turn()
     rig.clock.advance_ns(5 * MS)
     assert node.owed_since_ns() == sent_ns
     node.add("later")
-    node.tick()
+    node.turn()
     node.serve()
     node.deliver(most=3)
     assert node.owed_since_ns() == sent_ns + 5 * MS
@@ -160,7 +160,7 @@ def test_a_batch_waits_for_its_answer_since_it_was_sent(rig: Rig) -> None:
 
 def test_a_server_that_is_slow_is_not_silent(rig: Rig) -> None:
     node = rig.node(*keys(300))
-    node.tick()
+    node.turn()
     rig.clock.advance_ns(5 * MS)
     node.serve()
     node.deliver(most=1)
@@ -171,21 +171,21 @@ def test_a_lease_is_not_refreshed_again_while_it_is_being_refreshed(rig: Rig) ->
     node = rig.leader("a")
     refreshes = node.counted("refreshes")
     rig.clock.advance_ns(DUE_MS * MS)
-    node.tick()
+    node.turn()
     assert node.counted("refreshes") == refreshes + 1
     # It is slow to be answered, while others are: that does not cost the connection.
     rig.clock.advance_ns(DUE_MS * MS)
-    node.tick()
+    node.turn()
     assert node.counted("refreshes") == refreshes + 1
     assert node.leads("a")
     rig.clock.advance_ns(DUE_MS * MS)
-    node.tick()
+    node.turn()
     assert not node.leads("a")
 
 
 def test_leader_and_epoch_keys_lie_where_the_layout_says(rig: Rig) -> None:
     node = rig.node("a", "\x00{}\r\n", "x" * 512)
-    node.tick()
+    node.turn()
     words = node.requests[0]
     assert words[2] == b"6"
     assert words[3:9] == [
@@ -202,12 +202,12 @@ def test_keys_of_every_length_are_sent_as_they_are(rig: Rig) -> None:
     node = rig.node(*raws, ttl_ms=1000)
     leader_keys = [node.layout.leader_key(raw.encode()) for raw in raws]
     epoch_keys = [node.layout.epoch_key(raw.encode()) for raw in raws]
-    node.tick()
+    node.turn()
     (acquire,) = node.requests
     sent = zip(acquire[3 : 3 + 2 * len(raws) : 2], acquire[4 : 4 + 2 * len(raws) : 2], strict=True)
     assert sorted(sent) == sorted(zip(leader_keys, epoch_keys, strict=True))
     rig.settle()
     node.core.refresh_all()
-    node.tick()
+    node.turn()
     (refresh,) = node.requests
     assert sorted(refresh[3 : 3 + len(raws)]) == sorted(leader_keys)

@@ -16,7 +16,7 @@ EXPIRED = DemotionReason.EXPIRED
 
 def test_an_acquire_counts_from_when_it_was_sent(rig: Rig) -> None:
     node = rig.node("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
-    node.tick()
+    node.turn()
     node.serve()
     rig.advance_ms(TERM_MS - 1)
     node.deliver()
@@ -30,7 +30,7 @@ def test_an_acquire_counts_from_when_it_was_sent(rig: Rig) -> None:
 def test_a_refresh_counts_from_when_it_was_sent(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     assert node.requests, "the refresh is due within a third of the TTL"
     node.serve()
     rig.advance_ms(500)
@@ -41,7 +41,7 @@ def test_a_refresh_counts_from_when_it_was_sent(rig: Rig) -> None:
 
 def test_time_before_the_server_ran_it_counts_too(rig: Rig) -> None:
     node = rig.node("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
-    node.tick()
+    node.turn()
     rig.advance_ms(600)
     node.serve()
     node.deliver()
@@ -66,7 +66,7 @@ def test_the_end_is_told_with_the_instant_of_the_deadline(rig: Rig) -> None:
     began_ns = rig.clock.now_ns()
     node.lose()
     rig.advance_ms(10 * TTL_MS)
-    node.tick()
+    node.turn()
 
     assert node.told("a") == [None, EXPIRED]
     assert node.term_events[-1].at_ns == began_ns + TERM_MS * MS
@@ -77,7 +77,7 @@ def test_a_win_that_is_told_too_late_gives_no_leadership_and_is_released(
     rig: Rig, delay_ms: int
 ) -> None:
     node = rig.node("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
-    node.tick()
+    node.turn()
     rig.advance_ms(500)
     node.serve()
     rig.advance_ms(delay_ms - 500)
@@ -85,7 +85,7 @@ def test_a_win_that_is_told_too_late_gives_no_leadership_and_is_released(
     assert not node.leads("a")
     assert rig.holder_of("a") == node.holder
 
-    node.tick()
+    node.turn()
     node.serve()
     assert rig.holder_of("a") is None, "others need not wait for what it does not use"
     assert node.term_events == []
@@ -95,7 +95,7 @@ def test_a_refresh_that_is_told_too_late_does_not_revive_the_term(rig: Rig) -> N
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     old = node.term_events[0].epoch
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     node.serve()
     rig.advance_ms(TERM_MS - DUE_MS)
     node.deliver()
@@ -112,7 +112,7 @@ def test_a_refresh_that_is_told_too_late_does_not_revive_the_term(rig: Rig) -> N
 def test_a_refresh_that_is_told_just_in_time_extends_the_term(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     node.serve()
     rig.clock.advance_ns((TERM_MS - DUE_MS) * MS - 1)
     node.deliver()
@@ -124,7 +124,7 @@ def test_a_refresh_that_is_told_just_in_time_extends_the_term(rig: Rig) -> None:
 def test_a_refresh_is_not_sent_after_the_deadline(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     rig.advance_ms(TERM_MS)
-    node.tick()
+    node.turn()
 
     assert node.told("a") == [None, EXPIRED]
     node.serve()

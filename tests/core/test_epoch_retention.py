@@ -85,7 +85,7 @@ def test_so_does_a_fence_ahead_of_the_clock(rig: Rig) -> None:
 def test_a_newer_term_keeps_its_epoch_when_an_old_release_comes_late(rig: Rig) -> None:
     node = leader(rig, "a")
     node.resign("a")
-    node.tick()
+    node.turn()
     late = node.requests.pop()
     node.lose()
     rig.advance_ms(2000)

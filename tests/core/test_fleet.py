@@ -440,7 +440,7 @@ def test_a_node_is_quiet_when_its_last_call_was_answered(rig: Rig) -> None:
     fleet = fleet_of(rig, 1, 0)
     (node,) = fleet.members
     node.leave()
-    node.tick()
+    node.turn()
     assert not node.is_quiet()
     node.serve()
     assert not node.is_quiet()
@@ -462,7 +462,7 @@ def test_a_last_call_that_was_lost_is_made_again(rig: Rig) -> None:
     fleet = fleet_of(rig, 1, 0)
     (node,) = fleet.members
     node.leave()
-    node.tick()
+    node.turn()
     node.lose()
     assert not node.is_quiet()
     node.connect()
@@ -479,7 +479,7 @@ def test_nobody_waits_for_a_last_call_when_the_entry_has_ended(rig: Rig) -> None
     rig.run_ms(PERIOD_MS)
     assert not node.is_quiet()
     # It sleeps meanwhile.
-    assert node.next_tick_ns() > rig.clock.now_ns() + 50 * MS
+    assert node.next_turn_ns() > rig.clock.now_ns() + 50 * MS
     rig.run_ms(4 * PERIOD_MS)
     assert node.is_quiet()
 

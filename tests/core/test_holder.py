@@ -19,7 +19,7 @@ def test_a_mismatch_demotes_at_once(rig: Rig, found: bytes | list[bytes] | None)
     if found is not None:
         rig.server.put(rig.leader_key("a"), found)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     node.serve()
     rig.advance_ms(1)
     now_ns = rig.clock.now_ns()
@@ -56,7 +56,7 @@ def test_a_late_release_of_an_older_epoch_ends_no_newer_term(rig: Rig) -> None:
     node = rig.leader("a")
     rig.advance_ms(1)
     node.core.elections.resign(node.number("a"), 0, 0, rig.clock.now_ns())
-    node.tick()
+    node.turn()
     late = node.requests.pop()
     node.lose()
     node.connect()
@@ -111,7 +111,7 @@ def test_an_election_removed_and_added_again_is_released_before_it_is_acquired(r
 
 def test_an_election_removed_while_asked_for_and_added_again_keeps_its_new_term(rig: Rig) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.remove("a")
     node.add("a")
     rig.settle()
@@ -124,7 +124,7 @@ def test_an_election_removed_while_asked_for_and_added_again_keeps_its_new_term(
 
 def test_an_election_removed_while_asked_for_is_released_when_won(rig: Rig) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.remove("a")
     rig.settle()
 

@@ -17,7 +17,7 @@ ONE_BATCH = [f"k{number}" for number in range(250)]
 
 def go_to_the_next(rig: Rig, node: Node) -> None:
     """Go to when the next refreshes are due, and do nothing yet."""
-    rig.clock.advance_ns(node.next_tick_ns() + WINDOW_NS - rig.clock.now_ns())
+    rig.clock.advance_ns(node.next_turn_ns() + WINDOW_NS - rig.clock.now_ns())
 
 
 def counted(node: Node) -> int:
@@ -58,7 +58,7 @@ def test_what_goes_out_before_it_is_due_is_not_late(rig: Rig) -> None:
     node.core.watch_lateness()
     go_to_the_next(rig, node)
     node.exchange()
-    rig.clock.advance_ns(node.next_tick_ns() - rig.clock.now_ns())
+    rig.clock.advance_ns(node.next_turn_ns() - rig.clock.now_ns())
     node.exchange()
     assert node.core.lateness_ns == [(0, 2 * len(ONE_BATCH))]
 
@@ -70,13 +70,13 @@ def test_a_refresh_that_waits_for_room_is_late_when_it_goes_out(rig: Rig) -> Non
     rig.settle()
     node.core.watch_lateness()
     rig.advance_ms(PERIOD_MS)
-    node.tick()
+    node.turn()
     assert counted(node) == 32
     in_time_ns = node.core.lateness_ns[-1][0]
     rig.advance_ms(50)
     node.serve()
     node.deliver()
-    node.tick()
+    node.turn()
 
     told = node.core.lateness_ns
     assert counted(node) == 40
@@ -97,7 +97,7 @@ def test_what_no_timer_asked_for_is_not_counted(rig: Rig) -> None:
     rig.run_ms(2 * PERIOD_MS)
     before = counted(node)
     node.core.refresh_all()
-    node.tick()
+    node.turn()
     node.lose()
     node.connect()
     node.exchange()
@@ -109,10 +109,10 @@ def test_a_refresh_that_was_never_sent_does_not_make_another_late(rig: Rig) -> N
     node.core.watch_lateness()
     node.lose()
     rig.advance_ms(PERIOD_MS + 2)
-    node.tick()
+    node.turn()
     # It waits to be sent until the term is over; then there is another.
     rig.advance_ms(2 * PERIOD_MS)
-    node.tick()
+    node.turn()
     assert node.told("k")[-1] is not None
     node.connect()
     rig.settle()

@@ -30,7 +30,7 @@ def leave(node: Node) -> None:
 
 def said(node: Node) -> list[bytes]:
     """Take what it says, and answer it."""
-    node.tick()
+    node.turn()
     words = [request[-1] for request in node.requests]
     node.requests.clear()
     for _ in words:
@@ -51,9 +51,9 @@ def test_who_leaves_says_so_and_waits_until_it_is_heard(rig: Rig) -> None:
 
 def test_who_leaves_before_it_was_answered_says_so(rig: Rig) -> None:
     node = member(rig)
-    node.tick()
+    node.turn()
     leave(node)
-    node.tick()
+    node.turn()
     assert len(node.requests) == 1, "one call is in flight at most"
     assert not node.is_quiet()
     node.requests.clear()
@@ -65,7 +65,7 @@ def test_who_leaves_before_it_was_answered_says_so(rig: Rig) -> None:
 def test_who_leaves_as_its_first_call_is_lost_says_so(rig: Rig) -> None:
     """The call may have arrived."""
     node = member(rig)
-    node.tick()
+    node.turn()
     leave(node)
     node.lose()
     assert not node.is_quiet()
@@ -106,7 +106,7 @@ def balanced(rig: Rig) -> tuple[Node, Balancer]:
         name="balance",
     )
     balancer.start()
-    node.tick()
+    node.turn()
     node.serve()
     assert members_on(rig.server) == [node.holder]
     return node, balancer

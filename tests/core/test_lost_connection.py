@@ -15,7 +15,7 @@ EXECUTED = pytest.mark.parametrize("executed", [True, False], ids=["executed", "
 def test_a_lost_refresh_keeps_the_old_deadline(rig: Rig, executed: bool) -> None:
     node = rig.leader("a", ttl_ms=1000, margin_ms=100)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     node.serve(most=int(executed))
     node.lose()
 
@@ -28,7 +28,7 @@ def test_a_lost_refresh_keeps_the_old_deadline(rig: Rig, executed: bool) -> None
 def test_a_lost_refresh_is_sent_again_on_the_next_connection(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000, margin_ms=100)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     node.lose()
     rig.advance_ms(100)
     node.connect()
@@ -41,7 +41,7 @@ def test_a_lost_refresh_is_sent_again_on_the_next_connection(rig: Rig) -> None:
 @EXECUTED
 def test_a_lost_acquire_gives_no_leadership(rig: Rig, executed: bool) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.serve(most=int(executed))
     node.lose()
 
@@ -51,7 +51,7 @@ def test_a_lost_acquire_gives_no_leadership(rig: Rig, executed: bool) -> None:
 
 def test_a_lease_found_to_be_ones_own_is_taken_under_a_higher_epoch(rig: Rig) -> None:
     node = rig.node("a", epochs="counter")
-    node.tick()
+    node.turn()
     node.serve()
     node.lose()
     node.connect()
@@ -63,7 +63,7 @@ def test_a_lease_found_to_be_ones_own_is_taken_under_a_higher_epoch(rig: Rig) ->
 
 def test_a_reply_of_an_earlier_connection_cannot_be_taken_for_a_later_ones(rig: Rig) -> None:
     node = rig.node("a", "b")
-    node.tick()
+    node.turn()
     node.serve()
     half = node.replies[0][:40]
     node.driver.receive(half, rig.clock.now_ns())
@@ -81,7 +81,7 @@ def test_bytes_not_yet_sent_are_not_sent_on_the_next_connection(rig: Rig) -> Non
     node.lose()
     assert node.driver.outgoing_bytes == 0
     node.connect()
-    node.tick()
+    node.turn()
     assert len(node.requests) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_new_connection_refreshes_and_asks_at_once(rig: Rig) -> None:
 def test_a_lost_release_is_sent_again(rig: Rig, executed: bool) -> None:
     node = rig.leader("a")
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     node.serve(most=int(executed))
     node.lose()
     assert not node.is_quiet()
@@ -128,9 +128,9 @@ def test_a_release_is_not_sent_any_more_when_the_lease_has_ended(rig: Rig) -> No
     node.core.elections.stop()
     node.lose()
     rig.advance_ms(1002)
-    node.tick()
+    node.turn()
 
     assert node.is_quiet()
     node.connect()
-    node.tick()
+    node.turn()
     assert not node.requests

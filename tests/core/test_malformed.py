@@ -134,7 +134,7 @@ def recovers(node: Node, rig: Rig) -> None:
 @pytest.mark.parametrize("reply", NO_PROTOCOL + NO_ANSWER + NO_ACQUIRE)
 def test_no_answer_to_an_acquire(rig: Rig, reply: bytes) -> None:
     node = rig.node(*KEYS)
-    node.tick()
+    node.turn()
     with pytest.raises(ProtocolError, match="malformed"):
         node.driver.receive(reply, rig.clock.now_ns())
     recovers(node, rig)
@@ -144,7 +144,7 @@ def test_no_answer_to_an_acquire(rig: Rig, reply: bytes) -> None:
 def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     with pytest.raises(ProtocolError, match="malformed"):
         node.driver.receive(reply, rig.clock.now_ns())
     assert all(map(node.leads, KEYS)), "unknown outcome: the old deadline stands"
@@ -156,7 +156,7 @@ def test_no_answer_to_a_refresh(rig: Rig, reply: bytes) -> None:
 def test_no_answer_to_a_release(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     with pytest.raises(ProtocolError, match="malformed"):
         node.driver.receive(reply, rig.clock.now_ns())
     node.lose()
@@ -176,7 +176,7 @@ def test_no_answer_to_a_grant(rig: Rig, reply: bytes) -> None:
         each.assign({"a": successor})
     successor.exchange()
     node.deliver()
-    node.tick()
+    node.turn()
     assert [words[1] for words in node.requests] == [WITH_FLAGS.grant.body]
     with pytest.raises(ProtocolError, match="malformed"):
         node.driver.receive(reply, rig.clock.now_ns())
@@ -192,7 +192,7 @@ def test_no_answer_to_a_membership_poll(rig: Rig, reply: bytes) -> None:
     node = rig.leader(*KEYS)
     words = (b"members", b"plan", node.holder, b"600", b"0", b"{}", b"c", b"0", b"")
     node.core.fleet.set_membership_poll(pack(*words), len(words), period_ns=MS)
-    node.tick()
+    node.turn()
     assert [words[1] for words in node.requests] == [WITH_FLAGS.membership.body]
     with pytest.raises(ProtocolError, match="malformed"):
         node.driver.receive(reply, rig.clock.now_ns())

@@ -9,7 +9,7 @@ KEYS = [f"k{n}" for n in range(10)]
 
 def test_no_more_are_asked_for_than_may_be_led(rig: Rig) -> None:
     node = rig.node(*KEYS, max_leases=3)
-    node.tick()
+    node.turn()
     assert [(len(words) - 6) // 2 for words in node.requests] == [3], "in flight they count"
     rig.settle()
     assert node.core.elections.leading == 3
@@ -21,7 +21,7 @@ def test_no_more_are_asked_for_than_may_be_led(rig: Rig) -> None:
 def test_it_is_idle_while_it_may_lead_no_more(rig: Rig) -> None:
     node = rig.node(*KEYS, max_leases=3)
     rig.settle()
-    assert node.next_tick_ns() > rig.clock.now_ns()
+    assert node.next_turn_ns() > rig.clock.now_ns()
 
 
 def test_elections_are_taken_in_the_order_in_which_they_were_added(rig: Rig) -> None:
@@ -71,7 +71,7 @@ def test_three_nodes_share_what_one_may_not_lead_alone(rig: Rig) -> None:
 
 def test_a_lost_acquire_gives_its_place_back(rig: Rig) -> None:
     node = rig.node(*KEYS, max_leases=3)
-    node.tick()
+    node.turn()
     node.lose()
     node.connect()
     rig.settle()

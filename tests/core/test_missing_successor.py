@@ -10,8 +10,8 @@ import pytest
 
 from multielect.election import DemotionReason
 
+from .balanced import assign_to, fleet
 from .rig import Node, Rig
-from .test_handover import assign_to, fleet
 
 REBALANCED, DRAINED = DemotionReason.REBALANCED, DemotionReason.DRAINED
 

@@ -52,7 +52,7 @@ def test_nobody_else_leads_meanwhile(rig: Rig) -> None:
     node, other = rig.leader("a"), rig.node("a")
     rig.settle()
     node.learn("a", epoch_of(node) + 1)
-    other.tick()
+    other.turn()
     rig.settle()
     assert node.leads("a")
     assert other.told("a") == []
@@ -147,7 +147,7 @@ def test_who_waits_remembers_it_until_he_leads(rig: Rig, epochs: str) -> None:
 @EPOCHS
 def test_an_acquire_in_flight_that_is_not_above_gives_no_leadership(rig: Rig, epochs: str) -> None:
     node = rig.node("a", epochs=epochs)
-    node.tick()
+    node.turn()
     node.serve()
     newest = rig.server.now_ms() + 9_000
     node.learn("a", newest)
@@ -161,7 +161,7 @@ def test_an_acquire_in_flight_that_is_not_above_gives_no_leadership(rig: Rig, ep
 
 def test_an_acquire_in_flight_that_is_above_leads(rig: Rig) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.serve()
     node.learn("a", rig.server.now_ms() - 1)
     node.deliver()
@@ -173,7 +173,7 @@ def test_a_server_that_does_not_heed_floors_is_not_overrun(rig: Rig) -> None:
     node.learn("a", epoch_of(node) + 5)
     asked = 0
     for _ in range(1000):
-        node.tick()
+        node.turn()
         asked += len(node.requests)
         for words in node.requests:
             assert words[0] in {b"EVAL", b"EVALSHA"}

@@ -26,7 +26,7 @@ def test_events_come_in_pairs_and_in_order(rig: Rig) -> None:
         else:
             rig.advance_ms(2000)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     node.take()
     for key in KEYS:
         told = node.told(key)

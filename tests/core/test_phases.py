@@ -55,7 +55,7 @@ class Sent(dict[bytes, int]):
             now_ns = self.rig.clock.now_ns()
             if now_ns >= until_ns:
                 return
-            next_ns = min(node.next_tick_ns() for node in self.rig.nodes)
+            next_ns = min(node.next_turn_ns() for node in self.rig.nodes)
             self.rig.clock.advance_ns(min(max(next_ns, now_ns + 1), until_ns) - now_ns)
         raise AssertionError("there is no end to what is to be done")
 
@@ -209,9 +209,9 @@ def test_a_move_brings_a_refresh_forward_and_is_no_refresh_of_its_own(rig: Rig) 
 
 
 def to_the_next_turn(rig: Rig, node: Node) -> int:
-    """Go to when the next timers ring, and tick. Returns when what they ask for is due."""
-    rig.clock.advance_ns(node.next_tick_ns() - rig.clock.now_ns())
-    node.tick()
+    """Go to when the next timers ring, and turn. Returns when what they ask for is due."""
+    rig.clock.advance_ns(node.next_turn_ns() - rig.clock.now_ns())
+    node.turn()
     return rig.clock.now_ns() + WINDOW_NS
 
 
@@ -220,25 +220,25 @@ def test_refreshes_that_are_not_due_yet_go_one_batch_at_a_time(rig: Rig) -> None
     due_ns = to_the_next_turn(rig, node)
     for _ in range(7):
         assert len(node.requests) == 1
-        assert node.next_tick_ns() >= due_ns, "nothing is to be done before it is answered"
+        assert node.next_turn_ns() >= due_ns, "nothing is to be done before it is answered"
         rig.advance_ms(1)
         node.serve()
         node.deliver()
-        node.tick()
+        node.turn()
     assert rig.clock.now_ns() < due_ns
     assert not node.requests
-    assert node.next_tick_ns() > due_ns
+    assert node.next_turn_ns() > due_ns
 
 
 def test_what_is_due_goes_out_though_nothing_was_answered(rig: Rig) -> None:
     node, _ = lead(rig, 7, batch_keys=1)
     due_ns = to_the_next_turn(rig, node)
-    assert node.next_tick_ns() == due_ns
+    assert node.next_turn_ns() == due_ns
     rig.clock.advance_ns(due_ns - 1 - rig.clock.now_ns())
-    node.tick()
+    node.turn()
     assert len(node.requests) == 1
     rig.clock.advance_ns(1)
-    node.tick()
+    node.turn()
     assert len(node.requests) == 7
 
 
@@ -247,7 +247,7 @@ def test_a_connection_that_is_made_refreshes_all_at_once(rig: Rig) -> None:
     to_the_next_turn(rig, node)
     node.lose()
     node.connect()
-    node.tick()
+    node.turn()
     assert len(node.requests) == 7
 
 
@@ -256,7 +256,7 @@ def test_what_is_out_of_turn_waits_for_none_that_is_early(rig: Rig) -> None:
     to_the_next_turn(rig, node)
     assert len(node.requests) == 1
     node.core.refresh_all()
-    node.tick()
+    node.turn()
     assert len(node.requests) == 7
 
 
@@ -264,8 +264,8 @@ def test_early_refreshes_hold_up_no_acquire(rig: Rig) -> None:
     node, _ = lead(rig, 7, batch_keys=1)
     to_the_next_turn(rig, node)
     node.add("another")
-    assert node.next_tick_ns() <= rig.clock.now_ns()
-    node.tick()
+    assert node.next_turn_ns() <= rig.clock.now_ns()
+    node.turn()
     assert len(node.requests) == 2
 
 
@@ -288,7 +288,7 @@ def test_however_slow_the_server_two_refreshes_are_no_further_apart_than_a_perio
         if now_ns >= until_ns:
             break
         before = len(node.requests)
-        node.tick()
+        node.turn()
         max_at_once = max(max_at_once, len(node.requests) - before)
         for words in list(node.requests)[before:]:
             for key in words[3 : 3 + int(words[2])]:
@@ -301,7 +301,7 @@ def test_however_slow_the_server_two_refreshes_are_no_further_apart_than_a_perio
             node.deliver()
             answer_ns = now_ns + next(served) * 1000 if node.requests else None
             continue
-        next_ns = node.next_tick_ns() if answer_ns is None else min(node.next_tick_ns(), answer_ns)
+        next_ns = node.next_turn_ns() if answer_ns is None else min(node.next_turn_ns(), answer_ns)
         rig.clock.advance_ns(max(next_ns - now_ns, 1))
     assert rig.clock.now_ns() >= until_ns, "there is no end to what is to be done"
     assert node.core.elections.leading == leases
@@ -320,7 +320,7 @@ def test_nodes_refresh_at_times_of_their_own(rig: Rig) -> None:
         node.core.elections.start()
         node.connect()
         node.exchange()
-        moments.append(node.next_tick_ns() - rig.clock.now_ns())
+        moments.append(node.next_turn_ns() - rig.clock.now_ns())
     assert all(0 < moment <= CYCLE_NS for moment in moments)
     nearest = min(after - before for before, after in itertools.pairwise(sorted(moments)))
     assert nearest > WINDOW_NS

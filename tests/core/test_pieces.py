@@ -81,7 +81,7 @@ def test_in_pieces_of_one_size(size: int) -> None:
 
 def test_many_replies_in_one_piece(rig: Rig) -> None:
     node: Node = rig.node(*(f"k{n}" for n in range(1000)))
-    node.tick()
+    node.turn()
     node.serve()
     push = encode(Push((b"message", b"c", b"3:x/1")))
     node.driver.receive(push + push.join(node.replies) + push, rig.clock.now_ns())
@@ -96,7 +96,7 @@ def test_nothing_is_a_piece_too(rig: Rig) -> None:
 
 def test_any_buffer_will_do(rig: Rig) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.serve()
     buffer = bytearray(node.replies.popleft())
     node.driver.receive(memoryview(buffer), rig.clock.now_ns())

@@ -57,7 +57,7 @@ class Watch:
     def run(self, span_ms: int) -> None:
         until_ns = self.rig.clock.now_ns() + span_ms * MS
         while self.rig.clock.now_ns() < until_ns:
-            next_ns = min(self.node.next_tick_ns(), until_ns)
+            next_ns = min(self.node.next_turn_ns(), until_ns)
             self.rig.clock.advance_ns(max(next_ns - self.rig.clock.now_ns(), 1))
             self.settle()
 
@@ -67,7 +67,7 @@ class Watch:
         if self.node.is_connected:
             self.rig.settle()
         else:
-            self.node.tick()
+            self.node.turn()
         now_ns = self.rig.clock.now_ns()
         for batch in self.rig.server.batches:
             step = 1 if batch.request == "refresh" else 2
@@ -114,9 +114,9 @@ def test_a_refresh_that_was_due_while_one_was_under_way_follows_on_its_answer(ri
     node = rig.node(*KEYS, ttl_ms=TTL_MS, margin_ms=1500)
     node.exchange()
     node.core.refresh_all()
-    node.tick()
+    node.turn()
     rig.advance_ms(PERIOD_MS + 5)
-    node.tick()
+    node.turn()
     assert len(node.requests) == 1, "it would only burden a server that is slow"
     node.serve()
     node.deliver()

@@ -36,7 +36,7 @@ def test_a_refused_refresh_keeps_the_old_deadline_and_is_tried_again(rig: Rig, t
     assert not node.is_refused()
 
     # Between half and three quarters of a third of the TTL later, and one tick of the wheel.
-    assert node.next_tick_ns() - rig.clock.now_ns() >= 166 * MS
+    assert node.next_turn_ns() - rig.clock.now_ns() >= 166 * MS
     rig.run_ms(252)
     assert len(rig.server.batches) == 3
     rig.server.refusal = None
@@ -115,9 +115,9 @@ def test_a_server_that_cannot_serve_any_more_is_given_up(rig: Rig, text: str) ->
     assert node.leads("a"), "what was refused is no proof that the lease is lost"
 
     node.add("b")
-    node.tick()
+    node.turn()
     assert not node.requests, "nothing more is sent there"
-    assert node.next_tick_ns() > rig.clock.now_ns()
+    assert node.next_turn_ns() > rig.clock.now_ns()
     rig.server.refusal = None
     node.lose()
     node.connect()
@@ -171,7 +171,7 @@ def test_one_bad_key_fails_alone(rig: Rig, bad: str) -> None:
 def test_one_lease_that_could_not_be_extended_keeps_its_deadline(rig: Rig) -> None:
     node = rig.leader("a", "b", ttl_ms=1000, margin_ms=100)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     node.driver.receive(
         b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-READONLY not extended\r\n" % rig.server.now_ms(),
         rig.clock.now_ns(),
@@ -204,7 +204,7 @@ def test_refusals_that_nobody_takes_are_bounded(rig: Rig) -> None:
 
 def test_a_refusal_that_is_no_text_is_told_all_the_same(rig: Rig) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.driver.receive(b"-ERR \xff\xfe\r\n", rig.clock.now_ns())
     [(_, _, text)] = node.error_reports()
     assert text.startswith("ERR ")
@@ -295,7 +295,7 @@ def test_all_that_were_refused_behind_it_are_counted(rig: Rig) -> None:
 
 def test_batches_do_not_wait_for_the_script_to_be_there(rig: Rig) -> None:
     node = rig.node(*(f"k{n}" for n in range(1000)))
-    node.tick()
+    node.turn()
     assert [words[0] for words in node.requests] == [b"EVAL"] + [b"EVALSHA"] * 7
 
 
@@ -354,7 +354,7 @@ def test_a_release_whose_counter_is_odd_ends_with_the_lease(rig: Rig) -> None:
 def test_an_election_removed_and_added_again_keeps_its_lease(rig: Rig) -> None:
     # The release of the removed one finds the counter at the new one's epoch.
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.remove("a")
     node.add("a")
     rig.settle()
@@ -373,7 +373,7 @@ def answer(node: Node, rig: Rig, reply: bytes) -> None:
 def test_a_lease_that_cannot_be_deleted_is_told_and_left_to_its_end(rig: Rig) -> None:
     node = rig.leader("a", "b", ttl_ms=1000)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     answer(node, rig, b"*3\r\n:%d\r\n*0\r\n*2\r\n:2\r\n-ERR ACL failure\r\n")
     assert node.refusals() == [("unended", 1, "ERR ACL failure", b"b")]
     assert node.is_quiet()
@@ -387,14 +387,14 @@ def test_what_cannot_be_published_is_told_once(rig: Rig) -> None:
     told = []
     for key, reply in (("a", refused), ("b", refused), ("c", fine)):
         node.resign(key)
-        node.tick()
+        node.turn()
         answer(node, rig, reply)
         told += node.error_reports()
     assert told == [("wake-up", 1, "NOPERM publish")]
     node.campaign("a")
     rig.settle()
     node.resign("a")
-    node.tick()
+    node.turn()
     answer(node, rig, refused)
     assert node.error_reports() == [("wake-up", 1, "NOPERM publish")], "it had been well meanwhile"
 
@@ -412,7 +412,7 @@ def test_a_claim_that_cannot_be_published_is_told_once(rig: Rig) -> None:
     )
     for well, error_reports in ((False, 1), (False, 0), (True, 0), (False, 1)):
         error = b"" if well else b"-NOPERM publish\r\n"
-        node.tick()
+        node.turn()
         answer(node, rig, b"*%d\r\n:%%d\r\n*1\r\n%b%b" % (5 - well, body, error))
         assert node.error_reports() == [("claim", 1, "NOPERM publish")] * error_reports
         rig.advance_ms(400)

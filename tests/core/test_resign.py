@@ -56,7 +56,7 @@ def test_campaigning_ends_the_abstention(rig: Rig) -> None:
 def test_campaigning_before_the_release_was_answered_follows_it(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     node.resign("a")
-    node.tick()
+    node.turn()
     node.campaign("a")
     rig.settle()
 

@@ -1,6 +1,6 @@
 """Nothing is done early, nothing more than a tick of the wheel late, and nothing by looking at all.
 
-The wheel turns by 2^20 ns. Whoever ticks when `next_tick_ns` says is on time for everything.
+The wheel turns by 2^20 ns. Whoever turns when `next_turn_ns` says is on time for everything.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Waits:
             margin_ms=0,
         )
         self.due_ns: dict[bytes, int] = {}
-        self.node.tick()
+        self.node.turn()
         self.answer(remaining_ms)
         assert len(self.due_ns) == len(remaining_ms)
 
@@ -60,17 +60,17 @@ class Waits:
         self.node.serve()
         self.node.deliver()
 
-    def tick(self) -> None:
+    def turn(self) -> None:
         """Tick, and see that just what is due is asked for."""
         now_ns = self.rig.clock.now_ns()
-        self.node.tick()
+        self.node.turn()
         for key in asked(self.node):
             assert self.due_ns.pop(key) <= now_ns, "early"
         for due_ns in self.due_ns.values():
             assert now_ns < due_ns + JITTER_NS + WHEEL_TICK_NS, "late"
 
-    def check_next_tick(self) -> None:
-        now_ns, next_ns = self.rig.clock.now_ns(), self.node.next_tick_ns()
+    def check_next_turn(self) -> None:
+        now_ns, next_ns = self.rig.clock.now_ns(), self.node.next_turn_ns()
         assert next_ns > now_ns, "there is nothing to do now"
         assert next_ns < min(self.due_ns.values()) + JITTER_NS + WHEEL_TICK_NS
 
@@ -90,9 +90,9 @@ def test_whatever_the_clock_does_nothing_is_early_or_late(
 ) -> None:
     waits = Waits(remaining_ms)
     for jump_ns in jumps:
-        waits.check_next_tick()
+        waits.check_next_turn()
         waits.rig.clock.advance_ns(jump_ns)
-        waits.tick()
+        waits.turn()
         waits.answer(later_ms)
 
 
@@ -101,22 +101,22 @@ def test_whatever_the_clock_does_nothing_is_early_or_late(
     remaining_ms=st.lists(spans_ms, min_size=1, max_size=30),
     start_ns=st.integers(0, 2**40),
 )
-def test_ticks_at_the_announced_times_are_on_time_and_few(
+def test_turns_at_the_announced_times_are_on_time_and_few(
     remaining_ms: list[int], start_ns: int
 ) -> None:
     waits = Waits(remaining_ms)
     waits.rig.clock.advance_ns(start_ns)
-    waits.tick()
+    waits.turn()
     waits.answer(remaining_ms)
     due_ns = dict(waits.due_ns)
-    ticks = 0
+    turns = 0
     while waits.due_ns:
-        waits.check_next_tick()
-        waits.rig.clock.advance_ns(waits.node.next_tick_ns() - waits.rig.clock.now_ns())
-        waits.tick()
-        ticks += 1
+        waits.check_next_turn()
+        waits.rig.clock.advance_ns(waits.node.next_turn_ns() - waits.rig.clock.now_ns())
+        waits.turn()
+        turns += 1
         waits.node.requests.clear()
-        assert ticks <= 4 * len(due_ns), "a timer moves down the wheel three times at most"
+        assert turns <= 4 * len(due_ns), "a timer moves down the wheel three times at most"
 
 
 ttls_ms = st.one_of(st.integers(100, 5000), st.integers(100, 7 * DAY_MS))
@@ -137,10 +137,10 @@ def elected_one_by_one(ttl_ms: int, pauses: list[float]) -> tuple[Rig, Node, lis
 
 
 def hop(node: Node) -> int:
-    """Move the clock to when the node asked to be ticked, and tick. Returns what it shows."""
-    now_ns, next_ns = node.clock.now_ns(), node.next_tick_ns()
+    """Move the clock to when the node asked for a turn, and turn. Returns what it shows."""
+    now_ns, next_ns = node.clock.now_ns(), node.next_turn_ns()
     node.clock.advance_ns(max(1, next_ns - now_ns))
-    node.tick()
+    node.turn()
     return node.clock.now_ns()
 
 
@@ -201,46 +201,46 @@ def far_ahead(count: int) -> tuple[Rig, Node]:
     return rig, node
 
 
-def test_a_hundred_thousand_that_are_not_due_cost_a_tick_nothing() -> None:
+def test_a_hundred_thousand_that_are_not_due_cost_a_turn_nothing() -> None:
     rig, node = far_ahead(100_000)
     before = node.core.elections.counters
     until_ns = rig.clock.now_ns() + DAY_MS * MS
-    ticks = 0
-    while node.next_tick_ns() < until_ns:
-        rig.clock.advance_ns(max(1, node.next_tick_ns() - rig.clock.now_ns()))
+    turns = 0
+    while node.next_turn_ns() < until_ns:
+        rig.clock.advance_ns(max(1, node.next_turn_ns() - rig.clock.now_ns()))
         node.driver.turn(rig.clock.now_ns())
-        ticks += 1
+        turns += 1
         if rig.clock.now_ns() < until_ns:
             assert node.driver.outgoing_bytes == 0
     assert node.core.elections.counters == before
-    assert ticks < 10
-    assert until_ns <= node.next_tick_ns() <= until_ns + 12 * MS
+    assert turns < 10
+    assert until_ns <= node.next_turn_ns() <= until_ns + 12 * MS
 
 
-def test_a_tick_costs_the_same_for_a_hundred_and_for_a_hundred_thousand() -> None:
+def test_a_turn_costs_the_same_for_a_hundred_and_for_a_hundred_thousand() -> None:
     # A pass over all elections would cost a thousand times as much.
     spent = []
     for count in (125, 125_000):
         rig, node = far_ahead(count)
-        tick, next_tick_ns = node.driver.turn, node.driver.next_turn_ns
+        turn, next_turn_ns = node.driver.turn, node.driver.next_turn_ns
         best = float("inf")
         for _ in range(5):
             began = time.process_time()
             for _ in range(2000):
                 now_ns = rig.clock.advance_ns(2 * MS)
-                tick(now_ns)
-                next_tick_ns(now_ns)
+                turn(now_ns)
+                next_turn_ns(now_ns)
             best = min(best, time.process_time() - began)
         spent.append(best)
         assert node.driver.outgoing_bytes == 0
     assert spent[1] < 30 * spent[0]
 
 
-def test_a_clock_that_jumps_by_years_costs_a_tick_nothing() -> None:
+def test_a_clock_that_jumps_by_years_costs_a_turn_nothing() -> None:
     # Bucket by bucket a century would be ten thousand million steps, a minute and more.
     rig, node = far_ahead(1000)
     node.core.elections.add(b"nearer", 1)
-    node.tick()
+    node.turn()
     began = time.process_time()
     rig.clock.advance_ns(100 * YEAR_NS)
     node.driver.turn(rig.clock.now_ns())

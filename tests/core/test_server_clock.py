@@ -128,7 +128,7 @@ def test_just_beyond_half_the_margin_there_is(rig: Rig) -> None:
 def test_an_answer_that_is_late_is_no_jump(rig: Rig) -> None:
     node = two_phases(rig)
     node.add("slow")
-    node.tick()
+    node.turn()
     rig.advance_ms(200)
     node.serve()
     rig.advance_ms(150)
@@ -142,7 +142,7 @@ def test_a_jump_behind_a_late_answer_is_noticed_all_the_same(rig: Rig) -> None:
     node = two_phases(rig)
     rig.server.store.step_clock(15_000 * MS)
     node.add("slow")
-    node.tick()
+    node.turn()
     rig.advance_ms(100)
     node.serve()
     rig.advance_ms(100)
@@ -196,7 +196,7 @@ def test_once_told_it_is_told_no_more(rig: Rig) -> None:
 def test_a_term_the_refresh_of_which_is_on_its_way_is_shortened_too(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=TTL_MS, margin_ms=MARGIN_MS)
     rig.advance_ms(DUE_MS)
-    node.tick()
+    node.turn()
     rig.server.store.step_clock(15_000 * MS)
     node.serve()
     node.deliver()
@@ -207,7 +207,7 @@ def test_a_term_the_refresh_of_which_is_on_its_way_is_shortened_too(rig: Rig) ->
 @pytest.mark.parametrize("time_ms", [-1, 9_000_000_000_001, 2**53 - 1], ids=str)
 def test_a_time_that_is_none_is_malformed(rig: Rig, time_ms: int) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     with pytest.raises(Exception, match="the server's time is out of range"):
         node.driver.receive(b"*3\r\n:%d\r\n*0\r\n:1\r\n" % time_ms, rig.clock.now_ns())
 
@@ -215,7 +215,7 @@ def test_a_time_that_is_none_is_malformed(rig: Rig, time_ms: int) -> None:
 def test_the_latest_time_there_is_does_no_harm(rig: Rig) -> None:
     node = two_phases(rig)
     node.add("new")
-    node.tick()
+    node.turn()
     node.driver.receive(b"*3\r\n:9000000000000\r\n*0\r\n:9000000000000\r\n", rig.clock.now_ns())
     node.take()
     assert [terms for _, terms in jumps(node)] == [2]

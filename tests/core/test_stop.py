@@ -25,7 +25,7 @@ def test_terms_end_as_their_releases_go_out(rig: Rig) -> None:
     node.core.elections.stop()
     assert node.leads("a")
     rig.clock.advance_ns(5)
-    node.tick()
+    node.turn()
     assert len(node.requests) == 1
     assert not node.leads("a")
     assert not node.leads("b")
@@ -39,18 +39,18 @@ def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
     keys = in_order_of_buckets(2 * MAX_AT_ONCE + 3)
     node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     assert [node.leads(key) for key in keys] == [n >= MAX_AT_ONCE for n in range(len(keys))]
     assert not node.is_quiet()
     # Nothing is to be done before an answer comes, or a refresh is due.
-    assert node.next_tick_ns() > rig.clock.now_ns()
+    assert node.next_turn_ns() > rig.clock.now_ns()
     rig.advance_ms(340)
     refreshed = node.counted("refreshes")
-    node.tick()
+    node.turn()
     assert node.counted("refreshes") == refreshed + len(keys) - MAX_AT_ONCE
     node.serve(1)
     node.deliver()
-    node.tick()
+    node.turn()
     assert sum(node.leads(key) for key in keys) == len(keys) - MAX_AT_ONCE - BATCH
     node.serve()
     node.deliver()
@@ -62,12 +62,12 @@ def test_what_is_not_released_yet_is_led_and_refreshed(rig: Rig) -> None:
     assert all(node.told(key) == [None, STOPPED] for key in keys)
 
 
-def test_without_a_connection_all_terms_end_with_the_next_tick(rig: Rig) -> None:
+def test_without_a_connection_all_terms_end_with_the_next_turn(rig: Rig) -> None:
     keys = in_order_of_buckets(MAX_AT_ONCE + 1)
     node = rig.leader(*keys)
     node.lose()
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     assert not any(node.leads(key) for key in keys)
     node.take()
     assert node.told(keys[-1]) == [None, STOPPED]
@@ -77,10 +77,10 @@ def test_a_connection_that_is_lost_ends_the_terms_that_are_left(rig: Rig) -> Non
     keys = in_order_of_buckets(MAX_AT_ONCE + 1)
     node = rig.leader(*keys)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     assert node.leads(keys[-1])
     node.lose()
-    node.tick()
+    node.turn()
     assert not node.leads(keys[-1])
     node.take()
     assert node.told(keys[-1]) == [None, STOPPED]
@@ -90,7 +90,7 @@ def test_whoever_cannot_wait_gives_up_what_is_left(rig: Rig) -> None:
     keys = in_order_of_buckets(MAX_AT_ONCE + 1)
     node = rig.leader(*keys)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     node.driver.give_up(rig.clock.now_ns())
     assert not node.leads(keys[-1])
     node.take()
@@ -104,11 +104,11 @@ def test_a_term_that_ends_otherwise_while_the_node_stops_is_not_followed_by_anot
     node = rig.leader(*keys, ttl_ms=1000, margin_ms=100)
     resigned, lost, expired = keys[-3:]
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     assert node.resign(resigned)
     rig.server.delete(rig.leader_key(lost))
     rig.advance_ms(340)
-    node.tick()
+    node.turn()
     # All is done at the server, but the answers come when the last term is over.
     node.serve()
     rig.advance_ms(900)
@@ -127,7 +127,7 @@ def test_a_term_that_is_lost_while_its_node_stops_is_the_last(rig: Rig) -> None:
     keys = in_order_of_buckets(1003)
     node = rig.leader(*keys, ttl_ms=3000)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     assert node.leads(keys[-1])
     rig.server.delete(rig.leader_key(keys[-1]))
     node.core.refresh_all()
@@ -155,7 +155,7 @@ def test_every_lease_is_released_in_batches(rig: Rig) -> None:
 
 def test_what_was_being_asked_for_is_released_when_it_was_won(rig: Rig) -> None:
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.core.elections.stop()
     assert not node.is_quiet()
     rig.settle()
@@ -168,7 +168,7 @@ def test_what_was_being_asked_for_is_released_when_it_was_won(rig: Rig) -> None:
 def test_what_was_being_asked_for_and_was_lost_is_let_be(rig: Rig) -> None:
     other = rig.leader("a")
     node = rig.node("a")
-    node.tick()
+    node.turn()
     node.core.elections.stop()
     rig.settle()
     assert node.is_quiet()
@@ -178,7 +178,7 @@ def test_what_was_being_asked_for_and_was_lost_is_let_be(rig: Rig) -> None:
 def test_a_lost_connection_leaves_nothing_to_wait_for_once_the_leases_have_ended(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     node.add("asked")
-    node.tick()
+    node.turn()
     node.core.elections.stop()
     node.lose()
     assert not node.is_quiet()
@@ -189,7 +189,7 @@ def test_a_lost_connection_leaves_nothing_to_wait_for_once_the_leases_have_ended
 def test_a_release_under_way_is_finished(rig: Rig) -> None:
     node = rig.leader("a", "b")
     node.resign("a")
-    node.tick()
+    node.turn()
     node.remove("b")
     node.core.elections.stop()
     rig.settle()
@@ -201,9 +201,9 @@ def test_a_release_under_way_is_finished(rig: Rig) -> None:
 def test_a_refresh_under_way_does_not_outlive_the_release(rig: Rig) -> None:
     node = rig.leader("a", ttl_ms=1000)
     rig.advance_ms(340)
-    node.tick()
+    node.turn()
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     assert len(node.requests) == 2
     rig.settle()
     assert rig.holder_of("a") is None
@@ -224,7 +224,7 @@ def test_nothing_is_stood_for_any_more(rig: Rig) -> None:
     rig.server.batches.clear()
     rig.run_ms(5000)
     assert rig.server.batches == []
-    assert node.next_tick_ns() > rig.clock.now_ns() + 10**6 * MS
+    assert node.next_turn_ns() > rig.clock.now_ns() + 10**6 * MS
 
 
 def test_stopping_after_the_deadline_tells_the_deadline(rig: Rig) -> None:
@@ -232,7 +232,7 @@ def test_stopping_after_the_deadline_tells_the_deadline(rig: Rig) -> None:
     began_ns = rig.clock.now_ns()
     rig.advance_ms(5000)
     node.core.elections.stop()
-    node.tick()
+    node.turn()
     node.take()
     assert node.term_events[-1].at_ns == began_ns + 900 * MS
 
@@ -241,5 +241,5 @@ def test_stopping_before_anything_began_is_quiet(rig: Rig) -> None:
     node = rig.node("a")
     node.core.elections.stop()
     assert node.is_quiet()
-    node.tick()
+    node.turn()
     assert not node.requests

@@ -1,7 +1,7 @@
 """Eight threads on one core for a simulated hour, beside the thread that pumps.
 
 Rules of this file:
-    * The pumping thread alone moves the clock, ticks, sends and receives, as the owner thread
+    * The pumping thread alone moves the clock, turns, sends and receives, as the owner thread
       does; it has a server that now and then loses the connection or gives a lease
       to a rival.
     * The others do everything that users may do from any thread, from seeds of their own,

@@ -19,7 +19,7 @@ def test_a_candidate_comes_back_when_the_lease_would_end(rig: Rig) -> None:
     assert rig.server.remaining_ms(rig.leader_key("a")) == 2300
 
     rig.clock.advance_ns(ends_ns - rig.clock.now_ns())
-    node.tick()
+    node.turn()
     assert not node.requests, "the lease has a millisecond for rounding"
     rig.clock.advance_ns(JITTER_NS + MS + WHEEL_TICK_NS)
     node.exchange()
@@ -48,7 +48,7 @@ def test_the_wait_is_jittered_within_its_bounds(rig: Rig) -> None:
         at_ns = rig.clock.now_ns()
         remaining_ns = rig.server.remaining_ms(rig.leader_key("a")) * MS
         while not node.requests:
-            at_ns = max(node.next_tick_ns(), at_ns + 1)
+            at_ns = max(node.next_turn_ns(), at_ns + 1)
             node.driver.turn(at_ns)
             node.requests.extend([[]] if node.driver.outgoing_bytes else [])
         waits.add(at_ns - rig.clock.now_ns() - remaining_ns)

@@ -35,7 +35,7 @@ def test_a_release_wakes_the_others_at_once(rig: Rig) -> None:
     for node in others:
         node.deliver()
         assert node.counted("wakeups") == 2
-        assert node.next_tick_ns() == rig.clock.now_ns()
+        assert node.next_turn_ns() == rig.clock.now_ns()
     rig.settle()
 
     assert others[0].leads("a")
@@ -58,7 +58,7 @@ def test_only_what_was_released_is_asked_for(rig: Rig) -> None:
 def test_a_node_does_not_heed_its_own_announcements(waiting: Node, rig: Rig) -> None:
     frame = announcement(rig, waiting.holder, rig.leader_key("a"))
     waiting.driver.receive(frame, rig.clock.now_ns())
-    waiting.tick()
+    waiting.turn()
     assert not waiting.requests
     assert waiting.counted("wakeups") == 0
 
@@ -66,7 +66,7 @@ def test_a_node_does_not_heed_its_own_announcements(waiting: Node, rig: Rig) -> 
 def test_another_incarnation_of_the_node_is_another(waiting: Node, rig: Rig) -> None:
     frame = announcement(rig, waiting.holder + b"0", rig.leader_key("a"))
     waiting.driver.receive(frame, rig.clock.now_ns())
-    waiting.tick()
+    waiting.turn()
     assert len(waiting.requests) == 1
 
 
@@ -82,14 +82,14 @@ def test_who_listens_late_asks_again_for_what_it_waits_for(waiting: Node, rig: R
     waiting.driver.hear(SUBSCRIBED[:20], 0)
     assert not waiting.requests
     waiting.driver.hear(SUBSCRIBED[20:], 0)
-    waiting.tick()
+    waiting.turn()
     assert len(waiting.requests) == 1
 
 
 def test_who_listens_late_asks_again_for_what_it_is_asking_for(rig: Rig) -> None:
     leader = rig.leader("a", ttl_ms=60_000)
     node = rig.node("a", ttl_ms=60_000)
-    node.tick()
+    node.turn()
     node.serve()
     leader.core.elections.stop()
     leader.exchange()
@@ -108,7 +108,7 @@ def test_a_wake_up_that_was_no_release_costs_one_question(waiting: Node, rig: Ri
 
     assert [batch.elections for batch in rig.server.batches] == [1]
     assert not waiting.leads("a")
-    assert waiting.next_tick_ns() > rig.clock.now_ns() + 1000 * MS, "it waits as it did"
+    assert waiting.next_turn_ns() > rig.clock.now_ns() + 1000 * MS, "it waits as it did"
 
 
 def test_a_leader_is_not_moved_by_a_wake_up(rig: Rig) -> None:
@@ -125,7 +125,7 @@ def test_wake_ups_may_come_on_a_second_connection(waiting: Node, rig: Rig) -> No
     resp2 = b"*" + push[1:]
     for at in range(len(resp2)):
         waiting.driver.hear(resp2[at : at + 1], 0)
-    waiting.tick()
+    waiting.turn()
     assert len(waiting.requests) == 1
 
 
@@ -151,7 +151,7 @@ def test_wake_ups_may_come_on_a_second_connection(waiting: Node, rig: Rig) -> No
 def test_an_announcement_of_another_form_is_let_be(waiting: Node, rig: Rig, message: bytes) -> None:
     waiting.driver.receive(encode(Push((b"message", b"any", message))), rig.clock.now_ns())
     waiting.driver.receive(announcement(rig, b"other/1", rig.leader_key("b")), rig.clock.now_ns())
-    waiting.tick()
+    waiting.turn()
     assert [words[3] for words in waiting.requests] == [rig.leader_key("b")]
 
 
@@ -167,7 +167,7 @@ def test_an_announcement_of_another_form_is_let_be(waiting: Node, rig: Rig, mess
 )
 def test_a_push_of_another_kind_is_let_be(waiting: Node, rig: Rig, push: Push) -> None:
     waiting.driver.receive(encode(push), rig.clock.now_ns())
-    waiting.tick()
+    waiting.turn()
     assert not waiting.requests
 
 
@@ -204,7 +204,7 @@ def test_a_wake_up_that_overtakes_the_answer_is_not_lost(rig: Rig) -> None:
     # On a second connection it may: where a server speaks only RESP2.
     leader = rig.leader("a", ttl_ms=60_000)
     node = rig.node("a", ttl_ms=60_000)
-    node.tick()
+    node.turn()
     node.serve()
     leader.resign("a")
     leader.exchange()

@@ -1,7 +1,7 @@
 """The watchdog on a manual clock: a term ends at the instant its worker has been silent too long.
 
 Rules of this file:
-    * Time moves by half a millisecond a step, and the core is ticked at each: what it does
+    * Time moves by half a millisecond a step, and the core turns at each: what it does
       it does at the step at which it is due, within one tick of the timing wheel.
     * Replies arrive at once, unless the test keeps them.
 """

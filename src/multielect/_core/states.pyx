@@ -118,6 +118,7 @@ cdef class States:
         slot.woken = 0
         slot.unwanted = 0
         slot.refreshing = 0
+        slot.again = 0
         return 0
 
     cdef int _enter_candidate_now(self, uint32_t number) except -1 nogil:

@@ -262,7 +262,7 @@ cdef class Terms(Outcomes):
         return 0
 
     cdef int probe(self, uint32_t number) except -1 nogil:
-        """Lead an election that another node is to lead, if nobody leads it."""
+        """Send an acquire for an election that another node is to lead, as it may be free."""
         if self.slots.at(number).eligibility == STANDBY:
             self._probe(number)
         return 0
@@ -380,7 +380,7 @@ cdef class Terms(Outcomes):
             self.slots.give_back(number)
             number = self.queues.reaped
 
-    # ---- what is to be sent
+    # ---- sending
 
     cdef uint32_t next_refreshes(self, uint32_t lane, BatchEntry *entries, uint32_t most,
                                  bint one_bucket, int64_t now_ns) except? NONE nogil:
