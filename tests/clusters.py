@@ -102,9 +102,9 @@ class ClusterNode:
             )
             try:
                 self._server.start()
-            except EmbeddedServerError:
+            except EmbeddedServerError as error:
                 if attempt == _ATTEMPTS - 1:
-                    raise
+                    raise EmbeddedServerError(f"{error}\nlog: {data}") from None
             else:
                 break
         self.is_up = True
@@ -116,6 +116,11 @@ class ClusterNode:
     @property
     def address(self) -> tuple[str, int]:
         return (HOST, self.port)
+
+    @property
+    def pid(self) -> int:
+        """Its process, which must have been started."""
+        return self._server.pid
 
     @property
     def log(self) -> str:
@@ -272,7 +277,20 @@ class Cluster:
 
     def wait_until_ok(self, within_s: float = WITHIN_S) -> None:
         """Return when all nodes that run serve all slots and agree on every node's part."""
-        until(self._is_ok, within_s)
+        try:
+            until(self._is_ok, within_s)
+        except AssertionError:
+            views = "\n".join(self._view(node) for node in self.up)
+            raise AssertionError(
+                f"the cluster is not whole after {within_s:g} s; logs: {self.folder}\n{views}"
+            ) from None
+
+    def _view(self, node: ClusterNode) -> str:
+        try:
+            seen = f"{node.info('cluster')['cluster_state']}\n{node.call('CLUSTER', 'NODES')}"
+        except redis.RedisError as error:
+            seen = str(error)
+        return f"{node.port}: {seen}"
 
     def _is_ok(self) -> bool:
         up = self.up
