@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,11 @@ SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_000
 
 _ATTEMPTS = 5
-"""How often a node is given other ports, as somebody may take them before the node does."""
+"""How often a node is given other ports, as somebody may take them before the node does; and how
+often a failover is asked for."""
+
+_GIVEN_UP_S = 6.0
+"""When a failover that was asked for has come, or will not come any more."""
 
 
 @dataclass(frozen=True)
@@ -271,8 +276,14 @@ class Cluster:
             how: nothing, for which the primary must run; ``FORCE``, for which most primaries must;
                 or ``TAKEOVER``, for which nobody is asked.
         """
-        replica.call("CLUSTER", "FAILOVER", *([how] if how else []))
-        until(lambda: replica.members()[replica.id].is_primary)
+        for _ in range(_ATTEMPTS):
+            replica.call("CLUSTER", "FAILOVER", *([how] if how else []))
+            # Primaries vote once in two node timeouts, and the replica gives up after five seconds.
+            with contextlib.suppress(AssertionError):
+                until(lambda: replica.members()[replica.id].is_primary, _GIVEN_UP_S)
+                break
+        else:
+            raise AssertionError(f"port {replica.port} was not elected; its log:\n{replica.log}")
         self.wait_until_ok()
 
     def wait_until_ok(self, within_s: float = WITHIN_S) -> None:
