@@ -278,7 +278,7 @@ class Cluster:
         """
         for _ in range(_ATTEMPTS):
             replica.call("CLUSTER", "FAILOVER", *([how] if how else []))
-            # Primaries vote once in two node timeouts, and the replica gives up after five seconds.
+            # The replica gives up after five seconds, such as when too few voted for it.
             with contextlib.suppress(AssertionError):
                 until(lambda: replica.members()[replica.id].is_primary, _GIVEN_UP_S)
                 break

@@ -16,7 +16,7 @@ from tests.resharding import SlotMove, migrate_atomically, migrates_atomically, 
 TAG = "{t}"
 SLOT = key_slot(b"t")
 KEYS = [f"{TAG}{number}" for number in range(10)]
-# In Redis 6.2 a primary that gave way applies nothing for some seconds: its clients are paused.
+# On Redis 6.2 a primary that gave way to FORCE acknowledged nothing for more than five seconds.
 ACKNOWLEDGED_MS = 15_000
 GET_ALL = "return redis.call('MGET', unpack(KEYS))"
 
