@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,11 @@ SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_000
 
 _ATTEMPTS = 5
-"""How often a node is given other ports, as somebody may take them before the node does."""
+"""How often a node is given other ports, as somebody may take them before the node does; and how
+often a failover is asked for."""
+
+_GIVEN_UP_S = 6.0
+"""When a failover that was asked for has come, or will not come any more."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,9 @@ class ClusterNode:
             )
             try:
                 self._server.start()
-            except EmbeddedServerError:
+            except EmbeddedServerError as error:
                 if attempt == _ATTEMPTS - 1:
-                    raise
+                    raise EmbeddedServerError(f"{error}\nlog: {data}") from None
             else:
                 break
         self.is_up = True
@@ -116,6 +121,11 @@ class ClusterNode:
     @property
     def address(self) -> tuple[str, int]:
         return (HOST, self.port)
+
+    @property
+    def pid(self) -> int:
+        """Its process, which must have been started."""
+        return self._server.pid
 
     @property
     def log(self) -> str:
@@ -266,13 +276,32 @@ class Cluster:
             how: nothing, for which the primary must run; ``FORCE``, for which most primaries must;
                 or ``TAKEOVER``, for which nobody is asked.
         """
-        replica.call("CLUSTER", "FAILOVER", *([how] if how else []))
-        until(lambda: replica.members()[replica.id].is_primary)
+        for _ in range(_ATTEMPTS):
+            replica.call("CLUSTER", "FAILOVER", *([how] if how else []))
+            # The replica gives up after five seconds, such as when too few voted for it.
+            with contextlib.suppress(AssertionError):
+                until(lambda: replica.members()[replica.id].is_primary, _GIVEN_UP_S)
+                break
+        else:
+            raise AssertionError(f"port {replica.port} was not elected; its log:\n{replica.log}")
         self.wait_until_ok()
 
     def wait_until_ok(self, within_s: float = WITHIN_S) -> None:
         """Return when all nodes that run serve all slots and agree on every node's part."""
-        until(self._is_ok, within_s)
+        try:
+            until(self._is_ok, within_s)
+        except AssertionError:
+            views = "\n".join(self._view(node) for node in self.up)
+            raise AssertionError(
+                f"the cluster is not whole after {within_s:g} s; logs: {self.folder}\n{views}"
+            ) from None
+
+    def _view(self, node: ClusterNode) -> str:
+        try:
+            seen = f"{node.info('cluster')['cluster_state']}\n{node.call('CLUSTER', 'NODES')}"
+        except redis.RedisError as error:
+            seen = str(error)
+        return f"{node.port}: {seen}"
 
     def _is_ok(self) -> bool:
         up = self.up
