@@ -31,7 +31,7 @@ from .backoff import MAX_PAUSE_S
 from .cluster import Address, Slots, read_slots
 from .credentials import PatientProvider
 from .endpoint import Endpoint, address_text, host_and_port, service_of
-from .errors import explained, speaks_no_tls_error, speaks_tls_error
+from .errors import explained, refusal, server_text, speaks_no_tls_error, speaks_tls_error
 from .handshake import guarded, last_words, plain_socket_of, wait_for_tls
 from .relay import Relay
 from .source import Target
@@ -206,7 +206,10 @@ class Server:
 
         def read(owners: list[AbstractConnection]) -> Slots:
             connection = self._open(owners, protocol=2)
-            reply = ask(connection, "CLUSTER", "SLOTS")
+            try:
+                reply = ask(connection, "CLUSTER", "SLOTS")
+            except ResponseError as error:
+                raise self._no_slots(server_text(error)) from error
             _disconnect(connection)
             try:
                 return read_slots(reply, self.address)
@@ -214,6 +217,12 @@ class Server:
                 raise self.endpoint.malformed(f"to CLUSTER SLOTS: {error}") from error
 
         return self._guard(read)
+
+    def _no_slots(self, text: str) -> MultielectError:
+        if "cluster support disabled" in text:
+            what = f"it is not a node of a cluster: {text}"
+            return self.endpoint.unusable("cluster", what, "Use redis:// for a single server")
+        return refusal(self.endpoint, text, "CLUSTER SLOTS")
 
     def check_buckets(self) -> None:
         """Connect, check the number of buckets, and disconnect.

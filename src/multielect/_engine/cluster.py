@@ -2,7 +2,8 @@
 
 Rules of this file:
     * One thread reads the slot map: when a redirection, a lost connection or a failed attempt says
-      that it may have changed, and again and again until every bucket has a connected lane.
+      that it may have changed, and again and again until every bucket has a connected lane. It
+      rests after each reading: briefly at first, and longer if the trouble lasts.
     * Any node may be asked. A node that does not answer is asked last from then on.
     * A map may be old. The nodes themselves correct it by redirections, which the core follows at
       once. So an old map costs a round trip, and no lease.
@@ -11,6 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -28,11 +30,13 @@ from .lanes import Lanes
 _NO_LANE = -1
 """In place of the lane of a slot that no primary serves."""
 
-_MIN_PAUSE_S = 0.02
-_SOON_S = 0.1
-_LATER_S = 1.0
-_URGENT_S = 10.0
-"""How long the map is read each `_SOON_S`, and not each `_LATER_S`, while a bucket has no lane."""
+_REST_S = 0.1
+_LONG_REST_S = 1.0
+_LASTS_S = 10.0
+"""How long trouble lasts before the thread rests longer."""
+
+_CALM_S = 1.0
+"""After so long without a reading the next one is about new trouble."""
 
 _READ_TIMEOUT_S = 0.5
 
@@ -75,6 +79,7 @@ class Cluster:
         self._server = server
         self._named = tuple(nodes) or (server.address,)
         self._known: list[Address] = list(self._named)
+        self._readers: dict[Address, Server] = {}
         self._core = core
         self._lanes = lanes
         self._record = record
@@ -89,7 +94,7 @@ class Cluster:
         self._has_checked_buckets = False
         self._wanted = threading.Event()
         self._closing = threading.Event()
-        self._incomplete_since_s = time.monotonic()
+        self._trouble_since_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     # ---- any thread
@@ -123,20 +128,24 @@ class Cluster:
     def _run(self) -> None:
         try:
             while not self._closing.is_set():
-                self._wanted.wait(self._pause_s())
+                if self._is_whole():
+                    self._wait()
                 self._wanted.clear()
                 if not self._closing.is_set():
                     self._read()
-                    self._closing.wait(_MIN_PAUSE_S)
+                    lasts_s = time.monotonic() - self._trouble_since_s
+                    self._closing.wait(_REST_S if lasts_s < _LASTS_S else _LONG_REST_S)
         except BaseException as error:  # noqa: BLE001
             self._fault("the thread that reads the slot map", error)
 
-    def _pause_s(self) -> float | None:
-        now_s = time.monotonic()
-        if self._is_covered and self._has_checked_buckets and self._lanes.are_connected:
-            self._incomplete_since_s = now_s
-            return None
-        return _SOON_S if now_s - self._incomplete_since_s < _URGENT_S else _LATER_S
+    def _is_whole(self) -> bool:
+        return self._is_covered and self._has_checked_buckets and self._lanes.are_connected
+
+    def _wait(self) -> None:
+        since_s = time.monotonic()
+        self._wanted.wait()
+        if time.monotonic() - since_s >= _CALM_S:
+            self._trouble_since_s = time.monotonic()
 
     def _read(self) -> None:
         failure: MultielectError | None = None
@@ -144,7 +153,7 @@ class Cluster:
             if self._closing.is_set():
                 return
             try:
-                slots = self._server.at(address, _READ_TIMEOUT_S).read_slots()
+                slots = self._reader(address).read_slots()
                 if not self._has_checked_buckets:
                     self._check_buckets(slots)
             except MultielectError as error:
@@ -170,14 +179,19 @@ class Cluster:
         if not self._layout.buckets_key:
             self._has_checked_buckets = True
             return
-        for first, last, primary in slots.ranges:
-            if first <= self._buckets_slot <= last:
-                self._server.at(primary).check_buckets()
-                self._has_checked_buckets = True
-                return
-        raise self._server.endpoint.unreachable(
-            f"no node of the cluster serves slot {self._buckets_slot}"
-        )
+        primary = self._primary_of(self._buckets_slot, slots.ranges)
+        if primary is None:
+            raise self._server.endpoint.elsewhere(
+                f"no node of the cluster serves slot {self._buckets_slot}"
+            )
+        self._server.at(primary).check_buckets()
+        self._has_checked_buckets = True
+
+    def _reader(self, address: Address) -> Server:
+        """Return the server of a node, with a short timeout, as another node may answer."""
+        if address not in self._readers:
+            self._readers[address] = self._server.at(address, _READ_TIMEOUT_S)
+        return self._readers[address]
 
     def _put_last(self, address: Address) -> None:
         self._known.remove(address)
@@ -188,33 +202,34 @@ class Cluster:
         named = dict.fromkeys((*slots.nodes, *self._named))
         kept = [address for address in self._known if address in named]
         self._known = kept + [address for address in named if address not in kept]
+        self._readers = {
+            address: server for address, server in self._readers.items() if address in named
+        }
 
     def _apply(self, slots: Slots) -> None:
         """Let the lanes be those of the map."""
-        served = {each.primary: each for each in reversed(slots.ranges) if self._serves_us(each)}
-        for address in served:
+        primaries = [self._primary_of(slot, slots.ranges) for slot in sorted(self._slots)]
+        wanted = dict.fromkeys(address for address in primaries if address is not None)
+        for address in wanted:
             if address not in self._by_address:
                 self._add(address)
         self._map(slots.ranges)
-        for address in [each for each in self._by_address if each not in served]:
+        for address in [each for each in self._by_address if each not in wanted]:
             lane = self._by_address.pop(address)
             self._core.name_lane(lane.index, b"")
             self._lanes.remove(lane)
-        covered = {slot for slot in self._slots if self._lane_of(slot, slots.ranges) is not None}
-        self._is_covered = covered == self._slots
+        self._is_covered = all(address in self._by_address for address in primaries)
         needed = {lane.index for lane in self._by_address.values()}
         self._record.need(needed if self._is_covered else needed | {_NO_LANE})
         self._wake()
 
-    def _serves_us(self, slots: SlotRange) -> bool:
-        return any(slots.first <= slot <= slots.last for slot in self._slots)
-
-    def _lane_of(self, slot: int, ranges: Iterable[SlotRange]) -> int | None:
-        for first, last, primary in ranges:
-            if first <= slot <= last:
-                lane = self._by_address.get(primary)
-                return None if lane is None else lane.index
-        return None
+    @staticmethod
+    def _primary_of(slot: int, ranges: tuple[SlotRange, ...]) -> Address | None:
+        """Return the primary of a slot, if it is served. The ranges are in order."""
+        place = bisect.bisect_right(ranges, slot, key=lambda each: each.first) - 1
+        if place < 0 or ranges[place].last < slot:
+            return None
+        return ranges[place].primary
 
     def _map(self, ranges: Iterable[SlotRange]) -> None:
         beyond = 0

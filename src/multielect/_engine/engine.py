@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .._connection.admission import ClusterNodeError
@@ -138,6 +138,8 @@ class Engine:
             name: what the names of the threads begin with.
         """
         self.endpoint = server.endpoint
+        if nodes:
+            self.endpoint = replace(server.endpoint, address=",".join(map(str, nodes)))
         self._core = core
         self._server = server
         self._nodes = nodes
