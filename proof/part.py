@@ -87,6 +87,7 @@ class Scale:
         fuzzer_executions: the number of inputs that the fuzzers try.
         sanitized: the sanitizers and their tests, as arguments of `tests/sanitize/run`.
         planted: the number of faults that are planted; None for all.
+        cluster_runs: for each run on a cluster, the number of elections and the TTL in seconds.
         soak_minutes: how long the soak lasts.
         soak_elections: the number of elections in the soak.
         seed: the seed of all random choices.
@@ -103,6 +104,7 @@ class Scale:
         ("threads", ()),
     )
     planted: int | None = None
+    cluster_runs: Sequence[tuple[int, float]] = ((100_000, 5.0), (1_000_000, 30.0))
     soak_minutes: float = 10.0
     soak_elections: int = 10_000
     seed: int = 1
@@ -116,6 +118,7 @@ QUICK = Scale(
     fuzzer_executions=200_000,
     sanitized=(("memory", ("tests/core/test_malformed.py",)),),
     planted=2,
+    cluster_runs=((2_000, 2.0),),
     soak_minutes=0.5,
     soak_elections=1_000,
 )

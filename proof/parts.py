@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from . import model, planted
+from .cluster import move_slots
 from .part import Advance, Part, Run, Scale, Table, milliseconds
 from .planted_faults import PLANTED
 
@@ -347,6 +348,7 @@ PARTS: dict[str, Run] = {
     "sanitize": sanitize,
     "planted": plant,
     "chaos": strike,
+    "cluster": move_slots,
     "soak": soak,
 }
 """The parts by name, in the order in which they are run."""

@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.sentinel import Sentinel
 
 from multielect import ElectionGroup, Elector, Source, aio
-from multielect._connection.source import address_of
+from multielect._connection.source import address_of, cluster_nodes_of
 from multielect.errors import ConfigError
 from multielect.streams import AsyncStreamConsumer, StreamConsumer
 from multielect.testing import SimulatedNode
@@ -194,3 +194,22 @@ def test_each_public_class_refuses_it_before_anything_is_started(kind: Any, sour
 def test_so_do_consumers(kind: Any) -> None:
     with pytest.raises(ConfigError, match="the number of a database"):
         kind("redis://h/prod", prefix="p", partitions=["a"], handler=print)
+
+
+@pytest.mark.parametrize("kind", [StreamConsumer, AsyncStreamConsumer])
+def test_a_stream_consumer_takes_no_cluster_yet(kind: Any) -> None:
+    with pytest.raises(ConfigError, match="do not support Redis Cluster yet"):
+        kind("redis+cluster://h:1", prefix="p", partitions=["a"], handler=print)
+
+
+def test_the_nodes_of_a_cluster() -> None:
+    assert cluster_nodes_of("redis://h:1") == ()
+    assert cluster_nodes_of("redis+cluster://h:1,i,[::1]:3/0?client_name=c") == (
+        ("h", 1),
+        ("i", 6379),
+        ("::1", 3),
+    )
+    _, settings = address_of("rediss+cluster://u:p%40@h:1,i:2?client_name=c")
+    found = {name: settings[name] for name in ("host", "port", "username", "password")}
+    assert found == {"host": "h", "port": 1, "username": "u", "password": "p@"}
+    assert settings["client_name"] == "c"

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .._connection.source import address_of
+from .._connection.source import Target, address_of, cluster_nodes_of
 from ..errors import ConfigError
 
 WATCH_MS = 500
@@ -40,7 +40,7 @@ def client_of(source: str | redis.Redis) -> redis.Redis:
     Raises:
         ConfigError: if `source` is a URL that cannot be read, or another kind of object.
     """
-    connection, settings = address_of(source)
+    connection, settings = _single_server(source)
     pool = redis.ConnectionPool(
         connection_class=connection, **_ours(settings, Retry(NoBackoff(), 0))
     )
@@ -56,7 +56,7 @@ def async_client_of(source: str | redis.Redis) -> redis.asyncio.Redis:
         ConfigError: if `source` is a URL that cannot be read, or another kind of object or
             connection.
     """
-    connection, settings = address_of(source)
+    connection, settings = _single_server(source)
     twin = _ASYNC.get(connection)
     if twin is None:
         raise ConfigError(f"redis must connect by TCP, TLS or a unix socket, not by {connection!r}")
@@ -67,6 +67,15 @@ def async_client_of(source: str | redis.Redis) -> redis.asyncio.Redis:
     client = redis.asyncio.Redis(connection_pool=pool)
     client.response_callbacks["XREAD"] = cast("Any", _as_it_is)
     return client
+
+
+def _single_server(source: str | redis.Redis) -> Target:
+    if cluster_nodes_of(source):
+        raise ConfigError(
+            "stream consumers do not support Redis Cluster yet: use a single server, or an"
+            " ElectionGroup on the cluster with a Fence for your writes"
+        )
+    return address_of(source)
 
 
 def _ours(settings: dict[str, Any], retry: Any) -> dict[str, Any]:  # noqa: ANN401
