@@ -39,6 +39,7 @@ cdef class Core:
     cdef list lanes
     cdef void *lane_at[128]     # the same lanes, for code without the GIL
     cdef uint32_t lane_count
+    cdef int64_t turned_ns      # the time of the last turn
     cdef int64_t quiet_ns       # since when nothing is due or in flight; -1: something is due
 
     cdef Lane lane(self, uint32_t index)
@@ -54,6 +55,8 @@ cdef class Core:
     cdef void read_lane(self, uint32_t lane, LaneState *state) noexcept nogil
     cdef int _map_slots(self, uint32_t first, uint32_t last, uint32_t lane) except -1 nogil
     cdef int _act_on_map(self) except -1 nogil
+    cdef void _compare_clocks(self, uint32_t bucket, uint32_t before, uint32_t lane) noexcept nogil
+    cdef int _shorten_moved(self, int64_t now_ns) except -1 nogil
     cdef void _update_membership_lane(self, uint32_t index) noexcept nogil
     cdef void _read(self, Turn *turn, int64_t now_ns) noexcept nogil
     cdef bint _has_work(self) noexcept nogil

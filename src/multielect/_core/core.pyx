@@ -83,6 +83,7 @@ cdef class Core:
                         "retention_ms": retention_ms}
         self.lanes = []
         self.quiet_ns = -1
+        self.turned_ns = now_ns
         self.add_lane()
 
     # ---- lanes
@@ -112,10 +113,10 @@ cdef class Core:
 
         All keys of a script are then of one bucket, and redirections are followed.
         """
+        self.redirects.enter_cluster()
         with nogil:
             self.mutex.lock()
             try:
-                self.redirects.is_cluster = True
                 self._map_slots(0, SLOTS - 1, NO_LANE)
             finally:
                 self.mutex.unlock()
@@ -129,12 +130,14 @@ cdef class Core:
         """
         cdef const char *text = address
         cdef size_t length = len(address)
-        self.lane(index)
+        cdef Lane lane = self.lane(index)
         if length > MAX_ADDRESS_BYTES:
             raise ValueError(f"an address has at most {MAX_ADDRESS_BYTES} bytes, not {length}")
         with nogil:
             self.mutex.lock()
             self.redirects.name_lane(index, text, length)
+            # Its clock has nothing to do with that of the lane's last server.
+            lane.replies.server_clock.forget()
             self.mutex.unlock()
 
     def listen(self, uint32_t index) -> None:
@@ -178,13 +181,51 @@ cdef class Core:
 
     cdef int _act_on_map(self) except -1 nogil:
         """Have each bucket and the fleet on the lane that the slot map says."""
-        cdef uint32_t bucket, index
+        cdef uint32_t bucket, index, lane
         self.redirects.has_moved = False
         for bucket in range(self.slot_map.buckets):
-            if self.slot_map.lane_of_bucket(bucket) != self.terms.queues.buckets[bucket].lane:
-                self.terms.change_lane(bucket, self.slot_map.lane_of_bucket(bucket))
+            lane = self.slot_map.lane_of_bucket(bucket)
+            if lane == self.terms.queues.buckets[bucket].lane:
+                continue
+            if lane != NO_LANE:
+                self._compare_clocks(bucket, self.slot_map.last_lane[bucket], lane)
+                self.slot_map.last_lane[bucket] = lane
+            self.terms.change_lane(bucket, lane)
         for index in range(self.lane_count):
             self._update_membership_lane(index)
+        return 0
+
+    cdef void _compare_clocks(self, uint32_t bucket, uint32_t before, uint32_t lane) noexcept nogil:
+        """See whether the leases of a bucket that changes its lane may end earlier there."""
+        cdef void *old_lane = self.lane_at[before]
+        cdef void *new_lane = self.lane_at[lane]
+        cdef int64_t by_ns
+        if before == lane:
+            return
+        if not (<Lane>new_lane).replies.server_clock.is_known:
+            (<Lane>new_lane).replies.server_clock.inherit((<Lane>old_lane).replies.server_clock)
+            return
+        by_ns = (<Lane>new_lane).replies.server_clock.lead_ns(
+            (<Lane>old_lane).replies.server_clock, self.turned_ns)
+        if by_ns:
+            self.slot_map.shorten_ns[bucket] = by_ns + self.slot_map.shorten_ns[bucket]
+            self.slot_map.is_to_shorten = True
+
+    cdef int _shorten_moved(self, int64_t now_ns) except -1 nogil:
+        """Shorten the leases that have come to a server whose clock is ahead."""
+        cdef uint32_t bucket, lane = NO_LANE
+        cdef int64_t by_ns, most_ns = 0, ended = 0
+        self.slot_map.is_to_shorten = False
+        for bucket in range(self.slot_map.buckets):
+            by_ns = self.slot_map.shorten_ns[bucket]
+            self.slot_map.shorten_ns[bucket] = 0
+            if by_ns and self.terms.queues.buckets[bucket].leading:
+                ended += self.terms.shorten_bucket(bucket, by_ns, now_ns)
+                most_ns = max(most_ns, by_ns)
+                lane = self.slot_map.last_lane[bucket]
+        if lane != NO_LANE:
+            # The slots of one server have moved, so one report tells it all.
+            self.terms.events.clock_jumped(lane, most_ns, ended)
         return 0
 
     cdef void _update_membership_lane(self, uint32_t index) noexcept nogil:
@@ -254,6 +295,9 @@ cdef class Core:
         cdef uint32_t lane
         self.mutex.lock()
         try:
+            self.turned_ns = now_ns
+            if self.slot_map.is_to_shorten:
+                self._shorten_moved(now_ns)
             self.terms.on_timers(now_ns)
             self.membership.on_timer(now_ns)
             for lane in range(self.lane_count):
@@ -319,7 +363,7 @@ cdef class Core:
         cdef uint32_t index
         for index in range(self.lane_count):
             if ((<Lane>self.lane_at[index]).in_flight or self.terms.has_work(index)
-                    or self.redirects.asks[index].count):
+                    or self.redirects.has_asks(index)):
                 return True
         return False
 

@@ -71,7 +71,7 @@ cdef class Lane:
         self.replies.held_until_ns = 0
         self.replies.is_held = False
         self.is_to_listen = False
-        self.redirects.addresses[self.index].is_open = True
+        self.redirects.opened(self.index, True)
         self.terms.refresh_all(self.index)
         if self.polls_membership:
             self.membership.poll_by(0)
@@ -81,7 +81,7 @@ cdef class Lane:
         """Forget the batches in flight, and repeat their requests: their outcome is unknown."""
         cdef ScriptBatch *batch
         self.connected = False
-        self.redirects.addresses[self.index].is_open = False
+        self.redirects.opened(self.index, False)
         self.incoming.clear()
         self.announcements.clear()
         self.writer.outgoing.clear()
@@ -312,7 +312,7 @@ cdef class Lane:
             return NEVER
         if now_ns < self.replies.held_until_ns:
             return self.replies.held_until_ns
-        if self.redirects.asks[self.index].count or self.is_to_listen:
+        if self.redirects.has_asks(self.index) or self.is_to_listen:
             return now_ns
         if self.terms.has_other_work(self.index) or self._may_give_up():
             return now_ns

@@ -38,10 +38,13 @@ cdef class Redirects:
     cdef bint wants_slots           # somebody must read the slot map again
     cdef bint has_moved             # the slot map has changed, and the core has not acted on it
     cdef int64_t *split_until_ns    # by bucket: until when its elections are asked one by one
-    cdef uint8_t followed[16384]    # by slot: redirections that were followed since the last map
+    cdef uint8_t *followed          # by slot: redirections that were followed since the last map
     cdef LaneAddress *addresses     # by lane
     cdef AskQueue *asks             # by lane
 
+    cdef int enter_cluster(self) except -1
+    cdef void opened(self, uint32_t lane, bint is_open) noexcept nogil
+    cdef bint has_asks(self, uint32_t lane) noexcept nogil
     cdef void name_lane(self, uint32_t lane, const char *text, size_t length) noexcept nogil
     cdef void trust(self, uint32_t first, uint32_t last) noexcept nogil
     cdef void moved(self, uint32_t lane, uint32_t slot, Value *error) noexcept nogil
@@ -53,4 +56,4 @@ cdef class Redirects:
                         size_t port_length) noexcept nogil
 
     cdef inline bint is_split(self, uint32_t bucket, int64_t now_ns) noexcept nogil:
-        return self.split_until_ns[bucket] > now_ns
+        return self.is_cluster and self.split_until_ns[bucket] > now_ns

@@ -20,6 +20,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from .queues cimport MAX_LANES, NO_LANE
+from .slot_map cimport SLOTS
 
 cdef enum:
     MAX_FOLLOWED = 5
@@ -31,26 +32,49 @@ cdef class Redirects:
     def __cinit__(self, SlotMap slot_map, uint32_t fleet_slot, bint is_cluster):
         self.slot_map = slot_map
         self.fleet_slot = fleet_slot
-        self.is_cluster = is_cluster
-        self.split_until_ns = <int64_t *>calloc(slot_map.buckets, sizeof(int64_t))
-        self.addresses = <LaneAddress *>calloc(MAX_LANES, sizeof(LaneAddress))
-        self.asks = <AskQueue *>calloc(MAX_LANES, sizeof(AskQueue))
-        if self.split_until_ns == NULL or self.addresses == NULL or self.asks == NULL:
-            raise MemoryError
+        if is_cluster:
+            self.enter_cluster()
 
     def __dealloc__(self):
         free(self.split_until_ns)
+        free(self.followed)
         free(self.addresses)
         free(self.asks)
 
+    cdef int enter_cluster(self) except -1:
+        """Take the servers for nodes of a cluster. Only then is there memory for what they say."""
+        if self.is_cluster:
+            return 0
+        self.split_until_ns = <int64_t *>calloc(self.slot_map.buckets, sizeof(int64_t))
+        self.followed = <uint8_t *>calloc(SLOTS, 1)
+        self.addresses = <LaneAddress *>calloc(MAX_LANES, sizeof(LaneAddress))
+        self.asks = <AskQueue *>calloc(MAX_LANES, sizeof(AskQueue))
+        if (self.split_until_ns == NULL or self.followed == NULL or self.addresses == NULL
+                or self.asks == NULL):
+            raise MemoryError
+        self.is_cluster = True
+        return 0
+
+    cdef void opened(self, uint32_t lane, bint is_open) noexcept nogil:
+        """Keep whether a lane has a connection."""
+        if self.is_cluster:
+            self.addresses[lane].is_open = is_open
+
+    cdef bint has_asks(self, uint32_t lane) noexcept nogil:
+        """Tell whether a lane has elections to ask about behind ASKING."""
+        return self.is_cluster and self.asks[lane].count != 0
+
     cdef void name_lane(self, uint32_t lane, const char *text, size_t length) noexcept nogil:
         """Keep the address of a lane's server, as the cluster writes it: ``host:port``."""
+        if not self.is_cluster:
+            return
         self.addresses[lane].length = <uint32_t>length
         memcpy(self.addresses[lane].text, text, length)
 
     cdef void trust(self, uint32_t first, uint32_t last) noexcept nogil:
         """Follow redirections of these slots again, as the map is new."""
-        memset(&self.followed[first], 0, last - first + 1)
+        if self.is_cluster:
+            memset(&self.followed[first], 0, last - first + 1)
 
     # ---- MOVED
 
@@ -94,10 +118,12 @@ cdef class Redirects:
 
     cdef bint take(self, uint32_t lane, ScriptBatch *batch) noexcept nogil:
         """Fill the batch with the next election to ask about. Returns False if there is none."""
-        cdef AskQueue *queue = &self.asks[lane]
-        cdef Ask *item = &queue.items[queue.first]
-        if queue.count == 0:
+        cdef AskQueue *queue
+        cdef Ask *item
+        if not self.has_asks(lane):
             return False
+        queue = &self.asks[lane]
+        item = &queue.items[queue.first]
         batch.request = item.request
         batch.claims = item.claims
         batch.floors = item.floors

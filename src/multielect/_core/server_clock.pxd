@@ -8,4 +8,7 @@ cdef class ServerClock:
     cdef int64_t seen_ns        # when the bounds were computed
     cdef bint is_known
 
+    cdef void forget(self) noexcept nogil
+    cdef void inherit(self, ServerClock other) noexcept nogil
+    cdef int64_t lead_ns(self, ServerClock other, int64_t now_ns) noexcept nogil
     cdef int64_t observe(self, int64_t server_ms, int64_t sent_ns, int64_t now_ns) noexcept nogil

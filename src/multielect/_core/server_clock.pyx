@@ -9,6 +9,9 @@ Rules of this file:
       second are ahead, the server's clock skipped time, or this node's lost some. Leases that were
       extended before then end earlier than this node expected.
     * A difference within half the margin is no jump, as the margin covers it.
+    * The servers of a cluster have a clock each. Leases that come with their slot from another
+      server may end by either clock, so they are shortened if the new one is ahead. If nothing is
+      known of it yet, its first answer is compared with the clock of the old one.
     * A `ServerClock` outlives connections. A server that takes over from another may have a clock
       that is ahead, and the leases that it inherits then end earlier by that much.
 """
@@ -23,6 +26,26 @@ cdef class ServerClock:
 
     def __cinit__(self, int64_t margin_ns):
         self.tolerance_ns = margin_ns // 2
+
+    cdef void forget(self) noexcept nogil:
+        """Know nothing of the clock, as the lane has another server."""
+        self.is_known = False
+
+    cdef void inherit(self, ServerClock other) noexcept nogil:
+        """Expect the clock of another server, whose leases this one has now."""
+        self.low_ns = other.low_ns
+        self.high_ns = other.high_ns
+        self.seen_ns = other.seen_ns
+        self.is_known = other.is_known
+
+    cdef int64_t lead_ns(self, ServerClock other, int64_t now_ns) noexcept nogil:
+        """Return how far this clock is ahead of another at most; 0 if the margin covers it."""
+        cdef int64_t drift_ns = (2 * now_ns - self.seen_ns - other.seen_ns) // DRIFT
+        if not self.is_known or not other.is_known:
+            return 0
+        if self.low_ns <= other.high_ns + drift_ns + self.tolerance_ns:
+            return 0
+        return self.high_ns - other.low_ns + drift_ns
 
     cdef int64_t observe(self, int64_t server_ms, int64_t sent_ns, int64_t now_ns) noexcept nogil:
         """Take note of the server's time in an answer. Returns how far the clock jumped, or 0.

@@ -8,7 +8,7 @@ Rules of this file:
     * A server that is not part of a cluster serves all slots on lane 0.
 """
 
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from binascii import crc_hqx
@@ -30,7 +30,9 @@ cdef class SlotMap:
         cdef Py_ssize_t bucket
         self.buckets = len(key_prefixes)
         self.slot_of = <uint16_t *>malloc(self.buckets * sizeof(uint16_t))
-        if self.slot_of == NULL:
+        self.last_lane = <uint8_t *>calloc(self.buckets, 1)
+        self.shorten_ns = <int64_t *>calloc(self.buckets, sizeof(int64_t))
+        if self.slot_of == NULL or self.last_lane == NULL or self.shorten_ns == NULL:
             raise MemoryError
         for bucket in range(len(key_prefixes)):
             self.slot_of[bucket] = slot_of_key(key_prefixes[bucket])
@@ -38,6 +40,8 @@ cdef class SlotMap:
 
     def __dealloc__(self):
         free(self.slot_of)
+        free(self.last_lane)
+        free(self.shorten_ns)
 
     cdef void give(self, uint32_t first, uint32_t last, uint32_t lane) noexcept nogil:
         """Have `lane` serve the slots from `first` to `last`, both included."""

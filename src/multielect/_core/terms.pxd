@@ -41,8 +41,8 @@ cdef class Terms(Outcomes):
     cdef bint _acquire_now(self, uint32_t number) noexcept nogil
     cdef int64_t shorten_leases(self, uint32_t lane, int64_t by_ns,
                                 int64_t now_ns) except -1 nogil
-    cdef int64_t _shorten_bucket(self, uint32_t bucket, int64_t by_ns,
-                                 int64_t now_ns) except -1 nogil
+    cdef int64_t shorten_bucket(self, uint32_t bucket, int64_t by_ns,
+                                int64_t now_ns) except -1 nogil
     cdef int acquire_all(self, uint32_t lane) except -1 nogil
     cdef int acquire_all_lanes(self) except -1 nogil
     cdef int refresh_all(self, uint32_t lane) except -1 nogil

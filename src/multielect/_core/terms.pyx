@@ -291,12 +291,12 @@ cdef class Terms(Outcomes):
         cdef int64_t ended = 0
         while bucket != NONE:
             if self.queues.buckets[bucket].leading:
-                ended += self._shorten_bucket(bucket, by_ns, now_ns)
+                ended += self.shorten_bucket(bucket, by_ns, now_ns)
             bucket = self.queues.next_of_lane(lane, bucket + 1)
         return ended
 
-    cdef int64_t _shorten_bucket(self, uint32_t bucket, int64_t by_ns,
-                                 int64_t now_ns) except -1 nogil:
+    cdef int64_t shorten_bucket(self, uint32_t bucket, int64_t by_ns,
+                                int64_t now_ns) except -1 nogil:
         cdef uint32_t number = self.slots.first_of(bucket)
         cdef int64_t ended = 0
         cdef Slot *slot
