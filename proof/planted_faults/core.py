@@ -213,9 +213,9 @@ IN_THE_CORE = (
         "a jump of one server's clock shortens the leases at all servers",
         Edit(
             "_core/terms.pyx",
-            "                ended += self._shorten_bucket(bucket, by_ns, now_ns)\n"
+            "                ended += self.shorten_bucket(bucket, by_ns, now_ns)\n"
             "            bucket = self.queues.next_of_lane(lane, bucket + 1)\n",
-            "                ended += self._shorten_bucket(bucket, by_ns, now_ns)\n"
+            "                ended += self.shorten_bucket(bucket, by_ns, now_ns)\n"
             "            bucket = bucket + 1 if bucket + 1 < self.queues.bucket_count else NONE\n",
         ),
     ),
