@@ -6,7 +6,7 @@ import pytest
 
 from multielect._protocol.scripts import LARGEST_EPOCH
 from multielect.election import DemotionReason
-from multielect.testing._resp import Refusal
+from multielect.testing._resp import Refusal, encode
 
 from .rig import DUE_MS, MS, Node, Rig
 
@@ -470,3 +470,16 @@ def test_a_lease_that_got_an_end_is_told_again_when_it_lost_it(rig: Rig) -> None
     rig.server.put(rig.leader_key("a"), b"somebody")
     rig.run_ms(1_100)
     assert node.error_reports() == [("endless", 1, "somebody")]
+
+
+def test_an_error_about_an_election_that_is_gone_names_no_key(rig: Rig) -> None:
+    node = rig.leader("a", ttl_ms=1000, margin_ms=100)
+    rig.advance_ms(DUE_MS)
+    node.turn()
+    node.remove("a")
+    # The server is slow: the lease ends, and the slot is freed, while the refresh is in flight.
+    for _ in range(2):
+        rig.advance_ms(1000)
+        node.turn()
+    node.driver.receive(encode(Refusal("ERR no")), rig.clock.now_ns())
+    assert node.refusals() == [("refresh", 1, "ERR no", None)]

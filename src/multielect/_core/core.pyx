@@ -342,7 +342,7 @@ cdef class Core:
 
     cdef void _read(self, Turn *turn, int64_t now_ns) noexcept nogil:
         cdef uint32_t index
-        cdef bint has_room
+        cdef bint may_poll = False
         turn.next_turn_ns = self.terms.next_due_ns()
         for index in range(self.lane_count):
             turn.next_turn_ns = min(turn.next_turn_ns,
@@ -351,8 +351,9 @@ cdef class Core:
                 turn.next_turn_ns = min(turn.next_turn_ns,
                                         (<Lane>self.lane_at[index]).replies.held_until_ns)
             elif (<Lane>self.lane_at[index]).polls_membership:
-                has_room = (<Lane>self.lane_at[index]).has_room()
-                turn.next_turn_ns = min(turn.next_turn_ns, self.membership.next_turn_ns(has_room))
+                may_poll = (<Lane>self.lane_at[index]).has_room()
+        # Also if no lane polls: the last poll is dropped in time.
+        turn.next_turn_ns = min(turn.next_turn_ns, self.membership.next_turn_ns(may_poll))
         turn.has_report = self.reporter.has_report()
         turn.is_quiet = (self.terms.population[<int>RELEASING] == 0
                          and self.terms.population[<int>ACQUIRING] == 0

@@ -137,7 +137,8 @@ cdef class Events:
                      const char *text, size_t length) noexcept nogil:
         """Report an error of the lane's server that concerns `elections` elections.
 
-        `number` is one of them; NONE if the report names none.
+        `number` is one of them; NONE if the report names none. It may have been freed since the
+        batch was sent: then the report has no key.
         """
         cdef int i
         cdef ErrorReport *kept
@@ -158,7 +159,7 @@ cdef class Events:
         kept.elections = elections
         kept.length = <uint32_t>length
         memcpy(kept.text, text, length)
-        kept.has_key = number != NONE
+        kept.has_key = number != NONE and self.slots.at(number).key != NULL
         kept.key_length = 0
         if kept.has_key:
             slot = self.slots.at(number)

@@ -34,6 +34,8 @@ cdef class Lane:
     cdef uint32_t releasing     # how many batches in flight release or grant
     cdef int64_t answered_ns    # when a batch was last answered
     cdef bint is_to_listen      # SUBSCRIBE is to be sent
+    cdef bint is_subscribing    # it is sent, and not answered
+    cdef uint32_t before_subscribe  # how many batches in flight were sent before it
     cdef bint polls_membership  # the lane's server has the keys of the fleet
     cdef bint connected
 

@@ -70,7 +70,6 @@ cdef class Lane:
         self.replies.refused = False
         self.replies.held_until_ns = 0
         self.replies.is_held = False
-        self.is_to_listen = False
         self.redirects.opened(self.index, True)
         self.terms.refresh_all(self.index)
         if self.polls_membership:
@@ -81,6 +80,9 @@ cdef class Lane:
         """Forget the batches in flight, and repeat their requests: their outcome is unknown."""
         cdef ScriptBatch *batch
         self.connected = False
+        # The next connection may be asked to listen before it is made.
+        self.is_to_listen = False
+        self.is_subscribing = False
         self.redirects.opened(self.index, False)
         self.incoming.clear()
         self.announcements.clear()
@@ -105,9 +107,14 @@ cdef class Lane:
             return 0
         if self.is_to_listen and self.is_open():
             self.is_to_listen = False
+            self.is_subscribing = True
+            self.before_subscribe = self.in_flight
             self.writer.write_subscribe()
         while self.has_room() and self.redirects.take(self.index, self._batch(self.in_flight)):
-            self._send(self._batch(self.in_flight), now_ns)
+            # The election may have gone on while it waited. What is written is what it is now, so a
+            # release would then be one of a newer term.
+            if not self.replies.is_void(&self._batch(self.in_flight).entries[0]):
+                self._send(self._batch(self.in_flight), now_ns)
         while self.has_room():
             batch = self._batch(self.in_flight)
             batch.asking = 0
@@ -248,11 +255,17 @@ cdef class Lane:
                 return self.replies.malformed(b"the bytes are not the Redis protocol")
             if frame.here[0] == c'>':
                 if self.redirects.is_cluster and self.wakeups.is_subscribed(frame):
+                    self.is_subscribing = False
                     # Until now this node did not hear which elections were set free.
                     self.terms.acquire_all_lanes()
                     self.membership.poll_by(0)
                 else:
                     self.wakeups.handle(&frame, now_ns)
+                continue
+            if self.is_subscribing and self.before_subscribe == 0 and frame.here[0] == c'-':
+                # The refusal stands among the replies, and answers no batch. The lane's connection
+                # was refused the same when it was made, and that was reported.
+                self.is_subscribing = False
                 continue
             if self.in_flight == 0:
                 return self.replies.malformed(b"no batch is in flight")
@@ -332,6 +345,8 @@ cdef class Lane:
         """Take the oldest batch off the ring."""
         self.ring_start = (self.ring_start + 1) % MAX_IN_FLIGHT
         self.in_flight -= 1
+        if self.before_subscribe:
+            self.before_subscribe -= 1
         self.refreshing -= batch.request == REFRESH
         self.releasing -= batch.request == RELEASE or batch.request == GRANT
 

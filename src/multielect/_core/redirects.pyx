@@ -2,8 +2,9 @@
 """What the nodes of a cluster say about slots that are not, or not only, theirs.
 
 Rules of this file:
-    * MOVED: another node serves the slot now. The core follows at once if a lane leads there. A new
-      map is wanted in any case.
+    * MOVED: another node serves the slot now. The core follows at once if a lane leads there, and
+      wants a new map in any case. If another lane serves the slot by now, the answer is old, and
+      changes nothing.
     * Two nodes may each send us to the other. So a redirection of a slot is followed
       `MAX_FOLLOWED` times; after that its elections wait for a new map.
     * ASK: the slot is being migrated, and the importing node has all keys of the script. Only this
@@ -81,10 +82,10 @@ cdef class Redirects:
     cdef void moved(self, uint32_t lane, uint32_t slot, Value *error) noexcept nogil:
         """Follow a redirection that a lane's server answered for a slot."""
         cdef uint32_t to = self._lane_named(lane, error)
-        self.wants_slots = True
         if self.slot_map.lane_of[slot] != lane:
             # The answer is older than what is known by now.
             return
+        self.wants_slots = True
         if to == lane or self.followed[slot] == MAX_FOLLOWED:
             to = NO_LANE
         else:

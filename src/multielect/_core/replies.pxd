@@ -38,6 +38,7 @@ cdef class Replies:
 
     cdef int answer(self, ScriptBatch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int give_back(self, ScriptBatch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
+    cdef bint is_void(self, BatchEntry *entry) noexcept nogil
     cdef int malformed(self, const char *what) noexcept nogil
     cdef int _check_clock(self, ScriptBatch *batch, int64_t server_ms,
                           int64_t now_ns) except -1 nogil
@@ -62,4 +63,3 @@ cdef class Replies:
     cdef int _split(self, ScriptBatch *batch, int64_t now_ns) except -1 nogil
     cdef int _hold(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil
     cdef int _refused(self, ScriptBatch *batch, Value *error, int64_t now_ns) except -1 nogil
-    cdef bint _is_void(self, BatchEntry *entry) noexcept nogil

@@ -94,6 +94,9 @@ cdef class Replies:
             return self.malformed(b"the frame is empty")
         if head.kind == c'-':
             if self.redirects.is_cluster and self._redirected(batch, &head, now_ns):
+                if not batch.by_digest:
+                    # The script did not run, so the server has not kept it.
+                    self.writer.loaded[batch.request] = False
                 return 0
             return self._refused(batch, &head, now_ns)
         self.is_held = False
@@ -203,17 +206,17 @@ cdef class Replies:
             if read_value(frame, &value) != WHOLE:
                 return self.malformed(b"an outcome is missing")
             if value.kind == c':' and value.number > 0:
-                if not self._is_void(entry):
+                if not self.is_void(entry):
                     self.terms.won(entry.number, value.number, batch.floors, batch.sent_ns, now_ns)
             elif value.kind == c'-':
                 self.terms.events.report(self.lane, ACQUIRE, 1, entry.number, value.text,
                                          value.length)
                 self._keep_refusal(&value)
-                if not self._is_void(entry):
+                if not self.is_void(entry):
                     self.terms.acquire_refused(entry.number, now_ns)
             elif value.kind != c':' or value.number == 0:
                 return self.malformed(b"an outcome is neither a number nor an error")
-            elif not self._is_void(entry):
+            elif not self.is_void(entry):
                 other = (-value.number) % 256 - 1
                 remaining_ms = (-value.number) // 256
                 if not 0 <= other < others.count:
@@ -263,7 +266,7 @@ cdef class Replies:
             return 1
         for i in range(batch.count):
             entry = &batch.entries[i]
-            if self._is_void(entry):
+            if self.is_void(entry):
                 continue
             if marks[i] == EXTENDED:
                 self.terms.refreshed(entry.number, batch.sent_ns, now_ns)
@@ -326,7 +329,7 @@ cdef class Replies:
             return 1
         for i in range(batch.count):
             entry = &batch.entries[i]
-            if self._is_void(entry):
+            if self.is_void(entry):
                 continue
             if marks[i] == MOVED:
                 self.terms.epoch_moved(entry.number, epochs[i])
@@ -372,16 +375,19 @@ cdef class Replies:
         if _starts(error, b"CLUSTERDOWN", 11) or _starts(error, b"LOADING", 7) \
                 or _starts(error, b"MASTERDOWN", 10):
             return self._hold(batch, error, now_ns)
-        if _starts(error, b"ASK ", 4):
-            return self._asked_elsewhere(batch, error, now_ns)
+        # Whatever else it says, it serves again.
+        self.is_held = False
         if _starts(error, b"TRYAGAIN", 8):
             return self._split(batch, now_ns)
-        if not _starts(error, b"MOVED ", 6):
+        if not _starts(error, b"MOVED ", 6) and not _starts(error, b"ASK ", 4):
             return 0
         if batch.asking:
-            # The migration was given up, or it has ended: the source knows.
+            # The migration was given up, or it has ended: the source knows. Two nodes that ask for
+            # each other would have this core ask without end.
             self.give_back(batch, now_ns, self.terms.retry_ns(now_ns))
             return 1
+        if _starts(error, b"ASK ", 4):
+            return self._asked_elsewhere(batch, error, now_ns)
         if batch.request == MEMBERSHIP:
             self.redirects.moved(self.lane, self.redirects.fleet_slot, error)
         else:
@@ -422,8 +428,6 @@ cdef class Replies:
         self.is_held = True
         self.held_until_ns = now_ns + HOLD_NS
         self.redirects.wants_slots = True
-        if not batch.by_digest:
-            self.writer.loaded[batch.request] = False
         self.give_back(batch, now_ns, 0)
         return 1
 
@@ -447,7 +451,7 @@ cdef class Replies:
             self.membership.failed(again_ns)
         for i in range(batch.count):
             entry = &batch.entries[i]
-            if self._is_void(entry):
+            if self.is_void(entry):
                 continue
             if batch.request == ACQUIRE and again_ns == 0:
                 self.terms.acquire_failed(entry.number, 0)
@@ -466,7 +470,8 @@ cdef class Replies:
         self.parse_error = what
         return 1
 
-    cdef bint _is_void(self, BatchEntry *entry) noexcept nogil:
+    cdef bint is_void(self, BatchEntry *entry) noexcept nogil:
+        """Tell whether the election has changed its state since the batch was packed."""
         if self.terms.slots.at(entry.number).serial == entry.serial:
             return False
         self.terms.events.tally.stale_replies += 1
