@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -95,3 +96,18 @@ def until(condition: Callable[[], bool], within_s: float = WITHIN_S) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def check_no_overlap(*diaries: Diary) -> None:
+    """Hold what all nodes believed against I1 and I2."""
+    terms: dict[str, list[tuple[int, int, int]]] = {}
+    for diary in diaries:
+        begun = {(e.key, e.epoch): e.at_ns for e in diary.elections()}
+        for end in diary.demotions():
+            began_ns = begun[end.key, end.epoch]
+            terms.setdefault(end.key, []).append((end.epoch, began_ns, end.at_ns))
+    for key, found in terms.items():
+        found.sort()
+        for (epoch, _, ended_ns), (next_epoch, began_ns, _) in itertools.pairwise(found):
+            assert epoch < next_epoch, key
+            assert ended_ns <= began_ns, f"{key} had two leaders at once"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import subprocess
 import sys
@@ -15,14 +14,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.diary import until
+from tests.diary import check_no_overlap, until
 
 from multielect import DemotionReason, ElectionGroup, MultielectError, Term, aio
 from multielect.balance import Member
 
 from .conftest import Stand
 from .lease import LAYOUT, PREFIX
-from .record import Record
 
 KEYS = tuple(f"k{number}" for number in range(60))
 MEMBER = Path(__file__).with_name("member.py")
@@ -42,21 +40,6 @@ def let_pass(ttls: int, group: ElectionGroup) -> None:
 def settle(expected: list[int], *groups: ElectionGroup) -> None:
     """Wait until each group leads what is its own: loads alone are the same while groups swap."""
     until(lambda: loads(*groups) == expected and all(group.wait_balanced(0.0) for group in groups))
-
-
-def check_no_overlap(*records: Record) -> None:
-    """Hold what all nodes believed against I1 and I2."""
-    terms: dict[str, list[tuple[int, int, int]]] = {}
-    for record in records:
-        begun = {(e.key, e.epoch): e.at_ns for e in record.elections()}
-        for end in record.demotions():
-            began_ns = begun[end.key, end.epoch]
-            terms.setdefault(end.key, []).append((end.epoch, began_ns, end.at_ns))
-    for key, found in terms.items():
-        found.sort()
-        for (epoch, _, ended_ns), (next_epoch, began_ns, _) in itertools.pairwise(found):
-            assert epoch < next_epoch, key
-            assert ended_ns <= began_ns, f"{key} had two leaders at once"
 
 
 @contextmanager

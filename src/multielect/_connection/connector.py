@@ -57,8 +57,12 @@ class Connector(threading.Thread):
         self._wanted.set()
 
     def join_unless_connecting(self, timeout_s: float) -> None:
-        """Wait for the thread's end, unless an attempt is under way. After `close`; any thread."""
-        if not self._connecting.is_set() and self is not threading.current_thread():
+        """Wait for the thread's end, unless an attempt is under way. After `close`; any thread.
+
+        One that was not started yet is not waited for: it ends as soon as it starts.
+        """
+        is_idle = self.is_alive() and not self._connecting.is_set()
+        if is_idle and self is not threading.current_thread():
             self.join(timeout_s)
 
     def run(self) -> None:

@@ -3,7 +3,8 @@
 Rules of this file:
     * One thread reads the slot map: when a redirection, a lost connection or a failed attempt says
       that it may have changed, and again and again until every bucket has a connected lane. It
-      rests after each reading: briefly at first, and longer if the trouble lasts.
+      rests after each reading: briefly at first, and longer if the trouble lasts or if somebody must
+      mend something.
     * Any node may be asked. A node that does not answer is asked last from then on.
     * A map may be old. The nodes themselves correct it by redirections, which the core follows at
       once. So an old map costs a round trip, and no lease.
@@ -23,7 +24,7 @@ from .._connection.server import Connection, Server
 from .._core.core import Core
 from .._protocol.keys import HASH_SLOTS, KeyLayout
 from .._runtime.foreign import in_words
-from ..errors import ConfigError, MultielectError
+from ..errors import ConfigError, MultielectError, ServerUnusableError
 from .lane_connection import LaneConnection
 from .lanes import Lanes
 
@@ -132,9 +133,10 @@ class Cluster:
                     self._wait()
                 self._wanted.clear()
                 if not self._closing.is_set():
-                    self._read()
+                    failure = self._read()
                     lasts_s = time.monotonic() - self._trouble_since_s
-                    self._closing.wait(_REST_S if lasts_s < _LASTS_S else _LONG_REST_S)
+                    is_hasty = lasts_s < _LASTS_S and not isinstance(failure, ServerUnusableError)
+                    self._closing.wait(_REST_S if is_hasty else _LONG_REST_S)
         except BaseException as error:  # noqa: BLE001
             self._fault("the thread that reads the slot map", error)
 
@@ -147,11 +149,12 @@ class Cluster:
         if time.monotonic() - since_s >= _CALM_S:
             self._trouble_since_s = time.monotonic()
 
-    def _read(self) -> None:
+    def _read(self) -> MultielectError | None:
+        """Read the map and let the lanes be those of it. Returns the error if no node helped."""
         failure: MultielectError | None = None
         for address in list(self._known):
             if self._closing.is_set():
-                return
+                return None
             try:
                 slots = self._reader(address).read_slots()
                 if not self._has_checked_buckets:
@@ -164,10 +167,11 @@ class Cluster:
             else:
                 self._know(slots)
                 self._apply(slots)
-                return
+                return None
         assert failure is not None
         self._record.failed(failure)
         self._report(failure)
+        return failure
 
     def _check_buckets(self, slots: Slots) -> None:
         """Check the number of buckets on the primary that has it.

@@ -165,6 +165,7 @@ class Engine:
             name=name,
         )
         self._cluster: Cluster | None = None
+        self._is_closing = False
         _live.add(self)
 
     # ---- any thread
@@ -257,6 +258,9 @@ class Engine:
         self._core.enter_cluster()
         cluster.start()
         self._cluster = cluster
+        # A thread that stops the engine meanwhile either sees the cluster or is seen here.
+        if self._is_closing:
+            cluster.close()
         return cluster.want
 
     @staticmethod
@@ -292,9 +296,13 @@ class Engine:
         self._close_connecting(until)
 
     def _close_connecting(self, until_s: float) -> None:
+        self._close_cluster()
+        self._lanes.close(until_s)
+
+    def _close_cluster(self) -> None:
+        self._is_closing = True
         if self._cluster is not None:
             self._cluster.close()
-        self._lanes.close(until_s)
 
     def abandon(self) -> None:
         """Lead nothing in a forked child, and leave alone what it shares with its parent."""
@@ -351,8 +359,7 @@ class Engine:
     def _finish(self) -> None:
         _live.discard(self)
         self._core.elections.abandon()
-        if self._cluster is not None:
-            self._cluster.close()
+        self._close_cluster()
         self._lanes.finish()
         self._record.ended()
         assert self._pump is not None

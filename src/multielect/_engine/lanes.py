@@ -71,6 +71,7 @@ class Lanes:
         self._leaving: set[int] = set()
         self._unused: list[int] = [0]
         self._listener: int | None = None
+        self._is_closed = False
 
     # ---- any thread
 
@@ -104,7 +105,7 @@ class Lanes:
     def add(
         self, endpoint: Endpoint, connect: Callable[[int], Connection | None]
     ) -> LaneConnection:
-        """Add a lane. `LaneConnection.start` and `want` begin.
+        """Add a lane. `LaneConnection.start` and `want` begin. After `close` the lane is closed.
 
         Args:
             endpoint: the node and the server's address.
@@ -133,6 +134,8 @@ class Lanes:
                 name=f"{self._name}-connect",
             )
             self._lanes[index] = lane
+            if self._is_closed:
+                lane.close()
             return lane
 
     def remove(self, lane: LaneConnection) -> None:
@@ -156,6 +159,7 @@ class Lanes:
     def close(self, until_s: float) -> None:
         """Make no more connections, and wait for the threads until a time of `time.monotonic`."""
         with self._lock:
+            self._is_closed = True
             lanes = list(self._lanes.values())
         for lane in lanes:
             lane.close()
@@ -165,6 +169,7 @@ class Lanes:
     def finish(self) -> None:
         """Close all sockets, as the pump has ended."""
         with self._lock:
+            self._is_closed = True
             for lane in self._lanes.values():
                 lane.close()
                 lane.discard()
