@@ -79,7 +79,9 @@ class ServerUnusableError(MultielectError):
             * ``"tls"``: the two ends do not agree on TLS, a certificate is not trusted, or a
               file is missing;
             * ``"replica"``: it is not a primary;
-            * ``"cluster"``, ``"sentinel"``: it is a node of Redis Cluster, or a sentinel;
+            * ``"cluster"``: it is not a node of Redis Cluster, though the URL says so; or there are
+              more primaries than a node can serve;
+            * ``"sentinel"``: it is a sentinel;
             * ``"version"``: it is older than elections need;
             * ``"unsupported"``: it lacks a command, or scripts;
             * ``"database"``: it has no database of this number;

@@ -37,8 +37,9 @@ class ElectionGroup(BaseElectionGroup[Election]):
     and never at once. Callbacks of different elections run side by side.
 
     Args:
-        redis: a URL (``redis://``, ``rediss://``, ``unix://``), or a `redis.Redis` whose
-            connection settings the group takes over. The group opens its own connection. In tests,
+        redis: a URL (``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
+            ``rediss+cluster://``), or a `redis.Redis` or `redis.RedisCluster` whose connection
+            settings the group takes over. The group opens its own connections. In tests,
             pass a node of `multielect.testing.SimulatedWorld`. The group refuses a URL with an
             option that redis-py would ignore or could not read.
         prefix: the namespace in Redis, without braces, at most 512 bytes. Nodes with the same

@@ -50,6 +50,7 @@ def test_help_teaches() -> None:
         "--no-kill",
         "--no-freeze",
         "--no-join",
+        "--cluster",
     ):
         assert words in text
 
@@ -64,6 +65,8 @@ def test_help_teaches() -> None:
         (["--events", "nowhere.csv"], "'nowhere.csv' does not exist"),
         (["--url", "localhost"], "Redis URL must specify one of the following schemes"),
         (["--url", "redis://localhost:port"], "--url"),
+        (["--url", "redis+cluster://:6379"], "must name nodes as HOST:PORT"),
+        (["--cluster", "--url", "redis://localhost:6379"], "leave out --url"),
         (["--json", "nowhere/figures.json"], "no directory nowhere"),
     ],
 )
@@ -84,14 +87,16 @@ def test_events_without_aircraft_are_refused(tmp_path: Path) -> None:
     assert "no column 'tailnum'" in " ".join(text.split())
 
 
-def test_a_server_that_is_not_there_is_reported() -> None:
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_server_that_is_not_there_is_reported(scheme: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        status, text = run("--url", f"redis://127.0.0.1:{unused.getsockname()[1]}")
+        status, text = run("--url", f"{scheme}://127.0.0.1:{unused.getsockname()[1]}")
 
     assert status == 1
     assert "cannot use the server at --url" in text
     assert "onnection refused" in text
+    assert "Traceback" not in text
 
 
 def test_a_wrong_password_is_reported(binary: str) -> None:

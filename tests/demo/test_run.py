@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from multielect.cli.client import connect
+from multielect.cli.cluster import PrivateCluster
 from multielect.cli.demo.events import read_events
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from multielect.embedded import EmbeddedServer
 
 FULL = Path(__file__).parents[3] / "shared" / "data" / "flights.csv.zip"
@@ -26,6 +30,12 @@ MAX_SECONDS = 60.0
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc"
 )
+
+
+@pytest.fixture(scope="module")
+def private_cluster(binary: str) -> Iterator[PrivateCluster]:
+    with PrivateCluster(binary=binary) as running:
+        yield running
 
 
 @pytest.fixture
@@ -112,6 +122,48 @@ def test_mishaps_can_be_left_out(few_events: Path, tmp_path: Path) -> None:
     assert figures["release_takeover_ms"]["count"] >= figures["release_least"] == 20
     assert figures["fenced_out"] == 0
     assert "did not happen" in said
+
+
+def test_it_passes_on_a_cluster_of_its_own(few_events: Path, tmp_path: Path) -> None:
+    said, figures = run("--events", few_events, "--seconds", "6", "--cluster", folder=tmp_path)
+
+    assert_sound(figures)
+    assert figures["server"].startswith("a cluster of 3 primaries, ")
+    assert figures["crash_takeover_ms"]["count"] == 15
+    assert figures["fenced_out"] >= figures["late_commits"] > 0
+    assert "did not happen" not in said
+    assert list(tmp_path.glob("multielect*")) == []
+
+
+@pytest.mark.parametrize("of_one_node", [False, True])
+def test_it_leaves_a_shared_cluster_as_it_was(
+    few_events: Path, tmp_path: Path, private_cluster: PrivateCluster, of_one_node: bool
+) -> None:
+    url = private_cluster.urls[1] if of_one_node else private_cluster.url
+    with connect(url, connect_timeout_s=5, timeout_s=5) as client:
+        client.set("of somebody else", "1")
+        _, figures = run(
+            "--events", few_events, "--seconds", "3", "--nodes", "2", "--no-join", "--url", url,
+            folder=tmp_path,
+        )  # fmt: skip
+
+        assert_sound(figures)
+        assert list(client.scan_iter()) == [b"of somebody else"]
+
+
+@needs_proc
+def test_an_interrupted_run_leaves_no_cluster_behind(few_events: Path, tmp_path: Path) -> None:
+    with start("--events", few_events, "--seconds", "10", "--cluster", folder=tmp_path) as demo:
+        said = wait_for(demo, "were led")
+        started = [pid for child in children_of(demo.pid) for pid in (child, *children_of(child))]
+        demo.send_signal(signal.SIGINT)
+        said += rest_of(demo)
+
+    assert demo.returncode == 130, said
+    # The nodes of the demo, and those of the cluster, each with its supervisor.
+    assert len(started) == 3 + 2 * 3
+    assert not any(map(is_running, started))
+    assert list(tmp_path.glob("multielect*")) == []
 
 
 @needs_proc

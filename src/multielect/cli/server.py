@@ -13,6 +13,8 @@ from typing import TypeVar
 import click
 import redis
 
+from .client import FAILURES, Client, primaries_of
+
 _SCAN_KEYS = 1000
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -44,7 +46,7 @@ def _point_to_url(_context: click.Context, _option: click.Parameter, value: str 
         raise click.UsageError("there is no option --redis: use --url for the server")
 
 
-def check_server(client: redis.Redis, option: str) -> None:
+def check_server(client: Client, option: str) -> None:
     """Check that the user's server answers.
 
     Args:
@@ -56,19 +58,26 @@ def check_server(client: redis.Redis, option: str) -> None:
     """
     try:
         client.ping()
-    except redis.RedisError as error:
-        raise click.ClickException(f"cannot use the server at {option}: {error}") from error
+    except FAILURES as error:
+        raise unusable(option, error) from error
 
 
-def described(client: redis.Redis) -> str:
-    """Return the kind and version of a server."""
+def unusable(option: str, error: Exception) -> click.ClickException:
+    """Return the error for a server that the user named, and that does not answer as it should."""
+    return click.ClickException(f"cannot use the server at {option}: {error}")
+
+
+def described(client: Client) -> str:
+    """Return the kind and version of a server, and how many primaries a cluster has."""
     info = client.info("server")
-    if "valkey_version" in info:
-        return f"Valkey {info['valkey_version']}"
-    return f"Redis {info['redis_version']}"
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = f"{name} {info.get('valkey_version') or info['redis_version']}"
+    if not isinstance(client, redis.RedisCluster):
+        return version
+    return f"a cluster of {len(primaries_of(client))} primaries, {version}"
 
 
-def remove_keys(client: redis.Redis, pattern: str) -> None:
+def remove_keys(client: Client, pattern: str) -> None:
     """Remove all keys of the database that match a pattern."""
     some: list[bytes] = []
     for key in client.scan_iter(match=pattern, count=_SCAN_KEYS):

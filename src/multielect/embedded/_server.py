@@ -133,7 +133,8 @@ class EmbeddedServer:
         else:
             self.socket_path = None
             self._password = self._password or secrets.token_hex(16)
-            self._address = ("127.0.0.1", _free_port())
+            port = int(self._settings.get("port", 0)) or _free_port()
+            self._address = ("127.0.0.1", port)
             self.url = f"redis://:{_in_url(self._password)}@127.0.0.1:{self._address[1]}"
 
         self._owner = os.getpid()

@@ -7,7 +7,8 @@ Rules of this file:
     * Every commit leaves an entry in the journal of its partition, in the order of commits.
     * Nothing is retried. A call without a reply has an unknown outcome, and the caller has to deal
       with it (see worker.py).
-    * A partition's keys share the bucket of its election.
+    * A partition's keys share the bucket of its election, and so does the counter of events that
+      its commits raise: in a cluster a script has the keys of one slot.
     * Refused commits are counted afterwards, for the view.
 """
 
@@ -17,14 +18,13 @@ import logging
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from multielect._protocol.keys import encode_key, group_layout
 from multielect.fencing import Fence, FencedScript, Outcome, Write, Writer
+
+from .. import client
+from ..client import FAILURES, Client, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -75,14 +75,9 @@ class Totals:
     refused: int
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str) -> Client:
     """Return a client that never sends anything twice and waits a few seconds at most."""
-    return redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=_CONNECT_SECONDS,
-        socket_timeout=_REPLY_SECONDS,
-    )
+    return client.connect(url, connect_timeout_s=_CONNECT_SECONDS, timeout_s=_REPLY_SECONDS)
 
 
 class CheckpointStore:
@@ -91,7 +86,7 @@ class CheckpointStore:
     For one thread at a time, as its client is.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str, keys: Sequence[str]) -> None:
+    def __init__(self, client: Client, prefix: str, keys: Sequence[str]) -> None:
         layout = group_layout(prefix)
         self._client = client
         self._fence = Fence(client, prefix)
@@ -99,14 +94,16 @@ class CheckpointStore:
         self._epoch_keys = [layout.epoch_key(encode_key(key)) for key in keys]
         self._checkpoint_keys = [self._fence.data_key(key, "checkpoint") for key in keys]
         self._journal_keys = [self._fence.data_key(key, "journal") for key in keys]
-        self._totals_key = prefix.encode() + b":totals"
+        self._events_keys = [f"{prefix}:{self._fence.tag(key)}:events".encode() for key in keys]
+        self._all_events_keys = list(dict.fromkeys(self._events_keys))
+        self._refused_key = prefix.encode() + b":refused"
 
     def read(self, partitions: Iterable[int]) -> list[Checkpoint]:
         """Return the checkpoints of some partitions, in their order."""
         found: list[Checkpoint] = []
         for some in _slices(partitions, _READS_A_CALL):
-            values = self._client.mget([self._checkpoint_keys[partition] for partition in some])
-            found.extend(map(_parse_checkpoint, cast("list[bytes | None]", values)))
+            keys = [self._checkpoint_keys[partition] for partition in some]
+            found.extend(map(_parse_checkpoint, values(self._client, keys)))
         return found
 
     def commit(self, node: str, commits: Sequence[Commit]) -> list[Outcome]:
@@ -118,7 +115,7 @@ class CheckpointStore:
         """
         try:
             outcomes = self._fence.write_many(self._write(node, commit) for commit in commits)
-        except redis.RedisError as error:
+        except FAILURES as error:
             # The fence sent commands before its first write, and got no reply to them.
             return [Outcome(error=error)] * len(commits)
         refused = sum(outcome.is_stale for outcome in outcomes)
@@ -131,14 +128,18 @@ class CheckpointStore:
         return Write.run(
             Writer(key=self._keys[partition], epoch=epoch),
             _COMMIT,
-            [self._checkpoint_keys[partition], self._journal_keys[partition], self._totals_key],
+            [
+                self._checkpoint_keys[partition],
+                self._journal_keys[partition],
+                self._events_keys[partition],
+            ],
             [node, epoch, first, after, digest],
         )
 
     def _count_refused(self, refused: int) -> None:
         try:
-            self._client.hincrby(self._totals_key, "refused", refused)
-        except redis.RedisError as error:
+            self._client.incrby(self._refused_key, refused)
+        except FAILURES as error:
             _logger.warning("%d refused commits are not counted: %s", refused, error)
 
     def journal(self) -> list[list[JournalEntry]]:
@@ -155,13 +156,13 @@ class CheckpointStore:
         """Return the newest epoch granted in each election, 0 where there is none."""
         found: list[int] = []
         for some in _slices(self._epoch_keys, _READS_A_CALL):
-            found.extend(int(value or 0) for value in self._client.mget(some))
+            found.extend(int(value or 0) for value in values(self._client, some))
         return found
 
     def totals(self) -> Totals:
         """Return the totals so far."""
-        events, refused = self._client.hmget(self._totals_key, ["events", "refused"])
-        return Totals(int(events or 0), int(refused or 0))
+        *events, refused = values(self._client, [*self._all_events_keys, self._refused_key])
+        return Totals(sum(int(value or 0) for value in events), int(refused or 0))
 
 
 def _slices(items: Iterable[_T], max_count: int) -> Iterator[list[_T]]:

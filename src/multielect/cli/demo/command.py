@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import redis
 from rich.console import Console
 
 from multielect import MultielectError
 from multielect.embedded import EmbeddedServer
 
+from ..client import FAILURES, Client
+from ..cluster import PrivateCluster
 from ..ending import INTERRUPTED, interruptible
-from ..server import check_server, described, remove_keys, server_option
+from ..server import check_server, described, remove_keys, server_option, unusable
 from .checkpoint import connect
 from .conductor import Conductor
 from .events import EventsError, read_events
@@ -72,6 +73,7 @@ EVENTS_A_SECOND = 8000
     help="A CSV with a column 'tailnum', or a zip of one.  [default: a sample of one week]",
 )
 @server_option("Use")
+@click.option("--cluster", is_flag=True, help="Use a private Redis Cluster of three primaries.")
 @click.option(
     "--json",
     "json_path",
@@ -89,6 +91,7 @@ def demo(
     seconds: float | None,
     events: Path | None,
     url: str | None,
+    cluster: bool,
     json_path: Path | None,
     no_freeze: bool,
     no_join: bool,
@@ -119,21 +122,26 @@ def demo(
     Examples:
       multielect demo
       multielect demo --nodes 5 --ttl 1 --json figures.json
+      multielect demo --cluster
       multielect demo --url redis://localhost:6379/0
     """  # noqa: D301
     console = Console(highlight=False)
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise click.BadParameter(f"no directory {json_path.parent}", param_hint="--json")
+    if cluster and url is not None:
+        raise click.UsageError("--cluster starts a cluster: leave out --url, which may name yours")
     with _ending_cleanly():
         stream = _read(events)
         if seconds is None:
             seconds = min(MAX_SECONDS, max(MIN_SECONDS, len(stream) / EVENTS_A_SECOND))
         plan = Plan.make(nodes, freeze=not no_freeze, join=not no_join, kill=not no_kill)
         try:
-            result, server = _run(console, stream, plan, url, ttl=ttl, seconds=seconds)
+            result, server = _run(
+                console, stream, plan, url, in_cluster=cluster, ttl=ttl, seconds=seconds
+            )
         except (DemoError, MultielectError) as error:
             raise click.ClickException(str(error)) from error
-        except redis.RedisError as error:
+        except FAILURES as error:
             raise click.ClickException(f"Redis failed: {error}") from error
     print_report(console, result)
     if json_path is not None:
@@ -156,20 +164,19 @@ def _run(
     plan: Plan,
     url: str | None,
     *,
+    in_cluster: bool,
     ttl: float,
     seconds: float,
 ) -> tuple[Result, str]:
     prefix = f"multielect-demo-{secrets.token_hex(4)}"
     with ExitStack() as stack:
         if url is None:
-            console.print("Starting a private server")
-            private = stack.enter_context(EmbeddedServer())
-            client = stack.enter_context(connect(private.url))
-            settings = Settings(plan, private.url, prefix, ttl, seconds)
+            url = _start_private(console, stack, in_cluster=in_cluster)
+            client = stack.enter_context(connect(url))
         else:
             client = stack.enter_context(_client(url))
-            settings = Settings(plan, url, prefix, ttl, seconds)
             stack.callback(remove_keys, client, f"{prefix}:*")
+        settings = Settings(plan, url, prefix, ttl, seconds)
         server = described(client)
         console.print(
             f"{len(stream):,} events of {len(stream.keys):,} aircraft over {seconds:.0f} s, "
@@ -180,11 +187,22 @@ def _run(
         return Conductor(settings, stream, client, view).run(), server
 
 
-def _client(url: str) -> redis.Redis:
+def _start_private(console: Console, stack: ExitStack, *, in_cluster: bool) -> str:
+    """Start a private server or cluster, which ends with the stack. Returns its URL."""
+    if in_cluster:
+        console.print("Starting a private cluster")
+        return stack.enter_context(PrivateCluster()).url
+    console.print("Starting a private server")
+    return stack.enter_context(EmbeddedServer()).url
+
+
+def _client(url: str) -> Client:
     try:
         client = connect(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from error
+    except FAILURES as error:
+        raise unusable("--url", error) from error
     check_server(client, "--url")
     return client
 

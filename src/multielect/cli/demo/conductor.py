@@ -11,8 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import redis
-
+from ..client import Client
 from .checkpoint import CheckpointStore
 from .fleet import PATIENCE_SECONDS, Fleet
 from .leases import LeaseReader
@@ -29,9 +28,7 @@ from .watch import LOOK_SECONDS, Watch
 class Conductor:
     """Carries out one run. Use it once, on the main thread."""
 
-    def __init__(
-        self, settings: Settings, stream: EventStream, client: redis.Redis, view: View
-    ) -> None:
+    def __init__(self, settings: Settings, stream: EventStream, client: Client, view: View) -> None:
         self._settings = settings
         self._plan = settings.plan
         self._stream = stream
@@ -45,7 +42,7 @@ class Conductor:
 
         Raises:
             DemoError: if a node fails, or something does not happen in time.
-            redis.RedisError: if the server fails.
+            redis.RedisError, RedisClusterException: if the server fails.
         """
         with (
             tempfile.TemporaryDirectory(prefix="multielect-demo-") as folder,

@@ -10,15 +10,15 @@ Rules of this file:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from multielect._protocol.keys import encode_key, group_layout
 from multielect._runtime.clock import Clock
 
+from ..client import Client, values
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import redis
 
 _KEYS_A_CALL = 500
 _LEASES_A_CALL = 100
@@ -35,7 +35,7 @@ class Lease:
 class LeaseReader:
     """Reads the leases of all elections of a group. For one thread at a time."""
 
-    def __init__(self, client: redis.Redis, prefix: str, keys: Sequence[str]) -> None:
+    def __init__(self, client: Client, prefix: str, keys: Sequence[str]) -> None:
         layout = group_layout(prefix)
         self._client = client
         self._leader_keys = [layout.leader_key(encode_key(key)) for key in keys]
@@ -45,8 +45,7 @@ class LeaseReader:
         """Return the node that leads each election; None for an election without a leader."""
         found: list[bytes | None] = []
         for first in range(0, len(self._leader_keys), _KEYS_A_CALL):
-            some = self._leader_keys[first : first + _KEYS_A_CALL]
-            found.extend(cast("list[bytes | None]", self._client.mget(some)))
+            found += values(self._client, self._leader_keys[first : first + _KEYS_A_CALL])
         return [_node(holder) if holder else None for holder in found]
 
     def held_by(self, node: str) -> dict[int, Lease]:

@@ -19,10 +19,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-import redis
-
 from multielect.fencing import Outcome
 
+from ..client import FAILURES
 from .checkpoint import Commit
 from .stream import handle
 
@@ -122,7 +121,7 @@ class Worker:
         draining = len(self._draining)
         try:
             self._take_over()
-        except redis.RedisError as error:
+        except FAILURES as error:
             _logger.warning("could not read checkpoints: %s", error)
             return
         self._find_due()
