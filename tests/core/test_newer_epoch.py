@@ -299,3 +299,20 @@ def test_floors_name_the_place_in_their_own_batch(rig: Rig) -> None:
         "k299": 1300,
     }
     assert rig.server.get(LAYOUT.epoch_key(b"k1")) == b"1"
+
+
+@EPOCHS
+def test_a_counter_at_its_maximum_is_no_floor_once_it_is_deleted(rig: Rig, epochs: str) -> None:
+    """The release finds the counter there. Who kept it as a floor could never lead again."""
+    node = leading(rig, epochs)
+    rig.server.store.put(rig.epoch_key("a"), b"%d" % LARGEST_EPOCH)
+    node.resign("a")
+    rig.settle()
+    assert rig.server.get(rig.leader_key("a")) is None, "it is released all the same"
+
+    assert rig.server.store.delete(rig.epoch_key("a"))
+    rig.advance_ms(5)
+    node.campaign("a")
+    rig.settle()
+    assert node.leads("a")
+    assert len(acquires(rig)[-1]) == 4, "no floor is sent"

@@ -71,6 +71,10 @@ ALLOWED[<int>REMOVED] = 0
 STATE_NAMES = ("idle", "candidate", "acquiring", "leading", "releasing", "cooldown", "removed")
 
 
+# The largest number that Lua counts exactly, as in `_protocol.scripts`.
+cdef int64_t LARGEST_EPOCH = (1 << 53) - 1
+
+
 cdef class States:
     """The elections of a node, each in one state."""
 
@@ -202,6 +206,9 @@ cdef class States:
     cdef int _leave_release(self, uint32_t number) except -1 nogil:
         cdef Slot *slot = self.slots.at(number)
         slot.mark.refusals = 0
+        if slot.phase.floor == LARGEST_EPOCH:
+            # No epoch is above it, so somebody set the key by mistake, and may delete it.
+            slot.phase.floor = 0
         if slot.next_state == REMOVED:
             return self._enter_removed(number)
         if slot.next_state == IDLE or not self.running:
