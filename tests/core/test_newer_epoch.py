@@ -316,3 +316,16 @@ def test_a_counter_at_its_maximum_is_no_floor_once_it_is_deleted(rig: Rig, epoch
     rig.settle()
     assert node.leads("a")
     assert len(acquires(rig)[-1]) == 4, "no floor is sent"
+
+
+def test_a_term_under_the_largest_epoch_is_not_the_last(rig: Rig) -> None:
+    rig.server.store.put(rig.epoch_key("a"), b"%d" % (LARGEST_EPOCH - 1))
+    node = leading(rig, "time")
+    assert epoch_of(node) == LARGEST_EPOCH
+    node.resign("a")
+    rig.settle()
+    assert rig.server.store.delete(rig.epoch_key("a"))
+    node.campaign("a")
+    rig.settle()
+    assert node.leads("a")
+    assert epoch_of(node) < LARGEST_EPOCH

@@ -13,7 +13,7 @@ Rules of this file:
 from .drains cimport Drains
 from .queues cimport REFRESHES
 from .slots cimport NONE, store_i64
-from .states cimport CANDIDATE, ELIGIBLE, GRANTED, REASON_LOST, REMOVED
+from .states cimport CANDIDATE, ELIGIBLE, GRANTED, LARGEST_EPOCH, REASON_LOST, REMOVED
 
 cdef enum:
     MAX_DOUBLINGS = 2       # of the pause before a refused acquire is repeated
@@ -38,7 +38,7 @@ cdef class Outcomes(Drains):
                                int64_t sent_ns, int64_t now_ns) except -1 nogil:
         """Act on a lease that is not wanted any more, comes too late or has a stale epoch."""
         cdef Slot *slot = self.slots.at(number)
-        if self.by_time and epoch <= slot.epoch:
+        if self.by_time and epoch <= slot.epoch < LARGEST_EPOCH:
             # The epoch's key was lost, and the server's clock is behind where it was.
             self._raise_floor(number, slot.epoch)
         # The server's lease began no later than now.

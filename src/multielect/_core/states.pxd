@@ -8,6 +8,8 @@ from .queues cimport Queues
 from .slots cimport Slot, Slots, load_i64
 from .timers cimport Timers
 
+cdef int64_t LARGEST_EPOCH      # the largest number that Lua counts exactly
+
 cdef enum State:
     IDLE = 0
     CANDIDATE = 1

@@ -71,8 +71,7 @@ ALLOWED[<int>REMOVED] = 0
 STATE_NAMES = ("idle", "candidate", "acquiring", "leading", "releasing", "cooldown", "removed")
 
 
-# The largest number that Lua counts exactly, as in `_protocol.scripts`.
-cdef int64_t LARGEST_EPOCH = (1 << 53) - 1
+LARGEST_EPOCH = (1 << 53) - 1
 
 
 cdef class States:
