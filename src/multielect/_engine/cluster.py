@@ -3,8 +3,8 @@
 Rules of this file:
     * One thread reads the slot map: when a redirection, a lost connection or a failed attempt says
       that it may have changed, and again and again until every bucket has a connected lane. It
-      rests after each reading: briefly at first, and longer if the trouble lasts or if somebody must
-      mend something.
+      rests after each reading: briefly at first, and longer if the trouble lasts or if somebody
+      must mend something.
     * Any node may be asked. A node that does not answer is asked last from then on.
     * A map may be old. The nodes themselves correct it by redirections, which the core follows at
       once. So an old map costs a round trip, and no lease.
