@@ -25,7 +25,7 @@ import redis
 from multielect.embedded import EmbeddedServer, EmbeddedServerError
 
 from .diary import WITHIN_S, until
-from .ports import free_cluster_port
+from .ports import free_cluster_port, free_port
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,7 +68,7 @@ class ClusterNode:
     """One process of a cluster.
 
     Attributes:
-        port: where clients connect, on `HOST`.
+        port: where clients connect, on `HOST`: by TLS if the settings have `tls-cluster`.
         id: the id by which the cluster knows it, once it was started.
         client: a client of this node alone, for what the rig asks. Its answers are text.
         is_up: whether the process runs, and was not frozen.
@@ -90,10 +90,14 @@ class ClusterNode:
             self.port = free_cluster_port()
             data = self._folder / str(self.port)
             data.mkdir(exist_ok=True)
+            # A cluster that speaks TLS knows its nodes by that port. The rig itself asks plainly.
+            has_tls = "tls-cluster" in self._settings
+            plain_port = free_port() if has_tls else self.port
             self._server = EmbeddedServer(
                 binary=self._binary,
                 settings={
-                    "port": self.port,
+                    "port": plain_port,
+                    **({"tls-port": self.port} if has_tls else {}),
                     "bind": HOST,
                     "dir": str(data),
                     "logfile": str(data / "server.log"),
@@ -114,7 +118,7 @@ class ClusterNode:
                 break
         self.is_up = True
         self.client = redis.Redis(
-            host=HOST, port=self.port, decode_responses=True, socket_timeout=WITHIN_S, protocol=2
+            host=HOST, port=plain_port, decode_responses=True, socket_timeout=WITHIN_S, protocol=2
         )
         self.id = self.call("CLUSTER", "MYID")
 
