@@ -68,7 +68,7 @@ def change(
     comes: bool = True,
 ) -> Change:
     """Return a change of the fleet in which `node` was given so many elections."""
-    moves = Moves(Counter({node: moved}), lost, 0, Takeovers([2.0] * moved))
+    moves = Moves(Counter({node: moved}), lost, 0, Counter(), Takeovers([2.0] * moved))
     return Change(node, least, moves, is_balanced=is_balanced, comes=comes)
 
 

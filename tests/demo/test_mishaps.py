@@ -90,12 +90,19 @@ def change(*looks: tuple[Snapshot, list[BelievedTerm]]) -> Change:
     return mishaps._change("y", 2, 50 * MS, comes=True)
 
 
+# Four elections that stay with their nodes.
+STAYING = [term(node, 1, 0, None, election=place) for place, node in enumerate("xxyy", start=1)]
 HANDED = term("x", 1, 0, 60, reason=DemotionReason.REBALANCED)
 TAKEN = term("y", 2, 60, None, elected_ms=64)
 
 
 def test_a_change_is_over_when_shares_are_even_and_every_successor_was_told() -> None:
-    found = change((UNEVEN, [HANDED]), (EVEN, [HANDED]), (EVEN, [HANDED, TAKEN]), (UNEVEN, []))
+    found = change(
+        (UNEVEN, [HANDED]),
+        (EVEN, [HANDED]),
+        (EVEN, [*STAYING, HANDED, TAKEN]),
+        (UNEVEN, []),
+    )
 
     assert found.is_balanced
     assert (found.given, found.moves.moved, found.moves.lost) == (1, 1, 0)
@@ -112,7 +119,24 @@ def test_a_change_that_does_not_come_to_its_end_is_a_finding(stand: Snapshot) ->
 
 
 def test_a_change_in_which_nothing_moved_is_idle() -> None:
-    found = change((EVEN, []))
+    found = change((EVEN, [*STAYING, term("y", 1, 0, None)]))
 
     assert found.is_balanced
     assert found.is_idle
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param([term("x", 1, 0, None)], id="neither told"),
+        pytest.param([term("x", 1, 0, None), TAKEN], id="its leader did not tell of the end"),
+        pytest.param([HANDED], id="the next one did not tell"),
+    ],
+)
+def test_a_move_that_the_server_knows_before_it_is_told_is_waited_for(
+    late: list[BelievedTerm],
+) -> None:
+    found = change((EVEN, [*STAYING, *late]), (EVEN, [*STAYING, HANDED, TAKEN]))
+
+    assert found.is_balanced
+    assert found.moves.moved == 1

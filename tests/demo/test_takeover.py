@@ -57,7 +57,7 @@ def test_what_moved_is_counted_from_the_end_of_belief() -> None:
     # In any order, as files of several nodes are read.
     moves = moves_since(50 * MS, reversed(terms))
 
-    assert moves == Moves(Counter(x=2, y=1), 0, 0, Takeovers([1.0, 5.0, 6.0]))
+    assert moves == Moves(Counter(x=2, y=1), 0, 0, Counter(x=2, y=1), Takeovers([1.0, 5.0, 6.0]))
     assert moves.moved == 3
 
 
@@ -68,7 +68,7 @@ def test_what_stayed_has_not_moved_and_what_is_not_led_yet_is_unfinished() -> No
         term("x", 1, 0, 60, election=1, reason=REBALANCED),
     ]
 
-    assert moves_since(50 * MS, terms) == Moves(Counter(), 0, 1, Takeovers([]))
+    assert moves_since(50 * MS, terms) == Moves(Counter(), 0, 1, Counter(x=1), Takeovers([]))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -41,6 +42,39 @@ _FORMED_WITHIN_S = 20.0
 _LOOK_S = 0.02
 
 
+def start_on_loopback(
+    stack: ExitStack,
+    *,
+    binary: str | None = None,
+    password: str | None = None,
+    settings: Mapping[str, str | int] | None = None,
+) -> str:
+    """Start a private server that listens on the loopback, and return its URL.
+
+    Args:
+        stack: ends the server.
+        binary: the server program; None finds one.
+        password: what clients must know; None makes one.
+        settings: further lines of its configuration.
+
+    Raises:
+        EmbeddedServerError: if it does not come up.
+    """
+    password = password or secrets.token_hex(16)
+    for attempt in range(_START_ATTEMPTS):
+        port = _free_port()
+        place: dict[str, str | int] = {"port": port, "bind": _HOST, "requirepass": password}
+        server = EmbeddedServer(binary=binary, settings={**place, **(settings or {})})
+        try:
+            stack.enter_context(server)
+        except EmbeddedServerError:
+            if attempt == _START_ATTEMPTS - 1:
+                raise
+        else:
+            return f"redis://:{password}@{_HOST}:{port}"
+    raise AssertionError
+
+
 class PrivateCluster:
     """A cluster from entering the context to leaving it.
 
@@ -65,8 +99,8 @@ class PrivateCluster:
             EmbeddedServerError: if there is no server program, or no cluster comes of it.
         """
         with self._stack:
-            ports = [self._start() for _ in range(PRIMARIES)]
-            self.urls = [f"redis://:{self._password}@{_HOST}:{port}" for port in ports]
+            self.urls = [self._start() for _ in range(PRIMARIES)]
+            ports = [url.rpartition(":")[2] for url in self.urls]
             nodes = ",".join(f"{_HOST}:{port}" for port in ports)
             self.url = f"redis+cluster://:{self._password}@{nodes}"
             try:
@@ -86,27 +120,16 @@ class PrivateCluster:
     ) -> None:
         self._stack.close()
 
-    def _start(self) -> int:
-        for attempt in range(_START_ATTEMPTS):
-            port = _free_port()
-            settings: dict[str, str | int] = {
-                "port": port,
-                "bind": _HOST,
-                "requirepass": self._password,
-                "cluster-enabled": "yes",
-                "cluster-node-timeout": _FORMING_TIMEOUT_MS,
-            }
-            server = EmbeddedServer(binary=self._binary, settings=settings)
-            try:
-                self._stack.enter_context(server)
-            except EmbeddedServerError:
-                if attempt == _START_ATTEMPTS - 1:
-                    raise
-            else:
-                return port
-        raise AssertionError
+    def _start(self) -> str:
+        settings: dict[str, str | int] = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": _FORMING_TIMEOUT_MS,
+        }
+        return start_on_loopback(
+            self._stack, binary=self._binary, password=self._password, settings=settings
+        )
 
-    def _form(self, ports: list[int]) -> None:
+    def _form(self, ports: list[str]) -> None:
         with ExitStack() as stack:
             nodes = [
                 stack.enter_context(redis.Redis.from_url(url, protocol=2)) for url in self.urls

@@ -124,9 +124,11 @@ class Mishaps:
 
         def is_over(snapshot: Snapshot) -> bool:
             nonlocal moves
-            if is_balanced(snapshot):
-                moves = moves_since(since_ns, self._fleet.terms())
-            return moves is not None and not moves.unfinished
+            if not is_balanced(snapshot):
+                return False
+            moves = moves_since(since_ns, self._fleet.terms())
+            # The server may know of a move before the callbacks on both sides have told of it.
+            return not moves.unfinished and moves.leads == snapshot.leads
 
         is_settled = self._watch.sees(is_over)
         if moves is None:

@@ -60,13 +60,16 @@ class Moves:
     Attributes:
         to: how many elections each node led next, without those that stayed with their node.
         lost: terms that ended and were not handed over.
-        unfinished: elections whose next leader's callback has not run yet.
+        unfinished: elections of which a callback has not run yet: that of the next leader, or that
+            of the one before, which must still say when its term ended.
+        leads: how many elections each node leads by now, as it believes.
         takeovers: how long each election that moved had no leader.
     """
 
     to: Counter[str]
     lost: int
     unfinished: int
+    leads: Counter[str]
     takeovers: Takeovers
 
     @property
@@ -104,12 +107,19 @@ def moves_since(since_ns: int, terms: Iterable[BelievedTerm]) -> Moves:
     for term in terms:
         by_election[term.election].append(term)
     to: Counter[str] = Counter()
+    leads: Counter[str] = Counter()
     lost = unfinished = 0
     durations_ns = []
     for held in by_election.values():
         held.sort(key=lambda term: term.epoch)
         for term, successor in zip_longest(held, held[1:]):
-            if term.ended_ns is None or term.ended_ns < since_ns:
+            if term.ended_ns is None:
+                if successor is None:
+                    leads[term.node] += 1
+                else:
+                    unfinished += 1
+                continue
+            if term.ended_ns < since_ns:
                 continue
             lost += term.reason is not None and term.reason not in PLANNED
             if successor is None:
@@ -117,7 +127,7 @@ def moves_since(since_ns: int, terms: Iterable[BelievedTerm]) -> Moves:
             elif successor.node != term.node:
                 to[successor.node] += 1
                 durations_ns.append(successor.elected_ns - term.ended_ns)
-    return Moves(to, lost, unfinished, _takeovers(durations_ns))
+    return Moves(to, lost, unfinished, leads, _takeovers(durations_ns))
 
 
 def first_elected(terms: Iterable[BelievedTerm]) -> dict[int, int]:

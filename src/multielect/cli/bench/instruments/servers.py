@@ -67,8 +67,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return the CPU time that the server has used since it was started, in seconds."""
-        used = self.client.info("cpu")
-        return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+        return cpu_s_of(self.client)
 
     def memory_bytes(self) -> int:
         """Return the memory that the server has allocated."""
@@ -104,6 +103,12 @@ class Server:
             self.clear()
         finally:
             self.client.close()
+
+
+def cpu_s_of(client: redis.Redis) -> float:
+    """Return the CPU time that a server has used since it was started, in seconds."""
+    used = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
 def _client(url: str) -> redis.Redis:

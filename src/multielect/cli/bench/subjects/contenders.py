@@ -14,9 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-from ..instruments.servers import Server
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -67,7 +65,14 @@ def passes_of(contender: Contender) -> int:
     return min(_MAX_PASSES, max(1, math.ceil(MIN_ROUND_S / max(wall_s, 1e-6))))
 
 
-def measure(contender: Contender, passes: int, server: Server) -> Costs:
+class Metered(Protocol):
+    """A server, or several, whose CPU time can be read."""
+
+    def cpu_s(self) -> float:
+        """Return the CPU time used so far, in seconds."""
+
+
+def measure(contender: Contender, passes: int, server: Metered) -> Costs:
     """Measure one contender in one round."""
     before_s = server.cpu_s()
     costs = [contender.refresh() for _ in range(passes)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..suite import Suite
 from .acquire import Acquire
+from .cluster import Cluster
 from .hold import Hold
 from .lateness import Lateness
 from .memory import Memory
@@ -21,4 +22,5 @@ SUITES: tuple[Suite, ...] = (
     Standby(),
     Neighbours(),
     Lateness(),
+    Cluster(),
 )
