@@ -70,6 +70,16 @@ def test_a_holder_tells_how_often_it_refreshed(cluster: PrivateCluster) -> None:
     assert seen["client_s"] > 0
 
 
+@pytest.mark.parametrize("of_one_node", [False, True])
+def test_a_cluster_of_the_user_is_refused(cluster: PrivateCluster, of_one_node: bool) -> None:
+    url = cluster.urls[0] if of_one_node else cluster.url
+    ended = CliRunner().invoke(multielect, ["bench", "--suite", "refresh", "--url", url])
+
+    assert ended.exit_code == 2
+    assert "Invalid value for --url" in ended.output
+    assert ("a cluster" in ended.output) is of_one_node
+
+
 def look(holder: Child) -> dict[str, Any]:
     holder.send("look")
     seen: dict[str, Any] = holder.receive(30.0)

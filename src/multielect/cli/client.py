@@ -50,7 +50,7 @@ def connect(url: str, *, connect_timeout_s: float, timeout_s: float) -> Client:
             socket_connect_timeout=connect_timeout_s,
             socket_timeout=timeout_s,
         )
-        if not _is_in_cluster(client):
+        if not is_in_cluster(client):
             return client
         client.close()
     parts = _CLUSTER.match(url)
@@ -76,7 +76,8 @@ def _node(host: str, port: int) -> ClusterNode:
     return ClusterNode(host, port)  # type: ignore[no-untyped-call]
 
 
-def _is_in_cluster(client: redis.Redis) -> bool:
+def is_in_cluster(client: redis.Redis) -> bool:
+    """Return whether a server says that it is a node of a cluster."""
     try:
         return bool(client.info("cluster").get("cluster_enabled"))
     except redis.RedisError:

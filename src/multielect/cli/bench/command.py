@@ -23,6 +23,7 @@ from rich.console import Console
 from multielect import MultielectError
 from multielect.embedded import EmbeddedServer
 
+from ..client import is_in_cluster
 from ..ending import INTERRUPTED, interruptible
 from ..server import check_server, server_option
 from .instruments.machine import Stolen, described_machine
@@ -205,6 +206,11 @@ def _server(url: str | None, stack: ExitStack) -> Server:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from error
     check_server(server.client, "--url")
+    if is_in_cluster(server.client):
+        raise click.BadParameter(
+            "it is a node of a cluster, which is not measured: --suite cluster starts its own",
+            param_hint="--url",
+        )
     return server
 
 
