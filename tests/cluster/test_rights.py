@@ -15,7 +15,7 @@ from tests.diary import until
 from tests.resharding import SlotMove, reshard
 from tests.rights import OF_ELECTIONS, PASSWORD, USER
 
-from multielect import ServerUnusableError
+from multielect import ServerError, ServerUnusableError
 
 from .conftest import Stand
 from .keys import KEYS, LAYOUT, PREFIX, keys_at, leader_key, leases, slot_of
@@ -113,3 +113,22 @@ def test_a_user_whom_one_primary_does_not_know(
     assert error.reason == "auth"
     others = {leader_key(key) for key in set(KEYS) - set(keys_at(without))}
     until(lambda: {leader_key(str(each.key)) for each in group.led} == others)
+
+
+def test_without_asking_the_error_says_so(cluster: Cluster, user_url: str, stand: Stand) -> None:
+    allow(cluster, *OF_ELECTIONS, "cluster|slots")
+    group, record = stand(user_url, ttl=1.0)
+    until(lambda: len(group.led) == len(KEYS))
+    source, target, _ = cluster.primaries
+    slot = slot_of(keys_at(source)[0])
+    move = SlotMove(cluster, slot, source, target)
+    move.begin()
+    move.move_batch(100)
+    error = record.wait_error(ServerError, "the user needs")
+    assert isinstance(error, ServerError)
+    assert (error.code, error.request) == ("NOPERM", "refresh")
+    assert "+asking" in str(error)
+    move.finish()
+    cluster.wait_until_ok()
+    reshard(cluster, [slot], target, source)
+    until(lambda: len(group.led) == len(KEYS))

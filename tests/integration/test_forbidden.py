@@ -31,6 +31,11 @@ def allow(private_server: EmbeddedServer) -> Iterator[Allow]:
         yield make
 
 
+def refusals(client: redis.Redis) -> int:
+    """Return how many commands the server has refused for missing rights."""
+    return sum(int(str(entry["count"])) for entry in client.acl_log())
+
+
 def server_errors(told: Record) -> list[ServerError]:
     return [error for error in told.errors if isinstance(error, ServerError)]
 
@@ -103,6 +108,24 @@ def test_a_command_that_is_forbidden_is_named(
     assert isinstance(error, ServerError)
     assert (error.code, error.request, error.key) == ("NOPERM", request_name, "k")
     assert f"+{missing}" in str(error)
+
+
+@pytest.mark.parametrize("missing", ["getrange", "strlen", "hgetall"])
+def test_a_fleet_that_cannot_read_its_plan_is_told_once(
+    private_server: EmbeddedServer, allow: Allow, stand: Stand, missing: str
+) -> None:
+    keys = [f"k{n}" for n in range(8)]
+    _, told = stand(allow(f"-{missing}"), *keys, ttl=0.6, balance=True)
+    with redis.Redis.from_url(private_server.url) as client:
+        # There is a plan to be read.
+        client.set(LAYOUT.plan_key, "1 x")
+        error = told.wait_error(ServerError, "the user needs")
+        assert isinstance(error, ServerError)
+        assert (error.code, error.request) == ("NOPERM", "membership")
+        assert f"+{missing}" in str(error)
+        polled = refusals(client)
+        until(lambda: refusals(client) >= polled + 3)
+    assert len([each for each in server_errors(told) if each.request == "membership"]) == 1
 
 
 def test_a_full_server_has_its_code_whatever_its_version(

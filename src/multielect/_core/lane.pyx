@@ -270,7 +270,7 @@ cdef class Lane:
             if self.in_flight == 0:
                 return self.replies.malformed(b"no batch is in flight")
             if self._batch(0).asking == 2:
-                # Whatever ASKING was answered, the reply to the script tells more.
+                self.replies.asking_answered(self._batch(0), &frame)
                 self._batch(0).asking = 1
                 continue
             # The batch stays in the ring until its reply is read to the end. If the reply is

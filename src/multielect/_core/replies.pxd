@@ -29,6 +29,7 @@ cdef class Replies:
     cdef ServerClock server_clock
     cdef const char *parse_error    # what was malformed in the last malformed reply
     cdef uint32_t claim_refused     # the hash of the last reported refusal of claims; 0: none since
+    cdef uint32_t asking_refused    # likewise
     cdef uint32_t wake_up_refused   # the same for wake-ups
     cdef int64_t held_until_ns      # until when nothing is sent, as the server serves nothing
     cdef bint is_held               # it served nothing the last time
@@ -39,6 +40,7 @@ cdef class Replies:
     cdef int answer(self, ScriptBatch *batch, Cursor *frame, int64_t now_ns) except -1 nogil
     cdef int give_back(self, ScriptBatch *batch, int64_t now_ns, int64_t again_ns) except -1 nogil
     cdef bint is_void(self, BatchEntry *entry) noexcept nogil
+    cdef int asking_answered(self, ScriptBatch *batch, Cursor *frame) noexcept nogil
     cdef int malformed(self, const char *what) noexcept nogil
     cdef int _check_clock(self, ScriptBatch *batch, int64_t server_ms,
                           int64_t now_ns) except -1 nogil

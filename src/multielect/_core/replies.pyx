@@ -396,6 +396,15 @@ cdef class Replies:
         self.give_back(batch, now_ns, 0)
         return 1
 
+    cdef int asking_answered(self, ScriptBatch *batch, Cursor *frame) noexcept nogil:
+        """Act on the reply to ASKING. If it is refused, the script behind it is sent back."""
+        cdef Value said
+        if read_value(frame, &said) != WHOLE or said.kind != c'-':
+            self.asking_refused = 0
+        else:
+            self._report_once(batch.request, &self.asking_refused, batch.count, &said)
+        return 0
+
     cdef int _asked_elsewhere(self, ScriptBatch *batch, Value *error,
                               int64_t now_ns) except -1 nogil:
         """Ask the node that imports the slot: its keys have left this one."""

@@ -78,6 +78,10 @@ end
 local known, proposed = tonumber(ARGV[6]), number_of(ARGV[7])
 local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)
 local kept = 0
+if type(head) == 'table' and not string.find(head.err, '^WRONGTYPE') then
+  -- A right is missing. Without the plan each member would go by one of its own.
+  return head
+end
 if type(head) == 'string' and redis.call('STRLEN', KEYS[2]) <= MAX_PLAN_BYTES then
   kept = number_of(head)
 end
