@@ -240,6 +240,7 @@ def test_an_importing_node_without_a_connection_is_asked_when_it_has_one() -> No
     assert len(source.calls) == 1
     lanes.lanes[0].connect()
     lanes.run_ms(100)
+    assert len(source.calls) == 2
     assert [call.error for call in target.calls] == [None]
     assert lanes.leads(KEY)
 

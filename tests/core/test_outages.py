@@ -138,13 +138,15 @@ def test_terms_end_at_their_deadline_while_the_cluster_is_down() -> None:
 
 
 def test_a_new_connection_is_not_left_alone() -> None:
-    lanes = leading()
+    lanes = leading(batch_keys=1)
     lanes.nodes[1].is_loading = True
     lanes.send_refreshes()
     lanes.settle()
     lanes.nodes[1].is_loading = False
     lanes.lanes[1].lose()
     lanes.lanes[1].connect()
+    lanes.turn()
+    assert len(lanes.lanes[1].requests) > 1
     lanes.settle()
     assert all(lanes.candidacy(key).remaining == pytest.approx(0.9) for key in KEYS)
 
@@ -271,6 +273,12 @@ def test_a_subscription_that_is_refused_shifts_no_reply() -> None:
     lanes.clear()
     lanes.run_ms(500)
     assert {call.error for call in lanes.nodes[1].calls} == {None}
+    # What the node refuses from now on is not taken for the refusal of a subscription.
+    lanes.nodes[1].says = dict.fromkeys(range(SLOTS), "OOM full")
+    lanes.send_refreshes()
+    lanes.settle()
+    assert lanes.errors() == [(1, "OOM full")]
+    assert lanes.lanes[1].driver.owed_since_ns is None
 
 
 def test_a_subscription_is_refused_behind_what_was_sent_before_it() -> None:
