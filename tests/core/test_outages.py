@@ -137,6 +137,19 @@ def test_terms_end_at_their_deadline_while_the_cluster_is_down() -> None:
     assert all(lanes.leads(key) for key in KEYS)
 
 
+def test_a_node_that_stops_in_an_outage_releases_after_it() -> None:
+    lanes = leading()
+    lanes.cluster.is_down = True
+    lanes.core.elections.stop()
+    lanes.run_ms(400)
+    assert all(len(node.calls) <= 9 + 8 for node in lanes.nodes), "one at a time after the first"
+    assert not lanes.lanes[0].driver.is_quiet
+    lanes.cluster.is_down = False
+    lanes.run_ms(HOLD_MS)
+    assert lanes.lanes[0].driver.is_quiet
+    assert lanes.core.elections.counters["released"] == len(KEYS)
+
+
 def test_a_new_connection_is_not_left_alone() -> None:
     lanes = leading(batch_keys=1)
     lanes.nodes[1].is_loading = True
@@ -233,6 +246,16 @@ def test_a_lane_subscribes_once_and_then_all_lanes_ask_again() -> None:
     assert {LAYOUT.leader_key(key.encode()) for key in keys} <= asked
     lanes.run_ms(300)
     assert [node.subscriptions for node in lanes.nodes] == [1, 0]
+
+
+def test_a_lane_that_is_told_to_listen_again_subscribes_once() -> None:
+    lanes, _ = waiting()
+    lanes.nodes[0].refuses_subscriptions = True
+    for _ in range(2):
+        lanes.core.listen(0)
+        lanes.turn()
+    lanes.settle()
+    assert lanes.nodes[0].subscriptions == 1
 
 
 def test_a_lane_that_is_to_listen_before_it_is_connected_subscribes() -> None:
