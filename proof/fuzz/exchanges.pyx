@@ -8,6 +8,9 @@ their number. The fuzzer checks:
     * Both cores get the same bytes at the same time, and so reach the same state.
     * The invariants of a core hold after each step: see soundness.pyx.
     * If the server works again, a core leads again, and can be stopped.
+
+An option makes the server a node of a cluster, and the only one with a lane. It redirects to itself
+and to others, and serves nothing at times. Who takes the events reads the slot map as well.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -23,6 +26,7 @@ from multielect._core.core cimport Core, Turn
 from multielect._core.lane cimport Lane
 from multielect._core.resp cimport Incoming
 from multielect._core.script_batch cimport ScriptBatch
+from multielect._core.slot_map cimport SLOTS
 from multielect._core.slots cimport NONE, Slot
 from multielect._core.states cimport (ACQUIRE, ELIGIBLE, INELIGIBLE, LEADING, MEMBERSHIP, REFRESH,
                                       STANDBY)
@@ -79,6 +83,11 @@ def _announcement(how):
     return form + b"\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (len(words), words)
 
 
+# The errors of a node of a cluster.
+cdef tuple REDIRECTIONS = (
+    b"-MOVED 1 me:1\r\n", b"-MOVED 1 you:1\r\n", b"-ASK 1 :1\r\n", b"-ASK 1 you:1\r\n",
+    b"-TRYAGAIN no\r\n", b"-CLUSTERDOWN no\r\n", b"-NOSCRIPT none\r\n", b"-ERR no\r\n",
+)
 cdef list ANNOUNCEMENTS = [_announcement(how) for how in range(16)]
 
 
@@ -121,7 +130,9 @@ cdef class Play:
             now_ns=BEGIN_NS, ttl_ns=TTL_NS, margin_ns=MARGIN_NS, key_prefixes=KEY_PREFIXES,
             separator=b":",
             holder=ME, channel=b"fuzz:released", epochs=b"counter",
-            max_leases=self.max_leases, batch_keys=250 if manner & 8 else 3, seed=1)
+            max_leases=self.max_leases, batch_keys=250 if manner & 8 else 3, seed=1,
+            is_cluster=bool(manner & 64))
+        core.name_lane(0, b"me:1")
         core.terms.balanced = bool(manner & 1)
         core.terms.notifies_drains = bool(manner & 2)
         core.terms.drain_ns = 300 * MS
@@ -207,6 +218,8 @@ cdef class Play:
         elif what == CALL:
             core.membership.period_ns = 160 * MS
             core.membership.poll_by(self.now_ns + WAITS_MS[how % 8] * MS)
+            if how >= 12 and core.redirects.is_cluster:
+                lane.is_to_listen = True
         elif what == TAKE:
             core.terms.events.taken_to(core.terms.events.start + min(
                 <uint32_t>how + 1, core.terms.events.count - core.terms.events.start))
@@ -214,6 +227,8 @@ cdef class Play:
                 core.terms.reap()
             core.terms.events.report_count = 0
             core.terms.events.clock_jump_count = 0
+            if core.redirects.wants_slots:
+                self.read_map(core)
         elif what == SENT:
             lane.writer.outgoing.drop(lane.writer.outgoing.waiting() * (how + 1) // 16)
         return 0
@@ -232,6 +247,11 @@ cdef class Play:
         self.reveal(core.lane(0).announcements)
         core.disconnect(0, self.now_ns)
         core.connect(0)
+        return 0
+
+    cdef int read_map(self, Core core) except -1:
+        core.redirects.wants_slots = False
+        core._map_slots(0, SLOTS - 1, 0)
         return 0
 
     # ---- bytes of the server
@@ -271,7 +291,11 @@ cdef class Play:
         self.reveal(incoming)
         incoming.feed(data, length)
         hide(incoming.data + incoming.end, incoming.capacity - incoming.end)
-        return lane.act(self.now_ns)
+        try:
+            return lane.act(self.now_ns)
+        finally:
+            if core.redirects.has_moved:
+                core._act_on_map()
 
     cdef int reveal(self, Incoming incoming) except -1:
         if incoming.data != NULL:
@@ -295,7 +319,11 @@ cdef class Play:
         self.reply_length = 0
         if lane.in_flight == 0:
             return 0
-        if how >= 12:
+        if batch.asking == 2:
+            self.put(b"+OK\r\n", 0)
+        if how >= 8 and self.whole.redirects.is_cluster:
+            self.put(REDIRECTIONS[how - 8], 0)
+        elif how >= 12:
             self.put((b"-OOM full\r\n", b"-NOSCRIPT none\r\n", b"-READONLY replica\r\n",
                       b"-ERR no\r\n")[how - 12], 0)
         elif batch.request == MEMBERSHIP:
@@ -372,6 +400,7 @@ cdef class Play:
         """Let the server work again. The core must lead all eligible elections."""
         cdef int _i
         self.lose(self.whole)
+        self.read_map(self.whole)
         for _i in range(MAX_ROUNDS):
             self.serve()
             if self.is_settled():

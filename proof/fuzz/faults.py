@@ -85,7 +85,7 @@ FAULTS = (
     Fault(
         "answer-to-an-older-state",
         "replies",
-        "            if self._is_void(entry):\n                continue\n"
+        "            if self.is_void(entry):\n                continue\n"
         "            if marks[i] == MOVED:",
         "            if marks[i] == MOVED:",
         "exchanges",
@@ -95,6 +95,14 @@ FAULTS = (
         "wakeups",
         "            or <size_t>(words.end - here - 1) < size):",
         "            or size > 64):",
+        "exchanges",
+    ),
+    Fault(
+        "asks-that-are-forgotten",
+        "lane",
+        "        while self.redirects.take(self.index, self._batch(0)):\n"
+        "            self.replies.give_back(self._batch(0), now_ns, 0)\n",
+        "        while self.redirects.take(self.index, self._batch(0)):\n            pass\n",
         "exchanges",
     ),
 )

@@ -17,7 +17,8 @@ from multielect._core.refresh_groups cimport RefreshGroup
 from multielect._core.core cimport Core
 from multielect._core.events cimport DRAINING
 from multielect._core.lane cimport Lane
-from multielect._core.queues cimport QUEUES, REFRESHES, RINGS, TURNS, Bucket
+from multielect._core.queues cimport NO_LANE, QUEUES, REFRESHES, RINGS, TURNS, Bucket
+from multielect._core.redirects cimport MAX_ASKS, Ask
 from multielect._core.script_batch cimport ScriptBatch
 from multielect._core.slots cimport NEVER, NONE, QUEUE, TIMER, Slot
 from multielect._core.states cimport (ACQUIRE, ACQUIRING, CANDIDATE, COOLDOWN, ELIGIBLE, LEADING,
@@ -51,6 +52,8 @@ cdef int look_at(Core core, int64_t latest_ns) except -1:
     _look_at_buckets(core)
     _look_at_holders(core)
     _look_at_events(core)
+    if core.redirects.asks[0].count > MAX_ASKS:
+        fail(b"too many elections wait to be asked about")
     if lane.in_flight > 32 or core.terms.events.report_count > 16:
         fail(b"too many batches are in flight, or too many errors wait")
     if (lane.incoming.capacity > MAX_BUFFER or lane.announcements.capacity > MAX_BUFFER
@@ -83,6 +86,7 @@ cdef int _look_after(Core core, uint32_t number) except -1:
 cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
     cdef Slot *slot = core.terms.slots.at(number)
     cdef ScriptBatch *batch
+    cdef Ask *ask
     cdef Lane lane = core.lane(0)
     cdef uint32_t i, j
     for i in range(lane.in_flight):
@@ -91,6 +95,11 @@ cdef bint _is_asked(Core core, uint32_t number, uint8_t request) except -1:
             if (batch.request == request and batch.entries[j].number == number
                     and batch.entries[j].serial == slot.serial):
                 return True
+    for i in range(core.redirects.asks[0].count):
+        ask = &core.redirects.asks[0].items[(core.redirects.asks[0].first + i) % MAX_ASKS]
+        if (ask.request == request and ask.entry.number == number
+                and ask.entry.serial == slot.serial):
+            return True
     return False
 
 
@@ -110,7 +119,7 @@ cdef int _look_at_refresh_groups(Core core) except -1:
 
 cdef int _look_at_buckets(Core core) except -1:
     """Check that a bucket is ready while an election waits in it, and has only its elections."""
-    cdef uint32_t bucket, number, leading, of_lane = 0
+    cdef uint32_t bucket, number, leading, of_lane = 0, of_none = 0
     cdef int ring
     cdef Bucket *item
     for bucket in range(core.terms.queues.bucket_count):
@@ -133,8 +142,12 @@ cdef int _look_at_buckets(Core core) except -1:
             number = core.terms.slots.after(number)
         if leading != item.leading:
             fail(b"the count of a bucket's terms is wrong")
-        of_lane += leading
-    if of_lane != core.terms.queues.lanes[0].leading:
+        if item.lane == NO_LANE:
+            of_none += leading
+        else:
+            of_lane += leading
+    if (of_lane != core.terms.queues.lanes[0].leading
+            or of_none != core.terms.queues.lanes[<int>NO_LANE].leading):
         fail(b"the count of a lane's terms is wrong")
     return 0
 
@@ -211,6 +224,9 @@ cdef uint64_t digest(Core core) except? 0:
     mixed = mix(mixed, core.terms.events.report_count)
     mixed = mix(mixed, lane.in_flight)
     mixed = mix(mixed, lane.replies.refused)
+    mixed = mix(mixed, lane.replies.held_until_ns)
+    mixed = mix(mixed, core.redirects.asks[0].count << 8 | core.redirects.wants_slots << 4
+                | lane.is_subscribing << 2 | lane.replies.is_held)
     mixed = mix(mixed, core.membership.due_ns)
     mixed = mix(mixed, core.membership.in_flight)
     mixed = mix(mixed, core.terms.random_state)

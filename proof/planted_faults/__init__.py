@@ -1,7 +1,7 @@
 """The faults that `proof.planted` plants in our own code. The tests must find each of them.
 
-There is one file for each layer whose code is broken: the core, the scripts that the server runs,
-and the threads around the core.
+There is one file for each layer whose code is broken: the core, what it does in a cluster, the
+scripts that the server runs, and the threads around the core.
 
 Rules of these files:
     * A fault is what a tired engineer might write. It changes a line or two.
@@ -13,6 +13,7 @@ Rules of these files:
 
 from __future__ import annotations
 
+from .clusters import IN_A_CLUSTER
 from .core import IN_THE_CORE
 from .fault import Edit, Fault
 from .scripts import IN_THE_SCRIPTS
@@ -20,4 +21,4 @@ from .threads import IN_THE_THREADS
 
 __all__ = ["PLANTED", "Edit", "Fault"]
 
-PLANTED = (*IN_THE_CORE, *IN_THE_SCRIPTS, *IN_THE_THREADS)
+PLANTED = (*IN_THE_CORE, *IN_A_CLUSTER, *IN_THE_SCRIPTS, *IN_THE_THREADS)

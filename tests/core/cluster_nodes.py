@@ -115,7 +115,8 @@ class ClusterNode(RedisModel):
             return IS_DOWN
         there = [self.has(key) for key in keys]
         if self is owner and target is not None and not all(there):
-            return TRYAGAIN if any(there) else f"ASK {slot} {target.address}"
+            is_to_wait = any(there) and not self.cluster.asks_for_some
+            return TRYAGAIN if is_to_wait else f"ASK {slot} {target.address}"
         if self is target and is_asking:
             return TRYAGAIN if len(there) > 1 and not all(there) else ""
         return "" if self is owner else f"MOVED {slot} {owner.address}"
@@ -129,6 +130,8 @@ class Cluster:
         owners: the node that serves each slot; None if the slot is not covered.
         migrating: the node that imports a slot from the one that serves it.
         is_down: whether all nodes refuse to serve.
+        asks_for_some: whether a node that has some keys of a script, and not all, says ASK and not
+            TRYAGAIN, as Redis 6.2 does.
     """
 
     def __init__(self, clock: ManualClock, count: int) -> None:
@@ -138,6 +141,7 @@ class Cluster:
         ]
         self.migrating: dict[int, ClusterNode] = {}
         self.is_down = False
+        self.asks_for_some = False
 
     def begin_migration(self, slot: int, target: ClusterNode) -> None:
         """Migrate a slot, of which no key has left yet."""

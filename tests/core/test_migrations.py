@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from multielect.testing._resp import Refusal
@@ -67,15 +69,18 @@ def test_a_lease_counts_from_when_the_importing_node_was_asked() -> None:
     assert lanes.candidacy(KEY).remaining == pytest.approx(0.87)
 
 
-def test_only_what_has_left_is_asked_about_at_the_importing_node() -> None:
+@pytest.mark.parametrize("asks_for_some", [False, True])
+def test_only_what_has_left_is_asked_about_at_the_importing_node(*, asks_for_some: bool) -> None:
     lanes, source, target = migrating()
+    lanes.cluster.asks_for_some = asks_for_some
     gone = KEYS[::2]
     move(lanes, *gone)
     lanes.run_ms(3000)
     assert all(lanes.leads(key) for key in KEYS)
     lanes.take_report()
     assert lanes.ends == {}
-    assert {call.error for call in source.calls} - {"NOSCRIPT"} == {None, "ASK", "TRYAGAIN"}
+    redirected = {"ASK"} if asks_for_some else {"ASK", "TRYAGAIN"}
+    assert {call.error for call in source.calls} - {"NOSCRIPT"} == {None, *redirected}
     assert target.calls
     assert {tuple(call.keys) for call in target.calls} == {
         (LAYOUT.leader_key(key.encode()),) for key in gone
@@ -240,6 +245,7 @@ def test_an_importing_node_without_a_connection_is_asked_when_it_has_one() -> No
     assert len(source.calls) == 1
     lanes.lanes[0].connect()
     lanes.run_ms(100)
+    assert len(source.calls) == 2
     assert [call.error for call in target.calls] == [None]
     assert lanes.leads(KEY)
 
@@ -359,12 +365,15 @@ def test_an_acquire_whose_keys_have_both_left_is_answered_there() -> None:
     assert lanes.leads(KEY)
 
 
-def test_a_release_whose_keys_are_at_two_nodes_is_left_to_the_lease() -> None:
+@pytest.mark.parametrize("asks_for_some", [False, True])
+def test_a_release_whose_keys_are_at_two_nodes_is_left_to_the_lease(*, asks_for_some: bool) -> None:
     lanes, source, target = migrating(KEY)
+    lanes.cluster.asks_for_some = asks_for_some
     lanes.cluster.move_key(LAYOUT.leader_key(KEY.encode()))
     lanes.core.elections.stop()
     lanes.run_ms(100)
-    assert [(call.request, call.error) for call in source.calls] == [("release", "TRYAGAIN")]
+    (refused,) = target.calls if asks_for_some else source.calls
+    assert (refused.request, refused.error) == ("release", "TRYAGAIN")
     assert lanes.core.elections.counters["released"] == 0
     assert lanes.lanes[0].driver.is_quiet, "a stop does not wait for it"
     assert target.get(LAYOUT.leader_key(KEY.encode())) is not None
@@ -382,6 +391,74 @@ def test_releases_whose_keys_have_left_are_asked_about_one_by_one() -> None:
         ("release", True, None)
     }
     assert lanes.core.elections.counters["released"] == len(KEYS)
+
+
+def assign(lanes: ClusterLanes, keys: list[str], node: bytes) -> None:
+    """Tell the core that this node is to lead the elections."""
+    nodes = [b"node/1", b"you/1"]
+    raw, places = [key.encode() for key in keys], array("i", [nodes.index(node)] * len(keys))
+    lanes.core.fleet.assign(raw, places, nodes, 0, bytes(len(keys)), lanes.clock.now_ns())
+
+
+def granting() -> tuple[ClusterLanes, ClusterNode, ClusterNode]:
+    """Return a core that leads elections which another node is to lead after it."""
+    lanes = ClusterLanes(balanced=True)
+    for key in KEYS:
+        lanes.core.elections.add(key.encode(), LAYOUT.bucket(key.encode()))
+    lanes.core.elections.start()
+    assign(lanes, KEYS, b"node/1")
+    lanes.settle()
+    assign(lanes, KEYS, b"you/1")
+    assert all(lanes.leads(key) for key in KEYS)
+    lanes.clear()
+    target, source = lanes.nodes
+    lanes.cluster.begin_migration(SLOT, target)
+    return lanes, source, target
+
+
+def test_grants_whose_keys_have_left_are_asked_about_one_by_one() -> None:
+    lanes, source, target = granting()
+    move(lanes, *KEYS)
+    lanes.core.elections.stop()
+    lanes.settle()
+    assert len(source.calls) == 1 + len(KEYS)
+    assert {(call.request, call.is_asking, call.error) for call in target.calls} == {
+        ("grant", True, None)
+    }
+    assert {target.get(LAYOUT.leader_key(key.encode())) for key in KEYS} == {b"you/1"}
+    assert lanes.lanes[0].driver.is_quiet
+
+
+def test_a_grant_whose_keys_are_at_two_nodes_is_left_to_the_lease() -> None:
+    lanes, source, target = granting()
+    for key in KEYS:
+        lanes.cluster.move_key(LAYOUT.leader_key(key.encode()))
+    lanes.core.elections.stop()
+    lanes.settle()
+    assert {(call.request, call.error) for call in source.calls} == {("grant", "TRYAGAIN")}
+    assert len(source.calls) == 1 + len(KEYS)
+    assert lanes.lanes[0].driver.is_quiet, "a stop does not wait for it"
+    lanes.clock.advance_ns(1000 * MS)
+    assert not [name for name in target.dump() if name.endswith(b":leader")]
+
+
+def test_an_acquire_that_is_asked_elsewhere_keeps_its_claim_and_its_floor() -> None:
+    lanes = ClusterLanes(balanced=True)
+    target, source = lanes.nodes
+    lanes.core.elections.add(KEY.encode(), LAYOUT.bucket(KEY.encode()))
+    place = lanes.core.elections.find(KEY.encode())
+    assert place is not None
+    floor = 2_000_000_000_000_000
+    lanes.core.elections.learn_epoch(*place, 0, floor, lanes.clock.now_ns())
+    for name in redis_keys(KEY):
+        source.put(name, b"you/1" if name.endswith(b":leader") else b"7", 900)
+    lanes.cluster.begin_migration(SLOT, target)
+    move(lanes, KEY)
+    lanes.core.elections.start()
+    assign(lanes, [KEY], b"node/1")
+    lanes.settle()
+    (asked,) = target.calls
+    assert asked.batch.arguments[3:] == (LAYOUT.channel, b"1", b"%d" % floor)
 
 
 def test_an_error_that_is_no_redirection_is_reported_of_the_importing_node() -> None:

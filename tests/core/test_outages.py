@@ -137,14 +137,29 @@ def test_terms_end_at_their_deadline_while_the_cluster_is_down() -> None:
     assert all(lanes.leads(key) for key in KEYS)
 
 
-def test_a_new_connection_is_not_left_alone() -> None:
+def test_a_node_that_stops_in_an_outage_releases_after_it() -> None:
     lanes = leading()
+    lanes.cluster.is_down = True
+    lanes.core.elections.stop()
+    lanes.run_ms(400)
+    assert all(len(node.calls) <= 9 + 8 for node in lanes.nodes), "one at a time after the first"
+    assert lanes.core.elections.counters["released"] == 0
+    lanes.cluster.is_down = False
+    lanes.run_ms(HOLD_MS)
+    assert lanes.lanes[0].driver.is_quiet
+    assert lanes.core.elections.counters["released"] == len(KEYS)
+
+
+def test_a_new_connection_is_not_left_alone() -> None:
+    lanes = leading(batch_keys=1)
     lanes.nodes[1].is_loading = True
     lanes.send_refreshes()
     lanes.settle()
     lanes.nodes[1].is_loading = False
     lanes.lanes[1].lose()
     lanes.lanes[1].connect()
+    lanes.turn()
+    assert len(lanes.lanes[1].requests) > 1
     lanes.settle()
     assert all(lanes.candidacy(key).remaining == pytest.approx(0.9) for key in KEYS)
 
@@ -233,6 +248,16 @@ def test_a_lane_subscribes_once_and_then_all_lanes_ask_again() -> None:
     assert [node.subscriptions for node in lanes.nodes] == [1, 0]
 
 
+def test_a_lane_that_is_told_to_listen_again_subscribes_once() -> None:
+    lanes, _ = waiting()
+    lanes.nodes[0].refuses_subscriptions = True
+    for _ in range(2):
+        lanes.core.listen(0)
+        lanes.turn()
+    lanes.settle()
+    assert lanes.nodes[0].subscriptions == 1
+
+
 def test_a_lane_that_is_to_listen_before_it_is_connected_subscribes() -> None:
     lanes, _ = waiting()
     lanes.lanes[1].lose()
@@ -271,6 +296,12 @@ def test_a_subscription_that_is_refused_shifts_no_reply() -> None:
     lanes.clear()
     lanes.run_ms(500)
     assert {call.error for call in lanes.nodes[1].calls} == {None}
+    # What the node refuses from now on is not taken for the refusal of a subscription.
+    lanes.nodes[1].says = dict.fromkeys(range(SLOTS), "OOM full")
+    lanes.send_refreshes()
+    lanes.settle()
+    assert lanes.errors() == [(1, "OOM full")]
+    assert lanes.lanes[1].driver.owed_since_ns is None
 
 
 def test_a_subscription_is_refused_behind_what_was_sent_before_it() -> None:

@@ -194,6 +194,7 @@ def test_the_lane_that_is_named_is_found(own: str, other: str, named: str) -> No
     "text",
     [
         "MOVED 1 ?:7000",
+        "MOVED 1 127.0.0.2:7000",
         "MOVED 1 127.0.0.1:700",
         "MOVED 1 127.0.0.1:70000",
         "MOVED 1 27.0.0.1:7000",

@@ -107,9 +107,10 @@ cdef class Lane:
             return 0
         if self.is_to_listen and self.is_open():
             self.is_to_listen = False
-            self.is_subscribing = True
-            self.before_subscribe = self.in_flight
-            self.writer.write_subscribe()
+            if not self.is_subscribing:
+                self.is_subscribing = True
+                self.before_subscribe = self.in_flight
+                self.writer.write_subscribe()
         while self.has_room() and self.redirects.take(self.index, self._batch(self.in_flight)):
             # The election may have gone on while it waited. What is written is what it is now, so a
             # release would then be one of a newer term.
