@@ -80,6 +80,7 @@ class ClusterNode:
         self._settings = settings
         self._server: EmbeddedServer
         self.port: int
+        self._plain_port: int
         self.id: str
         self.client: Any
         self.is_up = False
@@ -92,11 +93,11 @@ class ClusterNode:
             data.mkdir(exist_ok=True)
             # A cluster that speaks TLS knows its nodes by that port. The rig itself asks plainly.
             has_tls = "tls-cluster" in self._settings
-            plain_port = free_port() if has_tls else self.port
+            self._plain_port = free_port() if has_tls else self.port
             self._server = EmbeddedServer(
                 binary=self._binary,
                 settings={
-                    "port": plain_port,
+                    "port": self._plain_port,
                     **({"tls-port": self.port} if has_tls else {}),
                     "bind": HOST,
                     "dir": str(data),
@@ -118,7 +119,11 @@ class ClusterNode:
                 break
         self.is_up = True
         self.client = redis.Redis(
-            host=HOST, port=plain_port, decode_responses=True, socket_timeout=WITHIN_S, protocol=2
+            host=HOST,
+            port=self._plain_port,
+            decode_responses=True,
+            socket_timeout=WITHIN_S,
+            protocol=2,
         )
         self.id = self.call("CLUSTER", "MYID")
 
