@@ -230,3 +230,25 @@ def test_all_of_it_restarted_empty(cluster: Cluster, cluster_url: str, stand: St
     assert set(leases(cluster)) == {leader_key(key) for key in KEYS}
     # While nobody answers there are only attempts to connect, which grow rare.
     assert len(record.errors) <= 3 * FEW
+
+
+def test_another_primary_takes_the_announcements_over(
+    cluster: Cluster, cluster_url: str, stand: Stand
+) -> None:
+    def listened_to() -> list[ClusterNode]:
+        return [node for node in cluster.up if node.client.client_list(_type="pubsub")]
+
+    group, _ = stand(cluster_url, ttl=LONG_TTL_S)
+    wait_all_led(group)
+    until(lambda: len(listened_to()) == 1)
+    [lost] = listened_to()
+    [replica] = cluster.replicas_of(lost)
+    lost.kill()
+    try:
+        until(lambda: len(listened_to()) == 1)
+        assert not replica.members()[replica.id].is_primary, "it does not wait for the failover"
+    finally:
+        cluster.wait_until_ok()
+        lost.restart()
+        cluster.wait_until_ok()
+    assert len(listened_to()) == 1
