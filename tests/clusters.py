@@ -87,12 +87,12 @@ class ClusterNode:
 
     def start_first(self) -> None:
         """Start it on ports that nobody has."""
-        has_tls = "tls-cluster" in self._settings
         for attempt in range(_ATTEMPTS):
             self.port = free_cluster_port()
             data = self._folder / str(self.port)
             data.mkdir(exist_ok=True)
             # A cluster that speaks TLS knows its nodes by that port. The rig itself asks plainly.
+            has_tls = "tls-cluster" in self._settings
             self._plain_port = free_port() if has_tls else self.port
             self._server = EmbeddedServer(
                 binary=self._binary,

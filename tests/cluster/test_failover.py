@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 from tests.clusters import Cluster, ClusterNode
 from tests.diary import check_no_overlap, until
+from tests.integration.record import Record
 
 from multielect import DemotionReason, ElectionGroup
 
@@ -44,6 +45,11 @@ def wait_refreshed(group: ElectionGroup) -> None:
 
 def wait_all_led(*groups: ElectionGroup) -> None:
     until(lambda: sum(len(group.led) for group in groups) == len(KEYS))
+
+
+def wait_told(records: tuple[Record, ...], count: int) -> None:
+    """Wait until so many terms were told to have begun."""
+    until(lambda: sum(len(record.elections()) for record in records) == count)
 
 
 def wait_serving(node: ClusterNode) -> int:
@@ -128,7 +134,7 @@ def test_killed_its_elections_alone_begin_anew(
     primary.kill()
     try:
         served_ns = wait_serving(replica)
-        wait_all_led(*groups)
+        wait_told(records, len(KEYS) + len(its_keys))
     finally:
         cluster.wait_until_ok()
         primary.restart()
@@ -159,7 +165,7 @@ def test_frozen_until_it_was_replaced(
     primary.freeze()
     try:
         wait_serving(replica)
-        wait_all_led(*groups)
+        wait_told(records, len(KEYS) + len(its_keys))
     finally:
         primary.thaw()
         cluster.wait_until_ok()
@@ -219,8 +225,30 @@ def test_all_of_it_restarted_empty(cluster: Cluster, cluster_url: str, stand: St
     for node in cluster.nodes:
         node.restart()
     cluster.wait_until_ok()
-    wait_all_led(group)
+    record.wait_for(lambda: len(record.elections()) == 2 * len(KEYS))
     assert all(len(told) == 2 for told in record.terms().values())
     assert set(leases(cluster)) == {leader_key(key) for key in KEYS}
     # While nobody answers there are only attempts to connect, which grow rare.
     assert len(record.errors) <= 3 * FEW
+
+
+def test_another_primary_takes_the_announcements_over(
+    cluster: Cluster, cluster_url: str, stand: Stand
+) -> None:
+    def listened_to() -> list[ClusterNode]:
+        return [node for node in cluster.up if node.client.client_list(_type="pubsub")]
+
+    group, _ = stand(cluster_url, ttl=LONG_TTL_S)
+    wait_all_led(group)
+    until(lambda: len(listened_to()) == 1)
+    [lost] = listened_to()
+    [replica] = cluster.replicas_of(lost)
+    lost.kill()
+    try:
+        until(lambda: len(listened_to()) == 1)
+        assert not replica.members()[replica.id].is_primary, "it does not wait for the failover"
+    finally:
+        cluster.wait_until_ok()
+        lost.restart()
+        cluster.wait_until_ok()
+    assert len(listened_to()) == 1

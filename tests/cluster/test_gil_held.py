@@ -76,6 +76,6 @@ def test_a_lane_that_is_lost_meanwhile_costs_the_others_nothing(
         after, led = group.counters, {election.key for election in group.led}
     assert led == others, "the lane connects again when the GIL is free"
     assert after.refreshes - before.refreshes >= 6 * len(others)
-    until(lambda: len(group.led) == len(KEYS))
+    record.wait_for(lambda: len(record.elections()) == len(KEYS) + len(its_keys))
     assert {entry.key for entry in record.demotions()} == its_keys
     assert all(len(epochs) == 1 + (key in its_keys) for key, epochs in record.terms().items())

@@ -113,10 +113,10 @@ cdef class Core:
 
         All keys of a script are then of one bucket, and redirections are followed.
         """
-        self.redirects.enter_cluster()
         with nogil:
             self.mutex.lock()
             try:
+                self.redirects.enter_cluster()
                 self._map_slots(0, SLOTS - 1, NO_LANE)
             finally:
                 self.mutex.unlock()

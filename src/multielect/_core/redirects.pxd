@@ -42,7 +42,7 @@ cdef class Redirects:
     cdef LaneAddress *addresses     # by lane
     cdef AskQueue *asks             # by lane
 
-    cdef int enter_cluster(self) except -1
+    cdef int enter_cluster(self) except -1 nogil
     cdef void opened(self, uint32_t lane, bint is_open) noexcept nogil
     cdef bint has_asks(self, uint32_t lane) noexcept nogil
     cdef void name_lane(self, uint32_t lane, const char *text, size_t length) noexcept nogil

@@ -42,7 +42,7 @@ cdef class Redirects:
         free(self.addresses)
         free(self.asks)
 
-    cdef int enter_cluster(self) except -1:
+    cdef int enter_cluster(self) except -1 nogil:
         """Take the servers for nodes of a cluster. Only then is there memory for what they say."""
         if self.is_cluster:
             return 0
@@ -52,7 +52,8 @@ cdef class Redirects:
         self.asks = <AskQueue *>calloc(MAX_LANES, sizeof(AskQueue))
         if (self.split_until_ns == NULL or self.followed == NULL or self.addresses == NULL
                 or self.asks == NULL):
-            raise MemoryError
+            with gil:
+                raise MemoryError
         self.is_cluster = True
         return 0
 
