@@ -109,9 +109,10 @@ cdef class Core:
         return index
 
     def enter_cluster(self) -> None:
-        """Take the servers for nodes of a cluster from now on, and no lane for theirs that serve.
+        """Treat the servers as nodes of a cluster from now on.
 
-        All keys of a script are then of one bucket, and redirections are followed.
+        All keys of a script are then of one bucket, and redirections are followed. No lane serves a
+        slot until `map_slots` says so.
         """
         with nogil:
             self.mutex.lock()
