@@ -128,6 +128,41 @@ def test_left_half_done_leases_go_on_and_free_elections_wait(
     reshard(cluster, [SLOT], target, source)
 
 
+@pytest.fixture
+def newcomer(cluster: Cluster, source: ClusterNode) -> Iterator[ClusterNode]:
+    """A primary that has no slots, as when a cluster grows; else it replicates the source."""
+    [replica] = cluster.replicas_of(source)
+    replica.call("CLUSTER", "RESET", "SOFT")
+    for primary in cluster.primaries:
+        if primary is not replica:
+            replica.call("CLUSTER", "MEET", *primary.address)
+    cluster.wait_until_ok()
+    yield replica
+    replica.call("CLUSTER", "REPLICATE", source.id)
+    cluster.wait_until_ok()
+
+
+def test_a_primary_that_imports_its_first_slot_is_found_before_it_serves_any(
+    cluster: Cluster, cluster_url: str, source: ClusterNode, newcomer: ClusterNode, stand: Stand
+) -> None:
+    group, record = stand(cluster_url, *LED, ttl=1.0)
+    until(lambda: len(group.led) == len(LED))
+    before = epochs(group)
+    move = SlotMove(cluster, SLOT, source, newcomer)
+    move.begin()
+    for key in LED[:3]:
+        move.move(redis_keys(key))
+    let_pass(6, group)
+    assert epochs(group) == before
+    assert record.demotions() == []
+    move.finish()
+    let_pass(2, group)
+    assert epochs(group) == before
+    group.stop()
+    assert leases(cluster) == {}
+    reshard(cluster, [SLOT], newcomer, source)
+
+
 def test_a_stop_in_the_midst_releases_what_it_can(
     cluster: Cluster, cluster_url: str, source: ClusterNode, target: ClusterNode, stand: Stand
 ) -> None:

@@ -218,14 +218,25 @@ def test_an_importing_node_that_does_not_serve_yet_is_asked_again_when_it_does()
 
 
 @pytest.mark.parametrize(
-    "text", ["ASK {slot} 10.9.9.9:7009", "ASK {slot} ?:7000", "ASK ", "ASK  :"]
+    ("text", "importing"),
+    [
+        ("ASK {slot} 10.9.9.9:7009", "10.9.9.9:7009"),
+        ("ASK {slot} :7009", "{host}:7009"),
+        ("ASK {slot} ?:7000", "?:7000"),
+        ("ASK ", ""),
+        ("ASK {slot} " + "h" * 300 + ":1", ""),
+    ],
 )
-def test_an_importing_node_without_a_lane_is_waited_for(text: str) -> None:
+def test_an_importing_node_without_a_lane_is_told_and_waited_for(text: str, importing: str) -> None:
     lanes, source, target = migrating(KEY)
     source.says[SLOT] = text.format(slot=SLOT)
     lanes.send_refreshes()
     lanes.settle()
-    assert lanes.wants_map()
+    report = lanes.take_report()
+    assert report.wants_slots
+    host = source.address.rpartition(":")[0]
+    assert report.importing == importing.format(host=host)
+    assert lanes.take_report().importing == ""
     lanes.run_ms(160)
     assert len(source.calls) == 1
     assert not target.calls

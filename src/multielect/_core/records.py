@@ -78,6 +78,8 @@ class Report:
         clock_jumps: jumps of servers' clocks.
         membership: the newest answer to a membership poll; None if there is no new one.
         wants_slots: whether a cluster's slot map must be read again.
+        importing: the address of a cluster's node that imports a slot and has no lane; empty if
+            there is none.
     """
 
     events: list[TermEvent] = field(default_factory=list)
@@ -86,3 +88,4 @@ class Report:
     clock_jumps: list[ClockJump] = field(default_factory=list)
     membership: bytes | None = None
     wants_slots: bool = False
+    importing: str = ""

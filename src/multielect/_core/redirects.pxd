@@ -36,6 +36,7 @@ cdef class Redirects:
     cdef uint32_t fleet_slot        # the slot of the keys of the fleet
     cdef bint is_cluster            # the servers are nodes of a cluster
     cdef bint wants_slots           # somebody must read the slot map again
+    cdef LaneAddress importing      # a node that imports a slot, and has no lane; empty: none
     cdef bint has_moved             # the slot map has changed, and the core has not acted on it
     cdef int64_t *split_until_ns    # by bucket: until when its elections are asked one by one
     cdef uint8_t *followed          # by slot: redirections that were followed since the last map
@@ -51,9 +52,8 @@ cdef class Redirects:
     cdef uint32_t asking_lane(self, uint32_t lane, Value *error) noexcept nogil
     cdef bint put(self, uint32_t lane, ScriptBatch *batch) noexcept nogil
     cdef bint take(self, uint32_t lane, ScriptBatch *batch) noexcept nogil
-    cdef uint32_t _lane_named(self, uint32_t lane, Value *error) noexcept nogil
-    cdef uint32_t _find(self, const char *host, size_t host_length, const char *port,
-                        size_t port_length) noexcept nogil
+    cdef bint _read_address(self, uint32_t lane, Value *error, LaneAddress *address) noexcept nogil
+    cdef uint32_t _find(self, LaneAddress *address) noexcept nogil
 
     cdef inline bint is_split(self, uint32_t bucket, int64_t now_ns) noexcept nogil:
         return self.is_cluster and self.split_until_ns[bucket] > now_ns

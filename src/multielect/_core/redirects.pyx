@@ -82,7 +82,10 @@ cdef class Redirects:
 
     cdef void moved(self, uint32_t lane, uint32_t slot, Value *error) noexcept nogil:
         """Follow a redirection that a lane's server answered for a slot."""
-        cdef uint32_t to = self._lane_named(lane, error)
+        cdef LaneAddress address
+        cdef uint32_t to = NO_LANE
+        if self._read_address(lane, error, &address):
+            to = self._find(&address)
         if self.slot_map.lane_of[slot] != lane:
             # The answer is older than what is known by now.
             return
@@ -97,8 +100,14 @@ cdef class Redirects:
     # ---- ASK
 
     cdef uint32_t asking_lane(self, uint32_t lane, Value *error) noexcept nogil:
-        """Return the lane of the node that imports a slot; NO_LANE if there is none."""
-        cdef uint32_t to = self._lane_named(lane, error)
+        """Return the lane of the node that imports a slot; NO_LANE if there is none yet."""
+        cdef LaneAddress address
+        cdef uint32_t to = NO_LANE
+        if self._read_address(lane, error, &address):
+            to = self._find(&address)
+            if to == NO_LANE:
+                # It may be new, and have no slot of its own yet. Then no slot map names it.
+                self.importing = address
         if to == NO_LANE:
             self.wants_slots = True
             return NO_LANE
@@ -138,10 +147,11 @@ cdef class Redirects:
 
     # ---- addresses
 
-    cdef uint32_t _lane_named(self, uint32_t lane, Value *error) noexcept nogil:
-        """Return the lane that a redirection from `lane` names; NO_LANE if it names none."""
+    cdef bint _read_address(self, uint32_t lane, Value *error, LaneAddress *address) noexcept nogil:
+        """Read the address in a redirection from `lane`. Returns False if there is none."""
         cdef const char *end = error.text + error.length
         cdef const char *here = <const char *>memchr(error.text, c' ', error.length)
+        cdef const char *host
         cdef const char *colon
         cdef const char *end_of_host
         cdef LaneAddress *own = &self.addresses[lane]
@@ -149,28 +159,28 @@ cdef class Redirects:
         if here != NULL:
             here = <const char *>memchr(here + 1, c' ', end - here - 1)
         if here == NULL:
-            return NO_LANE
-        here += 1
-        colon = _last_colon(here, end)
-        if colon == NULL:
-            return NO_LANE
-        if colon == here:
+            return False
+        host = here + 1
+        colon = _last_colon(host, end)
+        end_of_host = colon
+        if colon == host:
             # Without a host it is the host of the node that answered.
+            host = own.text
             end_of_host = _last_colon(own.text, own.text + own.length)
-            if end_of_host == NULL:
-                return NO_LANE
-            return self._find(own.text, end_of_host - own.text, colon, end - colon)
-        return self._find(here, colon - here, colon, end - colon)
+        if (colon == NULL or end_of_host == NULL
+                or (end_of_host - host) + (end - colon) > MAX_ADDRESS_BYTES):
+            return False
+        memcpy(address.text, host, end_of_host - host)
+        memcpy(address.text + (end_of_host - host), colon, end - colon)
+        address.length = <uint32_t>((end_of_host - host) + (end - colon))
+        return True
 
-    cdef uint32_t _find(self, const char *host, size_t host_length, const char *port,
-                        size_t port_length) noexcept nogil:
+    cdef uint32_t _find(self, LaneAddress *address) noexcept nogil:
+        """Return the lane that leads to an address; NO_LANE if none does."""
         cdef uint32_t lane
-        cdef LaneAddress *address
         for lane in range(<uint32_t>MAX_LANES):
-            address = &self.addresses[lane]
-            if (address.length == host_length + port_length
-                    and memcmp(address.text, host, host_length) == 0
-                    and memcmp(address.text + host_length, port, port_length) == 0):
+            if (self.addresses[lane].length == address.length
+                    and memcmp(self.addresses[lane].text, address.text, address.length) == 0):
                 return lane
         return NO_LANE
 

@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 
 from .events cimport (DRAINING, MAX_CLOCK_JUMPS, MAX_ERROR_REPORTS, ClockJump as CClockJump,
                       ErrorReport as CErrorReport, Event)
+from .redirects cimport LaneAddress
 from .slots cimport NONE, Slot
 from .records import ClockJump, ErrorReport, Report, TermEvent
 
@@ -38,7 +39,8 @@ cdef class Reporter:
         """Tell whether there is a report to take, or a removed election to free after it."""
         return (self.terms.events.count != 0 or self.terms.events.report_count != 0
                 or self.terms.events.clock_jump_count != 0 or self.terms.queues.reaped != NONE
-                or self.membership.reply != NULL or self.redirects.wants_slots)
+                or self.membership.reply != NULL or self.redirects.wants_slots
+                or self.redirects.importing.length != 0)
 
     def take(self, *, bint with_events=True):
         """Return everything that happened since the last report, with one part of the events.
@@ -50,6 +52,7 @@ cdef class Reporter:
         cdef CClockJump[MAX_CLOCK_JUMPS] jumps
         cdef int error_count, jump_count, i
         cdef bint wants_slots
+        cdef LaneAddress importing
         cdef char *answer
         cdef size_t length
         with nogil:
@@ -63,6 +66,8 @@ cdef class Reporter:
             answer = self.membership.take_answer(&length)
             wants_slots = self.redirects.wants_slots
             self.redirects.wants_slots = False
+            importing = self.redirects.importing
+            self.redirects.importing.length = 0
             self.mutex.unlock()
         try:
             membership = None if answer == NULL else answer[:length]
@@ -81,6 +86,7 @@ cdef class Reporter:
              for i in range(jump_count)],
             membership,
             wants_slots,
+            importing.text[:importing.length].decode("utf-8", "replace"),
         )
 
     def take_events(self) -> list:

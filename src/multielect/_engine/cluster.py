@@ -8,7 +8,8 @@ Rules of this file:
     * Any node may be asked. A node that does not answer is asked last from then on.
     * A map may be old. The nodes themselves correct it by redirections, which the core follows at
       once. So an old map costs a round trip, and no lease.
-    * There is a lane for each primary that serves a bucket, and for no other node.
+    * There is a lane for each primary that serves a bucket, and for one that imports a slot. There
+      is none for other nodes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ _CALM_S = 1.0
 """After so long without a reading the next one is about new trouble."""
 
 _READ_TIMEOUT_S = 0.5
+
+_IMPORTS_S = 60.0
+"""How long a node that imports a slot keeps its lane at least. The next ASK gives it another."""
 
 
 class Cluster:
@@ -81,6 +85,7 @@ class Cluster:
         self._named = tuple(nodes) or (server.address,)
         self._known: list[Address] = list(self._named)
         self._readers: dict[Address, Server] = {}
+        self._importing: dict[Address, float] = {}
         self._core = core
         self._lanes = lanes
         self._record = record
@@ -118,6 +123,18 @@ class Cluster:
     def want(self) -> None:
         """Have the map read again, as it may have changed."""
         self._wanted.set()
+
+    def want_lane(self, address: str) -> None:
+        """Have a lane for a node that imports a slot, and may have none of its own.
+
+        Args:
+            address: the address, as a redirection has it.
+        """
+        host, _, port = address.rpartition(":")
+        # A node that was to be named by a hostname, and has none, is called "?".
+        if port.isdecimal() and host not in ("", "?"):
+            self._importing[Address(host, int(port))] = time.monotonic()
+            self._wanted.set()
 
     def close(self) -> None:
         """Read no more. A reading under way ends by its timeout."""
@@ -213,7 +230,8 @@ class Cluster:
     def _apply(self, slots: Slots) -> None:
         """Let the lanes be those of the map."""
         primaries = [self._primary_of(slot, slots.ranges) for slot in sorted(self._slots)]
-        wanted = dict.fromkeys(address for address in primaries if address is not None)
+        serving = dict.fromkeys(address for address in primaries if address is not None)
+        wanted = serving | self._importing_now()
         for address in wanted:
             if address not in self._by_address:
                 self._add(address)
@@ -223,9 +241,17 @@ class Cluster:
             self._core.name_lane(lane.index, b"")
             self._lanes.remove(lane)
         self._is_covered = all(address in self._by_address for address in primaries)
-        needed = {lane.index for lane in self._by_address.values()}
+        needed = {lane.index for address, lane in self._by_address.items() if address in serving}
         self._record.need(needed if self._is_covered else needed | {_NO_LANE})
         self._wake()
+
+    def _importing_now(self) -> dict[Address, None]:
+        """Return the nodes that were said to import a slot a short time ago."""
+        oldest_s = time.monotonic() - _IMPORTS_S
+        for address, since_s in list(self._importing.items()):
+            if since_s < oldest_s:
+                self._importing.pop(address, None)
+        return dict.fromkeys(list(self._importing))
 
     @staticmethod
     def _primary_of(slot: int, ranges: tuple[SlotRange, ...]) -> Address | None:

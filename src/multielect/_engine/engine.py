@@ -390,6 +390,8 @@ class Engine:
         while has_more:
             report = self._core.reporter.take(with_events=self._outlets.events is not None)
             deliver(report, self._outlets)
+            if report.importing and self._cluster is not None:
+                self._cluster.want_lane(report.importing)
             if report.wants_slots:
                 self._want_slots()
             for jump in report.clock_jumps:
