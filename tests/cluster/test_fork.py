@@ -35,7 +35,7 @@ def sockets():
 
 sockets_before = sockets()
 demoted = []
-group = ElectionGroup(url, prefix=prefix, ttl=1, on_demoted=lambda term: demoted.append(term.key))
+group = ElectionGroup(url, prefix=prefix, ttl=5, on_demoted=lambda term: demoted.append(term.key))
 group.add_many(f"k{number}" for number in range(count))
 group.start()
 while len(group.led) < count:
@@ -62,13 +62,13 @@ with open(reader, "rb") as pipe:
     told = json.loads(pipe.read())
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 until = time.monotonic() + 20
-while group.counters.refreshes < before.refreshes + 9 * count and time.monotonic() < until:
+while group.counters.refreshes < before.refreshes + 3 * count and time.monotonic() < until:
     time.sleep(0.01)
 after = group.counters
 print(json.dumps({
     "child": told,
     "status": status,
-    "refreshed": after.refreshes - before.refreshes >= 9 * count,
+    "refreshed": after.refreshes - before.refreshes >= 3 * count,
     "demoted": after.demoted,
     "reconnects": after.reconnects,
     "epochs": {e.key: e.epoch for e in group.led} == epochs,

@@ -105,7 +105,7 @@ def test_at_once_and_back(
 def test_left_half_done_leases_go_on_and_free_elections_wait(
     cluster: Cluster, cluster_url: str, source: ClusterNode, target: ClusterNode, stand: Stand
 ) -> None:
-    group, record = stand(cluster_url, *LED, ttl=1.0)
+    group, record = stand(cluster_url, *LED, ttl=TTL_S)
     until(lambda: len(group.led) == len(LED))
     before = epochs(group)
     move = SlotMove(cluster, SLOT, source, target)
@@ -114,7 +114,7 @@ def test_left_half_done_leases_go_on_and_free_elections_wait(
     for names in (redis_keys(LED[0]), redis_keys(LED[1])[:1], redis_keys(LED[2])[1:]):
         move.move(names)
     group.add(NEW)
-    let_pass(4, group)
+    let_pass(2, group)
     assert epochs(group) == before
     assert not group[NEW].is_leader
 
@@ -145,14 +145,14 @@ def newcomer(cluster: Cluster, source: ClusterNode) -> Iterator[ClusterNode]:
 def test_a_primary_that_imports_its_first_slot_is_found_before_it_serves_any(
     cluster: Cluster, cluster_url: str, source: ClusterNode, newcomer: ClusterNode, stand: Stand
 ) -> None:
-    group, record = stand(cluster_url, *LED, ttl=1.0)
+    group, record = stand(cluster_url, *LED, ttl=TTL_S)
     until(lambda: len(group.led) == len(LED))
     before = epochs(group)
     move = SlotMove(cluster, SLOT, source, newcomer)
     move.begin()
     for key in LED[:3]:
         move.move(redis_keys(key))
-    let_pass(6, group)
+    let_pass(3, group)
     assert epochs(group) == before
     assert record.demotions() == []
     move.finish()
@@ -185,7 +185,7 @@ def test_a_stop_in_the_midst_releases_what_it_can(
 def test_cancelled_only_what_had_moved_begins_anew(
     cluster: Cluster, cluster_url: str, source: ClusterNode, target: ClusterNode, stand: Stand
 ) -> None:
-    group, record = stand(cluster_url, *LED, ttl=1.0)
+    group, record = stand(cluster_url, *LED, ttl=TTL_S)
     until(lambda: len(group.led) == len(LED))
     before = epochs(group)
     move = SlotMove(cluster, SLOT, source, target)

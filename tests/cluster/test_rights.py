@@ -58,7 +58,7 @@ def test_they_suffice(cluster: Cluster, user_url: str, stand: Stand) -> None:
 
 def test_a_slot_that_migrates_is_followed(cluster: Cluster, user_url: str, stand: Stand) -> None:
     allow(cluster, *OF_ELECTIONS, *OF_CLUSTERS)
-    group, record = stand(user_url, ttl=1.0)
+    group, record = stand(user_url, ttl=2.0)
     until(lambda: len(group.led) == len(KEYS))
     source, target, _ = cluster.primaries
     slot = slot_of(keys_at(source)[0])
