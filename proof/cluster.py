@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOLDERS = 4
 _WITHIN_S = 600.0
+_NODE_TIMEOUT_MS = 15_000
 
 Move = Callable[["ClusterNode", "ClusterNode"], None]
 
@@ -61,7 +62,9 @@ def _run(binary: str, elections: int, ttl_s: float) -> Iterator[tuple[tuple[str,
 
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        cluster = stack.enter_context(Cluster(Path(folder), binary))
+        # No failover: a busy machine may keep a node from answering for a second.
+        settings = {"cluster-node-timeout": _NODE_TIMEOUT_MS}
+        cluster = stack.enter_context(Cluster(Path(folder), binary, settings=settings))
         first, second = cluster.primaries[:2]
         share = elections // _HOLDERS
         holders = []
