@@ -55,8 +55,9 @@ IN_A_CLUSTER = (
         "a redirection is followed to another host that has the same port",
         Edit(
             "_core/redirects.pyx",
-            "                    and memcmp(address.text, host, host_length) == 0\n",
-            "",
+            "memcmp(self.addresses[lane].text, address.text, address.length) == 0):\n",
+            "memcmp(self.addresses[lane].text + address.length - 5,\n"
+            "                               address.text + address.length - 5, 5) == 0):\n",
         ),
         suite="redirects",
     ),
