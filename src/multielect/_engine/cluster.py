@@ -23,6 +23,7 @@ from .._connection.cluster import Address, SlotRange, Slots
 from .._connection.health import ConnectionRecord
 from .._connection.server import Connection, Server
 from .._core.core import Core
+from .._core.slot_map import slot_of_key
 from .._protocol.keys import HASH_SLOTS, KeyLayout
 from .._runtime.foreign import in_words
 from ..errors import ConfigError, MultielectError, ServerUnusableError
@@ -59,7 +60,6 @@ class Cluster:
         record: ConnectionRecord,
         layout: KeyLayout,
         slots: Collection[int],
-        buckets_slot: int,
         report: Callable[[MultielectError], None],
         wake: Callable[[], None],
         fault: Callable[[str, BaseException], None],
@@ -75,7 +75,6 @@ class Cluster:
             record: is told which lanes need a connection.
             layout: where the elections are kept.
             slots: the slots of the buckets, and that of the fleet.
-            buckets_slot: the slot of the key that has the number of buckets.
             report: takes an error.
             wake: wakes the pump.
             fault: takes a fault of multielect that ended the thread.
@@ -91,7 +90,6 @@ class Cluster:
         self._record = record
         self._layout = layout
         self._slots = frozenset(slots)
-        self._buckets_slot = buckets_slot
         self._report = report
         self._wake = wake
         self._fault = fault
@@ -200,11 +198,10 @@ class Cluster:
         if not self._layout.buckets_key:
             self._has_checked_buckets = True
             return
-        primary = self._primary_of(self._buckets_slot, slots.ranges)
+        slot = slot_of_key(self._layout.buckets_key)
+        primary = self._primary_of(slot, slots.ranges)
         if primary is None:
-            raise self._server.endpoint.elsewhere(
-                f"no node of the cluster serves slot {self._buckets_slot}"
-            )
+            raise self._server.endpoint.elsewhere(f"no node of the cluster serves slot {slot}")
         self._server.at(primary).check_buckets()
         self._has_checked_buckets = True
 

@@ -249,7 +249,6 @@ class Engine:
             record=self._record,
             layout=self._layout,
             slots=slots,
-            buckets_slot=slot_of_key(self._layout.buckets_key),
             report=self._outlets.error,
             wake=self.wake,
             fault=self._fail,
@@ -401,8 +400,8 @@ class Engine:
             has_more = bool(report.counts)
 
     def _address_of(self, lane: int) -> str:
-        endpoint = self._lanes.endpoint_of(lane)
-        return self.endpoint.address if endpoint is None else endpoint.address
+        found = self._lanes.lane(lane)
+        return (self if found is None else found).endpoint.address
 
     def _report_refusal(self, refused: ErrorReport) -> None:
         error = refusal_error(refused, self._layout, self._address_of(refused.lane))

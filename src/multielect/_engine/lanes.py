@@ -87,12 +87,6 @@ class Lanes:
         with self._lock:
             return all(lane.connection is not None for lane in self._used())
 
-    def endpoint_of(self, index: int) -> Endpoint | None:
-        """Return the endpoint of a lane; None if there is no such lane any more."""
-        with self._lock:
-            lane = self._lanes.get(index)
-            return None if lane is None else lane.endpoint
-
     def lane(self, index: int) -> LaneConnection | None:
         """Return a lane; None if there is no such lane any more."""
         with self._lock:

@@ -101,6 +101,7 @@ cdef class Pump:
     cdef Clock clock
     cdef int wake_fd, wake_end_fd, notify_fd
     cdef Port ports[128]
+    cdef int64_t has_requests       # shared; a lane has an offer, or an unwanted connection
     cdef uint32_t port_count        # one more than the highest lane that was ever attached
     cdef int64_t response_timeout_ns
     cdef int64_t stop_by_ns         # shared; NEVER while the node goes on
@@ -140,6 +141,7 @@ cdef class Pump:
         """
         store(&self.ports[self._checked(lane)].is_unwanted, 0)
         store(&self.ports[lane].offer, <int64_t>(fd + 1) << 32 | (listener + 1))
+        store(&self.has_requests, 1)
         self._ring()
 
     def detach(self, uint32_t lane) -> None:
@@ -148,6 +150,7 @@ cdef class Pump:
         Nothing happens if the connection was lost before.
         """
         store(&self.ports[self._checked(lane)].is_unwanted, 1)
+        store(&self.has_requests, 1)
         self._ring()
 
     def take_loss(self, uint32_t lane) -> tuple[str, int, int] | None:
@@ -205,8 +208,9 @@ cdef class Pump:
         cdef int64_t now_ns = self.clock.now()
         cdef int64_t stop_by_ns = load(&self.stop_by_ns)
         cdef uint32_t lane
-        for lane in range(<uint32_t>MAX_LANES):
-            if load(&self.ports[lane].offer) or load(&self.ports[lane].is_unwanted):
+        # Most turns find none, and do not look at all lanes for it.
+        if load(&self.has_requests) and swap(&self.has_requests, 0):
+            for lane in range(<uint32_t>MAX_LANES):
                 self._take_up(lane)
         self.core.turn(now_ns, &turn)
         if turn.has_report:
